@@ -1,0 +1,42 @@
+"""nasalign: correct a language model that says No too often, by its attention heads.
+
+``load``, ``score``, ``select_heads``, ``align`` and ``evaluate`` do on models in memory what the
+command line does on names; torch is imported with the first of them that is used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "Adapter": "nasalign.alignment.adapter",
+    "BinaryExample": "nasalign.data.qa",
+    "NasAlignError": "nasalign.errors",
+    "Question": "nasalign.data.qa",
+    "align": "nasalign.pipeline",
+    "evaluate": "nasalign.evaluation.evaluate",
+    "load": "nasalign.models.loading",
+    "load_adapter": "nasalign.alignment.adapter",
+    "load_facts": "nasalign.data.qa",
+    "score": "nasalign.nas.scoring",
+    "select_heads": "nasalign.nas.heads",
+}
+
+__all__ = [  # noqa: F822 - filled by __getattr__
+    "Adapter",
+    "BinaryExample",
+    "NasAlignError",
+    "Question",
+    "align",
+    "evaluate",
+    "load",
+    "load_adapter",
+    "load_facts",
+    "score",
+    "select_heads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'nasalign' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)

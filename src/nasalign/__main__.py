@@ -1,0 +1,5 @@
+"""``python -m nasalign`` is the command line."""
+
+from nasalign.cli import main
+
+main()

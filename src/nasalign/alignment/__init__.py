@@ -1,0 +1,1 @@
+"""NASA: probing set, Algorithm 1, and the adapter it leaves."""

@@ -1,0 +1,163 @@
+"""The result of an alignment: changed rows, as an exact LoRA adapter or inside a checkpoint."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nasalign.alignment.rows import read_rows, write_rows
+from nasalign.errors import ModelError
+from nasalign.models.geometry import RowSlice
+from nasalign.models.loading import fingerprint
+
+_PREFIX = "base_model.model."
+_FINGERPRINT = "nasalign_base_fingerprint"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Rows of a model before and after alignment, each [D, in] in the weight's dtype.
+
+    Attributes:
+        before: the untouched rows.
+        after: the rows that replace them.
+        out_features: number of rows of each module that owns some of them.
+        base_fingerprint: ``models.loading.fingerprint`` of the untouched model.
+    """
+
+    before: dict[RowSlice, Tensor]
+    after: dict[RowSlice, Tensor]
+    out_features: dict[str, int]
+    base_fingerprint: str
+
+    @classmethod
+    def between(
+        cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
+    ) -> "Adapter":
+        """Compares a model with earlier copies of its rows and keeps those that changed."""
+        after = {where: read_rows(model, where) for where in before}
+        changed = [where for where in before if not torch.equal(before[where], after[where])]
+        return cls(
+            {where: before[where] for where in changed},
+            {where: after[where] for where in changed},
+            {where.module: model.get_submodule(where.module).out_features for where in changed},
+            base_fingerprint,
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Number of changed weights."""
+        return sum(rows.numel() for rows in self.after.values())
+
+    def apply(self, model: PreTrainedModel) -> None:
+        """Writes the aligned rows into the model; changes it."""
+        for where, rows in self.after.items():
+            write_rows(model, where, rows)
+
+    def revert(self, model: PreTrainedModel) -> None:
+        """Writes the untouched rows back, equal to the bit; changes the model."""
+        for where, rows in self.before.items():
+            write_rows(model, where, rows)
+
+    def save(self, folder: Path, base_model: str) -> None:
+        """Writes a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
+
+        A holds the row deltas [r, in] and B [out, r] puts each into its row; alpha is the rank, so
+        that PEFT's scaling is 1.
+
+        Args:
+            folder: made if it is not there.
+            base_model: name of the model, for ``adapter_config.json``.
+        """
+        tensors: dict[str, Tensor] = {}
+        ranks: dict[str, int] = {}
+        for module in sorted({where.module for where in self.after}):
+            slices = sorted(
+                (where for where in self.after if where.module == module),
+                key=lambda where: where.start,
+            )
+            deltas = torch.cat(
+                [self.after[where].float() - self.before[where].float() for where in slices]
+            )
+            rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
+            ranks[module] = len(rows)
+            tensors[f"{_PREFIX}{module}.lora_A.weight"] = deltas.cpu().contiguous()
+            tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(
+                rows, self.out_features[module]
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        rank = max(ranks.values(), default=1)
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=base_model,
+            r=rank,
+            lora_alpha=rank,
+            target_modules=sorted(ranks),
+            rank_pattern=ranks,
+            alpha_pattern=ranks,
+            inference_mode=True,
+        ).save_pretrained(folder)
+        save_file(
+            tensors,
+            folder / "adapter_model.safetensors",
+            metadata={"format": "pt", _FINGERPRINT: self.base_fingerprint},
+        )
+
+
+def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
+    """Reads an adapter that ``Adapter.save`` wrote, for the untouched model it was made from.
+
+    Raises:
+        ModelError: there is no adapter, it is broken, or it belongs to another model.
+    """
+    path = folder / "adapter_model.safetensors"
+    before: dict[RowSlice, Tensor] = {}
+    after: dict[RowSlice, Tensor] = {}
+    out_features: dict[str, int] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            made_for = (file.metadata() or {}).get(_FINGERPRINT)
+            if made_for is None:
+                raise ModelError(f"{path} was not written by nasalign.")
+            if made_for != fingerprint(model):
+                raise ModelError(
+                    f"The adapter {folder} was made for another model or another dtype than "
+                    f"{model.name_or_path}."
+                )
+            names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
+            for name in sorted(names):
+                module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
+                deltas = file.get_tensor(name)
+                selector = file.get_tensor(name.replace("lora_A", "lora_B"))
+                out_features[module] = len(selector)
+                for where, part in _slices(module, selector.argmax(dim=0).tolist()):
+                    before[where] = read_rows(model, where)
+                    delta = deltas[part].to(before[where].device)
+                    after[where] = (before[where].float() + delta).to(before[where].dtype)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no adapter in {folder}.") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"The adapter {path} cannot be read: {error}.") from error
+    return Adapter(before, after, out_features, made_for)
+
+
+def _selector(rows: Tensor, out_features: int) -> Tensor:
+    """B [out, r]: column j is 1 at row ``rows[j]``."""
+    selector = torch.zeros(out_features, len(rows))
+    selector[rows, torch.arange(len(rows))] = 1.0
+    return selector
+
+
+def _slices(module: str, rows: list[int]) -> Iterable[tuple[RowSlice, slice]]:
+    """Runs of neighbouring rows, each with its place in A."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or rows[end] != rows[end - 1] + 1:
+            yield RowSlice(module, rows[start], rows[end - 1] + 1), slice(start, end)
+            start = end

@@ -1,0 +1,212 @@
+"""The probing set: what the model knows, and what it nevertheless denies (Section 4.1, App. E)."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Settings
+from nasalign.data.binary import positive_example
+from nasalign.data.judge import matches
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder
+from nasalign.data.qa import Question
+from nasalign.errors import DataError, NothingToFixError
+from nasalign.nas.heads import model_nas
+from nasalign.nas.scoring import (
+    VERDICT_TOKENS,
+    Progress,
+    Verdict,
+    generate,
+    parse_verdict,
+    score_prompts,
+)
+
+Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
+
+
+@dataclass(frozen=True)
+class Parametric:
+    """A question with the model's free answer to it under Prompt II.
+
+    Attributes:
+        question: the question.
+        prediction: the model's greedy answer.
+        known: whether that holds the label.
+    """
+
+    question: Question
+    prediction: str
+    known: bool
+
+
+@dataclass(frozen=True)
+class _TokenIds:
+    token_ids: tuple[int, ...]
+
+
+def ask_parametric(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> list[Parametric]:
+    """Asks each question by Prompt II, decodes greedily, and judges by normalised string match.
+
+    Raises:
+        DataError: there is no question.
+    """
+    if not questions:
+        raise DataError("The probing set is empty: there is no short-answer question to ask.")
+    builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
+    answers = generate(
+        model,
+        tokenizer,
+        [_TokenIds(builder.parametric(question)) for question in questions],
+        settings.answer_tokens,
+        batch_size=settings.batch_size,
+        progress=progress,
+    )
+    return [
+        Parametric(question, answer.strip(), matches(answer, question))
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class ProbingSet:
+    """N parametric samples under Prompt I with the true answer; every label is positive.
+
+    Attributes:
+        samples: the questions with the model's free answers, all known.
+        prompts: their Prompt I.
+        verdicts: what the model says to them.
+        p_positive: probability of the positive word, [N].
+        p_negative: probability of the negative word, [N].
+        nas: [N, L, H].
+        parts: ``TP``, or of the false negatives ``tuning`` (D), ``validation`` (V) or
+            ``unused``; ``invalid`` where the verdict is.
+    """
+
+    samples: list[Parametric]
+    prompts: list[BinaryPrompt]
+    verdicts: list[Verdict]
+    p_positive: Tensor
+    p_negative: Tensor
+    nas: Tensor
+    parts: list[Part]
+
+    def of(self, part: Part) -> list[BinaryPrompt]:
+        """Returns the prompts of a part."""
+        return [prompt for prompt, mine in zip(self.prompts, self.parts, strict=True) if mine == part]
+
+    @property
+    def tau(self) -> float:
+        """Smallest model NAS among TP (Eq. 5); minus infinity if TP is empty."""
+        values = model_nas(self.nas).tolist()
+        return min(
+            (nas for nas, part in zip(values, self.parts, strict=True) if part == "TP"),
+            default=-math.inf,
+        )
+
+    def count(self, part: Part) -> int:
+        """Returns the size of a part."""
+        return self.parts.count(part)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns a plain row a sample, for ``probing.jsonl``."""
+        nas = model_nas(self.nas)
+        return [
+            {
+                "question": sample.question.question,
+                "answer": sample.question.answer,
+                "subject": sample.question.subject,
+                "prediction": sample.prediction,
+                "verdict": self.verdicts[index],
+                "p_yes": float(self.p_positive[index]),
+                "p_no": float(self.p_negative[index]),
+                "nas": float(nas[index]),
+                "split": self.parts[index],
+            }
+            for index, sample in enumerate(self.samples)
+        ]
+
+
+def build_probing_set(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> ProbingSet:
+    """Turns known questions into Prompt I, scores them, and splits them by verdict.
+
+    Raises:
+        DataError: the model knows no answer.
+    """
+    known = [sample for sample in parametric if sample.known]
+    if not known:
+        raise DataError(
+            f"The model answers none of the {len(parametric)} probing questions correctly, so "
+            "there is no probing set; give it easier questions with --data."
+        )
+    builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
+    prompts = [builder.binary(positive_example(sample.question)) for sample in known]
+    scores = score_prompts(
+        model, tokenizer, prompts, batch_size=settings.batch_size, progress=progress
+    )
+    verdicts = scores.verdicts
+    if settings.decoder == "generate":
+        answers = generate(
+            model, tokenizer, prompts, VERDICT_TOKENS, batch_size=settings.batch_size
+        )
+        verdicts = [parse_verdict(answer, builder.words) for answer in answers]
+    parts = _split(known, verdicts, settings)
+    return ProbingSet(
+        known, prompts, verdicts, scores.p_positive, scores.p_negative, scores.nas, parts
+    )
+
+
+def check_probing_set(probing: ProbingSet) -> None:
+    """Refuses a probing set that cannot be tuned on.
+
+    Raises:
+        NothingToFixError: no known answer is denied.
+        DataError: a single one is, which cannot be split into D and V.
+    """
+    false_negatives = probing.verdicts.count("negative")
+    if false_negatives == 0:
+        raise NothingToFixError(
+            f"Nothing to fix: the model denies none of the {len(probing.samples)} answers it knows."
+        )
+    if not probing.count("tuning") or not probing.count("validation"):
+        raise DataError(
+            f"The probing set has {false_negatives} false negative(s) about one subject, too few "
+            "to split into a fine-tuning and a validation set; give more questions with --data."
+        )
+
+
+def _split(
+    samples: Sequence[Parametric], verdicts: Sequence[Verdict], settings: Settings
+) -> list[Part]:
+    """Splits the false negatives into D and V, whole subjects at a time."""
+    parts: list[Part] = ["TP" if verdict == "positive" else "invalid" for verdict in verdicts]
+    by_subject: dict[str, list[int]] = {}
+    for index, verdict in enumerate(verdicts):
+        if verdict == "negative":
+            by_subject.setdefault(samples[index].question.subject, []).append(index)
+    subjects = sorted(by_subject)
+    random.Random(settings.seed).shuffle(subjects)
+    denied = sum(len(indices) for indices in by_subject.values())
+    wanted = min(settings.validation_samples, max(1, denied // 5))
+    room: dict[Part, int] = {"validation": wanted, "tuning": settings.tuning_samples}
+    for subject in subjects:
+        part: Part = "validation" if room["validation"] > 0 else "tuning"
+        for index in by_subject[subject]:
+            parts[index] = part if room[part] > 0 else "unused"
+            room[part] -= 1
+    return parts

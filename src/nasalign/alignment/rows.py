@@ -1,0 +1,98 @@
+"""A head's query and key rows as float32 parameters, the only thing that tuning can move."""
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from nasalign.config import KeyScope
+from nasalign.models.geometry import HeadGeometry, RowSlice
+
+
+def read_rows(model: PreTrainedModel, where: RowSlice) -> Tensor:
+    """Returns a copy of rows [D, in] of a weight, in its dtype."""
+    return _weight(model, where)[where.start : where.stop].detach().clone()
+
+
+@torch.no_grad()
+def write_rows(model: PreTrainedModel, where: RowSlice, rows: Tensor) -> None:
+    """Writes rows [D, in] into the model's weight, rounded to its dtype."""
+    weight = _weight(model, where)
+    weight[where.start : where.stop] = rows.to(weight.device, weight.dtype)
+
+
+def head_slices(
+    geometry: HeadGeometry, layer: int, head: int, k_scope: KeyScope
+) -> tuple[RowSlice, ...]:
+    """Returns the rows that tuning a head may move: its query's, and its group's key's or none."""
+    rows = geometry.rows(layer, head)
+    return (rows.query, rows.key) if k_scope == "group" else (rows.query,)
+
+
+class TunableRows:
+    """Rows of a model as float32 parameters; a context manager.
+
+    On entering, each module that owns some of the rows computes them from the parameters, so that
+    a loss has gradients for these rows and for nothing else. The weight itself changes only by
+    ``write``. On leaving, the modules are as they were, with the weight last written.
+
+    Args:
+        model: the model; its parameters must not require gradients.
+        slices: the rows.
+    """
+
+    def __init__(self, model: PreTrainedModel, slices: Iterable[RowSlice]) -> None:
+        self.model = model
+        self.original = {where: read_rows(model, where) for where in slices}
+        self.parameters = {
+            where: nn.Parameter(rows.to(torch.float32)) for where, rows in self.original.items()
+        }
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> "TunableRows":
+        for where in self.parameters:
+            module = self.model.get_submodule(where.module)
+            self._hooks.append(module.register_forward_hook(self._hook(where)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def write(self) -> None:
+        """Writes the parameters into the model's weights."""
+        for where, rows in self.parameters.items():
+            write_rows(self.model, where, rows.detach())
+
+    def restore(self) -> None:
+        """Puts the original rows back, to the bit, in parameters and weights."""
+        for where, rows in self.original.items():
+            write_rows(self.model, where, rows)
+            self.parameters[where].data.copy_(rows)
+
+    def _hook(self, where: RowSlice) -> Callable[..., Tensor]:
+        def replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            hidden, rows = inputs[0], self.parameters[where]
+            bias = getattr(module, "bias", None)
+            bias = None if bias is None else bias[where.start : where.stop]
+            fresh = functional.linear(hidden, rows.to(hidden.dtype), bias)  # [B, T, D]
+            index = torch.arange(where.start, where.stop, device=output.device)
+            return output.index_copy(-1, index, fresh)
+
+        return replace
+
+
+def _weight(model: PreTrainedModel, where: RowSlice) -> nn.Parameter:
+    weight = model.get_submodule(where.module).weight
+    assert isinstance(weight, nn.Parameter)
+    return weight

@@ -1,0 +1,116 @@
+"""Training one head's rows on the token "Yes", and measuring the validation set (Section 4.3)."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    get_cosine_schedule_with_warmup,
+)
+
+from nasalign.alignment.rows import TunableRows, head_slices
+from nasalign.alignment.tuning import Measurement
+from nasalign.config import Settings
+from nasalign.data.prompts import BinaryPrompt
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nas.scoring import Progress, last_logits, left_padded, score_prompts
+
+
+class RowTuner:
+    """Does for a model in memory what Algorithm 1 asks; it changes the model.
+
+    The optimiser is AdamW without weight decay; its rate warms up over the first
+    ``warmup_ratio`` of a head's steps and falls by a cosine to zero over ``epochs`` epochs.
+
+    Args:
+        model: the model; its parameters must not require gradients.
+        tokenizer: its tokenizer.
+        tuning: prompts of the fine-tuning set D, all with the positive label.
+        validation: prompts of the validation set V.
+        settings: learning rate, epochs, batch sizes, ``k_scope`` and seed.
+        progress: told of each sample trained on or measured.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        tuning: Sequence[BinaryPrompt],
+        validation: Sequence[BinaryPrompt],
+        settings: Settings,
+        progress: Progress | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.tuning, self.validation, self.progress = tuning, validation, progress
+        self.geometry = HeadGeometry.of(model)
+
+    def measure(self) -> Measurement:
+        """Scores V with the weights as last written."""
+        scores = score_prompts(
+            self.model,
+            self.tokenizer,
+            self.validation,
+            batch_size=self.settings.batch_size,
+            progress=self.progress,
+        )
+        yes = sum(verdict == "positive" for verdict in scores.verdicts)
+        return Measurement(single_head_nas(scores.nas), yes / len(scores.verdicts))
+
+    def begin(self, head: Head) -> None:
+        """Makes the rows of a head parameters, with a fresh optimiser, schedule and order of D."""
+        settings = self.settings
+        slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
+        self.rows = TunableRows(self.model, slices)
+        self.optimizer = torch.optim.AdamW(
+            self.rows.parameters.values(), lr=settings.learning_rate, weight_decay=0.0
+        )
+        steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
+        self.schedule = get_cosine_schedule_with_warmup(
+            self.optimizer, round(settings.warmup_ratio * steps), steps
+        )
+        self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
+
+    def train_epoch(self) -> float:
+        """Updates the rows once over D, writes them, and returns the mean loss.
+
+        A loss that is not finite ends the epoch before its step and is returned.
+        """
+        places = list(range(len(self.tuning)))
+        self.order.shuffle(places)
+        total, size = 0.0, self.settings.tuning_batch_size
+        with self.rows:
+            for start in range(0, len(places), size):
+                batch = [self.tuning[place] for place in places[start : start + size]]
+                loss = self._step(batch)
+                if not torch.isfinite(torch.tensor(loss)):
+                    return loss
+                total += loss * len(batch)
+                if self.progress:
+                    self.progress(len(batch))
+        self.rows.write()
+        return total / len(places)
+
+    def restore(self) -> None:
+        """Puts the rows back to what they were at ``begin``, to the bit."""
+        self.rows.restore()
+
+    def finish(self) -> None:
+        """Lets the optimiser's state go."""
+        del self.rows, self.optimizer, self.schedule
+
+    def _step(self, batch: list[BinaryPrompt]) -> float:
+        """One AdamW step on the positive word as the first token; no end-of-sequence token."""
+        inputs = left_padded(batch, self.tokenizer, self.model.device)
+        targets = torch.tensor([prompt.answers.target for prompt in batch])
+        logits = last_logits(self.model, inputs).float()
+        loss = functional.cross_entropy(logits, targets.to(logits.device))
+        if torch.isfinite(loss):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+        return float(loss)

@@ -1,0 +1,201 @@
+"""Head-wise incremental tuning: Algorithm 1 (Appendix F)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from nasalign.nas.heads import Head
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The state of the model on the validation set V.
+
+    Attributes:
+        nas: single head NAS on V, [L, H].
+        yes_share: share of V answered with the positive word.
+    """
+
+    nas: Tensor
+    yes_share: float
+
+    def of(self, head: Head) -> float:
+        """NAS(V, l, h), the alpha of Algorithm 1."""
+        return float(self.nas[head.layer, head.head])
+
+    @property
+    def model(self) -> float:
+        """NAS(V, L, H), the beta of Algorithm 1."""
+        return float(self.nas.sum())
+
+
+class HeadTuner(Protocol):
+    """What Algorithm 1 asks of a model; ``training.RowTuner`` does it."""
+
+    def measure(self) -> Measurement:
+        """Scores V with the model as it is."""
+
+    def begin(self, head: Head) -> None:
+        """Makes the rows of a head the only trainable parameters."""
+
+    def train_epoch(self) -> float:
+        """Updates the rows on D once and returns the mean loss."""
+
+    def restore(self) -> None:
+        """Puts the rows of the head back to what they were at ``begin``."""
+
+    def finish(self) -> None:
+        """Ends the work on the head; its rows stay as they are."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When Algorithm 1 stops.
+
+    Attributes:
+        epochs: T, epochs a head at most.
+        rho: single head NAS below which a head is done.
+        tau: model NAS below which tuning halts (Eq. 5); minus infinity without true positives.
+        halting_share: share of V answered positively above which tuning halts; it stands in for
+            tau where that is minus infinity, and does nothing otherwise.
+    """
+
+    epochs: int
+    rho: float
+    tau: float
+    halting_share: float
+
+    def balanced(self, now: Measurement) -> bool:
+        """Says whether the stand-in for tau asks to halt."""
+        return self.tau == -math.inf and now.yes_share > self.halting_share
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of one head; ``alpha``, ``beta`` are measured on V after it."""
+
+    layer: int
+    head: int
+    epoch: int
+    loss: float
+    alpha: float
+    beta: float
+    yes_share: float
+
+
+@dataclass(frozen=True)
+class HeadRecord:
+    """What became of one head.
+
+    Attributes:
+        stopped: why its epochs ended: ``head NAS rose``, ``head NAS below rho``,
+            ``model NAS rose``, ``enough Yes``, ``loss not finite`` or ``all epochs``.
+        kept: whether the update stays.
+        cancelled: why it does not, or an empty text.
+        halted: why all tuning ends after this head, or an empty text.
+    """
+
+    layer: int
+    head: int
+    alpha_before: float
+    beta_before: float
+    alpha: float
+    beta: float
+    yes_share: float
+    epochs: int
+    stopped: str
+    kept: bool
+    cancelled: str
+    halted: str
+
+
+def as_row(record: EpochRecord | HeadRecord) -> dict[str, Any]:
+    """Returns a record as a plain row of ``tuning.jsonl``."""
+    return {"record": "epoch" if isinstance(record, EpochRecord) else "head", **asdict(record)}
+
+
+def incremental_tuning(
+    heads: Sequence[Head], tuner: HeadTuner, limits: Limits
+) -> Iterator[EpochRecord | HeadRecord]:
+    """Tunes heads one after the other, yielding each decision (Algorithm 1).
+
+    The model is changed through ``tuner``. The numbers in the comments are the lines of
+    Appendix F. Line 16 looks at the beta of line 10 also where line 15 has just cancelled the
+    update, as it is printed. The stand-in for tau, which is ours, looks at what stays.
+
+    Args:
+        heads: P, in the order of their tuning.
+        tuner: the model with D and V.
+        limits: T, rho and tau.
+    """
+    state = tuner.measure()
+    for head in heads:  # 1
+        tuner.begin(head)  # 2
+        before = now = state  # 3, 4
+        stopped, epoch = "all epochs", 0
+        last: Measurement | None = None  # 5: alpha and beta are infinite
+        for epoch in range(1, limits.epochs + 1):  # 6
+            loss = tuner.train_epoch()  # 7, 8
+            if not math.isfinite(loss):
+                stopped = "loss not finite"
+                break
+            now = tuner.measure()  # 9, 10
+            yield EpochRecord(
+                head.layer, head.head, epoch, loss, now.of(head), now.model, now.yes_share
+            )
+            reason = _early_stop(head, now, last, limits)
+            if reason:  # 11
+                stopped = reason
+                break  # 12
+            last = now  # 13
+        failed = stopped == "loss not finite"
+        cancelled = stopped if failed else _cancellation(head, before, now)
+        if cancelled:  # 14
+            tuner.restore()  # 15
+        tuner.finish()
+        state = before if cancelled else now
+        halted = ""
+        if not failed and now.model < limits.tau:  # 16
+            halted = "model NAS below tau"
+        elif limits.balanced(state):
+            halted = "enough Yes"
+        yield HeadRecord(
+            layer=head.layer,
+            head=head.head,
+            alpha_before=before.of(head),
+            beta_before=before.model,
+            alpha=now.of(head),
+            beta=now.model,
+            yes_share=now.yes_share,
+            epochs=epoch,
+            stopped=stopped,
+            kept=not cancelled,
+            cancelled=cancelled,
+            halted=halted,
+        )
+        if halted:
+            break  # 17
+
+
+def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: Limits) -> str:
+    """Line 11: why the epochs of a head end, or an empty text."""
+    if last is not None and now.of(head) > last.of(head):
+        return "head NAS rose"
+    if now.of(head) < limits.rho:
+        return "head NAS below rho"
+    if last is not None and now.model > last.model:
+        return "model NAS rose"
+    return "enough Yes" if limits.balanced(now) else ""
+
+
+def _cancellation(head: Head, before: Measurement, now: Measurement) -> str:
+    """Line 14: why an update is cancelled, or an empty text."""
+    reasons = []
+    if now.of(head) > before.of(head):
+        reasons.append("head NAS above its start")
+    if now.model > before.model:
+        reasons.append("model NAS above its start")
+    return ", ".join(reasons)

@@ -1,0 +1,164 @@
+"""Settings of a run: defaults of the paper, presets by model size, TOML files and key=value."""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nasalign.errors import NasAlignError
+
+Decoder = Literal["logits", "generate"]
+KeyScope = Literal["group", "none"]
+
+SMALL_MODEL_PARAMETERS = 1_000_000_000
+"""Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides the figures of a run; the defaults are the paper's (Section 5.1).
+
+    ``configs/*.toml`` explain each one; a file or ``--set key=value`` overrides them by name.
+    """
+
+    # Prompts
+    vocabulary: str = "yes/no"
+    instruction: str = "nasa"
+    chat: bool | None = None
+    shots: int = 0
+    # Probing set (Section 4.1)
+    probing_questions: int = 2000
+    tuning_samples: int = 1000
+    validation_samples: int = 100
+    answer_tokens: int = 24
+    # Head selection (Eq. 2-4)
+    k: int | None = None
+    n: int | None = None
+    consistency: float = 0.9
+    # Algorithm 1 (Appendix F)
+    learning_rate: float = 1e-6
+    epochs: int = 30
+    tuning_batch_size: int = 32
+    rho: float = 0.5
+    warmup_ratio: float = 0.03
+    k_scope: KeyScope = "group"
+    halting_share: float = 0.5
+    # Evaluation
+    decoder: Decoder = "logits"
+    evaluation_questions: int = 1000
+    bootstrap_samples: int = 2000
+    # Everywhere
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = (
+            "probing_questions tuning_samples validation_samples answer_tokens learning_rate "
+            "epochs tuning_batch_size evaluation_questions bootstrap_samples batch_size"
+        )
+        for name in positive.split():
+            _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
+        for name in ("k", "n"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, value, "must be above 0")
+        for name in ("consistency", "halting_share"):
+            value = getattr(self, name)
+            _require(0 < value <= 1, name, value, "must lie above 0 and at most at 1")
+        _require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
+        _require(self.shots >= 0, "shots", self.shots, "must not be negative")
+
+    def replace(self, changes: Mapping[str, Any]) -> "Settings":
+        """Returns a copy with some settings changed.
+
+        Raises:
+            NasAlignError: a name is unknown, or a value has the wrong type or is out of range.
+        """
+        hints = typing.get_type_hints(type(self))
+        checked = {}
+        for name, value in changes.items():
+            if name not in hints:
+                raise NasAlignError(
+                    f"There is no setting {name!r}; the settings are {', '.join(hints)}."
+                )
+            checked[name] = _check(name, value, hints[name])
+        return dataclasses.replace(self, **checked)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the settings as plain values for ``run.json``."""
+        return dataclasses.asdict(self)
+
+
+def preset_name(parameters: int) -> str:
+    """Returns the preset for a model with this number of parameters."""
+    return "smollm2" if parameters < SMALL_MODEL_PARAMETERS else "paper-7b"
+
+
+def load_preset(name: str) -> Settings:
+    """Returns the settings of a preset in ``configs/``."""
+    return settings_from_file(_presets_folder() / f"{name}.toml")
+
+
+def settings_from_file(path: Path, base: Settings | None = None) -> Settings:
+    """Returns ``base`` (the paper's defaults unless given) with a TOML file's settings on top.
+
+    Raises:
+        NasAlignError: the file cannot be read, is not TOML, or has a wrong setting.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NasAlignError(f"Cannot read the settings file {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise NasAlignError(f"{path} is not valid TOML: {error}.") from error
+    try:
+        return (base or Settings()).replace(values)
+    except NasAlignError as error:
+        raise NasAlignError(f"{path}: {error}") from error
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Parses ``key=value`` texts; a value is read as TOML, and as plain text if it is not TOML.
+
+    Raises:
+        NasAlignError: a text has no ``=``.
+    """
+    values = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator:
+            raise NasAlignError(f"--set takes key=value, not {assignment!r}.")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = text.strip()
+    return values
+
+
+def _presets_folder() -> Path:
+    """The folder of presets: inside an installed package, or at the root of a checkout."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise NasAlignError(f"The setting {name} is {value!r}, but it {rule}.")
+
+
+def _check(name: str, value: Any, hint: Any) -> Any:
+    """Returns ``value`` if it fits the annotation (an int where a float is asked for, too)."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        _require(value in typing.get_args(hint), name, value, f"must be one of {typing.get_args(hint)}")
+        return value
+    kinds = typing.get_args(hint) if origin is types.UnionType else (hint,)
+    if float in kinds and type(value) is int:
+        return float(value)
+    if type(value) not in kinds and value is not None or value is None and type(None) not in kinds:
+        wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+        raise NasAlignError(f"The setting {name} takes {wanted}, not {value!r}.")
+    return value

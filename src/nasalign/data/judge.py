@@ -1,0 +1,66 @@
+"""Is a free answer right, and what would be a wrong one: by normalised text, without a model."""
+
+import random
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from nasalign.data.qa import Question
+from nasalign.errors import DataError
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_NOT_WORD = re.compile(r"[^\w]+")
+
+
+def normalise(text: str) -> str:
+    """Returns a text in lower case without accents, articles, punctuation and extra spaces."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign)).casefold()
+    plain = _THOUSANDS.sub("", plain.replace("'", "").replace("’", ""))
+    return " ".join(_ARTICLES.sub(" ", _NOT_WORD.sub(" ", plain)).split())
+
+
+def matches(prediction: str, question: Question) -> bool:
+    """Says whether a prediction holds the answer or an alias as whole words.
+
+    Answers of one or two characters (chemical symbols) must match in case too: "As" is arsenic,
+    "as" is a word.
+    """
+    return any(_holds(prediction, answer) for answer in (question.answer, *question.aliases))
+
+
+def wrong_answer(question: Question, pool: Sequence[Question], rng: random.Random) -> str:
+    """Returns a wrong answer of the same kind: the data's own, or another question's answer.
+
+    Args:
+        question: the question to answer wrongly.
+        pool: questions whose answers may be taken; only those of the same kind are.
+        rng: decides which.
+
+    Raises:
+        DataError: no answer in the pool differs from the right one.
+    """
+    if question.wrong_answer is not None:
+        return question.wrong_answer
+    candidates = sorted({other.answer for other in pool if other.kind == question.kind})
+    wrong = [answer for answer in candidates if not _same(answer, question)]
+    if not wrong:
+        raise DataError(
+            f"No wrong answer can be drawn for {question.question!r}: all questions of its kind "
+            "have the same answer; give the column wrong_answer."
+        )
+    return rng.choice(wrong)
+
+
+def _same(answer: str, question: Question) -> bool:
+    """An answer is the right one if either holds the other: "dollar" and "US dollar"."""
+    right = (question.answer, *question.aliases)
+    return any(_holds(answer, other) or _holds(other, answer) for other in right)
+
+
+def _holds(text: str, answer: str) -> bool:
+    if len(answer) <= 2 and not answer.isdigit():
+        return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text) is not None
+    wanted = normalise(answer) or answer.casefold().strip()
+    return f" {wanted} " in f" {normalise(text) or text.casefold().strip()} "

@@ -1,0 +1,250 @@
+"""Prompts I and II with their token ids, and where the answer words stand in them.
+
+A binary prompt reads ``instruction [Context: ...] Question: ... [Is the answer ...?] Answer:``,
+alone or as the user's message of a chat template.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from nasalign.data.qa import BinaryExample, Question
+from nasalign.errors import PromptError
+
+INSTRUCTIONS = {  # Table 12; what stands before the positive word, and between the words
+    "nasa": "You are given a question and you MUST answer {positive} or {negative}.",
+    "A": "You are asked a question that demands a clear {positive} or {negative} answer.",
+    "B": "A question is posed to you, and you are obligated to answer either {positive} "
+    "or {negative}.",
+}
+PARAMETRIC_INSTRUCTION = "You MUST answer shortly the given question based on your knowledge."
+TAIL = 32  # two prompts that end in the same characters are continued by the same tokens
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The pair of answer words; ``positive`` affirms."""
+
+    positive: str
+    negative: str
+
+
+VOCABULARIES = {
+    "yes/no": Vocabulary("Yes", "No"),
+    "true/false": Vocabulary("True", "False"),
+    "correct/wrong": Vocabulary("Correct", "Wrong"),
+}
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """The tokens by which an answer to one prompt can begin.
+
+    Attributes:
+        positive: first-token ids of the positive word's surface forms ("Yes", " Yes", "yes", ...).
+        negative: the same of the negative word; no id is in both.
+        target: first-token id of the positive word as the model's turn begins with it.
+    """
+
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+    target: int
+
+
+@dataclass(frozen=True)
+class BinaryPrompt:
+    """A rendered yes/no prompt.
+
+    Attributes:
+        text: what the model reads, special tokens of the chat template included.
+        token_ids: its T tokens.
+        positive_position: index of the instruction's positive word (t_yes of Eq. 1).
+        negative_position: index of the instruction's negative word (t_no).
+        first_row: index of the first token after the instruction (L_I).
+        answers: how an answer to this prompt can begin.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    positive_position: int
+    negative_position: int
+    first_row: int
+    answers: AnswerTokens
+
+
+@dataclass
+class PromptBuilder:
+    """Renders questions for one tokenizer, instruction and vocabulary.
+
+    Attributes:
+        tokenizer: must give character offsets.
+        vocabulary: a key of ``VOCABULARIES``.
+        instruction: a key of ``INSTRUCTIONS``.
+        chat: whether to use the chat template; None uses it where the tokenizer has one.
+        shots: examples with their answers, between the instruction and the question.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: str = "yes/no"
+    instruction: str = "nasa"
+    chat: bool | None = None
+    shots: Sequence[BinaryExample] = ()
+    _answers: dict[str, AnswerTokens] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, known in (("vocabulary", VOCABULARIES), ("instruction", INSTRUCTIONS)):
+            if getattr(self, name) not in known:
+                raise PromptError(
+                    f"There is no {name} {getattr(self, name)!r}; choose one of {', '.join(known)}."
+                )
+        if not self.tokenizer.is_fast:
+            raise PromptError(
+                f"The tokenizer {type(self.tokenizer).__name__} gives no character offsets, so "
+                "the answer words cannot be located; use a fast tokenizer."
+            )
+        has_template = self.tokenizer.chat_template is not None
+        if self.chat and not has_template:
+            raise PromptError("The tokenizer has no chat template; set chat=false.")
+        self.chat = has_template if self.chat is None else self.chat
+
+    @property
+    def words(self) -> Vocabulary:
+        """The answer words."""
+        return VOCABULARIES[self.vocabulary]
+
+    def binary(self, example: BinaryExample) -> BinaryPrompt:
+        """Renders Prompt I (Section 3.1.1), or a yes/no question as it is.
+
+        Raises:
+            PromptError: an answer word has no token of its own, or the chat template rewrites
+                the message.
+        """
+        words, template = self.words, INSTRUCTIONS[self.instruction]
+        instruction = template.format(positive=words.positive, negative=words.negative)
+        shots = (f"{self._body(shot)} {self._word(shot.label)}\n" for shot in self.shots)
+        content = f"{instruction} {''.join(shots)}{self._body(example)}"
+        text = self._render(content)
+        ids, offsets = self._tokenise(text)
+
+        start = text.find(content)
+        if start < 0:
+            raise PromptError(f"The chat template rewrites the message {content!r}.")
+        positive = start + template.index("{positive}")
+        negative = start + template.format(positive=words.positive, negative="\0").index("\0")
+        end = start + len(instruction)
+        first_row = next(i for i, (begin, stop) in enumerate(offsets) if stop > begin >= end)
+        return BinaryPrompt(
+            text=text,
+            token_ids=tuple(ids),
+            positive_position=self._locate(words.positive, positive, ids, offsets, text),
+            negative_position=self._locate(words.negative, negative, ids, offsets, text),
+            first_row=first_row,
+            answers=self._answer_tokens(content, text, ids),
+        )
+
+    def parametric(self, question: Question) -> tuple[int, ...]:
+        """Returns the token ids of Prompt II (Appendix E)."""
+        context = f"Context: {question.context} " if question.context else ""
+        content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {question.question} Answer:"
+        return tuple(self._tokenise(self._render(content))[0])
+
+    def _body(self, example: BinaryExample) -> str:
+        context = f"Context: {example.context} " if example.context else ""
+        verify = f" Is the answer {example.answer}?" if example.answer is not None else ""
+        return f"{context}Question: {example.question}{verify} Answer:"
+
+    def _word(self, label: bool) -> str:
+        return self.words.positive if label else self.words.negative
+
+    def _render(self, content: str, answer: str | None = None) -> str:
+        """The text the model reads; with ``answer``, the text in which it has answered."""
+        if not self.chat:
+            return content if answer is None else f"{content} {answer}"
+        messages = [{"role": "user", "content": content}]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=answer is None,
+                enable_thinking=False,
+            )
+        except TemplateError as error:
+            raise PromptError(f"The chat template fails: {error}. Try chat=false.") from error
+
+    def _tokenise(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids with character offsets; a template's text already holds its special tokens."""
+        encoded = self.tokenizer(
+            text, add_special_tokens=not self.chat, return_offsets_mapping=True
+        )
+        return encoded["input_ids"], encoded["offset_mapping"]
+
+    def _locate(
+        self, word: str, place: int, ids: list[int], offsets: list[tuple[int, int]], text: str
+    ) -> int:
+        """The index of the token in which ``word`` begins, checked by decoding it."""
+        index = next(i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
+        decoded = self.tokenizer.decode([ids[index]]).strip()
+        if not decoded or not word.startswith(decoded):
+            raise PromptError(
+                f"The answer word {word!r} has no token of its own: the tokenizer reads "
+                f"{decoded!r} there, in the prompt {text!r}."
+            )
+        return index
+
+    def _answer_tokens(self, content: str, text: str, ids: list[int]) -> AnswerTokens:
+        tail = text[-TAIL:]
+        if tail not in self._answers:
+            words = self.words
+            positive = self._first_tokens(words.positive, text, ids)
+            negative = self._first_tokens(words.negative, text, ids)
+            if not positive or not negative or positive & negative:
+                raise PromptError(
+                    f"The answers {words.positive!r} and {words.negative!r} cannot be told apart "
+                    f"by their first token after the prompt {text!r}."
+                )
+            target = self._first_token(self._lead(content, text) + words.positive, text, ids)
+            decoded = "" if target is None else self.tokenizer.decode([target]).strip()
+            if target is None or not decoded or not words.positive.startswith(decoded):
+                raise PromptError(
+                    f"The answer {words.positive!r} does not begin with a token of its own after "
+                    f"the prompt {text!r}."
+                )
+            self._answers[tail] = AnswerTokens(
+                tuple(sorted(positive)), tuple(sorted(negative)), target
+            )
+        return self._answers[tail]
+
+    def _lead(self, content: str, text: str) -> str:
+        """What stands between the prompt and the answer, such as a space."""
+        word = self.words.positive
+        answered = self._render(content, answer=word)
+        if answered.startswith(text) and word in answered[len(text) :]:
+            return answered[len(text) :].partition(word)[0]
+        return "" if text[-1].isspace() else " "
+
+    def _first_tokens(self, word: str, text: str, ids: list[int]) -> set[int]:
+        """First-token ids of a word's surface forms, with and without a space before it.
+
+        Where some forms are one token, only those count: the "Y" of a split "YES" begins other
+        words too.
+        """
+        forms = [lead + form for form in (word, word.lower(), word.upper()) for lead in ("", " ")]
+        first = {form: self._first_token(form, text, ids) for form in forms}
+        found = {form: token for form, token in first.items() if token is not None}
+        whole = {
+            token
+            for form, token in found.items()
+            if self.tokenizer.decode([token]).strip() == form.strip()
+        }
+        return whole or set(found.values())
+
+    def _first_token(self, continuation: str, text: str, ids: list[int]) -> int | None:
+        """The first new token of prompt and continuation together; None if they do not part."""
+        together, _ = self._tokenise(text + continuation)
+        if together[: len(ids)] != ids or len(together) == len(ids):
+            return None
+        return together[len(ids)]

@@ -1,0 +1,21 @@
+"""The errors a user meets: one sentence that says what is wrong and what to do next."""
+
+
+class NasAlignError(Exception):
+    """A user's mistake or an unmet condition; the command line prints it and exits with 2."""
+
+
+class PromptError(NasAlignError):
+    """A prompt cannot be scored: an answer word is not found, or it is longer than the context."""
+
+
+class DataError(NasAlignError):
+    """A data file is broken or empty; the sentence names the file and, if there is one, the line."""
+
+
+class ModelError(NasAlignError):
+    """A model cannot be loaded, or its architecture is not supported."""
+
+
+class NothingToFixError(NasAlignError):
+    """The probing set has no false negative: the model has no negative bias here. Exits with 0."""

@@ -1,0 +1,153 @@
+"""Evaluating a model on yes/no examples, and one evaluation against another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Decoder
+from nasalign.data.qa import BinaryExample
+from nasalign.errors import DataError
+from nasalign.evaluation.metrics import (
+    METRICS,
+    Array,
+    bootstrap_weights,
+    from_sums,
+    interval,
+    sample_sums,
+)
+from nasalign.nas.heads import model_nas
+from nasalign.nas.scoring import Progress, Scores, score
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The verdicts of a model on N examples.
+
+    Attributes:
+        examples: the examples.
+        scores: what the model said.
+    """
+
+    examples: Sequence[BinaryExample]
+    scores: Scores
+
+    def sums(self) -> Array:
+        """Returns each sample's part of the metrics' sums, [N, columns]."""
+        scores = self.scores
+        said = [
+            float(positive if verdict == "positive" else negative)
+            for verdict, positive, negative in zip(
+                scores.verdicts, scores.p_positive, scores.p_negative, strict=True
+            )
+        ]
+        labels = [example.label for example in self.examples]
+        return sample_sums(scores.verdicts, labels, said, model_nas(scores.nas).double().numpy())
+
+    def metrics(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
+        """Returns the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question."""
+        sums = self.sums()
+        weights = self._weights(bootstrap_samples, seed)
+        point, spread = from_sums(sums.sum(axis=0)), from_sums(weights @ sums)
+        values: dict[str, Any] = {name: float(point[name]) for name in METRICS}
+        values["n"] = len(self.examples)
+        values["intervals"] = {name: interval(spread[name]) for name in METRICS}
+        return values
+
+    def change_to(
+        self, after: "Evaluation", bootstrap_samples: int = 2000, seed: int = 0
+    ) -> dict[str, tuple[float, float, float]]:
+        """Returns each metric's change to another evaluation of the same examples.
+
+        Returns:
+            By name: the change and its 95 % interval, from a bootstrap paired by question.
+        """
+        weights = self._weights(bootstrap_samples, seed)
+        mine, other = self.sums(), after.sums()
+        point = (from_sums(mine.sum(axis=0)), from_sums(other.sum(axis=0)))
+        spread = (from_sums(weights @ mine), from_sums(weights @ other))
+        return {
+            name: (
+                float(point[1][name] - point[0][name]),
+                *interval(spread[1][name] - spread[0][name]),
+            )
+            for name in METRICS
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns a plain row a sample, for ``eval/*.jsonl``."""
+        nas, scores = model_nas(self.scores.nas), self.scores
+        answers = scores.answers or [None] * len(self.examples)
+        return [
+            {
+                "question": example.question,
+                "answer": example.answer,
+                "label": example.label,
+                "verdict": scores.verdicts[index],
+                "p_yes": float(scores.p_positive[index]),
+                "p_no": float(scores.p_negative[index]),
+                "nas": float(nas[index]),
+                **({} if answers[index] is None else {"generated": answers[index]}),
+            }
+            for index, example in enumerate(self.examples)
+        ]
+
+    def _weights(self, samples: int, seed: int) -> Array:
+        return bootstrap_weights([example.question for example in self.examples], samples, seed)
+
+
+def run_evaluation(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    *,
+    batch_size: int = 32,
+    vocabulary: str = "yes/no",
+    instruction: str = "nasa",
+    chat: bool | None = None,
+    shots: Sequence[BinaryExample] = (),
+    decoder: Decoder = "logits",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Scores the examples; arguments as of ``nasalign.score``.
+
+    Raises:
+        DataError: there is no example.
+        PromptError: an answer word is not found, or a prompt exceeds the model's context.
+    """
+    if not examples:
+        raise DataError("There is no example to evaluate.")
+    scores = score(
+        model,
+        tokenizer,
+        examples,
+        batch_size=batch_size,
+        vocabulary=vocabulary,
+        instruction=instruction,
+        chat=chat,
+        shots=shots,
+        decoder=decoder,
+        progress=progress,
+    )
+    return Evaluation(examples, scores)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    *,
+    batch_size: int = 32,
+    decoder: Decoder = "logits",
+    bootstrap_samples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Returns accuracy, precision, recall, f1, ece, nas, yes_rate, invalid_rate and n.
+
+    ``intervals`` holds the 95 % bootstrap interval of each; arguments as of ``nasalign.score``.
+    """
+    evaluation = run_evaluation(
+        model, tokenizer, examples, batch_size=batch_size, decoder=decoder
+    )
+    return evaluation.metrics(bootstrap_samples, seed)

@@ -1,0 +1,85 @@
+"""Metrics of yes/no verdicts, with bootstrap intervals over questions.
+
+Every metric is a function of sums over samples. So one function computes them from the sums of the
+data, and from the sums of each bootstrap sample.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+METRICS = ("accuracy", "precision", "recall", "f1", "ece", "nas", "yes_rate", "invalid_rate")
+BINS = 10
+"""Equal-width bins of the expected calibration error (Table 6)."""
+_COUNTS = 6  # true positive, false positive, true negative, false negative, invalid, model NAS
+
+
+def sample_sums(
+    verdicts: Sequence[str], labels: Sequence[bool], confidences: Sequence[float], nas: Array
+) -> Array:
+    """Returns what each sample adds to the sums, float64 [N, 6 + 3 * BINS].
+
+    Args:
+        verdicts: ``"positive"``, ``"negative"`` or ``"invalid"``, N of them.
+        labels: True where the right verdict is positive.
+        confidences: probability of the word that was answered; the calibration error takes it.
+        nas: model NAS of each sample, [N].
+    """
+    table = np.zeros((len(verdicts), _COUNTS + 3 * BINS))
+    rows = zip(verdicts, labels, confidences, strict=True)
+    for row, (verdict, label, confidence) in enumerate(rows):
+        table[row, 5] = nas[row]
+        if verdict == "invalid":
+            table[row, 4] = 1
+            continue
+        right = (verdict == "positive") == label
+        table[row, (0 if right else 1) if verdict == "positive" else (2 if right else 3)] = 1
+        place = min(max(int(np.ceil(confidence * BINS)) - 1, 0), BINS - 1)  # (b/10, (b+1)/10]
+        table[row, _COUNTS + 3 * place : _COUNTS + 3 * place + 3] = 1, confidence, right
+    return table
+
+
+def from_sums(sums: Array) -> dict[str, Array]:
+    """Returns the metrics of sums [..., 6 + 3 * BINS], each of shape [...]; 0/0 counts as 0.
+
+    Accuracy counts an invalid answer as wrong; precision, recall, F1 and the calibration error
+    are over valid answers.
+    """
+    tp, fp, tn, fn, invalid, nas = np.moveaxis(sums[..., :_COUNTS], -1, 0)
+    bins = sums[..., _COUNTS:].reshape(*sums.shape[:-1], BINS, 3)
+    valid = tp + fp + tn + fn
+    total = valid + invalid
+    return {
+        "accuracy": _ratio(tp + tn, total),
+        "precision": _ratio(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "ece": _ratio(np.abs(bins[..., 1] - bins[..., 2]).sum(axis=-1), valid),
+        "nas": _ratio(nas, total),
+        "yes_rate": _ratio(tp + fp, total),
+        "invalid_rate": _ratio(invalid, total),
+    }
+
+
+def bootstrap_weights(clusters: Sequence[str], samples: int, seed: int) -> Array:
+    """Returns how often each of N samples is drawn in each bootstrap sample, [S, N].
+
+    Whole clusters (the examples of one question) are drawn, since their verdicts hang together.
+    """
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    count = int(member.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
+    return draws[:, member].astype(np.float64)
+
+
+def interval(values: Array) -> tuple[float, float]:
+    """Returns the 95 % percentile interval of bootstrap values [S]."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    return np.divide(part, whole, out=np.zeros_like(np.asarray(part)), where=whole != 0)

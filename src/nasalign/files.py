@@ -1,0 +1,74 @@
+"""Writing plain files so that each is the old or the new one, never half of one."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nasalign.errors import NasAlignError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text to a temporary name in the same folder and renames it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON; an infinite number is written as text ("-inf")."""
+    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes rows as JSON lines."""
+    lines = (json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, "".join(lines))
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Appends one JSON line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes tensors as safetensors."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        NasAlignError: it is not there or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NasAlignError(f"Cannot read {path}: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise NasAlignError(f"{path} is not valid JSON: {error.msg}.") from error
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN; they are written as text."""
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value

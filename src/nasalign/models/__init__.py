@@ -1,0 +1,1 @@
+"""Loading models, and which rows of which parameter are a head."""

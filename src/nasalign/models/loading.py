@@ -1,0 +1,142 @@
+"""Loading a model and its tokenizer: hub id, local folder, GGUF file, or the embedded model."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from nasalign.errors import ModelError
+from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(device: str | None = None) -> torch.device:
+    """Returns the device asked for, or the best there is: CUDA, then MPS, then the CPU.
+
+    Raises:
+        ModelError: the device is unknown or not there.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"The device {device!r} cannot be used here; try cpu.") from error
+    return chosen
+
+
+def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """Returns the dtype asked for, or float32 on a CPU and bfloat16 on an accelerator.
+
+    Raises:
+        ModelError: the dtype is unknown.
+    """
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if dtype not in DTYPES:
+        raise ModelError(f"There is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
+
+
+def load(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a causal language model and its tokenizer, ready for inference.
+
+    Args:
+        name: a hub id, a local folder, a ``.gguf`` file, or the alias ``smollm2-135m``.
+        device: such as ``"cpu"`` or ``"cuda:1"``; the best there is unless given.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; by the device unless given.
+        revision: a branch, tag or commit of a hub model.
+        trust_remote_code: run code that the model brings along.
+
+    Returns:
+        The model in evaluation mode with frozen parameters, and its tokenizer.
+
+    Raises:
+        ModelError: it cannot be found or loaded; the sentence says why.
+    """
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
+    source, extra = _source(name)
+    options = extra | {"trust_remote_code": trust_remote_code, "revision": revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        if "gguf_file" in extra:
+            options["quantization_config"] = GgufConfig(dequantize=True)
+        else:
+            options["use_safetensors"] = True
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=chosen_dtype, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"The model {name!r} cannot be loaded: {reason}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    return model.to(chosen_device).eval(), tokenizer
+
+
+def _source(name: str) -> tuple[str, dict[str, str]]:
+    """The place to load from, and extra arguments for a GGUF file."""
+    if name in EMBEDDED_MODELS:
+        return str(embedded_folder(name)), {}
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"There is no GGUF file {path}.")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"The folder {path} holds no config.json, so it is not a model.")
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(
+                f"The folder {path} holds no weights (*.safetensors); other formats are not read."
+            )
+        return str(path), {}
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(
+            f"There is no model {name!r}: it is neither a folder, nor a .gguf file, nor a hub id "
+            f"(owner/name), nor an alias ({', '.join(EMBEDDED_MODELS)})."
+        )
+    return name, {}
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Returns a SHA-256 over the configuration and a sample of each parameter's bytes.
+
+    Two models with the same fingerprint have the same shapes and, but for a contrived case, the
+    same weights; of a large parameter only the first and last 1,024 entries are read.
+    """
+    digest = hashlib.sha256()
+    config = model.config.to_dict()
+    for volatile in ("_name_or_path", "transformers_version", "dtype"):
+        config.pop(volatile, None)
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, parameter in sorted(model.named_parameters()):
+        flat = parameter.detach().reshape(-1)
+        ends = torch.cat([flat[:1024], flat[-1024:]]).float().cpu()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(ends.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Returns the number of tokens the model was made for, or None if it does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)

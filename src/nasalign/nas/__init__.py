@@ -1,0 +1,1 @@
+"""The negative attention score: recording, scoring, head selection."""

@@ -1,0 +1,255 @@
+"""The one batched loop over prompts: probabilities, verdicts and NAS, or greedy answers."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Decoder
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
+from nasalign.data.qa import BinaryExample
+from nasalign.errors import PromptError
+from nasalign.models.loading import context_length
+from nasalign.nas.recorder import NasRecorder, Positions
+
+Verdict = Literal["positive", "negative", "invalid"]
+VERDICT_TOKENS = 8
+"""Tokens generated at most for a verdict."""
+
+Progress = Callable[[int], None]
+"""Is told after each batch how many samples are done more."""
+
+
+class HasTokens(Protocol):
+    """Anything that a model can read."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Its T tokens."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says to N prompts, in their order.
+
+    Attributes:
+        p_positive: probability that the answer begins with the positive word, [N] float32.
+        p_negative: the same of the negative word (the paper's negative confidence), [N] float32.
+        verdicts: N verdicts of the decoder.
+        nas: [N, L, H] on the CPU, float32 (float64 of a float64 model); [N, 0, 0] if not recorded.
+        answers: the generated texts, or None with the decoder ``logits``.
+    """
+
+    p_positive: Tensor
+    p_negative: Tensor
+    verdicts: list[Verdict]
+    nas: Tensor
+    answers: list[str] | None = None
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    *,
+    batch_size: int = 32,
+    vocabulary: str = "yes/no",
+    instruction: str = "nasa",
+    chat: bool | None = None,
+    shots: Sequence[BinaryExample] = (),
+    decoder: Decoder = "logits",
+    record: bool = True,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores yes/no examples with any causal model that is already in memory.
+
+    Args:
+        model: the model; left as it was.
+        tokenizer: its tokenizer.
+        examples: N examples.
+        batch_size: prompts a batch.
+        vocabulary: ``"yes/no"``, ``"true/false"`` or ``"correct/wrong"``.
+        instruction: ``"nasa"``, ``"A"`` or ``"B"`` (Table 12).
+        chat: whether to use the chat template; where there is one unless given.
+        shots: examples shown with their answers before the question.
+        decoder: ``"logits"`` compares p_positive and p_negative; ``"generate"`` decodes greedily
+            and parses, as the paper does.
+        record: whether to record the NAS.
+        progress: told of each finished batch.
+
+    Raises:
+        PromptError: an answer word is not found, or a prompt exceeds the model's context.
+        ModelError: the architecture is not supported.
+    """
+    builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots)
+    prompts = [builder.binary(example) for example in examples]
+    scores = score_prompts(
+        model, tokenizer, prompts, batch_size=batch_size, record=record, progress=progress
+    )
+    if decoder == "logits":
+        return scores
+    answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size)
+    verdicts = [parse_verdict(answer, builder.words) for answer in answers]
+    return Scores(scores.p_positive, scores.p_negative, verdicts, scores.nas, answers)
+
+
+@torch.no_grad()
+def score_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[BinaryPrompt],
+    *,
+    batch_size: int = 32,
+    record: bool = True,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores rendered prompts with the decoder ``logits``; arguments as of ``score``."""
+    check_lengths(model, prompts)
+    p_positive, p_negative = torch.zeros(len(prompts)), torch.zeros(len(prompts))
+    nas = torch.empty(len(prompts), 0, 0)
+    with NasRecorder(model) if record else nullcontext() as recorder:
+        if recorder is not None:
+            geometry, dtype = recorder.geometry, torch.promote_types(model.dtype, torch.float32)
+            nas = torch.zeros(len(prompts), geometry.layers, geometry.heads, dtype=dtype)
+        for indices in sorted_batches(prompts, batch_size):
+            batch = [prompts[index] for index in indices]
+            inputs = left_padded(batch, tokenizer, model.device)
+            if recorder is not None:
+                recorder.expect(_positions(batch, inputs["input_ids"]))
+            probabilities = last_logits(model, inputs).float().softmax(dim=-1).cpu()
+            for row, index in enumerate(indices):
+                answers = prompts[index].answers
+                p_positive[index] = probabilities[row, list(answers.positive)].sum()
+                p_negative[index] = probabilities[row, list(answers.negative)].sum()
+            if recorder is not None:
+                nas[indices] = recorder.nas.cpu()
+            if progress:
+                progress(len(indices))
+    verdicts = [_compare(float(p), float(n)) for p, n in zip(p_positive, p_negative, strict=True)]
+    return Scores(p_positive, p_negative, verdicts, nas)
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[HasTokens],
+    max_new_tokens: int,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Returns the greedy continuation of each prompt, decoded without special tokens.
+
+    Raises:
+        PromptError: a prompt with its answer exceeds the model's context.
+    """
+    check_lengths(model, prompts, max_new_tokens)
+    answers = [""] * len(prompts)
+    for indices in sorted_batches(prompts, batch_size):
+        inputs = left_padded([prompts[index] for index in indices], tokenizer, model.device)
+        length = inputs["input_ids"].shape[1]
+        output = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for row, index in enumerate(indices):
+            answers[index] = tokenizer.decode(output[row, length:], skip_special_tokens=True)
+        if progress:
+            progress(len(indices))
+    return answers
+
+
+def parse_verdict(answer: str, words: Vocabulary) -> Verdict:
+    """Reads a verdict off a generated text.
+
+    A text that begins with an answer word, in whatever case, says that. Otherwise the one answer
+    word that stands in it, as written in the instruction, counts; both or none is invalid.
+    """
+    named: dict[str, Verdict] = {words.positive: "positive", words.negative: "negative"}
+    beginning = re.match(r"\W*(\w+)", answer)
+    for word, verdict in named.items():
+        if beginning and beginning[1].casefold() == word.casefold():
+            return verdict
+    inside = [verdict for word, verdict in named.items() if re.search(rf"\b{word}\b", answer)]
+    return inside[0] if len(inside) == 1 else "invalid"
+
+
+def sorted_batches(prompts: Sequence[HasTokens], batch_size: int) -> Iterator[list[int]]:
+    """Yields the indices of prompts in batches of like length, the longest first."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].token_ids))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def left_padded(
+    prompts: Sequence[HasTokens], tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> dict[str, Tensor]:
+    """Returns ``input_ids``, ``attention_mask`` and ``position_ids``, each int64 [B, T]."""
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    ids = torch.full((len(prompts), longest), padding)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt.token_ids) :] = torch.tensor(prompt.token_ids)
+        mask[row, longest - len(prompt.token_ids) :] = 1
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+
+def last_logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    """Returns the logits [B, vocabulary] after the last token of a left-padded batch."""
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        return model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
+    return model(**inputs, use_cache=False).logits[:, -1]
+
+
+def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: int = 0) -> None:
+    """Refuses prompts that, with ``more`` tokens, exceed the model's context.
+
+    Raises:
+        PromptError: names the first such prompt and its length.
+    """
+    limit = context_length(model)
+    for number, prompt in enumerate(prompts, start=1):
+        if limit is not None and len(prompt.token_ids) + more > limit:
+            raise PromptError(
+                f"Prompt {number} of {len(prompts)} has {len(prompt.token_ids) + more} tokens, "
+                f"more than the model's context of {limit}; shorten its context or question."
+            )
+
+
+def _positions(prompts: Sequence[BinaryPrompt], input_ids: Tensor) -> Positions:
+    """Positions of Eq. 1 in a left-padded batch."""
+    length, device = input_ids.shape[1], input_ids.device
+    shift = torch.tensor([length - len(prompt.token_ids) for prompt in prompts])
+
+    def at(places: list[int]) -> Tensor:
+        return (torch.tensor(places) + shift).to(device)
+
+    return Positions(
+        positive=at([prompt.positive_position for prompt in prompts]),
+        negative=at([prompt.negative_position for prompt in prompts]),
+        first_row=at([prompt.first_row for prompt in prompts]),
+        end_row=torch.full((len(prompts),), length, device=device),
+    )
+
+
+def _compare(p_positive: float, p_negative: float) -> Verdict:
+    if p_positive > p_negative:
+        return "positive"
+    return "negative" if p_negative > p_positive else "invalid"

@@ -1,0 +1,281 @@
+"""The stages in order, each leaving plain files in the run directory."""
+
+import math
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.alignment.adapter import Adapter
+from nasalign.alignment.probing import (
+    ProbingSet,
+    ask_parametric,
+    build_probing_set,
+    check_probing_set,
+)
+from nasalign.alignment.rows import head_slices, read_rows, write_rows
+from nasalign.alignment.training import RowTuner
+from nasalign.alignment.tuning import (
+    EpochRecord,
+    HeadRecord,
+    Limits,
+    as_row,
+    incremental_tuning,
+)
+from nasalign.config import Settings, load_preset, preset_name
+from nasalign.data.binary import sample
+from nasalign.data.qa import Question
+from nasalign.errors import DataError, NasAlignError
+from nasalign.files import append_jsonl, write_json, write_jsonl, write_tensors
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import fingerprint
+from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
+from nasalign.reporting.console import Quiet, Reporter
+
+
+@dataclass
+class Run:
+    """Where a run writes, whom it tells, and what ``run.json`` will say.
+
+    Attributes:
+        reporter: shows the stages.
+        folder: the run directory, or None to write nothing.
+        facts: the content of ``run.json``.
+    """
+
+    reporter: Reporter = field(default_factory=Quiet)
+    folder: Path | None = None
+    facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Notes the seconds that a stage takes under ``timings``."""
+        start = time.perf_counter()
+        yield
+        self.facts["timings"][name] = round(time.perf_counter() - start, 3)
+
+    def save(self) -> None:
+        """Writes ``run.json``."""
+        if self.folder:
+            write_json(self.folder / "run.json", self.facts)
+
+
+@dataclass(frozen=True)
+class AlignResult:
+    """What an alignment found and did.
+
+    Attributes:
+        probing: the probing set with its NAS.
+        heads: the selected heads, of falling single head NAS.
+        history: every decision of Algorithm 1, in order.
+        adapter: the changed rows; ``adapter.revert(model)`` undoes them to the bit.
+    """
+
+    probing: ProbingSet
+    heads: list[Head]
+    history: list[EpochRecord | HeadRecord]
+    adapter: Adapter
+
+
+def open_folder(folder: Path, overwrite: bool) -> None:
+    """Makes the run directory.
+
+    Raises:
+        NasAlignError: it is there already and ``overwrite`` is false, or it cannot be written.
+    """
+    if folder.exists() and not overwrite:
+        raise NasAlignError(
+            f"The folder {folder} is there already; choose another --out, or give --overwrite."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
+        raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.json", "diagnosis.json", "tuning.jsonl", "heads.json"):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error
+
+
+def settings_for(model: PreTrainedModel, base: Settings | None, changes: dict) -> Settings:
+    """Returns ``base``, or the preset for the model's size, with changes on top."""
+    return (base or load_preset(preset_name(model.num_parameters()))).replace(changes)
+
+
+def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Returns what ``run.json`` says of the model, the machine and the versions."""
+    geometry = HeadGeometry.of(model)
+    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
+    return {
+        "model": {
+            "name": model.name_or_path,
+            "architecture": type(model).__name__,
+            "parameters": model.num_parameters(),
+            "layers": geometry.layers,
+            "heads": geometry.heads,
+            "groups": geometry.groups,
+            "head_size": geometry.head_size,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "fingerprint": fingerprint(model),
+        },
+        "special_tokens": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in packages},
+        "threads": torch.get_num_threads(),
+    }
+
+
+def probe(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    settings: Settings,
+    run: Run,
+) -> ProbingSet:
+    """Builds the probing set; writes ``probing.jsonl`` and ``nas.safetensors``."""
+    asked = sample(questions, settings.probing_questions, settings.seed)
+    with run.timed("parametric"), run.reporter.stage("Asking what it knows", len(asked)) as done:
+        parametric = ask_parametric(model, tokenizer, asked, settings, done)
+    known = sum(item.known for item in parametric)
+    run.reporter.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
+    with run.timed("probing"), run.reporter.stage("Asking Is the answer ...?", known) as done:
+        probing = build_probing_set(model, tokenizer, parametric, settings, done)
+    counts = {part: probing.count(part) for part in ("TP", "tuning", "validation", "unused")}
+    counts |= {"asked": len(asked), "known": known, "invalid": probing.count("invalid")}
+    run.facts["probing"] = counts | {"tau": probing.tau}
+    run.reporter.say(
+        f"Of these it affirms {counts['TP']} and denies {probing.verdicts.count('negative')}: "
+        f"{counts['tuning']} to tune on (D), {counts['validation']} to watch (V), "
+        f"{counts['unused']} unused; {counts['invalid']} answers invalid."
+    )
+    if run.folder:
+        write_jsonl(run.folder / "probing.jsonl", probing.rows())
+        write_tensors(run.folder / "nas.safetensors", {"nas": probing.nas})
+    return probing
+
+
+def choose_heads(probing: ProbingSet, settings: Settings, run: Run) -> list[Head]:
+    """Selects the heads to tune (Eq. 2-4, Section 4.2); writes ``heads.json``.
+
+    Raises:
+        DataError: no head is in enough of the samples' lists.
+    """
+    counts = scaled(ALIGNMENT, probing.nas[0].numel())
+    k, n = settings.k or counts.k, settings.n or counts.n
+    heads = select_heads(probing.nas, k=k, n=n, consistency=settings.consistency)
+    if not heads:
+        raise DataError(
+            f"No head is among the {k} of highest NAS in {settings.consistency:.0%} of the "
+            "samples; raise k or lower consistency."
+        )
+    run.reporter.say(
+        f"{len(heads)} heads are among the {k} of highest NAS in {settings.consistency:.0%} of the "
+        f"samples (at most {n} are taken); the first is layer {heads[0].layer}, head "
+        f"{heads[0].head} with a NAS of {heads[0].nas:.2f}."
+    )
+    if run.folder:
+        write_json(run.folder / "heads.json", [head._asdict() for head in heads])
+    return heads
+
+
+def tune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    probing: ProbingSet,
+    heads: Sequence[Head],
+    settings: Settings,
+    run: Run,
+) -> list[EpochRecord | HeadRecord]:
+    """Runs Algorithm 1, which changes the model; writes ``tuning.jsonl`` as it goes."""
+    limits = Limits(settings.epochs, settings.rho, probing.tau, settings.halting_share)
+    if limits.tau == -math.inf:
+        run.reporter.say(
+            "The model affirms nothing it knows (no TP), so tau is minus infinity; in its stead, "
+            f"tuning halts when {limits.halting_share:.0%} of V are answered "
+            "with the positive word."
+        )
+        run.facts["halting"] = f"share of V answered positively above {limits.halting_share}"
+    else:
+        run.facts["halting"] = f"model NAS on V below tau = {limits.tau:.4f}"
+    tuning, validation = probing.of("tuning"), probing.of("validation")
+    history: list[EpochRecord | HeadRecord] = []
+    an_epoch = len(tuning) + len(validation)
+    budget = len(validation) + len(heads) * settings.epochs * an_epoch
+    with run.timed("tuning"), run.reporter.stage("Tuning head by head", budget) as done:
+        tuner = RowTuner(model, tokenizer, tuning, validation, settings, done)
+        for record in incremental_tuning(heads, tuner, limits):
+            history.append(record)
+            if run.folder:
+                append_jsonl(run.folder / "tuning.jsonl", as_row(record))
+            if isinstance(record, HeadRecord):
+                done((settings.epochs - record.epochs) * an_epoch)
+                run.reporter.say(_sentence(record))
+    return history
+
+
+def align(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    *,
+    run: Run | None = None,
+    preset: Settings | None = None,
+    **settings: Any,
+) -> AlignResult:
+    """Corrects the negative bias of a model in memory (NASA). Changes the model it is given.
+
+    Args:
+        model: a causal language model; its q and k rows of some heads change, and its
+            parameters no longer require gradients.
+        tokenizer: its tokenizer.
+        questions: short-answer questions; those the model answers correctly are the probing set.
+        run: where to write and whom to tell; nothing and nobody unless given.
+        preset: settings to start from; those for the model's size unless given.
+        **settings: changes by name, as in ``config.Settings``.
+
+    Returns:
+        The heads, the history of Algorithm 1, and the adapter, which can revert the change.
+
+    Raises:
+        NothingToFixError: the model denies nothing that it knows.
+        NasAlignError: the data, the model or a setting does not fit; the model is unchanged.
+    """
+    run = run or Run()
+    chosen = settings_for(model, preset, settings)
+    model.requires_grad_(False).eval()
+    run.facts |= describe(model, tokenizer) | {"settings": chosen.as_dict()}
+    probing = probe(model, tokenizer, questions, chosen, run)
+    heads = choose_heads(probing, chosen, run)
+    run.save()
+    check_probing_set(probing)
+    geometry = HeadGeometry.of(model)
+    slices = [head_slices(geometry, head.layer, head.head, chosen.k_scope) for head in heads]
+    before = {where: read_rows(model, where) for part in slices for where in part}
+    try:
+        history = tune(model, tokenizer, probing, heads, chosen, run)
+    except BaseException:
+        for where, rows in before.items():
+            write_rows(model, where, rows)
+        raise
+    adapter = Adapter.between(before, model, run.facts["model"]["fingerprint"])
+    return AlignResult(probing, heads, history, adapter)
+
+
+def _sentence(record: HeadRecord) -> str:
+    """A head's fate in one line."""
+    fate = f"cancelled: {record.cancelled}" if record.cancelled else "kept"
+    halt = f"; tuning halts: {record.halted}" if record.halted else ""
+    return (
+        f"  layer {record.layer:>2}, head {record.head:>2}: {record.epochs} epoch(s), "
+        f"{record.stopped}; head NAS {record.alpha_before:.2f} -> {record.alpha:.2f}, model NAS "
+        f"{record.beta_before:.1f} -> {record.beta:.1f}, {record.yes_share:.0%} of V Yes; "
+        f"{fate}{halt}"
+    )

@@ -1,0 +1,152 @@
+"""What a terminal shows: stages with bars and time left, and tables."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress as RichProgress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from nasalign.evaluation.metrics import METRICS
+from nasalign.nas.scoring import Progress
+
+
+class Reporter(Protocol):
+    """Is told what a run does."""
+
+    def say(self, text: str) -> None:
+        """Takes a sentence."""
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Progress]:
+        """Opens a stage of ``total`` samples; the context yields what to tell of those done."""
+        yield lambda done: None
+
+
+class Quiet:
+    """A reporter that shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Shows nothing."""
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Progress]:
+        """Shows nothing."""
+        yield lambda done: None
+
+
+class Terminal:
+    """A reporter that writes to a terminal; bars only where there is one.
+
+    Args:
+        console: Rich's console; with ``--json`` one that writes to standard error.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars: RichProgress | None = None
+
+    def say(self, text: str) -> None:
+        """Prints a sentence, above the bar if one is shown."""
+        self.console.print(text, highlight=False, markup=False)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Progress]:
+        """Shows a bar with the time that passed and the time left."""
+        columns = (
+            TextColumn("{task.description:<32}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        if not self.console.is_terminal:
+            self.say(f"{title} ({total})")
+        with RichProgress(
+            *columns, console=self.console, disable=not self.console.is_terminal
+        ) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda done: bars.advance(task, done)
+
+
+def change_table(
+    title: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    change: Mapping[str, tuple[float, float, float]],
+) -> Table:
+    """Returns the table before, after, change, with 95 % intervals."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in ("before", "after", "change", "95 % interval"):
+        table.add_column(name, justify="right")
+    for name in METRICS:
+        difference, low, high = change[name]
+        table.add_row(
+            name.replace("_", " "),
+            number(before[name]),
+            number(after[name]),
+            f"{difference:+.3f}",
+            f"{low:+.3f} to {high:+.3f}",
+        )
+    return table
+
+
+def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
+    """Returns the table of one evaluation, with 95 % intervals."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name in METRICS:
+        low, high = metrics["intervals"][name]
+        table.add_row(
+            name.replace("_", " "), number(metrics[name]), f"{number(low)} to {number(high)}"
+        )
+    return table
+
+
+def columns_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Table:
+    """Returns a table of texts; columns after the first are right-aligned."""
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def number(value: float) -> str:
+    """Returns a figure as tables show it."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """Yields the table of answers to one question, and that of the heads that weigh most."""
+    sides = list(answers)
+    table = Table(title=question, title_justify="left")
+    table.add_column("")
+    for side in sides:
+        table.add_column(side, justify="right")
+    for name, title in (("p_yes", "P(Yes)"), ("p_no", "P(No)"), ("nas", "model NAS")):
+        table.add_row(title, *(number(answers[side][name]) for side in sides))
+    table.add_row("verdict", *(answers[side]["verdict"] for side in sides))
+    yield table
+
+    heads = Table(title="Heads that weigh most, by NAS", title_justify="left")
+    for side in sides:
+        heads.add_column(side)
+        heads.add_column("NAS", justify="right")
+    for row in zip(*(answers[side]["heads"] for side in sides), strict=True):
+        cells = ((f"layer {head['layer']}, head {head['head']}", number(head["nas"])) for head in row)
+        heads.add_row(*(text for cell in cells for text in cell))
+    yield heads

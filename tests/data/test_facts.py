@@ -1,0 +1,176 @@
+"""The embedded facts: every question has one right answer, and wrong answers exist."""
+
+import csv
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[2] / "src" / "nasalign" / "data"
+ARTICLES = {"a", "an", "the"}
+# Symbols that read as a yes/no answer would be mistaken for the verdict.
+ANSWER_WORDS = {"yes", "no", "true", "false", "correct", "wrong"}
+
+
+def read_table(name: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the header and the rows of a CSV of the package."""
+    with (DATA / name).open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        rows = list(reader)
+    return list(reader.fieldnames or []), rows
+
+
+def normalise(text: str) -> str:
+    """Fold case and diacritics; drop punctuation and articles."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    plain = "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
+    words = re.sub(r"[^\w]+", " ", re.sub(r"['’.]", "", plain)).split()
+    return " ".join(word for word in words if word not in ARTICLES)
+
+
+def contains_words(text: str, part: str) -> bool:
+    """Whether the words of `part` stand in a row in `text`; both are normalised."""
+    return f" {part} " in f" {text} "
+
+
+def split_aliases(row: dict[str, str]) -> list[str]:
+    """Return the aliases of a row, none for an empty field."""
+    return row["aliases"].split("|") if row["aliases"] else []
+
+
+@pytest.fixture(scope="module")
+def facts() -> list[dict[str, str]]:
+    return read_table("facts.csv")[1]
+
+
+@pytest.fixture(scope="module")
+def questions() -> dict[str, str]:
+    return {row["relation"]: row["question"] for row in read_table("relations.csv")[1]}
+
+
+@pytest.fixture(scope="module")
+def names(facts) -> dict[str, dict[str, set[str]]]:
+    """Relation -> object -> the normalised object and its aliases."""
+    table: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for row in facts:
+        spellings = [row["object"], *split_aliases(row)]
+        table[row["relation"]][row["object"]].update(map(normalise, spellings))
+    return table
+
+
+@pytest.mark.parametrize("name", ["facts.csv", "relations.csv"])
+def test_files_are_utf8_with_unix_line_ends(name):
+    raw = (DATA / name).read_bytes()
+    assert b"\r" not in raw
+    assert raw.endswith(b"\n")
+    assert unicodedata.is_normalized("NFC", raw.decode("utf-8"))
+
+
+def test_headers():
+    assert read_table("facts.csv")[0] == ["relation", "subject", "object", "aliases"]
+    assert read_table("relations.csv")[0] == ["relation", "question"]
+
+
+def test_size(facts, questions):
+    assert len(facts) >= 1800
+    assert len(questions) >= 16
+
+
+def test_well_known_facts_are_there(facts):
+    found = {(row["relation"], row["subject"]): row["object"] for row in facts}
+    assert found["capital", "France"] == "Paris"
+    assert found["chemical_symbol", "gold"] == "Au"
+    assert found["atomic_number", "carbon"] == "6"
+    assert found["book_author", "Macbeth"] == "William Shakespeare"
+    assert found["past_tense", "go"] == "went"
+
+
+def test_fields_are_clean(facts):
+    for row in facts:
+        assert None not in row and None not in row.values(), row
+        fields = [row["relation"], row["subject"], row["object"], *split_aliases(row)]
+        for field in fields:
+            assert field, row
+            assert field == " ".join(field.split()), row
+            assert normalise(field), row
+        assert "|" not in row["object"], row
+        assert len(set(fields[2:])) == len(fields[2:]), f"an alias twice: {row}"
+
+
+def test_rows_are_sorted_and_unique(facts):
+    keys = [(row["relation"], row["subject"]) for row in facts]
+    assert keys == sorted(keys)
+    assert [key for key, count in Counter(keys).items() if count > 1] == []
+
+
+def test_a_subject_is_spelt_one_way(facts):
+    """Splits are by the subject's string: 'Netherlands' beside 'the Netherlands' would leak."""
+    spellings = defaultdict(set)
+    for row in facts:
+        spellings[normalise(row["subject"])].add(row["subject"])
+    assert [sorted(group) for group in spellings.values() if len(group) > 1] == []
+
+
+def test_every_relation_has_one_question(facts, questions):
+    header, rows = read_table("relations.csv")
+    assert len(rows) == len(questions), "a relation has two questions"
+    assert set(questions) == {row["relation"] for row in facts}
+    for relation, question in questions.items():
+        assert question.count("{subject}") == 1, relation
+        assert set(re.findall(r"\{.*?\}", question)) == {"{subject}"}, relation
+        assert question.endswith("?") and question.count("?") == 1, relation
+        assert question == " ".join(question.split()), relation
+        assert question[0].isupper(), relation
+
+
+def test_questions_have_one_question_mark(facts):
+    assert [row["subject"] for row in facts if "?" in row["subject"]] == []
+
+
+def test_no_question_gives_its_answer_away(facts, questions):
+    for row in facts:
+        subject = normalise(row["subject"])
+        question = normalise(questions[row["relation"]].format(subject=row["subject"]))
+        answer = normalise(row["object"])
+        assert not contains_words(question, answer), row
+        assert not contains_words(answer, subject), row
+        for alias in split_aliases(row):
+            assert not contains_words(subject, normalise(alias)), row
+
+
+def test_every_relation_has_rows_and_wrong_answers(facts):
+    objects = defaultdict(Counter)
+    for row in facts:
+        objects[row["relation"]][row["object"]] += 1
+    for relation, counts in objects.items():
+        assert counts.total() >= 15, relation
+        assert len(counts) >= 5, relation
+        assert max(counts.values()) <= counts.total() / 2, f"one object has most of {relation}"
+
+
+def test_no_object_reads_as_a_verdict(facts):
+    for row in facts:
+        for spelling in [row["object"], *split_aliases(row)]:
+            assert normalise(spelling) not in ANSWER_WORDS, row
+
+
+def test_no_spelling_names_two_objects(names):
+    for relation, objects in names.items():
+        owners = defaultdict(set)
+        for name, spellings in objects.items():
+            for spelling in spellings:
+                owners[spelling].add(name)
+        shared = {spelling: who for spelling, who in owners.items() if len(who) > 1}
+        assert shared == {}, relation
+
+
+def test_no_answer_stands_inside_another(names):
+    """Neither an object nor an alias may be a part of another object or of its aliases."""
+    for relation, objects in names.items():
+        spellings = [(name, spelling) for name in objects for spelling in objects[name]]
+        for inner_name, inner in spellings:
+            for outer_name, outer in spellings:
+                clash = inner_name != outer_name and contains_words(outer, inner)
+                assert not clash, (relation, inner, inner_name, outer, outer_name)

@@ -1,0 +1,46 @@
+"""Head selection equals the literal Eq. 2-4."""
+
+import pytest
+import torch
+
+import reference
+from nasalign.nas.heads import ALIGNMENT, STUDY, HeadCounts, model_nas, scaled, select_heads
+from nasalign.nas.heads import single_head_nas
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("consistency", [0.5, 0.7, 0.9])
+def test_equals_the_reference(seed: int, consistency: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    nas = torch.randn(20, 4, 6, generator=generator) + 2 * torch.randn(4, 6, generator=generator)
+    heads = select_heads(nas, k=8, n=5, consistency=consistency)
+    expected = reference.select_heads(nas, k=8, n=5, consistency=consistency)
+    assert [(head.layer, head.head) for head in heads] == expected
+    assert heads == sorted(heads, key=lambda head: -head.nas)
+    assert 0 < len(heads) <= 5
+
+
+def test_inconsistent_heads_are_left_out() -> None:
+    nas = torch.zeros(10, 1, 3)
+    nas[:8, 0, 0] = 100.0  # the highest mean, but in 8 of 10 lists only
+    nas[:, 0, 1] = 1.0
+    nas[8:, 0, 2] = 2.0
+    assert [head.head for head in select_heads(nas, k=1, n=3, consistency=0.8)] == [0]
+    assert select_heads(nas, k=1, n=3, consistency=0.9) == []
+
+
+def test_averages() -> None:
+    nas = torch.arange(24.0).reshape(2, 3, 4)
+    torch.testing.assert_close(single_head_nas(nas), reference.single_head_nas(nas))
+    assert model_nas(nas).mean().item() == pytest.approx(reference.model_nas(nas))
+
+
+def test_counts_scale_with_the_model() -> None:
+    assert scaled(ALIGNMENT, 1024) == ALIGNMENT
+    assert scaled(STUDY, 4096) == STUDY
+    assert scaled(ALIGNMENT, 270) == HeadCounts(k=26, n=8)
+
+
+def test_nothing_to_select_from() -> None:
+    with pytest.raises(ValueError, match="0 samples"):
+        select_heads(torch.zeros(0, 2, 2), k=1, n=1)

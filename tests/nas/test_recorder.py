@@ -1,0 +1,141 @@
+"""The recorder equals the paper's equation for every family and padding, and disturbs nothing."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+import reference
+import tiny
+from nasalign.nas import recorder as module
+from nasalign.nas.recorder import NasRecorder, Positions
+
+LENGTHS = (26, 17, 21)
+POSITIVE, NEGATIVE, FIRST_ROW = (3, 4, 2), (6, 5, 7), (9, 8, 10)
+
+
+def batch(side: str) -> tuple[list[torch.Tensor], dict[str, torch.Tensor], Positions]:
+    """Three random samples of unequal length, padded on one side, or one sample without padding."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = LENGTHS[:1] if side == "none" else LENGTHS
+    samples = [torch.randint(5, 500, (length,), generator=generator) for length in lengths]
+    longest = max(lengths)
+    ids, mask = torch.zeros(len(lengths), longest, dtype=torch.long), torch.zeros(
+        len(lengths), longest, dtype=torch.long
+    )
+    shift = torch.tensor([longest - n if side == "left" else 0 for n in lengths])
+    for row, sample in enumerate(samples):
+        place = slice(int(shift[row]), int(shift[row]) + len(sample))
+        ids[row, place], mask[row, place] = sample, 1
+    count = len(lengths)
+    positions = Positions(
+        positive=torch.tensor(POSITIVE[:count]) + shift,
+        negative=torch.tensor(NEGATIVE[:count]) + shift,
+        first_row=torch.tensor(FIRST_ROW[:count]) + shift,
+        end_row=torch.tensor(lengths) + shift,
+    )
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0),
+    }
+    return samples, inputs, positions
+
+
+def record(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], positions: Positions
+) -> torch.Tensor:
+    with torch.no_grad(), NasRecorder(model) as recorder:
+        recorder.expect(positions)
+        model(**inputs)
+        return recorder.nas
+
+
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+def test_equals_the_reference(family: str, side: str) -> None:
+    model = tiny.build_model(family, dtype=torch.float64)
+    samples, inputs, positions = batch(side)
+    # Eager attention rounds its weights to float32 between the layers; SDPA does not.
+    eager = model.config._attn_implementation == "eager"
+    with reference.softmax_in_float64() if eager else nullcontext():
+        nas = record(model, inputs, positions)
+    places = zip(samples, POSITIVE, NEGATIVE, FIRST_ROW, strict=False)
+    expected = torch.stack([reference.nas_of_sample(model, *place) for place in places])
+    assert nas.dtype == torch.float64
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(nas, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_blocks_do_not_change_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.build_model("gpt_oss", dtype=torch.float64)
+    _, inputs, positions = batch("left")
+    whole = record(model, inputs, positions)
+    monkeypatch.setattr(module, "BLOCK_ENTRIES", 1)  # 16 keys at a time
+    torch.testing.assert_close(record(model, inputs, positions), whole, atol=1e-12, rtol=0)
+
+
+def test_logits_stay_equal_to_the_bit_and_the_attention_is_restored(family: str) -> None:
+    model = tiny.build_model(family)
+    implementation = model.config._attn_implementation
+    _, inputs, positions = batch("left")
+    with torch.no_grad():
+        before = model(**inputs).logits
+        with NasRecorder(model) as recorder:
+            recorder.expect(positions)
+            during = model(**inputs).logits
+        after = model(**inputs).logits
+    assert model.config._attn_implementation == implementation
+    assert torch.equal(before, during)
+    assert torch.equal(before, after)
+
+
+def test_restored_after_an_exception() -> None:
+    model = tiny.build_model("llama")
+    with pytest.raises(KeyError), NasRecorder(model):
+        raise KeyError
+    assert model.config._attn_implementation == "sdpa"
+    with NasRecorder(model):
+        pass  # and it can be recorded again
+
+
+def test_flex_attention_is_recorded_with_what_the_model_supports() -> None:
+    model = tiny.build_model("gemma2")
+    model.config._attn_implementation_internal = "flex_attention"
+    with NasRecorder(model):
+        assert model.config._attn_implementation == "nasalign_eager"  # SDPA has no soft-capping
+
+
+def test_a_masked_answer_word_counts_nothing() -> None:
+    model = tiny.build_model("mistral", dtype=torch.float64)
+    window = model.config.sliding_window
+    _, inputs, positions = batch("none")
+    far = Positions(
+        positions.positive, positions.negative, positions.negative + window, positions.end_row
+    )
+    assert torch.equal(record(model, inputs, far), torch.zeros_like(record(model, inputs, far)))
+
+
+def test_cached_prefix_gives_the_same_sum() -> None:
+    """Queries after a key cache are the last positions; rows and columns still count from 0."""
+    model = tiny.build_model("llama", dtype=torch.float64)
+    _, inputs, positions = batch("none")
+    ids = inputs["input_ids"]
+    expected = record(model, inputs, positions)
+    with torch.no_grad():
+        cache = model(ids[:, :8], use_cache=True).past_key_values
+        with NasRecorder(model) as recorder:
+            recorder.expect(positions)
+            model(ids[:, 8:], past_key_values=cache)
+    torch.testing.assert_close(recorder.nas, expected, atol=1e-10, rtol=0)
+
+
+def test_half_precision_gives_finite_scores() -> None:
+    model = tiny.build_model("llama", dtype=torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if "q_proj" in name:
+            parameter.data *= 40  # weights so sharp that one of the two underflows
+    _, inputs, positions = batch("left")
+    nas = record(model, inputs, positions)
+    assert nas.dtype == torch.float32
+    assert nas.isfinite().all()
