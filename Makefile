@@ -27,7 +27,6 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/heads_and_rates.py --help >/dev/null
 	$(BIN)/python benchmarks/recorder_overhead.py
 
 clean:

@@ -21,7 +21,7 @@ _PUBLIC = {
     "select_heads": "nasalign.nas.heads",
 }
 
-__all__ = [  # noqa: F822 - filled by __getattr__
+__all__ = [
     "Adapter",
     "BinaryExample",
     "NasAlignError",

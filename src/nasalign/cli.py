@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
-from nasalign.config import Settings, parse_assignments, settings_from_file
+from nasalign.config import parse_assignments, settings_from_file
 from nasalign.errors import NasAlignError, NothingToFixError
+
+if TYPE_CHECKING:
+    from nasalign.jobs import Job
 
 app = typer.Typer(
     help="Find and retune the attention heads that make a language model say No too often.",
@@ -82,21 +85,14 @@ def align(
 ) -> None:
     """Find the heads that say No, retune them, and show before and after."""
     with _command(as_json) as (console, emit):
-        from nasalign.jobs import ModelSource, align_job
-        from nasalign.pipeline import Run
-        from nasalign.reporting.console import Terminal, change_table
+        from nasalign.jobs import align_job
+        from nasalign.reporting.console import change_table
 
         folder = out or Path("runs") / Path(model).name
-        result = align_job(
-            ModelSource(model, device, dtype, trust_remote_code),
-            data,
-            further or [],
-            folder,
-            overwrite,
-            _settings(config),
-            parse_assignments(set_ or []),
-            Run(Terminal(console)),
+        job = _job(
+            console, model, device, dtype, trust_remote_code, config, set_, folder, overwrite
         )
+        result = align_job(job, data, further or [])
         for name, sides in result["datasets"].items():
             title = f"{name}, {sides['before']['n']} test examples"
             change = result["changes"][name]
@@ -125,19 +121,11 @@ def diagnose(
 ) -> None:
     """Say which way a model leans, by how much, and which heads have the highest NAS."""
     with _command(as_json) as (console, emit):
-        from nasalign.jobs import ModelSource, diagnose_job
-        from nasalign.pipeline import Run
-        from nasalign.reporting.console import Terminal, columns_table, metrics_table
+        from nasalign.jobs import diagnose_job
+        from nasalign.reporting.console import columns_table, metrics_table
 
-        diagnosis = diagnose_job(
-            ModelSource(model, device, dtype, trust_remote_code),
-            data,
-            out,
-            overwrite,
-            _settings(config),
-            parse_assignments(set_ or []),
-            Run(Terminal(console)),
-        )
+        job = _job(console, model, device, dtype, trust_remote_code, config, set_, out, overwrite)
+        diagnosis = diagnose_job(job, data)
         title = "Right and wrong answers to questions whose answer the model knows"
         console.print(metrics_table(title, diagnosis["metrics"]))
         rows = [
@@ -169,21 +157,12 @@ def evaluate(
 ) -> None:
     """Measure a model, with an adapter if given, on the test split of the data."""
     with _command(as_json) as (console, emit):
-        from nasalign.jobs import ModelSource, evaluate_job
-        from nasalign.pipeline import Run
-        from nasalign.reporting.console import Terminal, metrics_table
+        from nasalign.jobs import evaluate_job
+        from nasalign.reporting.console import metrics_table
 
-        changes = parse_assignments(set_ or []) | ({"decoder": decoder} if decoder else {})
-        metrics = evaluate_job(
-            ModelSource(model, device, dtype, trust_remote_code),
-            data,
-            adapter,
-            out,
-            overwrite,
-            _settings(config),
-            changes,
-            Run(Terminal(console)),
-        )
+        set_ = [*(set_ or []), *([f"decoder={decoder}"] if decoder else [])]
+        job = _job(console, model, device, dtype, trust_remote_code, config, set_, out, overwrite)
+        metrics = evaluate_job(job, data, adapter)
         console.print(metrics_table(f"{data}, {metrics['n']} test examples", metrics))
         emit(metrics)
 
@@ -207,18 +186,11 @@ def ask(
     """Ask one yes/no question, of the untouched model and of the aligned one."""
     with _command(as_json) as (console, emit):
         from nasalign.data.qa import BinaryExample
-        from nasalign.jobs import ModelSource, ask_job
-        from nasalign.pipeline import Run
-        from nasalign.reporting.console import Terminal, answer_tables
+        from nasalign.jobs import ask_job
+        from nasalign.reporting.console import answer_tables
 
-        answers = ask_job(
-            ModelSource(model, device, dtype, trust_remote_code),
-            BinaryExample(question, True, answer, context),
-            adapter,
-            _settings(config),
-            parse_assignments(set_ or []),
-            Run(Terminal(console)),
-        )
+        job = _job(console, model, device, dtype, trust_remote_code, config, set_)
+        answers = ask_job(job, BinaryExample(question, True, answer, context), adapter)
         for table in answer_tables(question, answers):
             console.print(table)
         emit(answers)
@@ -242,12 +214,10 @@ def export(
 ) -> None:
     """Write a corrected model that loads without nasalign."""
     with _command(as_json) as (console, emit):
-        from nasalign.jobs import ModelSource, export_job
-        from nasalign.pipeline import Run
-        from nasalign.reporting.console import Terminal
+        from nasalign.jobs import export_job
 
-        source = ModelSource(model, device, dtype, trust_remote_code)
-        export_job(run_folder, target, form, source, Run(Terminal(console)))
+        job = _job(console, model, device, dtype, trust_remote_code)
+        export_job(job, run_folder, target, form)
         console.print(f"Written to {target}.", highlight=False)
         emit({"target": str(target), "format": form})
 
@@ -257,8 +227,33 @@ def main() -> None:
     app()
 
 
-def _settings(config: Path | None) -> Settings | None:
-    return settings_from_file(config) if config else None
+def _job(
+    console: Console,
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    trust_remote_code: bool,
+    config: Path | None = None,
+    assignments: list[str] | None = None,
+    folder: Path | None = None,
+    overwrite: bool = False,
+) -> "Job":
+    """What a command was given, as the jobs take it."""
+    from nasalign.jobs import Job
+    from nasalign.reporting.console import Terminal
+    from nasalign.run import Run
+
+    return Job(
+        model=model,
+        run=Run(Terminal(console)),
+        folder=folder,
+        overwrite=overwrite,
+        preset=settings_from_file(config) if config else None,
+        changes=parse_assignments(assignments or []),
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 @contextmanager

@@ -18,6 +18,21 @@ SMALL_MODEL_PARAMETERS = 1_000_000_000
 """Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
 
 
+_COUNTS = (
+    "probing_questions",
+    "tuning_samples",
+    "validation_samples",
+    "min_true_positives",
+    "answer_tokens",
+    "learning_rate",
+    "epochs",
+    "tuning_batch_size",
+    "evaluation_questions",
+    "bootstrap_samples",
+    "batch_size",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides the figures of a run; the defaults are the paper's (Section 5.1).
@@ -34,6 +49,7 @@ class Settings:
     probing_questions: int = 2000
     tuning_samples: int = 1000
     validation_samples: int = 100
+    min_true_positives: int = 1
     answer_tokens: int = 24
     # Head selection (Eq. 2-4)
     k: int | None = None
@@ -56,11 +72,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = (
-            "probing_questions tuning_samples validation_samples answer_tokens learning_rate "
-            "epochs tuning_batch_size evaluation_questions bootstrap_samples batch_size"
-        )
-        for name in positive.split():
+        for name in _COUNTS:
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
         for name in ("k", "n"):
             value = getattr(self, name)
@@ -153,12 +165,14 @@ def _check(name: str, value: Any, hint: Any) -> Any:
     """Returns ``value`` if it fits the annotation (an int where a float is asked for, too)."""
     origin = typing.get_origin(hint)
     if origin is Literal:
-        _require(value in typing.get_args(hint), name, value, f"must be one of {typing.get_args(hint)}")
+        _require(
+            value in typing.get_args(hint), name, value, f"must be one of {typing.get_args(hint)}"
+        )
         return value
     kinds = typing.get_args(hint) if origin is types.UnionType else (hint,)
     if float in kinds and type(value) is int:
         return float(value)
-    if type(value) not in kinds and value is not None or value is None and type(None) not in kinds:
+    if type(value) not in kinds:
         wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
         raise NasAlignError(f"The setting {name} takes {wanted}, not {value!r}.")
     return value

@@ -10,7 +10,7 @@ class PromptError(NasAlignError):
 
 
 class DataError(NasAlignError):
-    """A data file is broken or empty; the sentence names the file and, if there is one, the line."""
+    """A data file is broken or empty; the sentence names the file and the line."""
 
 
 class ModelError(NasAlignError):

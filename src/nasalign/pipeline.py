@@ -1,16 +1,10 @@
 """The stages in order, each leaving plain files in the run directory."""
 
 import math
-import platform
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.adapter import Adapter
@@ -32,39 +26,11 @@ from nasalign.alignment.tuning import (
 from nasalign.config import Settings, load_preset, preset_name
 from nasalign.data.binary import sample
 from nasalign.data.qa import Question
-from nasalign.errors import DataError, NasAlignError
+from nasalign.errors import DataError
 from nasalign.files import append_jsonl, write_json, write_jsonl, write_tensors
 from nasalign.models.geometry import HeadGeometry
-from nasalign.models.loading import fingerprint
 from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
-from nasalign.reporting.console import Quiet, Reporter
-
-
-@dataclass
-class Run:
-    """Where a run writes, whom it tells, and what ``run.json`` will say.
-
-    Attributes:
-        reporter: shows the stages.
-        folder: the run directory, or None to write nothing.
-        facts: the content of ``run.json``.
-    """
-
-    reporter: Reporter = field(default_factory=Quiet)
-    folder: Path | None = None
-    facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Notes the seconds that a stage takes under ``timings``."""
-        start = time.perf_counter()
-        yield
-        self.facts["timings"][name] = round(time.perf_counter() - start, 3)
-
-    def save(self) -> None:
-        """Writes ``run.json``."""
-        if self.folder:
-            write_json(self.folder / "run.json", self.facts)
+from nasalign.run import Run, describe
 
 
 @dataclass(frozen=True)
@@ -84,53 +50,11 @@ class AlignResult:
     adapter: Adapter
 
 
-def open_folder(folder: Path, overwrite: bool) -> None:
-    """Makes the run directory.
-
-    Raises:
-        NasAlignError: it is there already and ``overwrite`` is false, or it cannot be written.
-    """
-    if folder.exists() and not overwrite:
-        raise NasAlignError(
-            f"The folder {folder} is there already; choose another --out, or give --overwrite."
-        )
-    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
-        raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.json", "diagnosis.json", "tuning.jsonl", "heads.json"):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error
-
-
-def settings_for(model: PreTrainedModel, base: Settings | None, changes: dict) -> Settings:
+def settings_for(
+    model: PreTrainedModel, base: Settings | None, changes: Mapping[str, Any]
+) -> Settings:
     """Returns ``base``, or the preset for the model's size, with changes on top."""
     return (base or load_preset(preset_name(model.num_parameters()))).replace(changes)
-
-
-def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Returns what ``run.json`` says of the model, the machine and the versions."""
-    geometry = HeadGeometry.of(model)
-    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
-    return {
-        "model": {
-            "name": model.name_or_path,
-            "architecture": type(model).__name__,
-            "parameters": model.num_parameters(),
-            "layers": geometry.layers,
-            "heads": geometry.heads,
-            "groups": geometry.groups,
-            "head_size": geometry.head_size,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": str(model.device),
-            "fingerprint": fingerprint(model),
-        },
-        "special_tokens": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
-        "threads": torch.get_num_threads(),
-    }
 
 
 def probe(
@@ -150,7 +74,7 @@ def probe(
         probing = build_probing_set(model, tokenizer, parametric, settings, done)
     counts = {part: probing.count(part) for part in ("TP", "tuning", "validation", "unused")}
     counts |= {"asked": len(asked), "known": known, "invalid": probing.count("invalid")}
-    run.facts["probing"] = counts | {"tau": probing.tau}
+    run.facts["probing"] = counts | {"smallest_model_nas_of_TP": probing.tau}
     run.reporter.say(
         f"Of these it affirms {counts['TP']} and denies {probing.verdicts.count('negative')}: "
         f"{counts['tuning']} to tune on (D), {counts['validation']} to watch (V), "
@@ -195,16 +119,18 @@ def tune(
     run: Run,
 ) -> list[EpochRecord | HeadRecord]:
     """Runs Algorithm 1, which changes the model; writes ``tuning.jsonl`` as it goes."""
-    limits = Limits(settings.epochs, settings.rho, probing.tau, settings.halting_share)
-    if limits.tau == -math.inf:
+    affirmed = probing.count("TP")
+    tau = probing.tau if affirmed >= settings.min_true_positives else -math.inf
+    limits = Limits(settings.epochs, settings.rho, tau, settings.halting_share)
+    if tau == -math.inf:
         run.reporter.say(
-            "The model affirms nothing it knows (no TP), so tau is minus infinity; in its stead, "
-            f"tuning halts when {limits.halting_share:.0%} of V are answered "
-            "with the positive word."
+            f"The model affirms {affirmed} of the answers it knows, too few for tau (Eq. 5), which "
+            "is taken as minus infinity; in its stead, tuning halts when more than "
+            f"{limits.halting_share:.0%} of V are affirmed."
         )
         run.facts["halting"] = f"share of V answered positively above {limits.halting_share}"
     else:
-        run.facts["halting"] = f"model NAS on V below tau = {limits.tau:.4f}"
+        run.facts["halting"] = f"model NAS on V below tau = {tau:.4f}"
     tuning, validation = probing.of("tuning"), probing.of("validation")
     history: list[EpochRecord | HeadRecord] = []
     an_epoch = len(tuning) + len(validation)

@@ -21,8 +21,9 @@ def batch(side: str) -> tuple[list[torch.Tensor], dict[str, torch.Tensor], Posit
     lengths = LENGTHS[:1] if side == "none" else LENGTHS
     samples = [torch.randint(5, 500, (length,), generator=generator) for length in lengths]
     longest = max(lengths)
-    ids, mask = torch.zeros(len(lengths), longest, dtype=torch.long), torch.zeros(
-        len(lengths), longest, dtype=torch.long
+    ids, mask = (
+        torch.zeros(len(lengths), longest, dtype=torch.long),
+        torch.zeros(len(lengths), longest, dtype=torch.long),
     )
     shift = torch.tensor([longest - n if side == "left" else 0 for n in lengths])
     for row, sample in enumerate(samples):

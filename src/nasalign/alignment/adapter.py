@@ -88,9 +88,7 @@ class Adapter:
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
             ranks[module] = len(rows)
             tensors[f"{_PREFIX}{module}.lora_A.weight"] = deltas.cpu().contiguous()
-            tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(
-                rows, self.out_features[module]
-            )
+            tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
         folder.mkdir(parents=True, exist_ok=True)
         rank = max(ranks.values(), default=1)
         LoraConfig(

@@ -102,7 +102,9 @@ class ProbingSet:
 
     def of(self, part: Part) -> list[BinaryPrompt]:
         """Returns the prompts of a part."""
-        return [prompt for prompt, mine in zip(self.prompts, self.parts, strict=True) if mine == part]
+        return [
+            prompt for prompt, mine in zip(self.prompts, self.parts, strict=True) if mine == part
+        ]
 
     @property
     def tau(self) -> float:

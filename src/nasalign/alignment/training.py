@@ -1,5 +1,6 @@
 """Training one head's rows on the token "Yes", and measuring the validation set (Section 4.3)."""
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -86,7 +87,7 @@ class RowTuner:
             for start in range(0, len(places), size):
                 batch = [self.tuning[place] for place in places[start : start + size]]
                 loss = self._step(batch)
-                if not torch.isfinite(torch.tensor(loss)):
+                if not math.isfinite(loss):
                     return loss
                 total += loss * len(batch)
                 if self.progress:
@@ -113,4 +114,4 @@ class RowTuner:
             loss.backward()
             self.optimizer.step()
             self.schedule.step()
-        return float(loss)
+        return float(loss.detach())

@@ -10,6 +10,7 @@ from nasalign.errors import DataError
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_APOSTROPHES = re.compile("['\u2019]")
 _NOT_WORD = re.compile(r"[^\w]+")
 
 
@@ -17,7 +18,7 @@ def normalise(text: str) -> str:
     """Returns a text in lower case without accents, articles, punctuation and extra spaces."""
     decomposed = unicodedata.normalize("NFKD", text)
     plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign)).casefold()
-    plain = _THOUSANDS.sub("", plain.replace("'", "").replace("’", ""))
+    plain = _THOUSANDS.sub("", _APOSTROPHES.sub("", plain))
     return " ".join(_ARTICLES.sub(" ", _NOT_WORD.sub(" ", plain)).split())
 
 

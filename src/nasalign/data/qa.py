@@ -1,4 +1,4 @@
-"""Records of questions and yes/no examples, and their loaders: the embedded facts, a user's file."""
+"""Questions and yes/no examples, and their loaders: the embedded facts, a user's file."""
 
 import csv
 import hashlib
@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,10 +68,10 @@ def split_of(subject: str) -> Split:
 
 def load_facts(split: Split | None = None) -> list[Question]:
     """Returns the embedded facts, all of them or those of one split by subject."""
-    folder = resources.files("nasalign.data")
-    with folder.joinpath("relations.csv").open(encoding="utf-8", newline="") as file:
+    folder = Path(__file__).parent
+    with (folder / "relations.csv").open(encoding="utf-8", newline="") as file:
         templates = {row["relation"]: row["question"] for row in csv.DictReader(file)}
-    with folder.joinpath("facts.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "facts.csv").open(encoding="utf-8", newline="") as file:
         facts = [
             Question(
                 question=templates[row["relation"]].format(subject=row["subject"]),
@@ -175,7 +174,12 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 
 
 def _is_truth(value: object) -> bool:
-    return isinstance(value, bool) or str(value).strip().casefold() in ("true", "false", "yes", "no")
+    return isinstance(value, bool) or str(value).strip().casefold() in (
+        "true",
+        "false",
+        "yes",
+        "no",
+    )
 
 
 def _truth(where: str, value: object) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Decoder
+from nasalign.config import Settings
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import DataError
 from nasalign.evaluation.metrics import (
@@ -78,7 +78,6 @@ class Evaluation:
     def rows(self) -> list[dict[str, Any]]:
         """Returns a plain row a sample, for ``eval/*.jsonl``."""
         nas, scores = model_nas(self.scores.nas), self.scores
-        answers = scores.answers or [None] * len(self.examples)
         return [
             {
                 "question": example.question,
@@ -88,7 +87,7 @@ class Evaluation:
                 "p_yes": float(scores.p_positive[index]),
                 "p_no": float(scores.p_negative[index]),
                 "nas": float(nas[index]),
-                **({} if answers[index] is None else {"generated": answers[index]}),
+                **({"generated": scores.answers[index]} if scores.answers else {}),
             }
             for index, example in enumerate(self.examples)
         ]
@@ -101,16 +100,11 @@ def run_evaluation(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[BinaryExample],
-    *,
-    batch_size: int = 32,
-    vocabulary: str = "yes/no",
-    instruction: str = "nasa",
-    chat: bool | None = None,
+    settings: Settings,
     shots: Sequence[BinaryExample] = (),
-    decoder: Decoder = "logits",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Scores the examples; arguments as of ``nasalign.score``.
+    """Scores the examples with the prompts, the decoder and the batch size of the settings.
 
     Raises:
         DataError: there is no example.
@@ -122,12 +116,12 @@ def run_evaluation(
         model,
         tokenizer,
         examples,
-        batch_size=batch_size,
-        vocabulary=vocabulary,
-        instruction=instruction,
-        chat=chat,
+        batch_size=settings.batch_size,
+        vocabulary=settings.vocabulary,
+        instruction=settings.instruction,
+        chat=settings.chat,
         shots=shots,
-        decoder=decoder,
+        decoder=settings.decoder,
         progress=progress,
     )
     return Evaluation(examples, scores)
@@ -137,17 +131,19 @@ def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[BinaryExample],
-    *,
-    batch_size: int = 32,
-    decoder: Decoder = "logits",
-    bootstrap_samples: int = 2000,
-    seed: int = 0,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Returns accuracy, precision, recall, f1, ece, nas, yes_rate, invalid_rate and n.
 
-    ``intervals`` holds the 95 % bootstrap interval of each; arguments as of ``nasalign.score``.
+    Args:
+        model: any causal model in memory; left as it was.
+        tokenizer: its tokenizer.
+        examples: yes/no examples.
+        **settings: changes by name, as in ``config.Settings``.
+
+    Returns:
+        The metrics by name; ``intervals`` holds the 95 % bootstrap interval of each.
     """
-    evaluation = run_evaluation(
-        model, tokenizer, examples, batch_size=batch_size, decoder=decoder
-    )
-    return evaluation.metrics(bootstrap_samples, seed)
+    chosen = Settings().replace(settings)
+    evaluation = run_evaluation(model, tokenizer, examples, chosen)
+    return evaluation.metrics(chosen.bootstrap_samples, chosen.seed)

@@ -9,6 +9,7 @@ k by plain linear layers, in one of three layouts:
 """
 
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -120,7 +121,7 @@ def _layout(module: nn.Module) -> str | None:
     return None
 
 
-def _measure(model: PreTrainedModel, attention: nn.Module) -> tuple[int, int, int, str]:
+def _measure(model: PreTrainedModel, attention: Any) -> tuple[int, int, int, str]:
     """Heads, head size, groups and layout of an attention module, checked against its weights."""
     config, layout = attention.config, _layout(attention)
     heads = config.num_attention_heads
@@ -129,17 +130,17 @@ def _measure(model: PreTrainedModel, attention: nn.Module) -> tuple[int, int, in
     if layout is None or size is None:
         _refuse(model, "its attention does not say the size of a head")
     if layout == "separate":
-        rows = (attention.q_proj.out_features, attention.k_proj.out_features)
-        expected: tuple[int, ...] = (heads * size, groups * size)
+        rows = [attention.q_proj.out_features, attention.k_proj.out_features]
+        expected = [heads * size, groups * size]
     elif layout == "stacked":
-        rows, expected = (attention.qkv_proj.out_features,), ((heads + 2 * groups) * size,)
+        rows, expected = [attention.qkv_proj.out_features], [(heads + 2 * groups) * size]
     else:
-        rows, expected = (attention.query_key_value.out_features,), (3 * heads * size,)
+        rows, expected = [attention.query_key_value.out_features], [3 * heads * size]
         groups = heads
     if rows != expected:
         _refuse(model, f"its projections have {rows} rows where its heads take {expected}")
     return heads, size, groups, layout
 
 
-def _refuse(model: PreTrainedModel, why: str) -> None:
+def _refuse(model: PreTrainedModel, why: str) -> NoReturn:
     raise ModelError(f"The architecture {type(model).__name__} is not supported: {why}.")

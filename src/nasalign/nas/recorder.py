@@ -80,7 +80,9 @@ class NasRecorder:
             if module in _RECORDERS:
                 raise RuntimeError("the model is being recorded already")
             if inner == "eager" and not hasattr(_modeling(module), "eager_attention_forward"):
-                raise ModelError(f"{type(module).__name__} has no eager attention to record beside.")
+                raise ModelError(
+                    f"{type(module).__name__} has no eager attention to record beside."
+                )
             _RECORDERS[module] = self
         self.model.set_attn_implementation(_NAMES[inner])
         return self
@@ -109,12 +111,12 @@ class NasRecorder:
 
     @torch.no_grad()
     def observe(
-        self, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict
+        self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, options: dict
     ) -> None:
         """Adds a layer's NAS; called by the attention function.
 
         Args:
-            module: the attention module.
+            layer: index of the layer.
             query: [B, H, Tq, D], after rotary embedding and normalisation.
             key: [B, G, Tk, D]; the queries are the last Tq of the Tk positions.
             mask: None (causal), boolean (True attends) or additive, [B, 1 or H, Tq, >= Tk].
@@ -145,7 +147,7 @@ class NasRecorder:
         attention = (pair - total[..., None]).exp().sum(dim=-1)
         term = attention * (pair[..., 1] - pair[..., 0])
         counted = seen & inside[:, None]
-        self.nas[:, module.layer_idx] = torch.where(counted, term, 0).sum(dim=-1)
+        self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1)
 
 
 @dataclass
@@ -238,7 +240,8 @@ def _recording(implementation: str) -> Callable[..., tuple[Tensor, Tensor | None
             attention = ALL_ATTENTION_FUNCTIONS[implementation]
         output = attention(module, query, key, value, attention_mask, **options)
         if module in _RECORDERS:
-            _RECORDERS[module].observe(module, query, key, attention_mask, options)
+            layer: Any = module.layer_idx
+            _RECORDERS[module].observe(layer, query, key, attention_mask, options)
         return output
 
     return attend

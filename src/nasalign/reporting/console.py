@@ -8,10 +8,12 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress as RichProgress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as RichProgress,
 )
 from rich.table import Table
 
@@ -147,6 +149,8 @@ def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> It
         heads.add_column(side)
         heads.add_column("NAS", justify="right")
     for row in zip(*(answers[side]["heads"] for side in sides), strict=True):
-        cells = ((f"layer {head['layer']}, head {head['head']}", number(head["nas"])) for head in row)
+        cells = (
+            (f"layer {head['layer']}, head {head['head']}", number(head["nas"])) for head in row
+        )
         heads.add_row(*(text for cell in cells for text in cell))
     yield heads

@@ -1,0 +1,92 @@
+"""A run: its directory, whom it tells, and what ``run.json`` says of it."""
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.errors import NasAlignError
+from nasalign.files import write_json
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import fingerprint
+from nasalign.reporting.console import Quiet, Reporter
+
+
+@dataclass
+class Run:
+    """Where a run writes, whom it tells, and what ``run.json`` will say.
+
+    Attributes:
+        reporter: shows the stages.
+        folder: the run directory, or None to write nothing.
+        facts: the content of ``run.json``.
+    """
+
+    reporter: Reporter = field(default_factory=Quiet)
+    folder: Path | None = None
+    facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Notes the seconds that a stage takes under ``timings``."""
+        start = time.perf_counter()
+        yield
+        self.facts["timings"][name] = round(time.perf_counter() - start, 3)
+
+    def save(self) -> None:
+        """Writes ``run.json``."""
+        if self.folder:
+            write_json(self.folder / "run.json", self.facts)
+
+
+def open_folder(folder: Path, overwrite: bool) -> None:
+    """Makes the run directory.
+
+    Raises:
+        NasAlignError: it is there already and ``overwrite`` is false, or it cannot be written.
+    """
+    if folder.exists() and not overwrite:
+        raise NasAlignError(
+            f"The folder {folder} is there already; choose another --out, or give --overwrite."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
+        raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.json", "diagnosis.json", "tuning.jsonl", "heads.json"):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error
+
+
+def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Returns what ``run.json`` says of the model, the machine and the versions."""
+    geometry = HeadGeometry.of(model)
+    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
+    return {
+        "model": {
+            "name": model.name_or_path,
+            "architecture": type(model).__name__,
+            "parameters": model.num_parameters(),
+            "layers": geometry.layers,
+            "heads": geometry.heads,
+            "groups": geometry.groups,
+            "head_size": geometry.head_size,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "fingerprint": fingerprint(model),
+        },
+        "special_tokens": {
+            name: str(token) for name, token in tokenizer.special_tokens_map.items()
+        },
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in packages},
+        "threads": torch.get_num_threads(),
+    }

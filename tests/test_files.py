@@ -1,0 +1,139 @@
+"""Plain files are the old or the new one, never half of one."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nasalign import files
+from nasalign.errors import NasAlignError
+
+
+def rows_that_break() -> Iterator[dict[str, Any]]:
+    yield {"a": 1}
+    raise KeyError("the second row")
+
+
+BREAKING: dict[str, Callable[[Path], None]] = {
+    "json": lambda path: files.write_json(path, {"a": object()}),
+    "jsonl": lambda path: files.write_jsonl(path, [{"a": 1}, {"a": object()}]),
+    "rows": lambda path: files.write_jsonl(path, rows_that_break()),
+    "text": lambda path: files.write_text(path, "half \ud800"),  # UTF-8 has no lone surrogate
+    "tensors": lambda path: files.write_tensors(path, {"a": object()}),
+}
+
+
+@pytest.mark.parametrize("kind", BREAKING)
+def test_the_old_file_stays_when_writing_fails(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises((TypeError, KeyError, UnicodeError, AttributeError)):
+        BREAKING[kind](path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_file_stays_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.json"
+    files.write_json(path, {"a": 1})
+
+    def half_written(self: Path, text: str, **_: Any) -> int:
+        with self.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half_written)
+    with pytest.raises(OSError, match="No space"):
+        files.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_tensors_stay_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "nas.safetensors"
+    files.write_tensors(path, {"nas": torch.ones(2)})
+
+    def half_written(_: dict[str, torch.Tensor], target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "save_file", half_written)
+    with pytest.raises(OSError, match="No space"):
+        files.write_tensors(path, {"nas": torch.zeros(2)})
+    assert torch.equal(load_file(path)["nas"], torch.ones(2))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_text(path, "old and longer")
+    files.write_text(path, "neu: ü\n")
+    assert path.read_bytes() == "neu: ü\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_not_finite_is_text_at_any_depth(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    value = {"tau": -math.inf, "rows": [{"a": math.inf}, (math.nan, 1.5)], "n": 3, "b": True}
+    files.write_json(path, value)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    read = json.loads(path.read_text(), parse_constant=refuse)
+    assert read == {"tau": "-inf", "rows": [{"a": "inf"}, ["nan", 1.5]], "n": 3, "b": True}
+    assert float(read["tau"]) == -math.inf
+    assert files.read_json(path) == read
+
+
+def test_json_lines_are_one_a_row_and_can_be_appended(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    files.write_jsonl(path, ({"text": text} for text in ("two\nlines", "é\u2028")))
+    files.append_jsonl(path, {"nas": math.inf})
+    lines = path.read_text(encoding="utf-8").split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == [
+        {"text": "two\nlines"},
+        {"text": "é\u2028"},
+        {"nas": "inf"},
+    ]
+    assert "é" in lines[1]
+
+
+def test_tensors_come_back_from_a_view(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3)
+    files.write_tensors(tmp_path / "t.safetensors", {"view": whole.T})
+    assert torch.equal(load_file(tmp_path / "t.safetensors")["view"], whole.T)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NasAlignError, match=r"Cannot read .*absent\.json: No such file"):
+        files.read_json(tmp_path / "absent.json")
+    with pytest.raises(NasAlignError, match=r"Cannot read .*: Is a directory"):
+        files.read_json(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1', "not json"])
+def test_a_broken_json_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(NasAlignError, match=r"run\.json is not valid JSON: ") as caught:
+        files.read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="read_json lets it through")
+def test_a_json_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(NasAlignError, match=r"run\.json"):
+        files.read_json(path)
