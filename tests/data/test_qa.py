@@ -64,11 +64,10 @@ def test_the_same_rows_come_from_every_format(
     assert load_file(write(tmp_path, name, text)) == RECORDS
 
 
-@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b"])
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85"])
 def test_only_a_line_feed_ends_a_json_line(tmp_path: Path, sign: str) -> None:
-    text = f'{{"question": "q{sign.encode("unicode_escape").decode()}"}}'.replace("\\x", "\\u00")
     row = json.dumps({"question": f"a{sign}b?", "answer": "x"}, ensure_ascii=False)
-    assert text  # the sign itself stands in the row unless JSON must escape it
+    assert sign in row
     (record,) = load_file(write(tmp_path, "rows.jsonl", row))
     assert record.question == f"a{sign}b?"
 
@@ -201,7 +200,7 @@ def test_a_subject_never_changes_its_split() -> None:
     """Published figures rest on these: a change of the hash moves what was evaluated."""
     assert split_of("France") == split_of(" FRANCE ") == "probing"
     assert split_of("oxygen") == "test"
-    assert split_of("Japan") == "JAPAN"
+    assert split_of("Italy") == "development"
 
 
 def test_facts_are_questions_about_their_subject() -> None:

@@ -49,7 +49,8 @@ class TunableRows:
         self.model = model
         self.original = {where: read_rows(model, where) for where in slices}
         self.parameters = {
-            where: nn.Parameter(rows.to(torch.float32)) for where, rows in self.original.items()
+            where: nn.Parameter(rows.to(torch.float32, copy=True))
+            for where, rows in self.original.items()
         }
         self._hooks: list[RemovableHandle] = []
 
