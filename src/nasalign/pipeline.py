@@ -177,7 +177,7 @@ def align(
     run = run or Run()
     chosen = settings_for(model, preset, settings)
     model.requires_grad_(False).eval()
-    run.facts |= describe(model, tokenizer) | {"settings": chosen.as_dict()}
+    run.facts = describe(model, tokenizer) | {"settings": chosen.as_dict()} | run.facts
     probing = probe(model, tokenizer, questions, chosen, run)
     heads = choose_heads(probing, chosen, run)
     run.save()

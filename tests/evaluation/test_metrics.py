@@ -1,0 +1,188 @@
+"""Metrics are those of the reference, and their intervals cover what they should."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+from nasalign.data.qa import BinaryExample
+from nasalign.evaluation.evaluate import Evaluation
+from nasalign.evaluation.metrics import (
+    BINS,
+    METRICS,
+    Array,
+    bootstrap_weights,
+    from_sums,
+    interval,
+    sample_sums,
+)
+from nasalign.nas.scoring import Scores, Verdict
+
+VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "invalid")
+
+
+def of(verdicts: list[Verdict], labels: list[bool], said: list[float]) -> dict[str, float]:
+    """The metrics of verdicts given with a probability."""
+    sums = sample_sums(verdicts, labels, said, np.zeros(len(verdicts)))
+    return {name: float(value) for name, value in from_sums(sums.sum(axis=0)).items()}
+
+
+def evaluation(
+    verdicts: list[Verdict], labels: list[bool], clusters: list[str] | None = None
+) -> Evaluation:
+    """An evaluation with these verdicts, each example of a question of its own unless given."""
+    count = len(verdicts)
+    questions = clusters or [f"question {index}" for index in range(count)]
+    examples = [BinaryExample(*pair) for pair in zip(questions, labels, strict=True)]
+    generator = torch.Generator().manual_seed(1)
+    p_positive, p_negative = torch.rand(2, count, generator=generator) / 2
+    nas = torch.randn(count, 2, 3, generator=generator)
+    return Evaluation(examples, Scores(p_positive, p_negative, verdicts, nas))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_equal_to_the_reference(seed: int) -> None:
+    rng = random.Random(seed)
+    count = rng.randint(1, 60)
+    verdicts = rng.choices(VERDICTS, weights=[rng.random() + 0.05 for _ in VERDICTS], k=count)
+    labels = [rng.random() < 0.5 for _ in range(count)]
+    edges = [edge / BINS for edge in range(BINS + 1)]
+    said = [rng.choice(edges) if rng.random() < 0.3 else rng.random() for _ in range(count)]
+    mine, expected = of(verdicts, labels, said), reference.evaluate(verdicts, labels, said)
+    for name, value in expected.items():
+        assert mine[name] == pytest.approx(value, abs=1e-12), name
+    assert mine["yes_rate"] == verdicts.count("positive") / count
+
+
+@pytest.mark.parametrize(
+    ("confidence", "place"),
+    [
+        *((0.0, 0), (1e-9, 0), (0.1, 0), (0.1 + 1e-9, 1), (0.2, 1), (0.3, 2), (0.6, 5), (0.7, 6)),
+        *((0.9, 8), (0.9 + 1e-9, 9), (1.0, 9), (1.0 + 1e-6, 9)),  # sums of float32 may exceed 1
+    ],
+)
+def test_a_bin_holds_its_upper_edge(confidence: float, place: int) -> None:
+    [row] = sample_sums(["positive"], [True], [confidence], np.zeros(1))
+    bins = row[6:].reshape(BINS, 3)
+    assert bins[place].tolist() == [1.0, confidence, 1.0]
+    assert np.count_nonzero(bins[:, 0]) == 1
+
+
+def test_a_model_that_says_no_word_of_the_two_has_zeros() -> None:
+    metrics = of(["invalid", "invalid"], [True, False], [0.5, 0.5])
+    assert metrics == dict.fromkeys(METRICS, 0.0) | {"invalid_rate": 1.0}
+
+
+def test_a_model_that_always_denies_has_no_precision() -> None:
+    metrics = of(["negative"] * 4, [True, False, False, False], [1.0] * 4)
+    assert (metrics["accuracy"], metrics["yes_rate"]) == (0.75, 0.0)
+    assert (metrics["precision"], metrics["recall"], metrics["f1"]) == (0.0, 0.0, 0.0)
+    assert metrics["ece"] == 0.25
+
+
+def test_bootstrap_samples_draw_whole_clusters() -> None:
+    clusters = ["b", "a", "b", "c", "b", "a"]
+    weights = bootstrap_weights(clusters, 500, seed=0)
+    assert weights.shape == (500, 6)
+    a, b, c = weights[:, 1], weights[:, 0], weights[:, 3]
+    for index, cluster in enumerate(clusters):
+        assert np.array_equal(weights[:, index], {"a": a, "b": b, "c": c}[cluster])
+    assert np.array_equal(a + b + c, np.full(500, 3.0))
+    assert weights.min() == 0
+    assert weights.max() == 3
+    assert weights.mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_bootstrap_samples_depend_on_the_seed_alone() -> None:
+    clusters = [str(index) for index in range(20)]
+    first = bootstrap_weights(clusters, 10, seed=3)
+    assert np.array_equal(first, bootstrap_weights(clusters, 10, seed=3))
+    assert not np.array_equal(first, bootstrap_weights(clusters, 10, seed=4))
+    assert np.array_equal(first.sum(axis=1), np.full(10, 20.0))
+
+
+def test_metrics_of_bootstrap_samples_are_those_of_the_samples_drawn() -> None:
+    """Weights of whole numbers are samples that stand in the data several times."""
+    rng = random.Random(0)
+    verdicts = rng.choices(VERDICTS, k=12)
+    labels, said = [rng.random() < 0.5 for _ in verdicts], [rng.random() for _ in verdicts]
+    weights = bootstrap_weights([str(index) for index in range(12)], 5, seed=0)
+    spread = from_sums(weights @ sample_sums(verdicts, labels, said, np.zeros(12)))
+    for row, drawn in enumerate(weights.astype(int)):
+        places = np.repeat(np.arange(12), drawn)
+        expected = reference.evaluate(
+            *([values[place] for place in places] for values in (verdicts, labels, said))
+        )
+        for name, value in expected.items():
+            assert spread[name][row] == pytest.approx(value, abs=1e-12), name
+
+
+def test_the_interval_is_that_of_the_percentiles() -> None:
+    assert interval(np.arange(1001.0)) == (25.0, 975.0)
+
+
+def width(bounds: tuple[float, float]) -> float:
+    return bounds[1] - bounds[0]
+
+
+def test_the_interval_of_the_accuracy_is_the_binomial_one() -> None:
+    right, count = 280, 400
+    verdicts: list[Verdict] = ["positive"] * count
+    metrics = evaluation(verdicts, [index < right for index in range(count)]).metrics(4000)
+    low, high = metrics["intervals"]["accuracy"]
+    assert metrics["accuracy"] == right / count
+    assert low < right / count < high
+    expected = 2 * 1.96 * (0.7 * 0.3 / count) ** 0.5
+    assert width((low, high)) == pytest.approx(expected, rel=0.08)
+
+
+def test_examples_of_one_question_count_as_one() -> None:
+    """Copies of the same example add nothing: the interval stays as wide."""
+    labels = [index % 3 > 0 for index in range(60)]
+    once = evaluation(["positive"] * 60, labels).metrics(4000)
+    clusters = [f"question {index}" for index in range(60)]
+    copies = evaluation(["positive"] * 240, labels * 4, clusters * 4).metrics(4000)
+    apart = evaluation(["positive"] * 240, labels * 4).metrics(4000)
+    assert copies["accuracy"] == once["accuracy"]
+    wide, copied = (width(values["intervals"]["accuracy"]) for values in (once, copies))
+    assert copied == pytest.approx(wide, rel=0.1)
+    assert width(apart["intervals"]["accuracy"]) == pytest.approx(wide / 2, rel=0.1)
+
+
+def test_every_metric_lies_in_its_interval() -> None:
+    rng = random.Random(2)
+    verdicts = rng.choices(VERDICTS, weights=[3, 3, 1], k=300)
+    metrics = evaluation(verdicts, [rng.random() < 0.5 for _ in verdicts]).metrics(1000)
+    assert set(metrics["intervals"]) == set(METRICS)
+    for name in METRICS:
+        low, high = metrics["intervals"][name]
+        assert low < metrics[name] < high, name
+
+
+def test_the_confidence_is_the_probability_of_the_word_that_was_said() -> None:
+    mine = evaluation(["positive", "negative", "invalid"], [True, False, True])
+    sums: Array = mine.sums()
+    said = [float(mine.scores.p_positive[0]), float(mine.scores.p_negative[1]), 0.0]
+    assert sums[:, 6:].reshape(3, BINS, 3)[:, :, 1].sum(axis=1).tolist() == said
+    assert sums[:, 5] == pytest.approx(mine.scores.nas.sum(dim=(1, 2)).numpy(), rel=1e-5)
+
+
+def test_no_change_is_no_change() -> None:
+    rng = random.Random(1)
+    mine = evaluation(rng.choices(VERDICTS, k=80), [rng.random() < 0.5 for _ in range(80)])
+    assert mine.change_to(mine) == dict.fromkeys(METRICS, (0.0, 0.0, 0.0))
+
+
+def test_a_change_is_paired_by_question() -> None:
+    """One verdict of a hundred is mended: that can never make it worse, in no bootstrap sample."""
+    labels = [index % 2 == 0 for index in range(100)]
+    before: list[Verdict] = ["negative"] * 100
+    after: list[Verdict] = ["positive", *before[1:]]
+    worse, better = evaluation(before, labels), evaluation(after, labels)
+    change, low, high = worse.change_to(better)["accuracy"]
+    assert change == pytest.approx(0.01)
+    assert (low, high) == pytest.approx((0.0, 0.03))
+    back = better.change_to(worse)["accuracy"]
+    assert back == pytest.approx((-change, -high, -low))

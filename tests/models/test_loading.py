@@ -1,0 +1,208 @@
+"""A model loads from a folder or the hub's cache, frozen; what cannot be loaded is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import tiny
+from nasalign.errors import ModelError
+from nasalign.models.loading import (
+    choose_device,
+    choose_dtype,
+    context_length,
+    fingerprint,
+    load,
+)
+
+Pair = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+IDS = torch.arange(5, 17)[None]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model and its tokenizer in a folder that no test changes."""
+    folder = tmp_path_factory.mktemp("saved")
+    tiny.build_model("llama").save_pretrained(folder)
+    tiny.build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, the test's own to break."""
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def change_config(folder: Path, **values: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def refused(name: str | Path, sentence: str, **how: str) -> str:
+    with pytest.raises(ModelError, match=sentence) as caught:
+        load(str(name), device="cpu", **how)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_loads_in_float32_frozen_and_in_evaluation_mode(saved: Path, llama: Pair) -> None:
+    model, tokenizer = load(str(saved), device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module.training for module in model.modules())
+    assert model.device == torch.device("cpu")
+    assert torch.equal(model(IDS).logits, llama[0](IDS).logits)
+    text = "Yes or No? <|im_end|>"
+    assert tokenizer(text)["input_ids"] == llama[1](text)["input_ids"]
+    assert tokenizer.chat_template == tiny.CHAT_TEMPLATE
+    assert context_length(model) == 512
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_folder_loads_in_half_precision(saved: Path, dtype: str) -> None:
+    model, _ = load(str(saved), device="cpu", dtype=dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end(folder: Path) -> None:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    _, tokenizer = load(str(folder), device="cpu")
+    assert tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
+
+
+def test_a_folder_without_a_model_is_named(folder: Path, tmp_path: Path) -> None:
+    refused(tmp_path, rf"{tmp_path} holds no config\.json")
+    (folder / "model.safetensors").unlink()
+    refused(folder, rf"{folder} holds no weights \(\*\.safetensors\)")
+    torch.save(tiny.build_model("llama").state_dict(), folder / "pytorch_model.bin")
+    refused(folder, r"no weights \(\*\.safetensors\); other formats are not read")
+
+
+def test_a_folder_without_a_tokenizer_is_named(folder: Path) -> None:
+    for path in folder.glob("token*"):
+        path.unlink()
+    refused(folder, rf"'{folder}' cannot be loaded: .*tokenizer")
+
+
+def test_a_broken_configuration_is_named(folder: Path) -> None:
+    change_config(folder, model_type="nonesuch")
+    refused(folder, rf"'{folder}' cannot be loaded: .*`nonesuch`")
+    (folder / "config.json").write_text("{")
+    refused(folder, rf"'{folder}' cannot be loaded: .*config\.json.* not a valid JSON")
+
+
+def test_weights_of_another_size_are_refused(folder: Path) -> None:
+    change_config(folder, hidden_size=32)
+    refused(folder, rf"'{folder}' cannot be loaded")
+
+
+@pytest.mark.xfail(strict=True, reason="transformers fills them with random numbers, and warns")
+def test_missing_weights_are_refused(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.self_attn.q_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(folder, r"model\.layers\.1\.self_attn\.q_proj\.weight")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+@pytest.mark.xfail(strict=True, reason="SafetensorError and StrictDataclassError are not caught")
+def test_a_damaged_file_is_named(folder: Path, file: str) -> None:
+    if file == "config.json":
+        change_config(folder, hidden_size="wide")
+    else:
+        whole = (folder / file).read_bytes()
+        (folder / file).write_bytes(whole[: len(whole) // 2])
+    refused(folder, rf"'{folder}' cannot be loaded")
+
+
+@pytest.mark.parametrize("name", ["nonesuch", "gpt2", "./nonesuch", "~/none", "a/b/c", "/none"])
+def test_a_name_that_is_nothing_lists_what_it_could_be(name: str) -> None:
+    sentence = rf"no model '{name}': .*folder.*\.gguf.*owner/name.*alias \(smollm2-135m\)"
+    refused(name, sentence)
+
+
+def test_a_gguf_file_that_is_absent_or_broken_is_named(tmp_path: Path) -> None:
+    refused(tmp_path / "absent.gguf", r"There is no GGUF file .*absent\.gguf")
+    (tmp_path / "broken.gguf").write_bytes(b"not a GGUF file at all" * 10)
+    refused(tmp_path / "broken.gguf", r"broken\.gguf' cannot be loaded: .*GGUF")
+
+
+def test_a_hub_model_needs_the_network_or_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    refused("owner/name", r"^The model 'owner/name' cannot be loaded: .*connect.*cached files\.$")
+
+
+def test_a_hub_model_loads_from_the_cache_offline(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    entry = tmp_path / "models--owner--name"
+    shutil.copytree(saved, entry / "snapshots" / revision)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(revision)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model, tokenizer = load("owner/name", device="cpu")
+    assert fingerprint(model) == fingerprint(load(str(saved), device="cpu")[0])
+    assert tokenizer.chat_template == tiny.CHAT_TEMPLATE
+    assert fingerprint(load("owner/name", device="cpu", revision=revision)[0]) == fingerprint(model)
+    refused("owner/name", r"'owner/name' cannot be loaded", revision="nonesuch")
+
+
+@pytest.mark.parametrize("model_type", ["llama", "nonesuch"])
+def test_code_in_a_folder_is_not_run(folder: Path, tmp_path: Path, model_type: str) -> None:
+    trace = tmp_path / "it-ran"
+    code = f"open({str(trace)!r}, 'w').close()\nclass Config: pass\nclass Model: pass\n"
+    (folder / "evil.py").write_text(code)
+    classes = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    change_config(folder, auto_map=classes, model_type=model_type)
+    if model_type == "llama":  # known to transformers, which has code of its own for it
+        assert load(str(folder), device="cpu")[0].__class__.__module__.startswith("transformers.")
+    else:
+        refused(folder, r"contains custom code which must be executed")
+    assert not trace.exists()
+
+
+def test_the_fingerprint_is_that_of_the_weights_and_not_of_the_path(
+    saved: Path, folder: Path
+) -> None:
+    first, second = (load(str(path), device="cpu")[0] for path in (saved, folder))
+    assert fingerprint(first) == fingerprint(second)
+    with torch.no_grad():
+        second.model.layers[2].self_attn.k_proj.weight[0, 0] += 1e-3
+    assert fingerprint(first) != fingerprint(second)
+    assert fingerprint(first) != fingerprint(tiny.build_model("mistral"))
+
+
+def test_an_unknown_device_or_dtype_is_named(saved: Path) -> None:
+    for device in ("nonesuch", "cuda:99", ""):
+        with pytest.raises(ModelError, match=rf"device '{device}' cannot be used here; try cpu"):
+            load(str(saved), device=device)
+    refused(saved, r"no dtype 'int8'; choose one of float32, bfloat16, float16", dtype="int8")
+
+
+def test_the_type_follows_the_device() -> None:
+    assert choose_dtype(None, torch.device("cpu")) == torch.float32
+    assert choose_dtype(None, torch.device("cuda")) == torch.bfloat16
+    assert choose_dtype("float32", torch.device("cuda")) == torch.float32
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_the_best_device_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device().type == device

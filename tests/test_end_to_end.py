@@ -1,0 +1,148 @@
+"""The main job from a model's folder to the run directory, on tiny models and on the real one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from typer.testing import CliRunner
+
+import tiny
+from nasalign.alignment.probing import ask_parametric
+from nasalign.cli import app
+from nasalign.config import Settings
+from nasalign.data.qa import Question
+from nasalign.models.loading import load
+
+RUNNER = CliRunner()
+QUICK = ("epochs=3", "n=4", "k=8", "learning_rate=1e-3", "bootstrap_samples=100", "answer_tokens=6")
+DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
+
+
+def case(folder: Path, seed: int, questions: int = 60) -> tuple[Path, Path]:
+    """A tiny model's folder, and questions whose answers are what this model says to them."""
+    model, tokenizer = tiny.build_model("llama", seed=seed), tiny.build_tokenizer()
+    asked = [Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)]
+    with (folder / "questions.jsonl").open("w") as file:
+        for item in ask_parametric(model, tokenizer, asked, Settings(answer_tokens=6)):
+            words = re.findall(r"[A-Za-z]{3,}", item.prediction)
+            row = {
+                "question": item.question.question,
+                "answer": words[0] if words else "nothing",
+                "wrong_answer": "banana",
+                "subject": item.question.subject,
+            }
+            file.write(json.dumps(row) + "\n")
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder / "model", folder / "questions.jsonl"
+
+
+def run(*arguments: object, settings: tuple[str, ...] = QUICK) -> dict:
+    """Runs a command with --json and returns what it prints."""
+    sets = [part for setting in settings for part in ("--set", setting)]
+    result = RUNNER.invoke(app, [*map(str, arguments), "--json", *sets])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def logits(name: Path | str, adapter: Path | None = None) -> torch.Tensor:
+    model, _ = load(str(name))
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    with torch.no_grad():
+        return model(torch.arange(5, 45)[None]).logits
+
+
+def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: Path) -> None:
+    model, data = case(tmp_path, DENIES)
+    printed = run("align", model, "--data", data, "--out", tmp_path / "run")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {
+        "run.json",
+        "probing.jsonl",
+        "nas.safetensors",
+        "heads.json",
+        "tuning.jsonl",
+        "adapter",
+        "metrics.json",
+        "eval",
+    }
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["datasets"] == printed["datasets"]
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["adapter"]["heads_kept"] > 0
+    assert "share of V" in facts["halting"]  # no true positive, so tau had a stand-in
+
+    tuned = logits(model, tmp_path / "run" / "adapter")
+    assert not torch.allclose(tuned, logits(model), atol=1e-3)
+    export = tmp_path / "merged"
+    run("export", tmp_path / "run", export, settings=())
+    torch.testing.assert_close(logits(export), tuned, atol=1e-5, rtol=0)
+
+    again = run("evaluate", model, "--data", data, "--adapter", tmp_path / "run")
+    assert again["recall"] == printed["datasets"]["questions"]["after"]["recall"]
+    asked = run("ask", model, "Is word1 a word?", "--adapter", tmp_path / "run", settings=())
+    assert asked["aligned"]["p_yes"] > asked["untouched"]["p_yes"]
+
+
+def test_probed_and_evaluated_subjects_are_apart(tmp_path: Path) -> None:
+    model, data = case(tmp_path, DENIES)
+    run("align", model, "--data", data, "--out", tmp_path / "run")
+    lines = (tmp_path / "run" / "probing.jsonl").read_text().splitlines()
+    probed = {json.loads(line)["question"] for line in lines}
+    lines = (tmp_path / "run" / "eval" / "questions.before.jsonl").read_text().splitlines()
+    evaluated = {json.loads(line)["question"] for line in lines}
+    assert probed
+    assert evaluated
+    assert not probed & evaluated
+
+
+def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
+    model, data = case(tmp_path, MIXED)
+    for name in ("one", "two"):
+        run("align", model, "--data", data, "--out", tmp_path / name)
+    for file in ("heads.json", "tuning.jsonl", "probing.jsonl", "nas.safetensors"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    adapters = [
+        tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("one", "two")
+    ]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+
+
+def test_nothing_to_fix_is_said_and_diagnosed(tmp_path: Path) -> None:
+    model, data = case(tmp_path, AFFIRMS)
+    printed = run("align", model, "--data", data, "--out", tmp_path / "run")
+    assert "Nothing to fix" in printed["nothing_to_fix"]
+    assert (tmp_path / "run" / "diagnosis.json").exists()
+    assert not (tmp_path / "run" / "adapter").exists()
+    diagnosed = run("diagnose", model, "--data", data)
+    assert "leans to Yes" in diagnosed["sentence"]
+
+
+def test_diagnose_says_that_it_leans_to_no(tmp_path: Path) -> None:
+    model, data = case(tmp_path, DENIES)
+    diagnosed = run("diagnose", model, "--data", data, "--out", tmp_path / "run")
+    assert "leans to No by 50.0%" in diagnosed["sentence"]
+    assert diagnosed["metrics"]["recall"] == 0
+    assert (tmp_path / "run" / "diagnosis.json").exists()
+
+
+@pytest.mark.slow
+def test_the_embedded_model_affirms_more_of_what_it_knows(tmp_path: Path) -> None:
+    settings = (
+        "probing_questions=150",
+        "evaluation_questions=40",
+        "tuning_samples=32",
+        "validation_samples=12",
+        "bootstrap_samples=200",
+    )
+    printed = run("align", "smollm2-135m", "--out", tmp_path / "run", settings=settings)
+    figures = printed["datasets"]["facts"]
+    assert figures["before"]["recall"] <= 0.05
+    assert figures["after"]["recall"] > figures["before"]["recall"]
+    run("export", tmp_path / "run", tmp_path / "merged", settings=())
+    tuned = logits("smollm2-135m", tmp_path / "run" / "adapter")
+    torch.testing.assert_close(logits(tmp_path / "merged"), tuned, atol=1e-4, rtol=0)
