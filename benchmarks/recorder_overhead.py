@@ -31,7 +31,9 @@ def main() -> None:
         for _ in range(arguments.repeats + 1):
             for name in times:
                 times[name].append(_timed(name, model, ids))
-        median = {name: sorted(values[1:])[arguments.repeats // 2] for name, values in times.items()}
+        median = {
+            name: sorted(values[1:])[arguments.repeats // 2] for name, values in times.items()
+        }
         ratios = [median[name] / median["plain"] for name in ("recorded", "eager")]
         print(f"| {length} | {median['plain']:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
 

@@ -141,7 +141,6 @@ def test_only_an_optional_setting_can_be_unset() -> None:
         settings.replace({"seed": None})
 
 
-@pytest.mark.xfail(strict=True, reason="--set has no word for an unset value yet")
 def test_the_word_none_unsets_an_optional_setting_and_only_that() -> None:
     changed = Settings(k=5).replace(parse_assignments(["k=none", "k_scope=none"]))
     assert changed.k is None

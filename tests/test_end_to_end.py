@@ -24,7 +24,9 @@ DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own
 def case(folder: Path, seed: int, questions: int = 60) -> tuple[Path, Path]:
     """A tiny model's folder, and questions whose answers are what this model says to them."""
     model, tokenizer = tiny.build_model("llama", seed=seed), tiny.build_tokenizer()
-    asked = [Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)]
+    asked = [
+        Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)
+    ]
     with (folder / "questions.jsonl").open("w") as file:
         for item in ask_parametric(model, tokenizer, asked, Settings(answer_tokens=6)):
             words = re.findall(r"[A-Za-z]{3,}", item.prediction)

@@ -170,6 +170,8 @@ def _check(name: str, value: Any, hint: Any) -> Any:
         )
         return value
     kinds = typing.get_args(hint) if origin is types.UnionType else (hint,)
+    if value == "none" and type(None) in kinds:  # TOML, and so --set, has no null
+        return None
     if float in kinds and type(value) is int:
         return float(value)
     if type(value) not in kinds:

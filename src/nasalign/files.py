@@ -59,8 +59,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise NasAlignError(f"Cannot read {path}: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise NasAlignError(f"{path} is not valid JSON: {error.msg}.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise NasAlignError(f"{path} is not valid JSON: {error}.") from error
 
 
 def _finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """A run: its directory, whom it tells, and what ``run.json`` says of it."""
 
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,16 @@ from nasalign.files import write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.reporting.console import Quiet, Reporter
+
+_FILES = (
+    "run.json",
+    "probing.jsonl",
+    "nas.safetensors",
+    "heads.json",
+    "tuning.jsonl",
+    "metrics.json",
+    "diagnosis.json",
+)
 
 
 @dataclass
@@ -60,8 +71,10 @@ def open_folder(folder: Path, overwrite: bool) -> None:
         raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.json", "diagnosis.json", "tuning.jsonl", "heads.json"):
+        for name in _FILES:
             (folder / name).unlink(missing_ok=True)
+        for name in ("adapter", "eval"):
+            shutil.rmtree(folder / name, ignore_errors=True)
     except OSError as error:
         raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error
 

@@ -26,7 +26,7 @@ def normalise(text: str) -> str:
     """Fold case and diacritics; drop punctuation and articles."""
     decomposed = unicodedata.normalize("NFKD", text)
     plain = "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
-    words = re.sub(r"[^\w]+", " ", re.sub(r"['’.]", "", plain)).split()
+    words = re.sub(r"[^\w]+", " ", re.sub("['\u2019.]", "", plain)).split()
     return " ".join(word for word in words if word not in ARTICLES)
 
 
@@ -89,7 +89,8 @@ def test_well_known_facts_are_there(facts):
 
 def test_fields_are_clean(facts):
     for row in facts:
-        assert None not in row and None not in row.values(), row
+        assert None not in row, row
+        assert None not in row.values(), row
         fields = [row["relation"], row["subject"], row["object"], *split_aliases(row)]
         for field in fields:
             assert field, row
@@ -114,13 +115,14 @@ def test_a_subject_is_spelt_one_way(facts):
 
 
 def test_every_relation_has_one_question(facts, questions):
-    header, rows = read_table("relations.csv")
+    _, rows = read_table("relations.csv")
     assert len(rows) == len(questions), "a relation has two questions"
     assert set(questions) == {row["relation"] for row in facts}
     for relation, question in questions.items():
         assert question.count("{subject}") == 1, relation
         assert set(re.findall(r"\{.*?\}", question)) == {"{subject}"}, relation
-        assert question.endswith("?") and question.count("?") == 1, relation
+        assert question.endswith("?"), relation
+        assert question.count("?") == 1, relation
         assert question == " ".join(question.split()), relation
         assert question[0].isupper(), relation
 

@@ -4,8 +4,15 @@ import pytest
 import torch
 
 import reference
-from nasalign.nas.heads import ALIGNMENT, STUDY, HeadCounts, model_nas, scaled, select_heads
-from nasalign.nas.heads import single_head_nas
+from nasalign.nas.heads import (
+    ALIGNMENT,
+    STUDY,
+    HeadCounts,
+    model_nas,
+    scaled,
+    select_heads,
+    single_head_nas,
+)
 
 
 @pytest.mark.parametrize("seed", range(5))

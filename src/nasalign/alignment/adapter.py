@@ -1,5 +1,6 @@
 """The result of an alignment: changed rows, as an exact LoRA adapter or inside a checkpoint."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nasalign.alignment.rows import read_rows, write_rows
-from nasalign.errors import ModelError
+from nasalign.errors import ModelError, NasAlignError
 from nasalign.models.geometry import RowSlice
 from nasalign.models.loading import fingerprint
 
 _PREFIX = "base_model.model."
-_FINGERPRINT = "nasalign_base_fingerprint"
+_ORIGIN = "nasalign"  # one key alone: the order of several in the file is not fixed
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,12 @@ class Adapter:
         Args:
             folder: made if it is not there.
             base_model: name of the model, for ``adapter_config.json``.
+
+        Raises:
+            NasAlignError: no row has changed; PEFT has no form for an empty adapter.
         """
+        if not self.after:
+            raise NasAlignError("No row has changed, so there is no adapter to write.")
         tensors: dict[str, Tensor] = {}
         ranks: dict[str, int] = {}
         for module in sorted({where.module for where in self.after}):
@@ -90,7 +96,7 @@ class Adapter:
             tensors[f"{_PREFIX}{module}.lora_A.weight"] = deltas.cpu().contiguous()
             tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
         folder.mkdir(parents=True, exist_ok=True)
-        rank = max(ranks.values(), default=1)
+        rank = max(ranks.values())
         LoraConfig(
             task_type="CAUSAL_LM",
             base_model_name_or_path=base_model,
@@ -104,7 +110,7 @@ class Adapter:
         save_file(
             tensors,
             folder / "adapter_model.safetensors",
-            metadata={"format": "pt", _FINGERPRINT: self.base_fingerprint},
+            metadata={_ORIGIN: _origin(self.base_fingerprint, self.before)},
         )
 
 
@@ -120,10 +126,11 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
     out_features: dict[str, int] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            made_for = (file.metadata() or {}).get(_FINGERPRINT)
-            if made_for is None:
+            origin = (file.metadata() or {}).get(_ORIGIN)
+            if origin is None:
                 raise ModelError(f"{path} was not written by nasalign.")
-            if made_for != fingerprint(model):
+            base = fingerprint(model)
+            if not origin.startswith(base):
                 raise ModelError(
                     f"The adapter {folder} was made for another model or another dtype than "
                     f"{model.name_or_path}."
@@ -138,11 +145,16 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
                     before[where] = read_rows(model, where)
                     delta = deltas[part].to(before[where].device)
                     after[where] = (before[where].float() + delta).to(before[where].dtype)
+            if origin != _origin(base, before):
+                raise ModelError(
+                    f"The rows that the adapter {folder} changes are not as they were; is it in "
+                    "the model already?"
+                )
     except FileNotFoundError as error:
         raise ModelError(f"There is no adapter in {folder}.") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(f"The adapter {path} cannot be read: {error}.") from error
-    return Adapter(before, after, out_features, made_for)
+    return Adapter(before, after, out_features, base)
 
 
 def _selector(rows: Tensor, out_features: int) -> Tensor:
@@ -159,3 +171,11 @@ def _slices(module: str, rows: list[int]) -> Iterable[tuple[RowSlice, slice]]:
         if end == len(rows) or rows[end] != rows[end - 1] + 1:
             yield RowSlice(module, rows[start], rows[end - 1] + 1), slice(start, end)
             start = end
+
+
+def _origin(base_fingerprint: str, rows: dict[RowSlice, Tensor]) -> str:
+    """The untouched model's fingerprint, and a SHA-256 over its rows, however they are sliced."""
+    digest = hashlib.sha256()
+    for where in sorted(rows, key=lambda where: (where.module, where.start)):
+        digest.update(rows[where].float().cpu().numpy().tobytes())
+    return f"{base_fingerprint} {digest.hexdigest()}"

@@ -200,7 +200,9 @@ def _split(
     by_subject: dict[str, list[int]] = {}
     for index, verdict in enumerate(verdicts):
         if verdict == "negative":
-            by_subject.setdefault(samples[index].question.subject, []).append(index)
+            question = samples[index].question
+            subject = (question.subject or question.question).casefold().strip()
+            by_subject.setdefault(subject, []).append(index)
     subjects = sorted(by_subject)
     random.Random(settings.seed).shuffle(subjects)
     denied = sum(len(indices) for indices in by_subject.values())

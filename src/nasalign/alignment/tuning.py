@@ -92,7 +92,8 @@ class HeadRecord:
 
     Attributes:
         stopped: why its epochs ended: ``head NAS rose``, ``head NAS below rho``,
-            ``model NAS rose``, ``enough Yes``, ``loss not finite`` or ``all epochs``.
+            ``model NAS rose``, ``enough Yes``, ``loss not finite``, ``NAS not finite`` or
+            ``all epochs``.
         kept: whether the update stays.
         cancelled: why it does not, or an empty text.
         halted: why all tuning ends after this head, or an empty text.
@@ -143,6 +144,9 @@ def incremental_tuning(
                 stopped = "loss not finite"
                 break
             now = tuner.measure()  # 9, 10
+            if not math.isfinite(now.model):
+                stopped = "NAS not finite"
+                break
             yield EpochRecord(
                 head.layer, head.head, epoch, loss, now.of(head), now.model, now.yes_share
             )
@@ -151,7 +155,7 @@ def incremental_tuning(
                 stopped = reason
                 break  # 12
             last = now  # 13
-        failed = stopped == "loss not finite"
+        failed = stopped in ("loss not finite", "NAS not finite")
         cancelled = stopped if failed else _cancellation(head, before, now)
         if cancelled:  # 14
             tuner.restore()  # 15

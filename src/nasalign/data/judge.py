@@ -4,16 +4,19 @@ import random
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from nasalign.data.qa import Question
 from nasalign.errors import DataError
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ARTICLES = re.compile(r"\b(a|an|the) (?=\w)")  # not the A of "vitamin A"
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _APOSTROPHES = re.compile("['\u2019]")
-_NOT_WORD = re.compile(r"[^\w]+")
+# The point of 3.5 and the sign of -15 stay; the underscores of _Paris_ go.
+_NOT_WORD = re.compile(r"(?:(?!(?<=\d)\.(?=\d)|(?<!\w)-(?=\d))[\W_])+")
 
 
+@lru_cache(maxsize=65_536)
 def normalise(text: str) -> str:
     """Returns a text in lower case without accents, articles, punctuation and extra spaces."""
     decomposed = unicodedata.normalize("NFKD", text)
@@ -28,7 +31,7 @@ def matches(prediction: str, question: Question) -> bool:
     Answers of one or two characters (chemical symbols) must match in case too: "As" is arsenic,
     "as" is a word.
     """
-    return any(_holds(prediction, answer) for answer in (question.answer, *question.aliases))
+    return any(_holds(prediction, answer) for answer in _right(question))
 
 
 def wrong_answer(question: Question, pool: Sequence[Question], rng: random.Random) -> str:
@@ -43,6 +46,10 @@ def wrong_answer(question: Question, pool: Sequence[Question], rng: random.Rando
         DataError: no answer in the pool differs from the right one.
     """
     if question.wrong_answer is not None:
+        if normalise(question.wrong_answer) in map(normalise, _right(question)):
+            raise DataError(
+                f"The wrong_answer of {question.question!r} is right: {question.wrong_answer!r}."
+            )
         return question.wrong_answer
     candidates = sorted({other.answer for other in pool if other.kind == question.kind})
     wrong = [answer for answer in candidates if not _same(answer, question)]
@@ -56,8 +63,11 @@ def wrong_answer(question: Question, pool: Sequence[Question], rng: random.Rando
 
 def _same(answer: str, question: Question) -> bool:
     """An answer is the right one if either holds the other: "dollar" and "US dollar"."""
-    right = (question.answer, *question.aliases)
-    return any(_holds(answer, other) or _holds(other, answer) for other in right)
+    return any(_holds(answer, other) or _holds(other, answer) for other in _right(question))
+
+
+def _right(question: Question) -> tuple[str, ...]:
+    return (question.answer, *question.aliases)
 
 
 def _holds(text: str, answer: str) -> bool:

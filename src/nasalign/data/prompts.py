@@ -20,7 +20,7 @@ INSTRUCTIONS = {  # Table 12; what stands before the positive word, and between 
     "or {negative}.",
 }
 PARAMETRIC_INSTRUCTION = "You MUST answer shortly the given question based on your knowledge."
-TAIL = 32  # two prompts that end in the same characters are continued by the same tokens
+TAIL = 8  # two prompts that end in the same characters are continued by the same tokens
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class PromptBuilder:
                 add_generation_prompt=answer is None,
                 enable_thinking=False,
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise PromptError(f"The chat template fails: {error}. Try chat=false.") from error
 
     def _tokenise(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:

@@ -109,18 +109,31 @@ def load_file(path: Path) -> list[Question | BinaryExample]:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields each row with where it stands, for messages."""
-    if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        yield from ((f"{path}, line {reader.line_num}", row) for row in reader)
-    elif path.suffix == ".json":
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        yield from _csv_rows(path, text)
+    elif suffix == ".json":
         yield from _json_rows(path, text)
-    elif path.suffix == ".jsonl":
+    elif suffix == ".jsonl":
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 where = f"{path}, line {number}"
                 yield where, _parse_json(where, line)
     else:
         raise DataError(f"{path} is neither .jsonl nor .json nor .csv.")
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a context may be long
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row:
+                raise DataError(f"{where} has more fields than the header; quote what has a comma.")
+            yield where, row
+    except csv.Error as error:
+        raise DataError(f"{path}, after line {reader.line_num}, is not CSV: {error}.") from error
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -134,7 +147,9 @@ def _parse_json(where: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where} is not valid JSON: {error.msg} at {error.colno}.") from error
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        place = f"{line}column {error.colno}"
+        raise DataError(f"{where} is not valid JSON: {error.msg} at {place}.") from error
 
 
 def _record(where: str, row: Mapping[str, Any]) -> Question | BinaryExample:
@@ -151,7 +166,7 @@ def _record(where: str, row: Mapping[str, Any]) -> Question | BinaryExample:
         question=question,
         answer=_text(where, row, "answer"),
         context=context,
-        aliases=_aliases(row.get("aliases") or ()),
+        aliases=_row_aliases(where, row.get("aliases")),
         wrong_answer=_optional_text(where, row, "wrong_answer"),
         subject=_optional_text(where, row, "subject") or question,
     )
@@ -187,6 +202,17 @@ def _truth(where: str, value: object) -> bool:
     if truth is None:
         raise DataError(f"{where} has the label {value!r}; it takes true or false.")
     return truth
+
+
+def _row_aliases(where: str, value: object) -> tuple[str, ...]:
+    if value in (None, ""):
+        return ()
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(
+        isinstance(part, str | int | float) for part in parts
+    ):
+        raise DataError(f"{where} has neither a text nor a list in 'aliases'.")
+    return _aliases(value)  # type: ignore[arg-type]
 
 
 def _aliases(value: str | Iterable[str]) -> tuple[str, ...]:

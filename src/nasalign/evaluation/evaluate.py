@@ -62,7 +62,12 @@ class Evaluation:
 
         Returns:
             By name: the change and its 95 % interval, from a bootstrap paired by question.
+
+        Raises:
+            ValueError: the examples differ.
         """
+        if list(self.examples) != list(after.examples):
+            raise ValueError("the two evaluations are not of the same examples")
         weights = self._weights(bootstrap_samples, seed)
         mine, other = self.sums(), after.sums()
         point = (from_sums(mine.sum(axis=0)), from_sums(other.sum(axis=0)))

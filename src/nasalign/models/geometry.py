@@ -124,6 +124,8 @@ def _layout(module: nn.Module) -> str | None:
 def _measure(model: PreTrainedModel, attention: Any) -> tuple[int, int, int, str]:
     """Heads, head size, groups and layout of an attention module, checked against its weights."""
     config, layout = attention.config, _layout(attention)
+    if hasattr(attention, "lambda_q1"):
+        _refuse(model, "its attention is the difference of two softmaxes, which Eq. 1 is not about")
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
@@ -137,6 +139,8 @@ def _measure(model: PreTrainedModel, attention: Any) -> tuple[int, int, int, str
     else:
         rows, expected = [attention.query_key_value.out_features], [3 * heads * size]
         groups = heads
+    if heads % groups:
+        _refuse(model, f"its {heads} query heads cannot share {groups} key heads evenly")
     if rows != expected:
         _refuse(model, f"its projections have {rows} rows where its heads take {expected}")
     return heads, size, groups, layout

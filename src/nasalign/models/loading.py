@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,6 +18,16 @@ from transformers import (
 from nasalign.errors import ModelError
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -32,7 +44,7 @@ def choose_device(device: str | None = None) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ModelError(f"The device {device!r} cannot be used here; try cpu.") from error
     return chosen
 
@@ -75,18 +87,26 @@ def load(
     """
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    source, extra = _source(name)
-    options = extra | {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
+        source, extra = _source(name)
+        options = extra | {"trust_remote_code": trust_remote_code, "revision": revision}
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if "gguf_file" in extra:
             options["quantization_config"] = GgufConfig(dequantize=True)
         else:
             options["use_safetensors"] = True
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=chosen_dtype, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype=chosen_dtype, output_loading_info=True, **options
+        )
+    except _LOADING_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"The model {name!r} cannot be loaded: {reason}") from error
+    if report["missing_keys"]:  # transformers would fill them with random numbers
+        missing = sorted(report["missing_keys"])
+        raise ModelError(
+            f"The model {name!r} cannot be loaded: its files lack {len(missing)} weights, such as "
+            f"{missing[0]}."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
@@ -126,7 +146,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     """
     digest = hashlib.sha256()
     config = model.config.to_dict()
-    for volatile in ("_name_or_path", "transformers_version", "dtype"):
+    for volatile in ("_name_or_path", "transformers_version", "dtype", "architectures"):
         config.pop(volatile, None)
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, parameter in sorted(model.named_parameters()):

@@ -164,6 +164,12 @@ def generate(
             temperature=None,
             top_p=None,
             top_k=None,
+            # The defaults that a checkpoint brings along are not greedy decoding.
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            suppress_tokens=None,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
             pad_token_id=tokenizer.pad_token_id,
         )
         for row, index in enumerate(indices):
