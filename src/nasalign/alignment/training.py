@@ -50,7 +50,7 @@ class RowTuner:
         self.geometry = HeadGeometry.of(model)
 
     def measure(self) -> Measurement:
-        """Scores V with the weights as last written."""
+        """Scores V with the weights as last written; whatever the decoder, Yes is by logits."""
         scores = score_prompts(
             self.model,
             self.tokenizer,
