@@ -75,15 +75,13 @@ class NasRecorder:
     def __enter__(self) -> "NasRecorder":
         self._previous = self.model.config._attn_implementation
         inner = "sdpa" if self._previous != "eager" and self.model._supports_sdpa else "eager"
-        for name in self.geometry.attention_modules:
-            module = self.model.get_submodule(name)
-            if module in _RECORDERS:
-                raise RuntimeError("the model is being recorded already")
-            if inner == "eager" and not hasattr(_modeling(module), "eager_attention_forward"):
-                raise ModelError(
-                    f"{type(module).__name__} has no eager attention to record beside."
-                )
-            _RECORDERS[module] = self
+        modules = [self.model.get_submodule(name) for name in self.geometry.attention_modules]
+        if any(module in _RECORDERS for module in modules):
+            raise RuntimeError("the model is being recorded already")
+        if inner == "eager" and not hasattr(_modeling(modules[0]), "eager_attention_forward"):
+            kind = type(modules[0]).__name__
+            raise ModelError(f"{kind} has no eager attention to record beside.")
+        _RECORDERS.update({module: self for module in modules})
         self.model.set_attn_implementation(_NAMES[inner])
         return self
 
@@ -118,14 +116,15 @@ class NasRecorder:
         Args:
             layer: index of the layer.
             query: [B, H, Tq, D], after rotary embedding and normalisation.
-            key: [B, G, Tk, D]; the queries are the last Tq of the Tk positions.
+            key: [B, G, Tk, D]; the queries are the last Tq of the Tk positions, so a cache
+                must hold all keys, not those of a sliding window alone.
             mask: None (causal), boolean (True attends) or additive, [B, 1 or H, Tq, >= Tk].
             options: the attention function's keyword arguments; ``scaling``, ``softcap`` and
                 ``s_aux`` (attention sinks, [H]) are part of the scores.
         """
         if self._positions is None:
             return
-        here = self._positions
+        here, device = self._positions, query.device
         offset = key.shape[2] - query.shape[2]
         first, end = max(self._rows[0] - offset, 0), self._rows[1] - offset
         keys = self._rows[1]  # no row of the sum attends to a later key
@@ -136,18 +135,19 @@ class NasRecorder:
             key=key[:, :, :keys].to(dtype),
             scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
             softcap=options.get("softcap"),
-            mask=_additive(mask, (first, end, keys), offset, query.device, dtype),
+            mask=_additive(mask, (first, end, keys), offset, device, dtype),
         )
-        columns = torch.stack([here.positive, here.negative], dim=-1).to(query.device)
+        columns = torch.stack([here.positive, here.negative], dim=-1).to(device)
         pair, seen = score.columns(columns)  # [B, H, R, 2] and [B, 1 or H, R]
         total = score.logsumexp(options.get("s_aux"))  # [B, H, R]
 
-        rows = torch.arange(first + offset, end + offset, device=query.device)
-        inside = (rows >= here.first_row[:, None]) & (rows < here.end_row[:, None])  # [B, R]
+        rows = torch.arange(first + offset, end + offset, device=device)
+        first_row, end_row = here.first_row.to(device), here.end_row.to(device)
+        inside = (rows >= first_row[:, None]) & (rows < end_row[:, None])  # [B, R]
         attention = (pair - total[..., None]).exp().sum(dim=-1)
         term = attention * (pair[..., 1] - pair[..., 0])
         counted = seen & inside[:, None]
-        self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1)
+        self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1).to(self.nas.device)
 
 
 @dataclass
