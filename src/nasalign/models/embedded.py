@@ -57,8 +57,7 @@ def embedded_folder(alias: str) -> Path:
     Raises:
         ModelError: it cannot be fetched, or its SHA-256 is wrong; nothing is kept then.
     """
-    embedded = EMBEDDED_MODELS[alias]
-    folder = cache_folder() / f"{alias}-{embedded.sha256[:12]}"
+    embedded, folder = EMBEDDED_MODELS[alias], _folder(alias)
     if folder.is_dir():
         return folder
     try:
@@ -79,6 +78,15 @@ def embedded_folder(alias: str) -> Path:
             "set NASALIGN_CACHE to a folder that can be written."
         ) from error
     return folder
+
+
+def is_cached(alias: str) -> bool:
+    """Says whether an embedded model lies converted in the cache."""
+    return _folder(alias).is_dir()
+
+
+def _folder(alias: str) -> Path:
+    return cache_folder() / f"{alias}-{EMBEDDED_MODELS[alias].sha256[:12]}"
 
 
 def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:

@@ -1,0 +1,27 @@
+"""Imports run one way, in the order of reading."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "nasalign"
+ORDER = (
+    "errors config files data models nas alignment evaluation reporting run pipeline jobs cli"
+).split()
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in ORDER)
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_module_imports_one_to_its_right(path: Path) -> None:
+    here = ORDER.index(room(path.relative_to(SOURCE).parts))
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        modules += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+        for module in modules:
+            if module.startswith("nasalign."):
+                assert ORDER.index(room(tuple(module.split(".")[1:]))) <= here, module
