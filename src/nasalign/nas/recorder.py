@@ -81,7 +81,7 @@ class NasRecorder:
         if inner == "eager" and not hasattr(_modeling(modules[0]), "eager_attention_forward"):
             kind = type(modules[0]).__name__
             raise ModelError(f"{kind} has no eager attention to record beside.")
-        _RECORDERS.update({module: self for module in modules})
+        _RECORDERS.update(dict.fromkeys(modules, self))
         self.model.set_attn_implementation(_NAMES[inner])
         return self
 
