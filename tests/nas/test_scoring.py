@@ -105,7 +105,7 @@ def test_the_higher_probability_is_the_verdict(
     logits[2, yes], logits[2, no] = 1.0, 1.0
     logits[3] = math.nan
     rows = iter(logits[:, None])
-    monkeypatch.setattr(scoring, "last_logits", lambda model, inputs: next(rows))
+    monkeypatch.setattr(scoring, "answer_logits", lambda model, batch, recorder: next(rows))
     monkeypatch.setattr(scoring, "sorted_batches", lambda prompts, size: [[0], [1], [2], [3]])
     scores = score_prompts(model, tokenizer, prompts, record=False)
     assert scores.verdicts == ["positive", "negative", "invalid", "invalid"]

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 from transformers import (
     PreTrainedModel,
@@ -12,13 +13,14 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
+from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import TunableRows, head_slices
 from nasalign.alignment.tuning import Measurement
 from nasalign.config import Settings
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head, single_head_nas
-from nasalign.nas.scoring import Progress, last_logits, left_padded, score_prompts
+from nasalign.nas.scoring import Progress, score_prompts
 
 
 class RowTuner:
@@ -48,22 +50,40 @@ class RowTuner:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.tuning, self.validation, self.progress = tuning, validation, progress
         self.geometry = HeadGeometry.of(model)
+        self.replays = [Replay(model, part, settings.batch_size) for part in (tuning, validation)]
+        self.layer, self.tuned = 0, False
+        self.nas: Tensor | None = None  # of V before the head at hand, [N, L, H]
+        self.latest: Tensor | None = None  # of V as last measured
 
     def measure(self) -> Measurement:
-        """Scores V with the weights as last written; whatever the decoder, Yes is by logits."""
+        """Scores V with the weights as last written; whatever the decoder, Yes is by logits.
+
+        Only the layers from that of the head on run; below it nothing has changed.
+        """
+        replay = self.replays[1]
         scores = score_prompts(
             self.model,
             self.tokenizer,
             self.validation,
             batch_size=self.settings.batch_size,
             progress=self.progress,
+            logits_of=lambda places, recorder: replay.logits(places, self.layer, recorder),
         )
+        self.latest = scores.nas
+        if self.nas is None:
+            self.nas = self.latest
+        self.latest[:, : self.layer] = self.nas[:, : self.layer]
         yes = sum(verdict == "positive" for verdict in scores.verdicts)
-        return Measurement(single_head_nas(scores.nas), yes / len(scores.verdicts))
+        return Measurement(single_head_nas(self.latest), yes / len(scores.verdicts))
 
     def begin(self, head: Head) -> None:
         """Makes the rows of a head parameters, with a fresh optimiser, schedule and order of D."""
         settings = self.settings
+        if self.nas is None:
+            self.measure()
+        self.layer, self.tuned = head.layer, True
+        for replay in self.replays:
+            replay.prepare(head.layer)
         slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
         self.rows = TunableRows(self.model, slices)
         self.optimizer = torch.optim.AdamW(
@@ -85,7 +105,7 @@ class RowTuner:
         total, size = 0.0, self.settings.tuning_batch_size
         with self.rows:
             for start in range(0, len(places), size):
-                batch = [self.tuning[place] for place in places[start : start + size]]
+                batch = places[start : start + size]
                 loss = self._step(batch)
                 if not math.isfinite(loss):
                     return loss
@@ -98,16 +118,20 @@ class RowTuner:
     def restore(self) -> None:
         """Puts the rows back to what they were at ``begin``, to the bit."""
         self.rows.restore()
+        self.tuned = False
 
     def finish(self) -> None:
-        """Lets the optimiser's state go."""
+        """Lets the optimiser's state go, and what a kept update has made untrue."""
+        if self.tuned:
+            self.nas = self.latest
+            for replay in self.replays:
+                replay.forget_above(self.layer)
         del self.rows, self.optimizer, self.schedule
 
-    def _step(self, batch: list[BinaryPrompt]) -> float:
+    def _step(self, places: list[int]) -> float:
         """One AdamW step on the positive word as the first token; no end-of-sequence token."""
-        inputs = left_padded(batch, self.tokenizer, self.model.device)
-        targets = torch.tensor([prompt.answers.target for prompt in batch])
-        logits = last_logits(self.model, inputs).float()
+        targets = torch.tensor([self.tuning[place].answers.target for place in places])
+        logits = self.replays[0].logits(places, self.layer).float()
         loss = functional.cross_entropy(logits, targets.to(logits.device))
         if torch.isfinite(loss):
             self.optimizer.zero_grad(set_to_none=True)

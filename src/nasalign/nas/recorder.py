@@ -96,12 +96,15 @@ class NasRecorder:
         self.model.set_attn_implementation(self._previous)
         self._positions = None
 
-    def expect(self, positions: Positions) -> None:
+    def expect(self, positions: Positions | None) -> None:
         """Sets the positions of the next forward pass and clears ``nas`` to zeros [B, L, H].
 
-        ``nas`` is float32, or float64 for a float64 model.
+        ``nas`` is float32, or float64 for a float64 model. With None, the next pass is not
+        recorded and ``nas`` stays.
         """
         self._positions = positions
+        if positions is None:
+            return
         self._rows = (int(positions.first_row.min()), int(positions.end_row.max()))
         dtype = torch.promote_types(self.model.dtype, torch.float32)
         shape = (len(positions.positive), self.geometry.layers, self.geometry.heads)

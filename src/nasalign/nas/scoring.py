@@ -1,6 +1,5 @@
 """The one batched loop over prompts: probabilities, verdicts and NAS, or greedy answers."""
 
-import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -16,7 +15,8 @@ from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import PromptError
 from nasalign.models.loading import context_length
-from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.nas.forward import answer_logits
+from nasalign.nas.recorder import NasRecorder
 
 Verdict = Literal["positive", "negative", "invalid"]
 VERDICT_TOKENS = 8
@@ -108,8 +108,13 @@ def score_prompts(
     batch_size: int = 32,
     record: bool = True,
     progress: Progress | None = None,
+    logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None = None,
 ) -> Scores:
-    """Scores rendered prompts with the decoder ``logits``; arguments as of ``score``."""
+    """Scores rendered prompts with the decoder ``logits``; arguments as of ``score``.
+
+    ``logits_of`` gives the logits [B, vocabulary] of prompts by their indices and has the recorder
+    take their NAS; the whole model runs unless it is given.
+    """
     check_lengths(model, prompts)
     p_positive, p_negative = torch.zeros(len(prompts)), torch.zeros(len(prompts))
     nas = torch.empty(len(prompts), 0, 0)
@@ -118,11 +123,11 @@ def score_prompts(
             geometry, dtype = recorder.geometry, torch.promote_types(model.dtype, torch.float32)
             nas = torch.zeros(len(prompts), geometry.layers, geometry.heads, dtype=dtype)
         for indices in sorted_batches(prompts, batch_size):
-            batch = [prompts[index] for index in indices]
-            inputs = left_padded(batch, tokenizer, model.device)
-            if recorder is not None:
-                recorder.expect(_positions(batch, inputs["input_ids"]))
-            probabilities = last_logits(model, inputs).float().softmax(dim=-1).cpu()
+            if logits_of:
+                logits = logits_of(indices, recorder)
+            else:
+                logits = answer_logits(model, [prompts[index] for index in indices], recorder)
+            probabilities = logits.float().softmax(dim=-1).cpu()
             for row, index in enumerate(indices):
                 answers = prompts[index].answers
                 p_positive[index] = probabilities[row, list(answers.positive)].sum()
@@ -217,13 +222,6 @@ def left_padded(
     return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
-def last_logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
-    """Returns the logits [B, vocabulary] after the last token of a left-padded batch."""
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        return model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
-    return model(**inputs, use_cache=False).logits[:, -1]
-
-
 def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: int = 0) -> None:
     """Refuses prompts that, with ``more`` tokens, exceed the model's context.
 
@@ -237,22 +235,6 @@ def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: in
                 f"Prompt {number} of {len(prompts)} has {len(prompt.token_ids) + more} tokens, "
                 f"more than the model's context of {limit}; shorten its context or question."
             )
-
-
-def _positions(prompts: Sequence[BinaryPrompt], input_ids: Tensor) -> Positions:
-    """Positions of Eq. 1 in a left-padded batch."""
-    length, device = input_ids.shape[1], input_ids.device
-    shift = torch.tensor([length - len(prompt.token_ids) for prompt in prompts])
-
-    def at(places: list[int]) -> Tensor:
-        return (torch.tensor(places) + shift).to(device)
-
-    return Positions(
-        positive=at([prompt.positive_position for prompt in prompts]),
-        negative=at([prompt.negative_position for prompt in prompts]),
-        first_row=at([prompt.first_row for prompt in prompts]),
-        end_row=torch.full((len(prompts),), length, device=device),
-    )
 
 
 def _compare(p_positive: float, p_negative: float) -> Verdict:

@@ -1,0 +1,93 @@
+"""One forward pass over a batch of prompts that begin alike.
+
+The longest common beginning of a batch (system prompt, instruction, few-shot examples) is the
+same in all its samples, so it runs once, with a batch of one, and its keys and values are shared.
+This is exact: the prefix attends to nothing after it. Gradients flow through the shared keys.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from nasalign.data.prompts import BinaryPrompt
+from nasalign.nas.recorder import NasRecorder, Positions
+
+
+def shared_prefix(prompts: Sequence[BinaryPrompt]) -> int:
+    """Returns the number P of leading tokens that all prompts share, before the rows of Eq. 1."""
+    if len(prompts) == 1:
+        return 0
+    first = min(prompt.token_ids for prompt in prompts)
+    last = max(prompt.token_ids for prompt in prompts)  # all others lie between, in this order
+    limit = min(min(prompt.first_row for prompt in prompts), len(first) - 1, len(last) - 1)
+    return next((place for place in range(limit) if first[place] != last[place]), limit)
+
+
+def answer_logits(
+    model: PreTrainedModel,
+    prompts: Sequence[BinaryPrompt],
+    recorder: NasRecorder | None = None,
+    prefix: int | None = None,
+) -> Tensor:
+    """Returns the logits [B, vocabulary] after the last token of each prompt.
+
+    Args:
+        model: the model; differentiable where its parameters are.
+        prompts: B prompts. They are padded on the right, where causal attention never looks, so
+            that distances, and with them sliding windows, are those of the prompt alone.
+        recorder: an entered recorder that takes the NAS of this batch.
+        prefix: number P of shared leading tokens; ``shared_prefix`` of the batch unless given.
+    """
+    device = model.get_input_embeddings().weight.device
+    prefix = shared_prefix(prompts) if prefix is None else prefix
+    cache = None
+    if prefix:
+        cache = DynamicCache()  # without the configuration: it keeps all keys, whatever the window
+        if recorder is not None:
+            recorder.expect(None)
+        shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
+        model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(prompts))
+    lengths = torch.tensor([len(prompt.token_ids) - prefix for prompt in prompts])
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
+    if recorder is not None:
+        recorder.expect(_positions(prompts, device))
+    with _last_token_only(model, lengths - 1):
+        output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
+    if recorder is not None:
+        recorder.expect(None)
+    return output.logits[:, 0]
+
+
+def _positions(prompts: Sequence[BinaryPrompt], device: torch.device) -> Positions:
+    def at(places: list[int]) -> Tensor:
+        return torch.tensor(places, device=device)
+
+    return Positions(
+        positive=at([prompt.positive_position for prompt in prompts]),
+        negative=at([prompt.negative_position for prompt in prompts]),
+        first_row=at([prompt.first_row for prompt in prompts]),
+        end_row=at([len(prompt.token_ids) for prompt in prompts]),
+    )
+
+
+@contextmanager
+def _last_token_only(model: PreTrainedModel, last: Tensor) -> Iterator[None]:
+    """Lets the output embedding see the hidden states at ``last`` [B] alone, as [B, 1, hidden]."""
+
+    def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        hidden = inputs[0]
+        rows = torch.arange(len(last), device=hidden.device)
+        return (hidden[rows, last.to(hidden.device)][:, None], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()

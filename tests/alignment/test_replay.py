@@ -1,0 +1,119 @@
+"""Running from a layer on gives what the whole model gives."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+import reference
+import tiny
+from nasalign.alignment import training
+from nasalign.alignment.replay import Replay
+from nasalign.alignment.rows import head_slices, write_rows
+from nasalign.alignment.training import RowTuner
+from nasalign.alignment.tuning import Limits, as_row, incremental_tuning
+from nasalign.config import Settings
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder
+from nasalign.data.qa import BinaryExample
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.heads import Head
+from nasalign.nas.recorder import NasRecorder
+
+LAYERS = 3
+
+
+@pytest.fixture
+def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
+    builder = PromptBuilder(tokenizer)
+    words = "one two three four five six seven eight nine ten".split()
+    return [
+        builder.binary(BinaryExample(f"What is {' '.join(words[: count % 5 + 1])}?", True, word))
+        for count, word in enumerate(words)
+    ]
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_logits_and_nas_equal_the_whole_model(
+    family: str, layer: int, prompts: list[BinaryPrompt]
+) -> None:
+    model = tiny.build_model(family, dtype=torch.float64)
+    eager = model.config._attn_implementation == "eager"
+    with torch.no_grad(), reference.softmax_in_float64() if eager else nullcontext():
+        replay = Replay(model, prompts, batch_size=4)
+        places = [7, 2, 5]
+        with NasRecorder(model) as recorder:
+            whole = replay.logits(places, 0, recorder)
+            expected = recorder.nas.clone()
+            replay.prepare(layer)
+            part = replay.logits(places, layer, recorder)
+    torch.testing.assert_close(part, whole, atol=1e-10, rtol=0)
+    torch.testing.assert_close(recorder.nas[:, layer:], expected[:, layer:], atol=1e-10, rtol=0)
+    assert not recorder.nas[:, :layer].any()
+
+
+def test_layers_below_do_not_run(prompts: list[BinaryPrompt]) -> None:
+    model = tiny.build_model("llama")
+    replay = Replay(model, prompts, batch_size=4)
+    replay.prepare(2)
+    model.model.layers[0].self_attn.q_proj.weight.data.fill_(float("nan"))
+    assert replay.logits([0, 1], 2).isfinite().all()
+    assert not replay.logits([0, 1], 0).isfinite().any()  # and they are themselves again
+
+
+def test_prompts_that_share_nothing(prompts: list[BinaryPrompt]) -> None:
+    model = tiny.build_model("llama", dtype=torch.float64)
+    replay = Replay(model, prompts[:1], batch_size=4)
+    assert replay.prefix == 0
+    replay.prepare(1)
+    torch.testing.assert_close(replay.logits([0], 1), replay.logits([0], 0), atol=1e-10, rtol=0)
+
+
+def test_a_change_is_seen_above_and_inputs_advance_from_it(prompts: list[BinaryPrompt]) -> None:
+    model = tiny.build_model("llama", dtype=torch.float64)
+    replay = Replay(model, prompts, batch_size=4)
+    replay.prepare(1)
+    replay.prepare(2)
+    where = head_slices(HeadGeometry.of(model), 1, 0, "group")[0]
+    size = (where.stop - where.start, model.config.hidden_size)
+    write_rows(model, where, torch.randn(size, generator=torch.Generator().manual_seed(3)))
+    with torch.no_grad():
+        whole = replay.logits([0, 1], 0)
+        assert not torch.allclose(replay.logits([0, 1], 2), whole)
+        replay.forget_above(1)
+        assert sorted(replay.inputs) == [1]
+        replay.prepare(2)
+        torch.testing.assert_close(replay.logits([0, 1], 2), whole, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3", "gpt_neox"])
+def test_every_figure_of_algorithm_1_equals_the_plain_loop(
+    name: str,
+    prompts: list[BinaryPrompt],
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Heads of rising and falling layers, kept and cancelled, with and without replay."""
+    heads = [Head(2, 0, 0.0), Head(0, 1, 0.0), Head(1, 2, 0.0), Head(2, 3, 0.0), Head(1, 0, 0.0)]
+    settings = Settings(epochs=3, learning_rate=1e-2, tuning_batch_size=4, batch_size=4)
+    limits = Limits(epochs=3, rho=-1e9, tau=-1e9, halting_share=1.0)
+
+    class Whole(Replay):
+        def logits(self, places, layer, recorder=None):  # type: ignore[no-untyped-def]
+            return super().logits(places, 0, recorder)
+
+    rows = []
+    for kind in (Replay, Whole):
+        monkeypatch.setattr(training, "Replay", kind)
+        model = tiny.build_model(name).requires_grad_(False)
+        tuner = RowTuner(model, tokenizer, prompts[:6], prompts[6:], settings)
+        rows.append([as_row(record) for record in incremental_tuning(heads, tuner, limits)])
+    replayed, plain = rows
+    kept = [row["kept"] for row in plain if row["record"] == "head"]
+    assert True in kept
+    assert False in kept
+    assert [list(row) for row in replayed] == [list(row) for row in plain]
+    for mine, other in zip(replayed, plain, strict=True):
+        for key, value in other.items():
+            close = pytest.approx(value, rel=1e-3, abs=1e-4) if type(value) is float else value
+            assert mine[key] == close, key
