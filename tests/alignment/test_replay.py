@@ -26,7 +26,7 @@ LAYERS = 3
 @pytest.fixture
 def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
     builder = PromptBuilder(tokenizer)
-    words = "one two three four five six seven eight nine ten".split()
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     return [
         builder.binary(BinaryExample(f"What is {' '.join(words[: count % 5 + 1])}?", True, word))
         for count, word in enumerate(words)
