@@ -28,6 +28,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/recorder_overhead.py
+	$(BIN)/python benchmarks/tuning_speed.py
 
 clean:
 	rm -rf $(VENV) runs

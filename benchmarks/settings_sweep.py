@@ -78,7 +78,7 @@ def main() -> None:
             slices = [head_slices(geometry, head.layer, head.head, "group") for head in heads]
             before = {where: read_rows(model, where) for part in slices for where in part}
             start = time.perf_counter()
-            history = tune(model, tokenizer, probing, heads, settings, run)
+            history = tune(model, probing, heads, settings, run)
         seconds = time.perf_counter() - start
         row = {"changes": changes, "seconds": round(seconds, 1)}
         row["kept"] = [(r.layer, r.head) for r in history if isinstance(r, HeadRecord) and r.kept]

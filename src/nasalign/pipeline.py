@@ -112,7 +112,6 @@ def choose_heads(probing: ProbingSet, settings: Settings, run: Run) -> list[Head
 
 def tune(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     probing: ProbingSet,
     heads: Sequence[Head],
     settings: Settings,
@@ -137,7 +136,7 @@ def tune(
     epochs_left = len(heads) * settings.epochs
     budget = len(validation) + epochs_left * an_epoch
     with run.timed("tuning"), run.reporter.stage("Tuning head by head", budget) as done:
-        tuner = RowTuner(model, tokenizer, tuning, validation, settings, done)
+        tuner = RowTuner(model, tuning, validation, settings, done)
         for record in incremental_tuning(heads, tuner, limits):
             history.append(record)
             if run.folder:
@@ -189,7 +188,7 @@ def align(
     slices = [head_slices(geometry, head.layer, head.head, chosen.k_scope) for head in heads]
     before = {where: read_rows(model, where) for part in slices for where in part}
     try:
-        history = tune(model, tokenizer, probing, heads, chosen, run)
+        history = tune(model, probing, heads, chosen, run)
     except BaseException:
         for where, rows in before.items():
             write_rows(model, where, rows)

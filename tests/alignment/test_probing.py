@@ -49,9 +49,7 @@ class Verdicts:
         self.verdicts = list(verdicts)
         self.prompts: list[BinaryPrompt] = []
 
-    def __call__(
-        self, model: object, tokenizer: object, prompts: list[BinaryPrompt], **options: object
-    ) -> Scores:
+    def __call__(self, model: object, prompts: list[BinaryPrompt], **options: object) -> Scores:
         self.prompts = prompts
         count = len(prompts)
         nas = torch.arange(1.0, count + 1)[:, None, None].expand(count, 2, 2) / 4
@@ -117,7 +115,7 @@ def test_a_model_is_asked_and_scored(llama: Llama) -> None:
         PromptBuilder(tokenizer).binary(module.positive_example(question))
         for question in questions(4)
     ]
-    scores = score_prompts(model, tokenizer, prompts, batch_size=3)
+    scores = score_prompts(model, prompts, batch_size=3)
     assert probing.samples == samples[:4]
     assert probing.prompts == prompts
     assert torch.equal(probing.nas, scores.nas)

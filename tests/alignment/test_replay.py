@@ -106,7 +106,7 @@ def test_every_figure_of_algorithm_1_equals_the_plain_loop(
     for kind in (Replay, Whole):
         monkeypatch.setattr(training, "Replay", kind)
         model = tiny.build_model(name).requires_grad_(False)
-        tuner = RowTuner(model, tokenizer, prompts[:6], prompts[6:], settings)
+        tuner = RowTuner(model, prompts[:6], prompts[6:], settings)
         rows.append([as_row(record) for record in incremental_tuning(heads, tuner, limits)])
     replayed, plain = rows
     kept = [row["kept"] for row in plain if row["record"] == "head"]

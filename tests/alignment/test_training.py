@@ -42,7 +42,7 @@ def tuner_of(
     model.requires_grad_(False)
     samples = prompts(tokenizer)
     chosen = Settings().replace(BATCHES | settings)
-    return RowTuner(model, tokenizer, samples, samples, chosen)
+    return RowTuner(model, samples, samples, chosen)
 
 
 def state(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -208,7 +208,7 @@ def test_validation_is_measured_with_the_weights_as_written(
     tuner.begin(HEAD)
     tuner.train_epoch()
     second = tuner.measure()
-    scores = score_prompts(model, tokenizer, prompts(tokenizer), batch_size=4)
+    scores = score_prompts(model, prompts(tokenizer), batch_size=4)
     assert torch.equal(second.nas, scores.nas.mean(dim=0))
     assert second.yes_share == scores.verdicts.count("positive") / 6
     assert second.of(HEAD) != first.of(HEAD)
@@ -235,7 +235,7 @@ def test_every_sample_is_counted(tokenizer: PreTrainedTokenizerFast) -> None:
     model, done = tiny.build_model("llama").requires_grad_(False), []
     samples = prompts(tokenizer)
     settings = Settings(batch_size=2, tuning_batch_size=4)
-    tuner = RowTuner(model, tokenizer, samples, samples[:3], settings, done.append)
+    tuner = RowTuner(model, samples, samples[:3], settings, done.append)
     tuner.measure()
     tuner.begin(HEAD)
     tuner.train_epoch()

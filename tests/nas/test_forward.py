@@ -50,7 +50,7 @@ def test_nas_and_logits_equal_each_prompt_alone(
     model = tiny.build_model(family, dtype=torch.float64)
     eager = model.config._attn_implementation == "eager"
     with torch.no_grad(), reference.softmax_in_float64() if eager else nullcontext():
-        nas = score_prompts(model, tokenizer, prompts).nas
+        nas = score_prompts(model, prompts).nas
         together = answer_logits(model, prompts)
         unshared = answer_logits(model, prompts, prefix=0)
         alone = [model(torch.tensor([prompt.token_ids])).logits[0, -1] for prompt in prompts]

@@ -107,7 +107,7 @@ def test_the_higher_probability_is_the_verdict(
     rows = iter(logits[:, None])
     monkeypatch.setattr(scoring, "answer_logits", lambda model, batch, recorder: next(rows))
     monkeypatch.setattr(scoring, "sorted_batches", lambda prompts, size: [[0], [1], [2], [3]])
-    scores = score_prompts(model, tokenizer, prompts, record=False)
+    scores = score_prompts(model, prompts, record=False)
     assert scores.verdicts == ["positive", "negative", "invalid", "invalid"]
     assert float(scores.p_positive[2]) == 0.5
 

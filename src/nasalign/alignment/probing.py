@@ -158,9 +158,7 @@ def build_probing_set(
         )
     builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
     prompts = [builder.binary(positive_example(sample.question)) for sample in known]
-    scores = score_prompts(
-        model, tokenizer, prompts, batch_size=settings.batch_size, progress=progress
-    )
+    scores = score_prompts(model, prompts, batch_size=settings.batch_size, progress=progress)
     verdicts = scores.verdicts
     if settings.decoder == "generate":
         answers = generate(

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     get_cosine_schedule_with_warmup,
 )
 
@@ -31,7 +30,6 @@ class RowTuner:
 
     Args:
         model: the model; its parameters must not require gradients.
-        tokenizer: its tokenizer.
         tuning: prompts of the fine-tuning set D, all with the positive label.
         validation: prompts of the validation set V.
         settings: learning rate, epochs, batch sizes, ``k_scope`` and seed.
@@ -41,13 +39,12 @@ class RowTuner:
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
         tuning: Sequence[BinaryPrompt],
         validation: Sequence[BinaryPrompt],
         settings: Settings,
         progress: Progress | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.model, self.settings = model, settings
         self.tuning, self.validation, self.progress = tuning, validation, progress
         self.geometry = HeadGeometry.of(model)
         self.replays = [Replay(model, part, settings.batch_size) for part in (tuning, validation)]
@@ -63,7 +60,6 @@ class RowTuner:
         replay = self.replays[1]
         scores = score_prompts(
             self.model,
-            self.tokenizer,
             self.validation,
             batch_size=self.settings.batch_size,
             progress=self.progress,

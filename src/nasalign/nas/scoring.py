@@ -89,9 +89,7 @@ def score(
     """
     builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots)
     prompts = [builder.binary(example) for example in examples]
-    scores = score_prompts(
-        model, tokenizer, prompts, batch_size=batch_size, record=record, progress=progress
-    )
+    scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=progress)
     if decoder == "logits":
         return scores
     answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size)
@@ -102,7 +100,6 @@ def score(
 @torch.no_grad()
 def score_prompts(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[BinaryPrompt],
     *,
     batch_size: int = 32,
