@@ -37,6 +37,12 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "--json" in result.output
 
 
+def test_version() -> None:
+    result = RUNNER.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output.startswith("nasalign 0.")
+
+
 def test_help_needs_no_torch() -> None:
     code = "import sys, nasalign, nasalign.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -61,6 +61,18 @@ def test_layers_below_do_not_run(prompts: list[BinaryPrompt]) -> None:
     assert not replay.logits([0, 1], 0).isfinite().any()  # and they are themselves again
 
 
+def test_a_forward_that_a_layer_was_given_is_given_back(prompts: list[BinaryPrompt]) -> None:
+    """accelerate moves inputs between devices in a forward of the module's own."""
+    model = tiny.build_model("llama")
+    first = model.model.layers[0]
+    first.forward = given = first.forward
+    replay = Replay(model, prompts, batch_size=4)
+    replay.prepare(2)
+    replay.logits([0, 1], 2)
+    assert first.__dict__["forward"] is given
+    assert all("forward" not in layer.__dict__ for layer in model.model.layers[1:])
+
+
 def test_prompts_that_share_nothing(prompts: list[BinaryPrompt]) -> None:
     model = tiny.build_model("llama", dtype=torch.float64)
     replay = Replay(model, prompts[:1], batch_size=4)

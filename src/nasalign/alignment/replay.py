@@ -114,10 +114,15 @@ class Replay:
 
             return forward
 
+        # A module may have a forward of its own already, as accelerate gives it.
+        own = {index: self.layers[index].__dict__.get("forward") for index in layers}
         for index in layers:
             self.layers[index].forward = forward_of(index)
         try:
             yield
         finally:
-            for index in layers:
-                del self.layers[index].forward
+            for index, previous in own.items():
+                if previous is None:
+                    del self.layers[index].forward
+                else:
+                    self.layers[index].forward = previous
