@@ -1,23 +1,26 @@
 """The command line: thin, one function a command; torch is loaded only when a command runs."""
 
-import json
-import logging
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from nasalign.config import parse_assignments, settings_from_file
-from nasalign.errors import NasAlignError, NothingToFixError
-
-if TYPE_CHECKING:
-    from nasalign.jobs import Job
+from nasalign.options import (
+    AdapterOf,
+    AsJson,
+    Config,
+    Data,
+    Device,
+    Dtype,
+    Model,
+    OptionalOut,
+    Overwrite,
+    Remote,
+    Set,
+    command,
+    make_job,
+)
 
 app = typer.Typer(
     help="Find and retune the attention heads that make a language model say No too often.",
@@ -46,44 +49,6 @@ def _options(
     pass
 
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A hub id, a local folder, a GGUF file, or the alias smollm2-135m.",
-        show_default=False,
-    ),
-]
-Data = Annotated[
-    str, typer.Option(help="facts, or a .jsonl, .json or .csv file with question and answer.")
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is unless given.")
-]
-Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16; by the device unless given.")
-]
-Remote = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")
-]
-Config = Annotated[
-    Path | None, typer.Option(help="A TOML file of settings; the preset for the size unless given.")
-]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting as key=value; may be repeated.")
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object; all else goes to standard error.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Use a run directory again.")]
-AdapterOf = Annotated[
-    Path | None, typer.Option("--adapter", help="A run directory, or an adapter folder.")
-]
-OptionalOut = Annotated[
-    Path | None, typer.Option(help="A run directory to write; nothing is written unless given.")
-]
-
-
 @app.command()
 def align(
     model: Model,
@@ -104,12 +69,12 @@ def align(
     as_json: AsJson = False,
 ) -> None:
     """Find the heads that say No, retune them, and show before and after."""
-    with _command(as_json) as (console, emit):
+    with command(as_json) as (console, emit):
         from nasalign.jobs import align_job
         from nasalign.reporting.console import change_table
 
         folder = out or Path("runs") / Path(model).name
-        job = _job(
+        job = make_job(
             console, model, device, dtype, trust_remote_code, config, set_, folder, overwrite
         )
         result = align_job(job, data, further or [])
@@ -140,11 +105,13 @@ def diagnose(
     as_json: AsJson = False,
 ) -> None:
     """Say which way a model leans, by how much, and which heads have the highest NAS."""
-    with _command(as_json) as (console, emit):
+    with command(as_json) as (console, emit):
         from nasalign.jobs import diagnose_job
         from nasalign.reporting.console import columns_table, metrics_table
 
-        job = _job(console, model, device, dtype, trust_remote_code, config, set_, out, overwrite)
+        job = make_job(
+            console, model, device, dtype, trust_remote_code, config, set_, out, overwrite
+        )
         diagnosis = diagnose_job(job, data)
         title = "Right and wrong answers to questions whose answer the model knows"
         console.print(metrics_table(title, diagnosis["metrics"]))
@@ -176,12 +143,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model, with an adapter if given, on the test split of the data."""
-    with _command(as_json) as (console, emit):
+    with command(as_json) as (console, emit):
         from nasalign.jobs import evaluate_job
         from nasalign.reporting.console import metrics_table
 
         set_ = [*(set_ or []), *([f"decoder={decoder}"] if decoder else [])]
-        job = _job(console, model, device, dtype, trust_remote_code, config, set_, out, overwrite)
+        job = make_job(
+            console, model, device, dtype, trust_remote_code, config, set_, out, overwrite
+        )
         metrics = evaluate_job(job, data, adapter)
         console.print(metrics_table(f"{data}, {metrics['n']} test examples", metrics))
         emit(metrics)
@@ -204,12 +173,12 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Ask one yes/no question, of the untouched model and of the aligned one."""
-    with _command(as_json) as (console, emit):
+    with command(as_json) as (console, emit):
         from nasalign.data.qa import BinaryExample
         from nasalign.jobs import ask_job
         from nasalign.reporting.console import answer_tables
 
-        job = _job(console, model, device, dtype, trust_remote_code, config, set_)
+        job = make_job(console, model, device, dtype, trust_remote_code, config, set_)
         answers = ask_job(job, BinaryExample(question, True, answer, context), adapter)
         for table in answer_tables(question, answers):
             console.print(table)
@@ -233,10 +202,10 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a corrected model that loads without nasalign."""
-    with _command(as_json) as (console, emit):
+    with command(as_json) as (console, emit):
         from nasalign.jobs import export_job
 
-        job = _job(console, model, device, dtype, trust_remote_code)
+        job = make_job(console, model, device, dtype, trust_remote_code)
         export_job(job, run_folder, target, form)
         console.print(f"Written to {target}.", highlight=False)
         emit({"target": str(target), "format": form})
@@ -245,65 +214,3 @@ def export(
 def main() -> None:
     """Runs the command line; exits with 0 on success and 2 on a user's mistake."""
     app()
-
-
-def _job(
-    console: Console,
-    model: str,
-    device: str | None,
-    dtype: str | None,
-    trust_remote_code: bool,
-    config: Path | None = None,
-    assignments: list[str] | None = None,
-    folder: Path | None = None,
-    overwrite: bool = False,
-) -> "Job":
-    """What a command was given, as the jobs take it."""
-    from nasalign.jobs import Job
-    from nasalign.reporting.console import Terminal
-    from nasalign.run import Run
-
-    return Job(
-        model=model,
-        run=Run(Terminal(console)),
-        folder=folder,
-        overwrite=overwrite,
-        preset=settings_from_file(config) if config else None,
-        changes=parse_assignments(assignments or []),
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-    )
-
-
-@contextmanager
-def _command(as_json: bool) -> Iterator[tuple[Console, Any]]:
-    """Yields the console and what prints the JSON result; turns errors into exit codes."""
-    console = Console(stderr=as_json)
-    _quieten_libraries()
-
-    def emit(value: dict[str, Any]) -> None:
-        if as_json:
-            sys.stdout.write(json.dumps(value, default=str) + "\n")
-
-    try:
-        yield console, emit
-    except NothingToFixError as nothing:
-        console.print(str(nothing), markup=False, highlight=False)
-        emit({"nothing_to_fix": str(nothing)})
-    except NasAlignError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped; the model's files are untouched.")
-        raise typer.Exit(130) from None
-
-
-def _quieten_libraries() -> None:
-    """Our own bars and sentences are enough; warnings stay."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()

@@ -1,7 +1,7 @@
 """Head-wise incremental tuning: Algorithm 1 (Appendix F)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -134,54 +134,58 @@ def incremental_tuning(
     """
     state = tuner.measure()
     for head in heads:  # 1
-        tuner.begin(head)  # 2
-        before = now = state  # 3, 4
-        stopped, epoch = "all epochs", 0
-        last: Measurement | None = None  # 5: alpha and beta are infinite
-        for epoch in range(1, limits.epochs + 1):  # 6
-            loss = tuner.train_epoch()  # 7, 8
-            if not math.isfinite(loss):
-                stopped = "loss not finite"
-                break
-            now = tuner.measure()  # 9, 10
-            if not math.isfinite(now.model):
-                stopped = "NAS not finite"
-                break
-            yield EpochRecord(
-                head.layer, head.head, epoch, loss, now.of(head), now.model, now.yes_share
-            )
-            reason = _early_stop(head, now, last, limits)
-            if reason:  # 11
-                stopped = reason
-                break  # 12
-            last = now  # 13
-        failed = stopped in ("loss not finite", "NAS not finite")
-        cancelled = stopped if failed else _cancellation(head, before, now)
-        if cancelled:  # 14
-            tuner.restore()  # 15
-        tuner.finish()
-        state = before if cancelled else now
-        halted = ""
-        if not failed and now.model < limits.tau:  # 16
-            halted = "model NAS below tau"
-        elif limits.balanced(state):
-            halted = "enough Yes"
-        yield HeadRecord(
-            layer=head.layer,
-            head=head.head,
-            alpha_before=before.of(head),
-            beta_before=before.model,
-            alpha=now.of(head),
-            beta=now.model,
-            yes_share=now.yes_share,
-            epochs=epoch,
-            stopped=stopped,
-            kept=not cancelled,
-            cancelled=cancelled,
-            halted=halted,
-        )
-        if halted:
+        record, state = yield from _tune_head(head, tuner, state, limits)
+        yield record
+        if record.halted:
             break  # 17
+
+
+def _tune_head(
+    head: Head, tuner: HeadTuner, before: Measurement, limits: Limits
+) -> Generator[EpochRecord, None, tuple[HeadRecord, Measurement]]:
+    """Lines 2 to 16 for one head; returns its record and the state of the model after it."""
+    tuner.begin(head)  # 2
+    now = before  # 3, 4
+    stopped, epoch = "all epochs", 0
+    last: Measurement | None = None  # 5: alpha and beta are infinite
+    for epoch in range(1, limits.epochs + 1):  # 6
+        loss = tuner.train_epoch()  # 7, 8
+        if not math.isfinite(loss):
+            stopped = "loss not finite"
+            break
+        now = tuner.measure()  # 9, 10
+        if not math.isfinite(now.model):
+            stopped = "NAS not finite"
+            break
+        yield EpochRecord(
+            head.layer, head.head, epoch, loss, now.of(head), now.model, now.yes_share
+        )
+        reason = _early_stop(head, now, last, limits)
+        if reason:  # 11
+            stopped = reason
+            break  # 12
+        last = now  # 13
+    failed = stopped in ("loss not finite", "NAS not finite")
+    cancelled = stopped if failed else _cancellation(head, before, now)
+    if cancelled:  # 14
+        tuner.restore()  # 15
+    tuner.finish()
+    state = before if cancelled else now
+    record = HeadRecord(
+        layer=head.layer,
+        head=head.head,
+        alpha_before=before.of(head),
+        beta_before=before.model,
+        alpha=now.of(head),
+        beta=now.model,
+        yes_share=now.yes_share,
+        epochs=epoch,
+        stopped=stopped,
+        kept=not cancelled,
+        cancelled=cancelled,
+        halted=_halting(state if failed else now, state, limits),
+    )
+    return record, state
 
 
 def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: Limits) -> str:
@@ -203,3 +207,10 @@ def _cancellation(head: Head, before: Measurement, now: Measurement) -> str:
     if now.model > before.model:
         reasons.append("model NAS above its start")
     return ", ".join(reasons)
+
+
+def _halting(now: Measurement, state: Measurement, limits: Limits) -> str:
+    """Line 16: why all tuning ends, or an empty text."""
+    if now.model < limits.tau:
+        return "model NAS below tau"
+    return "enough Yes" if limits.balanced(state) else ""
