@@ -128,7 +128,7 @@ def test_nothing_to_fix_is_said_and_diagnosed(tmp_path: Path) -> None:
 def test_diagnose_says_that_it_leans_to_no(tmp_path: Path) -> None:
     model, data = case(tmp_path, DENIES)
     diagnosed = run("diagnose", model, "--data", data, "--out", tmp_path / "run")
-    assert "leans to No by 50.0%" in diagnosed["sentence"]
+    assert "leans to No by 50.0 percentage points" in diagnosed["sentence"]
     assert diagnosed["metrics"]["recall"] == 0
     assert (tmp_path / "run" / "diagnosis.json").exists()
 

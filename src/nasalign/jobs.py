@@ -230,11 +230,12 @@ def diagnosis(metrics: Mapping[str, Any], heads: Sequence[Head]) -> dict[str, An
         f"(95 % interval {low:.1%} to {high:.1%}; 50 % would be even)"
     )
     if high < 0.5:
-        sentence = f"The model leans to No by {0.5 - metrics['yes_rate']:.1%}: {share}."
+        points = 100 * (0.5 - metrics["yes_rate"])
+        sentence = f"The model leans to No by {points:.1f} percentage points: {share}."
     elif low > 0.5:
         sentence = (
-            f"The model leans to Yes by {metrics['yes_rate'] - 0.5:.1%}: {share}; there is nothing "
-            "to fix here, since nasalign corrects a lean to No."
+            f"The model leans to Yes by {100 * metrics['yes_rate'] - 50:.1f} percentage points: "
+            f"{share}; there is nothing to fix here, since nasalign corrects a lean to No."
         )
     else:
         sentence = f"No lean is measured, so there is nothing to fix: {share}."
