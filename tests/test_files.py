@@ -62,7 +62,7 @@ def test_the_old_tensors_stay_when_the_disk_is_full(
     path = tmp_path / "nas.safetensors"
     files.write_tensors(path, {"nas": torch.ones(2)})
 
-    def half_written(_: dict[str, torch.Tensor], target: Path) -> None:
+    def half_written(_: dict[str, torch.Tensor], target: Path, __: object) -> None:
         target.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

@@ -39,11 +39,14 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Writes tensors as safetensors."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(whole, temporary, metadata)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

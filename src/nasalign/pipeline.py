@@ -179,7 +179,8 @@ def align(
     run = run or Run()
     chosen = settings_for(model, preset, settings)
     model.requires_grad_(False).eval()
-    run.facts = describe(model, tokenizer) | {"settings": chosen.as_dict()} | run.facts
+    if "model" not in run.facts:  # a job has described it already
+        run.facts |= describe(model, tokenizer) | {"settings": chosen.as_dict()}
     probing = probe(model, tokenizer, questions, chosen, run)
     heads = choose_heads(probing, chosen, run)
     run.save()

@@ -20,6 +20,7 @@ from nasalign.config import Settings
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import Question
 from nasalign.errors import DataError, NothingToFixError
+from nasalign.nas import scoring
 from nasalign.nas.scoring import Scores, Verdict, score_prompts
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -210,7 +211,7 @@ def test_the_generating_decoder_decides_the_parts(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["Yes", "No", "Perhaps", "no."]
-    monkeypatch.setattr(module, "generate", lambda *args, **options: answers)
+    monkeypatch.setattr(scoring, "generate", lambda *args, **options: answers)
     probing = build(known(4), ["negative"] * 4, decoder="generate")
     assert probing.verdicts == ["positive", "negative", "invalid", "negative"]
     assert [probing.parts[0], probing.parts[2]] == ["TP", "invalid"]

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from nasalign.alignment.rows import read_rows, write_rows
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.files import write_json
+from nasalign.files import write_json, write_tensors
 from nasalign.models.geometry import RowSlice
 from nasalign.models.loading import fingerprint
 
@@ -94,7 +93,7 @@ class Adapter:
             )
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
             ranks[module] = len(rows)
-            tensors[f"{_PREFIX}{module}.lora_A.weight"] = deltas.cpu().contiguous()
+            tensors[f"{_PREFIX}{module}.lora_A.weight"] = deltas.cpu()
             tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
         folder.mkdir(parents=True, exist_ok=True)
         rank = max(ranks.values())
@@ -110,11 +109,8 @@ class Adapter:
         ).to_dict()
         # PEFT keeps the modules as a set, whose order differs from one process to the next.
         write_json(folder / "adapter_config.json", config | {"target_modules": sorted(ranks)})
-        save_file(
-            tensors,
-            folder / "adapter_model.safetensors",
-            metadata={_ORIGIN: _origin(self.base_fingerprint, self.before)},
-        )
+        origin = {_ORIGIN: _origin(self.base_fingerprint, self.before)}
+        write_tensors(folder / "adapter_model.safetensors", tensors, origin)
 
 
 def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:

@@ -17,12 +17,11 @@ from nasalign.data.qa import Question
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas.heads import model_nas
 from nasalign.nas.scoring import (
-    VERDICT_TOKENS,
     Progress,
     Verdict,
     generate,
-    parse_verdict,
     score_prompts,
+    with_generated,
 )
 
 Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
@@ -159,15 +158,13 @@ def build_probing_set(
     builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
     prompts = [builder.binary(positive_example(sample.question)) for sample in known]
     scores = score_prompts(model, prompts, batch_size=settings.batch_size, progress=progress)
-    verdicts = scores.verdicts
     if settings.decoder == "generate":
-        answers = generate(
-            model, tokenizer, prompts, VERDICT_TOKENS, batch_size=settings.batch_size
+        scores = with_generated(
+            scores, model, tokenizer, prompts, builder.words, settings.batch_size
         )
-        verdicts = [parse_verdict(answer, builder.words) for answer in answers]
-    parts = _split(known, verdicts, settings)
+    parts = _split(known, scores.verdicts, settings)
     return ProbingSet(
-        known, prompts, verdicts, scores.p_positive, scores.p_negative, scores.nas, parts
+        known, prompts, scores.verdicts, scores.p_positive, scores.p_negative, scores.nas, parts
     )
 
 

@@ -76,7 +76,7 @@ def load_facts(split: Split | None = None) -> list[Question]:
             Question(
                 question=templates[row["relation"]].format(subject=row["subject"]),
                 answer=row["object"],
-                aliases=_aliases(row["aliases"]),
+                aliases=_aliases(row["aliases"].split("|")),
                 kind=row["relation"],
                 subject=row["subject"],
             )
@@ -207,14 +207,13 @@ def _truth(where: str, value: object) -> bool:
 def _row_aliases(where: str, value: object) -> tuple[str, ...]:
     if value in (None, ""):
         return ()
-    parts = [value] if isinstance(value, str) else value
+    parts = value.split("|") if isinstance(value, str) else value
     if not isinstance(parts, list) or not all(
         isinstance(part, str | int | float) for part in parts
     ):
         raise DataError(f"{where} has neither a text nor a list in 'aliases'.")
-    return _aliases(value)  # type: ignore[arg-type]
+    return _aliases(parts)
 
 
-def _aliases(value: str | Iterable[str]) -> tuple[str, ...]:
-    parts = value.split("|") if isinstance(value, str) else value
+def _aliases(parts: Iterable[object]) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts if str(part).strip())

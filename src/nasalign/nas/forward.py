@@ -47,8 +47,6 @@ def answer_logits(
     cache = None
     if prefix:
         cache = DynamicCache()  # without the configuration: it keeps all keys, whatever the window
-        if recorder is not None:
-            recorder.expect(None)
         shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
         model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(prompts))

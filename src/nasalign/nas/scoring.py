@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -92,9 +92,21 @@ def score(
     scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=progress)
     if decoder == "logits":
         return scores
+    return with_generated(scores, model, tokenizer, prompts, builder.words, batch_size)
+
+
+def with_generated(
+    scores: Scores,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[BinaryPrompt],
+    words: Vocabulary,
+    batch_size: int,
+) -> Scores:
+    """Returns scores with the verdicts of the decoder ``generate``, and the texts they are from."""
     answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size)
-    verdicts = [parse_verdict(answer, builder.words) for answer in answers]
-    return Scores(scores.p_positive, scores.p_negative, verdicts, scores.nas, answers)
+    verdicts = [parse_verdict(answer, words) for answer in answers]
+    return replace(scores, verdicts=verdicts, answers=answers)
 
 
 @torch.no_grad()
@@ -158,8 +170,7 @@ def generate(
         inputs = left_padded([prompts[index] for index in indices], tokenizer, model.device)
         length = inputs["input_ids"].shape[1]
         output = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
+            **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -206,7 +217,7 @@ def sorted_batches(prompts: Sequence[HasTokens], batch_size: int) -> Iterator[li
 def left_padded(
     prompts: Sequence[HasTokens], tokenizer: PreTrainedTokenizerBase, device: torch.device
 ) -> dict[str, Tensor]:
-    """Returns ``input_ids``, ``attention_mask`` and ``position_ids``, each int64 [B, T]."""
+    """Returns ``input_ids`` and ``attention_mask``, each int64 [B, T]."""
     longest = max(len(prompt.token_ids) for prompt in prompts)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     ids = torch.full((len(prompts), longest), padding)
@@ -214,9 +225,7 @@ def left_padded(
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt.token_ids) :] = torch.tensor(prompt.token_ids)
         mask[row, longest - len(prompt.token_ids) :] = 1
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    return {name: tensor.to(device) for name, tensor in inputs.items()}
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
 def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: int = 0) -> None:

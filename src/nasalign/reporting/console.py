@@ -54,7 +54,6 @@ class Terminal:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._bars: RichProgress | None = None
 
     def say(self, text: str) -> None:
         """Prints a sentence, above the bar if one is shown."""
