@@ -16,17 +16,19 @@ from pathlib import Path
 from sklearn.metrics import roc_auc_score
 
 from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.probing import Parametric, ask_parametric, build_probing_set
+from nasalign.alignment.knowledge import Parametric
+from nasalign.alignment.probing import build_probing_set
 from nasalign.alignment.rows import head_slices, read_rows
 from nasalign.alignment.tuning import HeadRecord
 from nasalign.config import load_preset
 from nasalign.data.binary import sample, to_binary
-from nasalign.data.qa import Question, load_facts, load_file
+from nasalign.data.qa import Question, load_facts
+from nasalign.data.user_file import load_file
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.files import append_jsonl, read_json, write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
-from nasalign.pipeline import choose_heads, tune
+from nasalign.pipeline import ask_what_it_knows, choose_heads, tune
 from nasalign.reporting.console import Quiet
 from nasalign.run import Run
 
@@ -56,7 +58,7 @@ def main() -> None:
     sets = {"development": sample(load_facts("development"), arguments.questions, 0)}
     for path in arguments.eval:
         sets[path.stem] = sample(load_file(path), arguments.questions, 0)
-    examples = {name: to_binary(records, 0, pool) for name, records in sets.items()}
+    examples = {name: to_binary(records, 0, pool).examples for name, records in sets.items()}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     finished = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     done = [json.loads(line)["changes"] for line in finished]
@@ -94,7 +96,7 @@ def _answers(path: Path, model, tokenizer, questions: list[Question], settings) 
     """Free answers to the questions, asked once and kept beside the results."""
     kept = read_json(path) if path.exists() else {}
     if not all(question.question in kept for question in questions):
-        for item in ask_parametric(model, tokenizer, questions, settings):
+        for item in ask_what_it_knows(model, tokenizer, questions, settings, Run()):
             kept[item.question.question] = (item.prediction, item.known)
         write_json(path, kept)
     return [Parametric(question, *kept[question.question]) for question in questions]

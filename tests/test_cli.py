@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_loaded_leaves_no_folder(model: Path, tmp_path: P
 def test_a_run_that_failed_can_be_overwritten(model: Path, tmp_path: Path) -> None:
     data = tmp_path / "questions.jsonl"
     data.write_text('{"question": "Is it?", "label": true}\n')
-    command = ("align", model, "--data", data, "--out", tmp_path / "run")
+    command = ("align", model, "--probing-data", data, "--out", tmp_path / "run")
     for _ in range(2):
         assert "The probing set is empty" in refused(*command, "--overwrite")
 
@@ -101,11 +101,13 @@ def test_broken_row_is_named(model: Path, tmp_path: Path, line: str, reason: str
 def test_empty_probing_set(model: Path, tmp_path: Path) -> None:
     data = tmp_path / "questions.jsonl"
     data.write_text('{"question": "Is it?", "label": true}\n')
-    assert "The probing set is empty" in refused("diagnose", model, "--data", data)
+    assert "The probing set is empty" in refused("diagnose", model, "--probing-data", data)
 
 
 def test_data_that_is_not_there(model: Path) -> None:
-    assert "neither facts nor a file" in refused("evaluate", model, "--data", "hotpot")
+    assert "neither a file nor one of facts, hotpotqa, strategyqa" in refused(
+        "evaluate", model, "--data", "hotpot"
+    )
     assert "Cannot read the data file" in refused("evaluate", model, "--data", "gone.jsonl")
 
 

@@ -10,14 +10,23 @@ from peft import PeftModel
 from typer.testing import CliRunner
 
 import tiny
-from nasalign.alignment.probing import ask_parametric
 from nasalign.cli import app
 from nasalign.config import Settings
 from nasalign.data.qa import Question
 from nasalign.models.loading import load
+from nasalign.pipeline import ask_what_it_knows
+from nasalign.run import Run
 
 RUNNER = CliRunner()
-QUICK = ("epochs=3", "n=4", "k=8", "learning_rate=1e-3", "bootstrap_samples=100", "answer_tokens=6")
+QUICK = (
+    "sides=both",
+    "epochs=3",
+    "n=4",
+    "k=8",
+    "learning_rate=1e-3",
+    "bootstrap_samples=100",
+    "answer_tokens=6",
+)
 DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
 
 
@@ -28,7 +37,7 @@ def case(folder: Path, seed: int, questions: int = 60) -> tuple[Path, Path]:
         Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)
     ]
     with (folder / "questions.jsonl").open("w") as file:
-        for item in ask_parametric(model, tokenizer, asked, Settings(answer_tokens=6)):
+        for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run()):
             words = re.findall(r"[A-Za-z]{3,}", item.prediction)
             row = {
                 "question": item.question.question,
@@ -64,6 +73,7 @@ def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: P
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {
         "run.json",
+        "parametric.jsonl",
         "probing.jsonl",
         "nas.safetensors",
         "heads.json",

@@ -136,3 +136,11 @@ def test_a_json_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(NasAlignError, match=r"run\.json"):
         files.read_json(path)
+
+
+def test_the_cache_is_the_users_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path))
+    assert files.cache_folder() == tmp_path
+    monkeypatch.delenv("NASALIGN_CACHE")
+    monkeypatch.setattr(files, "user_cache_path", lambda name: tmp_path / "user" / name)
+    assert files.cache_folder() == tmp_path / "user" / "nasalign"

@@ -9,7 +9,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
 import tiny
-from nasalign.alignment.probing import ask_parametric
 from nasalign.alignment.rows import head_slices
 from nasalign.alignment.tuning import EpochRecord, HeadRecord
 from nasalign.config import Settings
@@ -17,6 +16,7 @@ from nasalign.data.qa import Question
 from nasalign.errors import NasAlignError
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.scoring import score
+from nasalign.pipeline import ask_what_it_knows
 from nasalign.run import Run
 
 SETTINGS = Settings(answer_tokens=6, n=4, k=8, epochs=2, learning_rate=1e-2, rho=-100)
@@ -30,7 +30,7 @@ def denying(
     for seed in range(10):
         model = tiny.build_model(family, seed=seed)
         own = []
-        for item in ask_parametric(model, tokenizer, asked, SETTINGS):
+        for item in ask_what_it_knows(model, tokenizer, asked, SETTINGS, Run()):
             words = re.findall(r"[A-Za-z]{3,}", item.prediction)
             own += [Question(item.question.question, words[0])] if words else []
         examples = [nasalign.BinaryExample(one.question, True, one.answer) for one in own]

@@ -7,17 +7,26 @@ from typing import Annotated, Literal
 import typer
 
 from nasalign.options import (
+    DATA_HELP,
     AdapterOf,
     AsJson,
     Config,
     Data,
+    DataOptions,
     Device,
     Dtype,
+    Generator,
+    Judge,
+    Limit,
+    MaxCalls,
     Model,
     OptionalOut,
     Overwrite,
+    ProbingData,
     Remote,
     Set,
+    Source,
+    SplitOf,
     command,
     make_job,
 )
@@ -53,10 +62,16 @@ def _options(
 def align(
     model: Model,
     data: Data = "facts",
+    probing_data: ProbingData = None,
     further: Annotated[
-        list[Path] | None,
-        typer.Option("--eval", help="A further file to evaluate on; may be repeated."),
+        list[str] | None,
+        typer.Option("--eval", help="Further data to evaluate on; may be repeated."),
     ] = None,
+    source: Source = None,
+    judge: Judge = None,
+    generator: Generator = None,
+    max_calls: MaxCalls = None,
+    limit: Limit = None,
     out: Annotated[
         Path | None, typer.Option(help="The run directory; runs/MODEL unless given.")
     ] = None,
@@ -70,14 +85,29 @@ def align(
 ) -> None:
     """Find the heads that say No, retune them, and show before and after."""
     with command(as_json) as (console, emit):
-        from nasalign.jobs import align_job
+        from nasalign.jobs.align import align_job
         from nasalign.reporting.console import change_table
 
         folder = out or Path("runs") / Path(model).name
         job = make_job(
-            console, model, device, dtype, trust_remote_code, config, set_, folder, overwrite
+            console,
+            model,
+            device,
+            dtype,
+            trust_remote_code,
+            data=DataOptions(data, probing_data, further or (), source),
+            config=config,
+            assignments=set_,
+            shortcuts={
+                "judge": judge,
+                "generator": generator,
+                "max_calls": max_calls,
+                "evaluation_questions": limit,
+            },
+            folder=folder,
+            overwrite=overwrite,
         )
-        result = align_job(job, data, further or [])
+        result = align_job(job, further or ())
         for name, sides in result["datasets"].items():
             title = f"{name}, {sides['before']['n']} test examples"
             change = result["changes"][name]
@@ -95,6 +125,12 @@ def align(
 def diagnose(
     model: Model,
     data: Data = "facts",
+    probing_data: ProbingData = None,
+    source: Source = None,
+    judge: Judge = None,
+    generator: Generator = None,
+    max_calls: MaxCalls = None,
+    limit: Limit = None,
     out: OptionalOut = None,
     overwrite: Overwrite = False,
     config: Config = None,
@@ -106,14 +142,31 @@ def diagnose(
 ) -> None:
     """Say which way a model leans, by how much, and which heads have the highest NAS."""
     with command(as_json) as (console, emit):
-        from nasalign.jobs import diagnose_job
+        from nasalign.jobs.diagnose import diagnose_job
         from nasalign.reporting.console import columns_table, metrics_table
 
         job = make_job(
-            console, model, device, dtype, trust_remote_code, config, set_, out, overwrite
+            console,
+            model,
+            device,
+            dtype,
+            trust_remote_code,
+            data=DataOptions(data, probing_data, source=source),
+            config=config,
+            assignments=set_,
+            shortcuts={
+                "judge": judge,
+                "generator": generator,
+                "max_calls": max_calls,
+                "evaluation_questions": limit,
+            },
+            folder=out,
+            overwrite=overwrite,
         )
-        diagnosis = diagnose_job(job, data)
+        diagnosis = diagnose_job(job)
         title = "Right and wrong answers to questions whose answer the model knows"
+        if probing_data not in (None, data):
+            title = f"{data}, {diagnosis['metrics']['n']} examples"
         console.print(metrics_table(title, diagnosis["metrics"]))
         rows = [
             (f"layer {head['layer']}, head {head['head']}", f"{head['nas']:.2f}")
@@ -128,11 +181,27 @@ def diagnose(
 def evaluate(
     model: Model,
     data: Data = "facts",
+    probing_data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Where few-shot examples are from."),
+    ] = None,
+    source: Source = None,
+    split: SplitOf = None,
     adapter: AdapterOf = None,
     decoder: Annotated[
         Literal["logits", "generate"] | None,
         typer.Option(help="logits compares probabilities; generate decodes greedily and parses."),
     ] = None,
+    knowledge: Annotated[
+        bool,
+        typer.Option(
+            "--knowledge", help="Also by what the model knows: it asks each question freely."
+        ),
+    ] = False,
+    judge: Judge = None,
+    generator: Generator = None,
+    max_calls: MaxCalls = None,
+    limit: Limit = None,
     out: OptionalOut = None,
     overwrite: Overwrite = False,
     config: Config = None,
@@ -142,18 +211,70 @@ def evaluate(
     trust_remote_code: Remote = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model, with an adapter if given, on the test split of the data."""
+    """Measure a model, with an adapter if given, on data it was not tuned on."""
     with command(as_json) as (console, emit):
-        from nasalign.jobs import evaluate_job
-        from nasalign.reporting.console import metrics_table
+        from nasalign.jobs.evaluate import evaluate_job
+        from nasalign.reporting.console import knowledge_table, metrics_table
 
-        set_ = [*(set_ or []), *([f"decoder={decoder}"] if decoder else [])]
         job = make_job(
-            console, model, device, dtype, trust_remote_code, config, set_, out, overwrite
+            console,
+            model,
+            device,
+            dtype,
+            trust_remote_code,
+            data=DataOptions(data, probing_data, source=source),
+            config=config,
+            assignments=set_,
+            shortcuts={
+                "split": split,
+                "decoder": decoder,
+                "judge": judge,
+                "generator": generator,
+                "max_calls": max_calls,
+                "evaluation_questions": limit,
+            },
+            folder=out,
+            overwrite=overwrite,
         )
-        metrics = evaluate_job(job, data, adapter)
-        console.print(metrics_table(f"{data}, {metrics['n']} test examples", metrics))
+        metrics = evaluate_job(job, adapter, knowledge)
+        console.print(metrics_table(f"{data}, {metrics['n']} examples", metrics))
+        if knowledge:
+            console.print(knowledge_table(metrics["knowledge"]))
         emit(metrics)
+
+
+@app.command("data")
+def data_(
+    data: Annotated[str, typer.Argument(metavar="NAME|FILE", help=DATA_HELP, show_default=False)],
+    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
+    source: Source = None,
+    generator: Generator = None,
+    max_calls: MaxCalls = None,
+    limit: Limit = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+    ] = False,
+    config: Config = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a data set as yes/no rows, and say how many there are of each label."""
+    with command(as_json) as (console, emit):
+        from nasalign.jobs.data import data_job
+        from nasalign.reporting.console import data_table
+
+        job = make_job(
+            console,
+            data=DataOptions(data, source=source),
+            config=config,
+            assignments=set_,
+            shortcuts={"generator": generator, "max_calls": max_calls},
+            overwrite=overwrite,
+        )
+        summary = data_job(job, out, limit)
+        console.print(data_table([summary]))
+        console.print(f"Written to {out}.", highlight=False)
+        emit(summary)
 
 
 @app.command()
@@ -175,10 +296,12 @@ def ask(
     """Ask one yes/no question, of the untouched model and of the aligned one."""
     with command(as_json) as (console, emit):
         from nasalign.data.qa import BinaryExample
-        from nasalign.jobs import ask_job
+        from nasalign.jobs.ask import ask_job
         from nasalign.reporting.console import answer_tables
 
-        job = make_job(console, model, device, dtype, trust_remote_code, config, set_)
+        job = make_job(
+            console, model, device, dtype, trust_remote_code, config=config, assignments=set_
+        )
         answers = ask_job(job, BinaryExample(question, True, answer, context), adapter)
         for table in answer_tables(question, answers):
             console.print(table)
@@ -203,7 +326,7 @@ def export(
 ) -> None:
     """Write a corrected model that loads without nasalign."""
     with command(as_json) as (console, emit):
-        from nasalign.jobs import export_job
+        from nasalign.jobs.export import export_job
 
         job = make_job(console, model, device, dtype, trust_remote_code)
         export_job(job, run_folder, target, form)

@@ -1,6 +1,7 @@
 """Settings of a run: defaults of the paper, presets by model size, TOML files and key=value."""
 
 import dataclasses
+import re
 import tomllib
 import types
 import typing
@@ -13,12 +14,16 @@ from nasalign.errors import NasAlignError
 
 Decoder = Literal["logits", "generate"]
 KeyScope = Literal["group", "none"]
+Sides = Literal["one", "both"]
+ContextMode = Literal["fit", "all", "supporting", "none"]
+SplitChoice = Literal["auto", "test", "development", "all"]
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
 """Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
 
 
 _COUNTS = (
+    "concurrency",
     "probing_questions",
     "tuning_samples",
     "validation_samples",
@@ -45,6 +50,15 @@ class Settings:
     instruction: str = "nasa"
     chat: bool | None = None
     shots: int = 0
+    # Data (Section 3.1.1, Appendix D)
+    sides: Sides = "one"
+    context: ContextMode = "fit"
+    split: SplitChoice = "auto"
+    data_revision: str | None = None
+    generator: str = "rules"
+    judge: str = "match"
+    max_calls: int | None = None
+    concurrency: int = 8
     # Probing set (Section 4.1)
     probing_questions: int = 2000
     tuning_samples: int = 1000
@@ -74,13 +88,17 @@ class Settings:
     def __post_init__(self) -> None:
         for name in _COUNTS:
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
-        for name in ("k", "n"):
+        for name in ("k", "n", "max_calls"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, value, "must be above 0")
         for name in ("consistency", "halting_share"):
             value = getattr(self, name)
             _require(0 < value <= 1, name, value, "must lie above 0 and at most at 1")
         _require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
+        for name, own in (("generator", "rules"), ("judge", "match")):
+            value = getattr(self, name)
+            known = value in (own, "self") or re.fullmatch(r"openai:\S+", value)
+            _require(bool(known), name, value, f"must be {own}, self or openai:MODEL")
         _require(self.shots >= 0, "shots", self.shots, "must not be negative")
 
     def replace(self, changes: Mapping[str, Any]) -> "Settings":

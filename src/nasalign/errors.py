@@ -13,6 +13,10 @@ class DataError(NasAlignError):
     """A data file is broken or empty; the sentence names the file and the line."""
 
 
+class EndpointError(NasAlignError):
+    """An endpoint cannot be used; what it answered before is kept."""
+
+
 class ModelError(NasAlignError):
     """A model cannot be loaded, or its architecture is not supported."""
 

@@ -1,4 +1,4 @@
-"""Writing plain files so that each is the old or the new one, never half of one."""
+"""Writing plain files so that each is the old or the new one, never half of one; the cache."""
 
 import json
 import os
@@ -6,10 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
 from safetensors.torch import save_file
 from torch import Tensor
 
 from nasalign.errors import NasAlignError
+
+
+def cache_folder() -> Path:
+    """Returns the folder of what is kept between runs: ``NASALIGN_CACHE``, or the user's own."""
+    override = os.environ.get("NASALIGN_CACHE")
+    return Path(override) if override else user_cache_path("nasalign")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.probing import (
-    ProbingSet,
-    ask_parametric,
-    build_probing_set,
-    check_probing_set,
+from nasalign.alignment.knowledge import (
+    Parametric,
+    free_answers,
+    judged,
+    parametric_rows,
 )
+from nasalign.alignment.probing import ProbingSet, build_probing_set, check_probing_set
 from nasalign.alignment.rows import head_slices, read_rows, write_rows
 from nasalign.alignment.training import RowTuner
 from nasalign.alignment.tuning import (
@@ -57,6 +58,29 @@ def settings_for(
     return (base or load_preset(preset_name(model.num_parameters()))).replace(changes)
 
 
+def ask_what_it_knows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    settings: Settings,
+    run: Run,
+) -> list[Parametric]:
+    """Asks questions by Prompt II and has the answers judged as the settings say."""
+    judge = run.chat(settings.judge, settings, model, tokenizer)
+    with run.stage("parametric", "Asking what it knows", len(questions)) as done:
+        answers = free_answers(model, tokenizer, questions, settings, done)
+    with run.asking("judging", "Judging its answers", len(questions), judge) as done:
+        samples = judged(questions, answers, judge, done)
+    unclear = sum(sample.right is None for sample in samples)
+    if unclear:
+        run.reporter.say(
+            f"Of {len(samples)} verdicts of {settings.judge}, {unclear} are neither yes nor no; "
+            "they count as not known."
+        )
+    run.facts["judged"] = {"by": settings.judge, "answers": len(samples), "unclear": unclear}
+    return samples
+
+
 def probe(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -64,13 +88,17 @@ def probe(
     settings: Settings,
     run: Run,
 ) -> ProbingSet:
-    """Builds the probing set; writes ``probing.jsonl`` and ``nas.safetensors``."""
+    """Builds the probing set.
+
+    Writes ``parametric.jsonl``, ``probing.jsonl`` and ``nas.safetensors``.
+    """
     asked = sample(questions, settings.probing_questions, settings.seed)
-    with run.timed("parametric"), run.reporter.stage("Asking what it knows", len(asked)) as done:
-        parametric = ask_parametric(model, tokenizer, asked, settings, done)
+    parametric = ask_what_it_knows(model, tokenizer, asked, settings, run)
+    if run.folder:
+        write_jsonl(run.folder / "parametric.jsonl", parametric_rows(parametric))
     known = sum(item.known for item in parametric)
     run.reporter.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
-    with run.timed("probing"), run.reporter.stage("Asking Is the answer ...?", known) as done:
+    with run.stage("probing", "Asking Is the answer ...?", known) as done:
         probing = build_probing_set(model, tokenizer, parametric, settings, done)
     counts = {part: probing.count(part) for part in ("TP", "tuning", "validation", "unused")}
     counts |= {"asked": len(asked), "known": known, "invalid": probing.count("invalid")}
@@ -135,7 +163,7 @@ def tune(
     an_epoch = len(tuning) + len(validation)
     epochs_left = len(heads) * settings.epochs
     budget = len(validation) + epochs_left * an_epoch
-    with run.timed("tuning"), run.reporter.stage("Tuning head by head", budget) as done:
+    with run.stage("tuning", "Tuning head by head", budget) as done:
         tuner = RowTuner(model, tuning, validation, settings, done)
         for record in incremental_tuning(heads, tuner, limits):
             history.append(record)

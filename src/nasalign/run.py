@@ -1,11 +1,11 @@
-"""A run: its directory, whom it tells, and what ``run.json`` says of it."""
+"""A run: its directory, whom it tells and asks, and what ``run.json`` says of it."""
 
 import platform
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,20 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nasalign.config import Settings
+from nasalign.data.chat import Chat, Progress
+from nasalign.data.endpoint import MAX_TOKENS, EndpointChat
+from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
-from nasalign.files import write_json
+from nasalign.files import cache_folder, write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
+from nasalign.nas.generation import ModelChat
 from nasalign.reporting.console import Quiet, Reporter
 
 _FILES = (
     "run.json",
+    "parametric.jsonl",
     "probing.jsonl",
     "nas.safetensors",
     "heads.json",
@@ -43,6 +49,7 @@ class Run:
     reporter: Reporter = field(default_factory=Quiet)
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
+    _endpoints: dict[str, EndpointChat] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -50,6 +57,70 @@ class Run:
         start = time.perf_counter()
         yield
         self.facts["timings"][name] = round(time.perf_counter() - start, 3)
+
+    @contextmanager
+    def stage(self, name: str, title: str, total: int) -> Iterator[Progress]:
+        """Shows a stage of ``total`` samples and notes its seconds."""
+        with self.timed(name), self.reporter.stage(title, total) as done:
+            yield done
+
+    @contextmanager
+    def asking(self, name: str, title: str, total: int, chat: Chat | None) -> Iterator[Progress]:
+        """The same for a stage that asks a model beside the study; tells what that has taken."""
+        if chat is None:  # nobody is asked, so it takes no time
+            yield lambda done: None
+            return
+        try:
+            with self.stage(name, f"{title} ({chat.name})", total) as done:
+                yield done
+        finally:
+            if isinstance(chat, EndpointChat):
+                self._say_usage(chat)
+
+    def chat(
+        self,
+        who: str,
+        settings: Settings,
+        model: PreTrainedModel | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> Chat | None:
+        """Returns whom the settings ``judge`` or ``generator`` name; None for the rules.
+
+        Raises:
+            NasAlignError: it cannot be asked.
+        """
+        if who in ("match", "rules"):
+            return None
+        if who == "self":
+            if model is None or tokenizer is None:
+                raise NasAlignError("There is no model here that could be asked; name an endpoint.")
+            return ModelChat(model, tokenizer, MAX_TOKENS, settings.batch_size)
+        name = who.removeprefix("openai:")
+        if name not in self._endpoints:
+            self._endpoints[name] = EndpointChat(
+                name,
+                cache_folder() / "answers.sqlite",
+                concurrency=settings.concurrency,
+                max_calls=settings.max_calls,
+            )
+        return self._endpoints[name]
+
+    def drop(self, dropped: Dropped, data: str) -> None:
+        """Tells and notes what could not be used of some data."""
+        for sentence in dropped.sentences():
+            self.reporter.say(f"{data}: {sentence}")
+        if dropped.counts:
+            noted = self.facts.setdefault("dropped", {}).setdefault(data, {})
+            noted |= dropped.counts
+
+    def _say_usage(self, chat: EndpointChat) -> None:
+        usage = chat.usage
+        self.facts.setdefault("endpoints", {})[chat.name] = asdict(usage)
+        refused = f", {usage.refused} refused" if usage.refused else ""
+        self.reporter.say(
+            f"{chat.name}: {usage.calls} calls{refused}, {usage.cached} answers from the cache; "
+            f"{usage.prompt_tokens:,} tokens sent, {usage.completion_tokens:,} received."
+        )
 
     def save(self) -> None:
         """Writes ``run.json``."""

@@ -8,11 +8,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nasalign.alignment import probing as module
+from nasalign.alignment.knowledge import Parametric
 from nasalign.alignment.probing import (
-    Parametric,
     Part,
     ProbingSet,
-    ask_parametric,
     build_probing_set,
     check_probing_set,
 )
@@ -21,6 +20,7 @@ from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import Question
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas import scoring
+from nasalign.nas.generation import Generated
 from nasalign.nas.scoring import Scores, Verdict, score_prompts
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -79,39 +79,13 @@ def subjects(probing: ProbingSet, *parts: Part) -> set[str]:
     }
 
 
-def test_a_free_answer_that_holds_the_label_is_known(
-    llama: Llama, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, tokenizer = llama
-    asked: dict[str, object] = {}
-
-    def generate(
-        model: object, tokenizer: object, prompts: list, *rest: object, **options: object
-    ) -> list[str]:
-        asked.update(options, prompts=[prompt.token_ids for prompt in prompts], rest=rest)
-        return [" It is thing 0.", "thing 12", "no idea"]
-
-    monkeypatch.setattr(module, "generate", generate)
-    settings = Settings(answer_tokens=9, batch_size=5, chat=False)
-    parametric = ask_parametric(model, tokenizer, questions(3), settings)
-    assert [item.known for item in parametric] == [True, False, False]
-    assert [item.prediction for item in parametric] == ["It is thing 0.", "thing 12", "no idea"]
-    assert [item.question for item in parametric] == questions(3)
-    builder = PromptBuilder(tokenizer, chat=False)
-    assert asked["prompts"] == [builder.parametric(question) for question in questions(3)]
-    assert (asked["rest"], asked["batch_size"]) == ((9,), 5)
-
-
-def test_a_model_is_asked_and_scored(llama: Llama) -> None:
+def test_what_is_known_is_scored(llama: Llama) -> None:
     model, tokenizer = llama
     settings = Settings(answer_tokens=2, batch_size=3)
     done: list[int] = []
-    parametric = ask_parametric(model, tokenizer, questions(4), settings, done.append)
-    assert done == [3, 1]
-    assert not any(item.known for item in parametric)  # its weights are random
-    samples = [Parametric(item.question, "", True) for item in parametric] + parametric
+    samples = known(4) + [Parametric(question, "", False) for question in questions(4)]
     probing = build_probing_set(model, tokenizer, samples, settings, done.append)
-    assert done == [3, 1, 3, 1]
+    assert done == [3, 1]
     prompts = [
         PromptBuilder(tokenizer).binary(module.positive_example(question))
         for question in questions(4)
@@ -211,15 +185,11 @@ def test_the_generating_decoder_decides_the_parts(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["Yes", "No", "Perhaps", "no."]
-    monkeypatch.setattr(scoring, "generate", lambda *args, **options: answers)
+    generated = Generated(answers, [0.0] * 4)
+    monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     probing = build(known(4), ["negative"] * 4, decoder="generate")
     assert probing.verdicts == ["positive", "negative", "invalid", "negative"]
     assert [probing.parts[0], probing.parts[2]] == ["TP", "invalid"]
-
-
-def test_there_must_be_a_question(llama: Llama) -> None:
-    with pytest.raises(DataError, match="no short-answer question"):
-        ask_parametric(*llama, [], Settings())
 
 
 def test_something_must_be_known(llama: Llama) -> None:

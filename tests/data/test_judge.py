@@ -1,20 +1,13 @@
-"""A free answer is judged by whole words, and a wrong answer is never a right one."""
-
-import random
-from collections import Counter, defaultdict
+"""A free answer is judged by whole words, or by what a language model says of it."""
 
 import pytest
 
-from nasalign.data.binary import negative_example, sample, to_binary
-from nasalign.data.judge import matches, normalise, wrong_answer
-from nasalign.data.qa import BinaryExample, Question, load_facts
-from nasalign.errors import DataError
-
-SEEDS = range(3)
+from nasalign.data.judge import matches, normalise, yes_or_no
+from nasalign.data.qa import Question, load_facts
 
 
-def question(answer: str, *aliases: str, kind: str = "", wrong: str | None = None) -> Question:
-    return Question(f"What is {answer}?", answer, aliases=aliases, kind=kind, wrong_answer=wrong)
+def question(answer: str, *aliases: str) -> Question:
+    return Question(f"What is {answer}?", answer, aliases=aliases)
 
 
 @pytest.mark.parametrize(
@@ -101,94 +94,40 @@ def test_an_alias_is_right_by_the_same_rules() -> None:
     assert not matches("element 33", lithium)
 
 
-def test_a_wrong_answer_is_of_the_same_kind_and_decided_by_the_seed() -> None:
-    pool = [question(str(number), kind="number") for number in range(100, 120)]
-    pool += [question("Paris", kind="capital"), question("Rome", kind="capital")]
-    drawn = [wrong_answer(pool[0], pool, random.Random(seed)) for seed in range(50)]
-    again = [wrong_answer(pool[0], pool[::-1], random.Random(seed)) for seed in range(50)]
-    assert drawn == again  # whatever the order of the pool
-    assert len(set(drawn)) > 10
-    assert set(drawn) <= {str(number) for number in range(101, 120)}
-
-
-def test_a_wrong_answer_neither_is_nor_holds_nor_stands_in_the_right_one() -> None:
-    right = question("US dollar", "greenback", kind="currency")
-    others = ["US Dollar", "dollar", "the US dollar bill", "Greenback", "euro", "yen"]
-    pool = [right, *(question(other, kind="currency") for other in others)]
-    drawn = {wrong_answer(right, pool, random.Random(seed)) for seed in range(40)}
-    assert drawn == {"euro", "yen"}
-
-
-def test_the_wrong_answer_of_the_data_comes_first() -> None:
-    right = question("Rome", wrong="Pisa")
-    assert wrong_answer(right, [right, question("Turin")], random.Random(0)) == "Pisa"
-    assert wrong_answer(right, [], random.Random(0)) == "Pisa"
-
-
-@pytest.mark.parametrize("others", [[], ["Rome"], ["the ROME"], ["Old Rome"]])
-def test_without_a_wrong_answer_the_question_is_named(others: list[str]) -> None:
-    right = question("Rome", kind="capital")
-    pool = [right, question("Berlin", kind="city"), *(question(o, kind="capital") for o in others)]
-    with pytest.raises(DataError, match=r"'What is Rome\?'.*give the column wrong_answer"):
-        wrong_answer(right, pool, random.Random(0))
-
-
-def test_no_wrong_answer_to_any_fact_is_right() -> None:
-    """The property that keeps the labels of the embedded data true."""
-    by_kind = defaultdict(list)
-    for fact in load_facts():
-        by_kind[fact.kind].append(fact)
-    draws = 0
-    for pool in by_kind.values():
-        answers = {fact.answer for fact in pool}
-        for fact in pool:
-            spellings = {normalise(right) for right in (fact.answer, *fact.aliases)}
-            for wrong in {wrong_answer(fact, pool, random.Random(seed)) for seed in SEEDS}:
-                draws += 1
-                assert wrong in answers
-                assert normalise(wrong) not in spellings, fact
-                assert not matches(wrong, fact), (wrong, fact)
-                for right in (fact.answer, *fact.aliases):
-                    assert not matches(right, question(wrong)), (wrong, fact)
-    assert draws > 2 * len(load_facts())
-
-
 def test_every_fact_matches_its_own_spellings() -> None:
     for fact in load_facts():
         for right in (fact.answer, *fact.aliases):
             assert matches(f"I think it is {right}.", fact), fact
 
 
-def test_the_binary_form_is_balanced_and_keeps_yes_no_examples() -> None:
-    facts = sample(load_facts("test"), 200, seed=1)
-    given = BinaryExample("Is ice cold?", True)
-    examples = to_binary([given, *facts], seed=3, pool=load_facts())
-    assert examples[0] is given
-    assert Counter(example.label for example in examples[1:]) == {True: 200, False: 200}
-    for fact, right, wrong in zip(facts, examples[1::2], examples[2::2], strict=True):
-        assert (right.question, right.answer, right.label) == (fact.question, fact.answer, True)
-        assert (wrong.question, wrong.label) == (fact.question, False)
-        assert not matches(str(wrong.answer), fact)
+CHOICE = Question("Who sits first?", "Q", options=("P", "Q and R", "Q", "none of them"))
 
 
-def test_the_binary_form_is_decided_by_the_seed() -> None:
-    facts = load_facts("development")[:60]
-    assert to_binary(facts, seed=3) == to_binary(facts, seed=3)
-    assert to_binary(facts, seed=3) != to_binary(facts, seed=4)
-    assert to_binary(facts, seed=3)[::2] == to_binary(facts, seed=4)[::2]
+@pytest.mark.parametrize("prediction", ["C", "(C)", "C.", "The answer is (C).", "It is Q.", "C) Q"])
+def test_an_option_is_named_by_its_letter_or_its_text(prediction: str) -> None:
+    assert matches(prediction, CHOICE)
 
 
-def test_the_context_goes_along() -> None:
-    asked = Question("Where?", "Rome", context="It is in Italy.", wrong_answer="Pisa")
-    assert [example.context for example in to_binary([asked], seed=0)] == ["It is in Italy."] * 2
-    assert negative_example(asked, [], random.Random(0)).answer == "Pisa"
+@pytest.mark.parametrize(
+    "prediction", ["B", "(A) and not Q", "Q and R", "Certainly not", "Quite so", "", "E", "(Z)"]
+)
+def test_another_option_is_wrong(prediction: str) -> None:
+    assert not matches(prediction, CHOICE)
 
 
-def test_a_sample_keeps_the_order_and_is_decided_by_the_seed() -> None:
-    numbers = list(range(100))
-    drawn = sample(numbers, 10, seed=0)
-    assert len(set(drawn)) == 10
-    assert drawn == sorted(drawn)
-    assert drawn == sample(numbers, 10, seed=0)
-    assert drawn != sample(numbers, 10, seed=1)
-    assert sample(numbers, 100, seed=0) == sample(numbers, 200, seed=0) == numbers
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("Yes", True),
+        ("yes.", True),
+        (" **No**, it is not", False),
+        ("NO", False),
+        ("Nothing", None),
+        ("Yesterday", None),
+        ("I would say yes", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_verdict_is_read_and_never_guessed(answer: str | None, verdict: bool | None) -> None:
+    assert yes_or_no(answer) is verdict

@@ -10,6 +10,7 @@ from nasalign.data.qa import BinaryExample
 from nasalign.errors import DataError, NasAlignError, PromptError
 from nasalign.evaluation.evaluate import run_evaluation
 from nasalign.nas import scoring
+from nasalign.nas.generation import Generated
 from nasalign.nas.scoring import score
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -66,7 +67,8 @@ def test_a_row_says_everything_of_an_example(
     decoder: str, llama: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["Yes", "", "no", "Nothing", "Yes.", "No"]
-    monkeypatch.setattr(scoring, "generate", lambda *args, **options: answers)
+    generated = Generated(answers, [0.0] * 6)
+    monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     settings = Settings().replace({"decoder": decoder})
     evaluation = run_evaluation(*llama, EXAMPLES, settings)
     scores, rows = evaluation.scores, evaluation.rows()

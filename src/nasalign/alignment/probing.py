@@ -9,71 +9,16 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nasalign.alignment.knowledge import Parametric
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example
-from nasalign.data.judge import matches
+from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import Question
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas.heads import model_nas
-from nasalign.nas.scoring import (
-    Progress,
-    Verdict,
-    generate,
-    score_prompts,
-    with_generated,
-)
+from nasalign.nas.scoring import Verdict, score_prompts, with_generated
 
 Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
-
-
-@dataclass(frozen=True)
-class Parametric:
-    """A question with the model's free answer to it under Prompt II.
-
-    Attributes:
-        question: the question.
-        prediction: the model's greedy answer.
-        known: whether that holds the label.
-    """
-
-    question: Question
-    prediction: str
-    known: bool
-
-
-@dataclass(frozen=True)
-class _TokenIds:
-    token_ids: tuple[int, ...]
-
-
-def ask_parametric(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    settings: Settings,
-    progress: Progress | None = None,
-) -> list[Parametric]:
-    """Asks each question by Prompt II, decodes greedily, and judges by normalised string match.
-
-    Raises:
-        DataError: there is no question.
-    """
-    if not questions:
-        raise DataError("The probing set is empty: there is no short-answer question to ask.")
-    builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
-    answers = generate(
-        model,
-        tokenizer,
-        [_TokenIds(builder.parametric(question)) for question in questions],
-        settings.answer_tokens,
-        batch_size=settings.batch_size,
-        progress=progress,
-    )
-    return [
-        Parametric(question, answer.strip(), matches(answer, question))
-        for question, answer in zip(questions, answers, strict=True)
-    ]
 
 
 @dataclass(frozen=True)

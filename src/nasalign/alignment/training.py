@@ -16,10 +16,11 @@ from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import TunableRows, head_slices
 from nasalign.alignment.tuning import Measurement
 from nasalign.config import Settings
+from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head, single_head_nas
-from nasalign.nas.scoring import Progress, score_prompts
+from nasalign.nas.scoring import score_prompts
 
 
 class RowTuner:

@@ -1,13 +1,17 @@
-"""Is a free answer right, and what would be a wrong one: by normalised text, without a model."""
+"""Is a free answer right? By normalised text, or by a language model (Table 15)."""
 
-import random
 import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+from nasalign.data.chat import Chat, Conversation, Progress
 from nasalign.data.qa import Question
-from nasalign.errors import DataError
+
+JUDGE_INSTRUCTION = (
+    "Can the prediction be considered as the same meaning as the answer to the question? "
+    "You must answer only yes or no."
+)
 
 _ARTICLES = re.compile(r"\b(a|an|the) (?=\w)")  # not the A of "vitamin A"
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
@@ -29,44 +33,66 @@ def matches(prediction: str, question: Question) -> bool:
     """Says whether a prediction holds the answer or an alias as whole words.
 
     Answers of one or two characters (chemical symbols) must match in case too: "As" is arsenic,
-    "as" is a word.
+    "as" is a word. With options, the letter of the right one will do.
     """
-    return any(_holds(prediction, answer) for answer in _right(question))
+    if question.options:
+        return _chooses(prediction, question)
+    return any(_holds(prediction, answer) for answer in right_answers(question))
 
 
-def wrong_answer(question: Question, pool: Sequence[Question], rng: random.Random) -> str:
-    """Returns a wrong answer of the same kind: the data's own, or another question's answer.
+def _chooses(prediction: str, question: Question) -> bool:
+    """Says whether a prediction names the right option, by its letter or its text, and no other."""
+    letter = re.match(r"\W*([A-Z])(?:[).:,]|\s*$)", prediction) or re.search(
+        r"\(([A-Z])\)", prediction
+    )
+    if letter and ord(letter[1]) - ord("A") < len(question.options):
+        return question.options[ord(letter[1]) - ord("A")] == question.answer
+    named = [option for option in question.options if _holds(prediction, option)]
+    return bool(named) and max(named, key=len) == question.answer
+
+
+def judge(
+    questions: Sequence[Question],
+    predictions: Sequence[str],
+    chat: Chat | None = None,
+    progress: Progress | None = None,
+) -> list[bool | None]:
+    """Says of each prediction whether it is right (Appendix E).
 
     Args:
-        question: the question to answer wrongly.
-        pool: questions whose answers may be taken; only those of the same kind are.
-        rng: decides which.
+        questions: N questions.
+        predictions: a free answer to each.
+        chat: a language model that is asked by the prompt of Table 15; ``matches`` unless given.
+        progress: told of judged predictions.
 
-    Raises:
-        DataError: no answer in the pool differs from the right one.
+    Returns:
+        N verdicts; None where the model says neither yes nor no, which is not guessed at.
     """
-    if question.wrong_answer is not None:
-        if normalise(question.wrong_answer) in map(normalise, _right(question)):
-            raise DataError(
-                f"The wrong_answer of {question.question!r} is right: {question.wrong_answer!r}."
-            )
-        return question.wrong_answer
-    candidates = sorted({other.answer for other in pool if other.kind == question.kind})
-    wrong = [answer for answer in candidates if not _same(answer, question)]
-    if not wrong:
-        raise DataError(
-            f"No wrong answer can be drawn for {question.question!r}: all questions of its kind "
-            "have the same answer; give the column wrong_answer."
+    if chat is None:
+        return [matches(said, asked) for said, asked in zip(predictions, questions, strict=True)]
+    conversations = [
+        Conversation(
+            JUDGE_INSTRUCTION,
+            f"Question: {asked.question}\nPrediction: {said}\nAnswer: {asked.answer}",
         )
-    return rng.choice(wrong)
+        for asked, said in zip(questions, predictions, strict=True)
+    ]
+    return [yes_or_no(answer) for answer in chat.complete(conversations, progress)]
 
 
-def _same(answer: str, question: Question) -> bool:
-    """An answer is the right one if either holds the other: "dollar" and "US dollar"."""
-    return any(_holds(answer, other) or _holds(other, answer) for other in _right(question))
+def yes_or_no(answer: str | None) -> bool | None:
+    """Reads a judge's verdict: the answer must begin with yes or no."""
+    beginning = re.match(r"\W*(yes|no)\b", answer or "", re.IGNORECASE)
+    return None if beginning is None else beginning[1].casefold() == "yes"
 
 
-def _right(question: Question) -> tuple[str, ...]:
+def same_answer(left: str, right: str) -> bool:
+    """Says whether one of two answers holds the other: "dollar" and "US dollar"."""
+    return _holds(left, right) or _holds(right, left)
+
+
+def right_answers(question: Question) -> tuple[str, ...]:
+    """Returns the answer and its aliases."""
     return (question.answer, *question.aliases)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.data.qa import BinaryExample, Question
+from nasalign.data.qa import BinaryExample, Question, lettered
 from nasalign.errors import PromptError
 
 INSTRUCTIONS = {  # Table 12; what stands before the positive word, and between the words
@@ -145,9 +145,10 @@ class PromptBuilder:
         )
 
     def parametric(self, question: Question) -> tuple[int, ...]:
-        """Returns the token ids of Prompt II (Appendix E)."""
+        """Returns the token ids of Prompt II (Appendix E), with the options if there are any."""
         context = f"Context: {question.context} " if question.context else ""
-        content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {question.question} Answer:"
+        asked = " ".join([question.question, *lettered(question.options)])
+        content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {asked} Answer:"
         return tuple(self._tokenise(self._render(content))[0])
 
     def _body(self, example: BinaryExample) -> str:

@@ -1,54 +1,89 @@
-"""Questions of a data set split by subject, and the yes/no examples drawn from the splits."""
+"""What a job probes and what it evaluates: questions split by subject, never one in both."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from nasalign.config import Settings
-from nasalign.data.binary import sample, to_binary
-from nasalign.data.qa import BinaryExample, Question, load_facts, load_file, split_of
+from nasalign.config import ContextMode, SplitChoice
+from nasalign.data.qa import BinaryExample, Question, Record, split_of
+from nasalign.data.sources import SOURCES, Loaded
 from nasalign.errors import DataError
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Questions by split; no subject is in two of them."""
+    """Two data sets, or one of which each subject is in one split.
+
+    Attributes:
+        name: of the evaluated data.
+        test: the evaluated records.
+        pool: questions whose answers may serve as wrong ones in the evaluation.
+        probing_name: of the probed data.
+        probing: the probed questions.
+        probing_pool: as ``pool``, for the probed ones.
+        part: which subjects of the data are evaluated: ``all`` or a split.
+    """
 
     name: str
-    probing: list[Question]
-    test: list[Question | BinaryExample]
+    test: list[Record]
     pool: list[Question]
+    probing_name: str
+    probing: list[Question]
+    probing_pool: list[Question]
+    part: str
 
     @classmethod
-    def of(cls, data: str) -> "Splits":
-        """Reads ``facts`` or a file and splits it by subject.
+    def of(cls, data: Loaded, probing: Loaded, split: SplitChoice = "auto") -> "Splits":
+        """Splits by subject where data and probing data are the same.
+
+        With ``auto``, data of the paper are evaluated whole and others on their test split; yes/no
+        examples, which are never probed, always are evaluated whole.
 
         Raises:
-            DataError: there is no such data, or it is broken.
+            DataError: all of the data would be evaluated, and some of it is probed.
         """
-        if data == "facts":
-            return cls("facts", load_facts("probing"), list(load_facts("test")), load_facts())
-        path = Path(data)
-        if not path.suffix:
-            raise DataError(f"There is no data {data!r}: it is neither facts nor a file.")
-        records = load_file(path)
-        questions = [record for record in records if isinstance(record, Question)]
+        same = data.name == probing.name if data.name in SOURCES else data.origin == probing.origin
+        whole = data.name in SOURCES and SOURCES[data.name].whole and not same
+        part = split if split != "auto" else "all" if whole else "test"
+        if same and part == "all":
+            raise DataError(
+                f"{data.name} is probed, so it cannot be evaluated whole; take split=test, or "
+                "other data with --probing-data."
+            )
+        pool, probing_pool = data.questions, probing.questions
         return cls(
-            path.stem,
-            [question for question in questions if split_of(question.subject) == "probing"],
-            [
-                record
-                for record in records
-                if isinstance(record, BinaryExample) or split_of(record.subject) == "test"
-            ],
-            questions,
+            data.name,
+            [record for record in data.records if _belongs(record, part)],
+            pool,
+            probing.name,
+            [question for question in probing_pool if split_of(question.subject) == "probing"],
+            probing_pool,
+            part,
         )
 
-    def test_examples(self, settings: Settings) -> list[BinaryExample]:
-        """Returns the test questions as yes/no examples."""
-        chosen = sample(self.test, settings.evaluation_questions, settings.seed)
-        return to_binary(chosen, settings.seed, self.pool)
 
-    def shots(self, settings: Settings) -> list[BinaryExample]:
-        """Returns the few-shot examples, of the probing split, right and wrong in turn."""
-        chosen = sample(self.probing, -(-settings.shots // 2), settings.seed)
-        return to_binary(chosen, settings.seed, self.pool)[: settings.shots]
+def with_context(
+    records: Sequence[Record], mode: ContextMode, fits: Callable[[Question], bool] | None = None
+) -> tuple[list[Record], ContextMode]:
+    """Returns records with the context that a mode gives them, and the mode that was taken.
+
+    Args:
+        records: questions and yes/no examples.
+        mode: ``"all"``, ``"supporting"``, ``"none"``, or ``"fit"``: all if every question fits the
+            model with all of it, else the supporting part, for all questions alike.
+        fits: says whether a question fits the model; without a model, only supporting parts do.
+    """
+    if mode == "fit":
+        long = [one for one in records if isinstance(one, Question) and one.brief]
+        mode = "supporting" if long and not (fits and all(map(fits, long))) else "all"
+    if mode == "none":
+        return [replace(record, context=None) for record in records], mode
+    if mode == "supporting":
+        return [
+            replace(one, context=one.brief) if isinstance(one, Question) and one.brief else one
+            for one in records
+        ], mode
+    return list(records), mode
+
+
+def _belongs(record: Record, part: str) -> bool:
+    return isinstance(record, BinaryExample) or part in ("all", split_of(record.subject))

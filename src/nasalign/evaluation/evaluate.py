@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
+from nasalign.data.chat import Progress
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import DataError
 from nasalign.evaluation.metrics import (
@@ -18,7 +19,7 @@ from nasalign.evaluation.metrics import (
     sample_sums,
 )
 from nasalign.nas.heads import model_nas
-from nasalign.nas.scoring import Progress, Scores, score
+from nasalign.nas.scoring import Scores, score
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,24 @@ class Evaluation:
             for name in METRICS
         }
 
+    def of(self, indices: Sequence[int]) -> "Evaluation":
+        """Returns the evaluation of some of the examples."""
+        scores, places = self.scores, list(indices)
+        part = Scores(
+            scores.p_positive[places],
+            scores.p_negative[places],
+            [scores.verdicts[place] for place in places],
+            scores.nas[places],
+            [scores.answers[place] for place in places] if scores.answers else None,
+        )
+        return Evaluation([self.examples[place] for place in places], part)
+
     def rows(self) -> list[dict[str, Any]]:
         """Returns a plain row a sample, for ``eval/*.jsonl``."""
         nas, scores = model_nas(self.scores.nas), self.scores
         return [
             {
+                **({"id": example.id} if example.id else {}),
                 "question": example.question,
                 "answer": example.answer,
                 "label": example.label,

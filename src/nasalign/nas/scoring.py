@@ -1,37 +1,27 @@
-"""The one batched loop over prompts: probabilities, verdicts and NAS, or greedy answers."""
+"""The one batched loop over prompts: probabilities, verdicts and NAS."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Decoder
+from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
 from nasalign.data.qa import BinaryExample
-from nasalign.errors import PromptError
-from nasalign.models.loading import context_length
+from nasalign.nas.batches import check_lengths, sorted_batches
 from nasalign.nas.forward import answer_logits
+from nasalign.nas.generation import generate
 from nasalign.nas.recorder import NasRecorder
 
 Verdict = Literal["positive", "negative", "invalid"]
 VERDICT_TOKENS = 8
 """Tokens generated at most for a verdict."""
-
-Progress = Callable[[int], None]
-"""Is told after each batch how many samples are done more."""
-
-
-class HasTokens(Protocol):
-    """Anything that a model can read."""
-
-    @property
-    def token_ids(self) -> tuple[int, ...]:
-        """Its T tokens."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +94,7 @@ def with_generated(
     batch_size: int,
 ) -> Scores:
     """Returns scores with the verdicts of the decoder ``generate``, and the texts they are from."""
-    answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size)
+    answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size).texts
     verdicts = [parse_verdict(answer, words) for answer in answers]
     return replace(scores, verdicts=verdicts, answers=answers)
 
@@ -149,49 +139,6 @@ def score_prompts(
     return Scores(p_positive, p_negative, verdicts, nas)
 
 
-@torch.no_grad()
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[HasTokens],
-    max_new_tokens: int,
-    *,
-    batch_size: int = 32,
-    progress: Progress | None = None,
-) -> list[str]:
-    """Returns the greedy continuation of each prompt, decoded without special tokens.
-
-    Raises:
-        PromptError: a prompt with its answer exceeds the model's context.
-    """
-    check_lengths(model, prompts, max_new_tokens)
-    answers = [""] * len(prompts)
-    for indices in sorted_batches(prompts, batch_size):
-        inputs = left_padded([prompts[index] for index in indices], tokenizer, model.device)
-        length = inputs["input_ids"].shape[1]
-        output = model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            # The defaults that a checkpoint brings along are not greedy decoding.
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            suppress_tokens=None,
-            num_return_sequences=1,
-            return_dict_in_generate=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        for row, index in enumerate(indices):
-            answers[index] = tokenizer.decode(output[row, length:], skip_special_tokens=True)
-        if progress:
-            progress(len(indices))
-    return answers
-
-
 def parse_verdict(answer: str, words: Vocabulary) -> Verdict:
     """Reads a verdict off a generated text.
 
@@ -205,42 +152,6 @@ def parse_verdict(answer: str, words: Vocabulary) -> Verdict:
             return verdict
     inside = [verdict for word, verdict in named.items() if re.search(rf"\b{word}\b", answer)]
     return inside[0] if len(inside) == 1 else "invalid"
-
-
-def sorted_batches(prompts: Sequence[HasTokens], batch_size: int) -> Iterator[list[int]]:
-    """Yields the indices of prompts in batches of like length, the longest first."""
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].token_ids))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
-def left_padded(
-    prompts: Sequence[HasTokens], tokenizer: PreTrainedTokenizerBase, device: torch.device
-) -> dict[str, Tensor]:
-    """Returns ``input_ids`` and ``attention_mask``, each int64 [B, T]."""
-    longest = max(len(prompt.token_ids) for prompt in prompts)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    ids = torch.full((len(prompts), longest), padding)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt.token_ids) :] = torch.tensor(prompt.token_ids)
-        mask[row, longest - len(prompt.token_ids) :] = 1
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-
-
-def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: int = 0) -> None:
-    """Refuses prompts that, with ``more`` tokens, exceed the model's context.
-
-    Raises:
-        PromptError: names the first such prompt and its length.
-    """
-    limit = context_length(model)
-    for number, prompt in enumerate(prompts, start=1):
-        if limit is not None and len(prompt.token_ids) + more > limit:
-            raise PromptError(
-                f"Prompt {number} of {len(prompts)} has {len(prompt.token_ids) + more} tokens, "
-                f"more than the model's context of {limit}; shorten its context or question."
-            )
 
 
 def _compare(p_positive: float, p_negative: float) -> Verdict:

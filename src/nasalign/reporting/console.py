@@ -17,8 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from nasalign.data.chat import Progress
 from nasalign.evaluation.metrics import METRICS
-from nasalign.nas.scoring import Progress
 
 
 class Reporter(Protocol):
@@ -124,6 +124,46 @@ def columns_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[st
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Returns the metrics by what the model knows of a question (Appendix G)."""
+    titles = {
+        "Det-T": "answers rightly",
+        "Det-F": "answers wrongly",
+        "Non-Det": "does not answer",
+        "unclear": "judge undecided",
+    }
+    table = Table(title="By what it knows (free answers)", title_justify="left")
+    table.add_column("")
+    for name in ("n", "yes rate", "accuracy", "precision", "recall"):
+        table.add_column(name, justify="right")
+    for kind, metrics in parts.items():
+        cells = (_with_interval(metrics, name) for name in ("yes_rate", "accuracy"))
+        more = (_with_interval(metrics, name) for name in ("precision", "recall"))
+        table.add_row(f"{titles[kind]} ({kind})", str(metrics["n"]), *cells, *more)
+    return table
+
+
+def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the form of Table 8, with the paper's counts beside ours."""
+    table = Table(title="Yes/no examples (in brackets: the paper's)", title_justify="left")
+    table.add_column("data")
+    for name in ("positives", "negatives", "total"):
+        table.add_column(name, justify="right")
+    for summary in summaries:
+        paper = summary["paper"] or {}
+        cells = (
+            f"{summary[name]}" + (f" ({paper[name]})" if paper else "")
+            for name in ("positives", "negatives", "total")
+        )
+        table.add_row(summary["dataset"], *cells)
+    return table
+
+
+def _with_interval(metrics: Mapping[str, Any], name: str) -> str:
+    low, high = metrics["intervals"][name]
+    return f"{number(metrics[name])} ({number(low)} to {number(high)})"
 
 
 def number(value: float) -> str:

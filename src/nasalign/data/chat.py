@@ -1,0 +1,29 @@
+"""What a language model is asked beside the study, and who answers: an endpoint, or the model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Progress = Callable[[int], None]
+"""Is told how many are done more."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One instruction and one message."""
+
+    system: str
+    user: str
+
+
+class Chat(Protocol):
+    """A language model that can be asked."""
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+
+    def complete(
+        self, conversations: Sequence[Conversation], progress: Progress | None = None
+    ) -> list[str | None]:
+        """Returns the greedy answer to each conversation, None where it was refused."""

@@ -1,0 +1,232 @@
+"""An OpenAI-compatible endpoint, with a cache on disk, retries, and a bound on what it may cost.
+
+Base URL and key come from the environment (``OPENAI_BASE_URL``, ``OPENAI_API_KEY``) and are never
+written. Every answer is in the cache as soon as it is there, so what an interrupted run has paid
+for is never asked again.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from nasalign.data.chat import Conversation, Progress
+from nasalign.errors import EndpointError
+
+MAX_TOKENS = 128
+"""Tokens of an answer at most: a verdict, a wrong answer, or a converted question."""
+_REASONING_TOKENS = 4096
+"""The same where a model thinks before it answers."""
+_TIMEOUT = 120.0  # seconds
+_RETRIES = 6  # waiting 0.5 s at first, 8 s at most, or as long as the endpoint asks for
+
+
+@dataclass
+class Usage:
+    """What was asked of an endpoint.
+
+    Attributes:
+        calls: answers that were paid for.
+        cached: answers that were there already.
+        refused: conversations that the endpoint would not answer.
+        prompt_tokens: tokens sent, of the calls alone.
+        completion_tokens: tokens received.
+    """
+
+    calls: int = 0
+    cached: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class EndpointChat:
+    """Asks an OpenAI-compatible endpoint; a ``Chat``.
+
+    Args:
+        model: the endpoint's name of the model.
+        cache: the SQLite file of answers, made if it is not there.
+        concurrency: calls under way at once.
+        max_calls: calls in all at most, those answered from the cache not counted.
+
+    Raises:
+        EndpointError: there is no key, or the cache cannot be used.
+    """
+
+    def __init__(
+        self, model: str, cache: Path, *, concurrency: int = 8, max_calls: int | None = None
+    ) -> None:
+        self.name = f"openai:{model}"
+        self.usage = Usage()
+        self._model, self._concurrency, self._max_calls = model, concurrency, max_calls
+        self._refusal = ""
+        self._options: dict[str, Any] = {"temperature": 0, "max_tokens": MAX_TOKENS}
+        local = os.environ.get("OPENAI_BASE_URL")
+        try:  # a server of one's own mostly asks for no key
+            key = os.environ.get("OPENAI_API_KEY") or ("none" if local else None)
+            self._client = openai.OpenAI(api_key=key, max_retries=_RETRIES, timeout=_TIMEOUT)
+            self._cache = _Cache(cache)
+        except openai.OpenAIError as error:
+            raise EndpointError(
+                "OPENAI_API_KEY is not set; set it, and OPENAI_BASE_URL for another endpoint than "
+                "OpenAI's."
+            ) from error
+        except (sqlite3.Error, OSError) as error:
+            raise EndpointError(f"The cache of answers {cache} cannot be used: {error}.") from error
+
+    def complete(
+        self, conversations: Sequence[Conversation], progress: Progress | None = None
+    ) -> list[str | None]:
+        """Returns the answer to each conversation, in order; None where it was refused.
+
+        Raises:
+            EndpointError: the endpoint cannot be reached, refuses the key or the model, answers
+                no chat completion, or ``max_calls`` is reached. What was answered is kept.
+        """
+        keys = [self._key(conversation) for conversation in conversations]
+        answers = {key: self._cache.get(key) for key in keys}
+        self.usage.cached += sum(answers[key] is not None for key in keys)
+        if progress:
+            progress(sum(answers[key] is not None for key in keys))
+        waiting = {
+            key: conversation
+            for key, conversation in zip(keys, conversations, strict=True)
+            if answers[key] is None
+        }
+        room = len(waiting)
+        if self._max_calls is not None:
+            room = min(room, max(0, self._max_calls - self.usage.calls))
+        before = self.usage.calls
+        self._ask(dict(list(waiting.items())[:room]), answers, progress)
+        if room and self.usage.calls == before:
+            raise EndpointError(
+                f"The endpoint {self._client.base_url} refuses every one of {room} questions: "
+                f"{self._refusal}"
+            )
+        if len(waiting) > room:
+            raise EndpointError(
+                f"The limit of {self._max_calls} calls is reached with {len(waiting) - room} "
+                "answers missing; those that came are kept, so run it again with a higher "
+                "--max-calls."
+            )
+        return [answers[key] for key in keys]
+
+    def _ask(
+        self,
+        waiting: dict[str, Conversation],
+        answers: dict[str, str | None],
+        progress: Progress | None,
+    ) -> None:
+        """Asks what is waiting, a few at a time, and keeps each answer as it comes."""
+        pool = ThreadPoolExecutor(self._concurrency)
+        try:
+            futures = {
+                pool.submit(self._call, conversation): (key, conversation)
+                for key, conversation in waiting.items()
+            }
+            for future in as_completed(futures):
+                key, conversation = futures[future]
+                completion = future.result()
+                if completion is None:
+                    self.usage.refused += 1
+                else:
+                    answers[key] = self._keep(key, conversation, completion)
+                if progress:
+                    progress(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._client.close()  # ends the calls under way
+            raise
+        pool.shutdown()
+
+    def _call(self, conversation: Conversation) -> ChatCompletion | None:
+        """One call, with the client's retries; None if the endpoint refuses this conversation."""
+        try:
+            return self._client.chat.completions.create(
+                model=self._model,
+                messages=[
+                    {"role": "system", "content": conversation.system},
+                    {"role": "user", "content": conversation.user},
+                ],
+                **self._options,
+            )
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            self._refusal = _first_line(error)
+            return self._call(conversation) if self._adapt(str(error)) else None
+        except openai.APIStatusError as error:
+            raise EndpointError(
+                f"The endpoint {self._client.base_url} answers {error.status_code}: "
+                f"{_first_line(error)} What was answered before is kept."
+            ) from error
+        except openai.APIConnectionError as error:
+            raise EndpointError(
+                f"The endpoint {self._client.base_url} cannot be reached: {_first_line(error)} "
+                "What was answered before is kept; see that it runs, and start again."
+            ) from error
+        except (openai.OpenAIError, json.JSONDecodeError) as error:
+            raise self._nonsense() from error
+
+    def _adapt(self, error: str) -> bool:
+        """Changes the options if the endpoint names one it does not take; says whether it did."""
+        if "max_completion_tokens" in error and self._options.pop("max_tokens", None):
+            self._options["max_completion_tokens"] = _REASONING_TOKENS
+            return True
+        return "temperature" in error and self._options.pop("temperature", None) is not None
+
+    def _keep(self, key: str, conversation: Conversation, completion: ChatCompletion) -> str:
+        if not isinstance(completion, ChatCompletion) or not completion.choices:
+            raise self._nonsense()
+        answer = completion.choices[0].message.content or ""
+        self.usage.calls += 1
+        if completion.usage:
+            self.usage.prompt_tokens += completion.usage.prompt_tokens
+            self.usage.completion_tokens += completion.usage.completion_tokens
+        self._cache.put(key, self._model, conversation, answer)
+        return answer
+
+    def _nonsense(self) -> EndpointError:
+        return EndpointError(
+            f"The endpoint {self._client.base_url} answers, but not with a chat completion; is "
+            "OPENAI_BASE_URL right? It mostly ends in /v1."
+        )
+
+    def _key(self, conversation: Conversation) -> str:
+        asked = [self._model, conversation.system, conversation.user]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+class _Cache:
+    """Answers by key, in a SQLite file; each is there for good as soon as it is put."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS answers "
+            "(key TEXT PRIMARY KEY, model TEXT, system TEXT, user TEXT, answer TEXT)"
+        )
+
+    def get(self, key: str) -> str | None:
+        rows = self._connection.execute("SELECT answer FROM answers WHERE key = ?", (key,))
+        found = rows.fetchone()
+        return found[0] if found else None
+
+    def put(self, key: str, model: str, conversation: Conversation, answer: str) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
+            (key, model, conversation.system, conversation.user, answer),
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if text.endswith(".") else f"{text}."

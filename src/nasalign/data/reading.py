@@ -1,0 +1,211 @@
+"""Reading rows of JSONL, JSON and CSV files one by one, each with the place it came from.
+
+What is broken in a file ends the reading with its place. What is whole but cannot be used is
+raised as ``Drop`` by whoever reads the row, and counted in ``Dropped``.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from nasalign.errors import DataError
+
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class Drop(Exception):  # noqa: N818 - it is a decision, not an error
+    """A row cannot be used; the message is the reason, and what is like it is counted together."""
+
+
+@dataclass
+class Dropped:
+    """Rows and questions that could not be used.
+
+    Attributes:
+        counts: how many, by reason.
+        first: the place or the id of the first, by reason.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, where: str) -> None:
+        """Counts one."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.first.setdefault(reason, where)
+
+    def merge(self, other: "Dropped") -> None:
+        """Counts those of another in."""
+        for reason, count in other.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            self.first.setdefault(reason, other.first[reason])
+
+    def sentences(self) -> list[str]:
+        """Returns a sentence a reason, the most frequent first."""
+        order = sorted(self.counts, key=lambda reason: (-self.counts[reason], reason))
+        return [
+            f"Left out: {self.counts[reason]} ({reason}; the first is {self.first[reason]})."
+            for reason in order
+        ]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        where: its place, for messages: file and line, or data set and number.
+        number: counts the rows from 1.
+        values: its columns by name.
+    """
+
+    where: str
+    number: int
+    values: Mapping[str, Any]
+
+    def text(self, key: str) -> str:
+        """Returns a column that must hold a text or a number.
+
+        Raises:
+            DataError: it does not.
+        """
+        value = self.values.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"{self.where} has no text in {key!r}.")
+        return value.strip()
+
+    def optional_text(self, key: str) -> str | None:
+        """Returns a text, or None where the column is missing or empty."""
+        return self.text(key) if self.values.get(key) not in (None, "") else None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Returns a list of texts, or a text separated by ``|``; empty ones are left out."""
+        value = self.values.get(key)
+        if value in (None, ""):
+            return ()
+        parts = value.split("|") if isinstance(value, str) else value
+        if not isinstance(parts, list) or not all(
+            isinstance(part, str | int | float) for part in parts
+        ):
+            raise DataError(f"{self.where} has neither a text nor a list in {key!r}.")
+        return tuple(str(part).strip() for part in parts if str(part).strip())
+
+    def rows(self, key: str) -> list["Row"]:
+        """Returns the rows of a list of objects, each with the place of this one."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or not all(isinstance(part, Mapping) for part in value):
+            raise DataError(f"{self.where} has no list of objects in {key!r}.")
+        return [Row(self.where, self.number, part) for part in value]
+
+    def truth(self, key: str) -> bool:
+        """Returns a column that must hold true or false, yes or no, 1 or 0."""
+        value = self.values.get(key)
+        truth = _TRUTHS.get(str(value).strip().casefold())
+        if truth is None:
+            raise DataError(f"{self.where} has the {key} {value!r}; it takes true or false.")
+        return truth
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yields the rows of a ``.jsonl``, ``.json`` (an array) or ``.csv`` file.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8, or is broken; file and line are named.
+    """
+    readers = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            if path.suffix.lower() not in readers:
+                raise DataError(f"{path} is neither .jsonl nor .json nor .csv.")
+            for number, (where, values) in enumerate(
+                readers[path.suffix.lower()](path, file), start=1
+            ):
+                if not isinstance(values, Mapping):
+                    raise DataError(f"{where} is not an object with columns by name.")
+                yield Row(where, number, values)
+    except OSError as error:
+        raise DataError(f"Cannot read the data file {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        place = _place_of_bad_byte(path)
+        raise DataError(f"{path} is not UTF-8 text: {error.reason} at {place}.") from error
+
+
+def _csv_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
+    csv.field_size_limit(2**31 - 1)  # a context may be long
+    reader = csv.DictReader(file, strict=True)
+    try:
+        for values in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in values:
+                raise DataError(f"{where} has more fields than the header; quote what has a comma.")
+            yield where, values
+    except csv.Error as error:
+        raise DataError(f"{path}, after line {reader.line_num}, is not CSV: {error}.") from error
+
+
+def _jsonl_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _parsed(where, line)
+
+
+def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
+    """The elements of an array one by one, so that only the text is held whole."""
+    text = file.read()
+    decoder, place = json.JSONDecoder(), _skip_space(text, 0)
+    if place < len(text) and text[place] != "[":
+        _parsed(str(path), text)  # says what is broken, if it is
+        raise DataError(f"{path} must hold a JSON array of rows.")
+    number, separator, place = 0, "[", place
+    try:
+        while True:
+            if text[place : place + 1] != separator:
+                raise json.JSONDecodeError(f"Expecting {separator!r}", text, place)
+            place = _skip_space(text, place + 1)
+            if number == 0 and text[place : place + 1] == "]":
+                break
+            values, place = decoder.raw_decode(text, place)
+            number, separator, place = number + 1, ",", _skip_space(text, place)
+            yield f"{path}, row {number}", values
+            if text[place : place + 1] == "]":
+                break
+        if _skip_space(text, place + 1) < len(text):
+            raise json.JSONDecodeError("Extra data", text, place + 1)
+    except json.JSONDecodeError as error:
+        raise _not_json(str(path), error) from error
+
+
+def _skip_space(text: str, place: int) -> int:
+    while text[place : place + 1].isspace():
+        place += 1
+    return place
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _not_json(where, error) from error
+
+
+def _not_json(where: str, error: json.JSONDecodeError) -> DataError:
+    line = f"line {error.lineno}, " if error.lineno > 1 else ""
+    place = f"{line}column {error.colno}"
+    return DataError(f"{where} is not valid JSON: {error.msg} at {place}.")
+
+
+def _place_of_bad_byte(path: Path) -> str:
+    """Line and byte of the first byte that is not UTF-8; a reader's own count is of its buffer."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"line {number}, byte {error.start + 1}"
+    return "its end"

@@ -1,0 +1,68 @@
+"""A user's own questions: JSONL, JSON or CSV with the columns ``question`` and ``answer``."""
+
+from pathlib import Path
+
+from nasalign.data.qa import BinaryExample, Question, Record
+from nasalign.data.reading import Row, read_rows
+from nasalign.errors import DataError
+
+_VERDICTS = ("true", "false", "yes", "no")
+
+
+def load_file(path: Path) -> list[Record]:
+    """Reads a JSONL, JSON (an array) or CSV file with the columns ``question`` and ``answer``.
+
+    Optional columns: ``id``, ``context``, ``label``, ``wrong_answer``, ``aliases``, ``options``,
+    ``subject``. A row with a ``label``, or whose answer is true, false, yes or no, is a yes/no
+    example; any other is a short-answer question.
+
+    Raises:
+        DataError: the file cannot be read, is empty, or a row is broken (its line is named).
+    """
+    records: list[Record] = []
+    places: dict[str, str] = {}
+    for row in read_rows(path):
+        record = _record(row)
+        if record.id and record.id in places:
+            raise DataError(f"{row.where} has the id {record.id!r}, as {places[record.id]} has.")
+        places[record.id] = row.where
+        records.append(record)
+    if not records:
+        raise DataError(f"{path} holds no rows.")
+    return records
+
+
+def _record(row: Row) -> Record:
+    question, context = row.text("question"), row.optional_text("context")
+    name = row.optional_text("id") or ""
+    if row.values.get("label") not in (None, ""):
+        answer = row.optional_text("answer")
+        return BinaryExample(question, row.truth("label"), answer, context, name)
+    answer = row.values.get("answer")
+    if isinstance(answer, bool) or str(answer).strip().casefold() in _VERDICTS:
+        return BinaryExample(question, row.truth("answer"), None, context, name)
+    options = row.texts("options")
+    return Question(
+        question=question,
+        answer=chosen_option(row, options, row.text("answer")) if options else row.text("answer"),
+        context=context,
+        aliases=row.texts("aliases"),
+        wrong_answer=row.optional_text("wrong_answer"),
+        subject=row.optional_text("subject") or question,
+        id=name,
+        options=options,
+    )
+
+
+def chosen_option(row: Row, options: tuple[str, ...], answer: str) -> str:
+    """Returns the option that an answer names, by its text or by its letter (A is the first).
+
+    Raises:
+        DataError: it names none.
+    """
+    if answer in options:
+        return answer
+    place = ord(answer.upper()) - ord("A") if len(answer) == 1 else -1
+    if not 0 <= place < len(options):
+        raise DataError(f"{row.where} has the answer {answer!r}, which is none of its options.")
+    return options[place]

@@ -1,0 +1,154 @@
+"""Wrong answers without a model: of the same type and form as the right one, and never right.
+
+In this order: the data's own wrong answer; another option; the other side of "A or B" in the
+question; another answer of the same kind; a number nearby with the same unit and format; another
+word of a closed set (weekdays, number words); another answer of the same form to a like question.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nasalign.data.judge import normalise, right_answers, same_answer
+from nasalign.data.numbers import is_reduced, vary_number
+from nasalign.data.qa import Question
+from nasalign.data.reading import Drop
+from nasalign.data.values import same_value
+
+_TRIES = 40
+_CLOSED_SETS = [
+    words.split()
+    for words in (
+        "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
+        "January February March April May June July August September October November December",
+        "two three four five six seven eight nine ten eleven twelve",
+        "first second third fourth fifth sixth seventh eighth",
+        "north south east west",
+        "once twice",
+        "even odd",
+        "yes no",
+        "true false",
+        "A B C D E",
+    )
+]
+_NEIGHBOURS = {word: words for words in _CLOSED_SETS for word in map(str.casefold, words)}
+_WORD = re.compile(r"(?<![\\\w])[^\W\d_]+(?!\w)")
+_LATEX_WORD = re.compile(r"\\text\{\(?([^{}()]*)\)?\}")
+_CHOICE = re.compile(r"(?:^|[,:;]\s*|\b(?:is|was|are|were|by|first)\s+)([^,:;?]+?),? or ([^,?]+)\?")
+_ASKED = re.compile(r"\b(?:(which|what|whose)\s+(\w+)|(who|whom|where|when|how \w+))\b", re.I)
+
+
+class WrongAnswers:
+    """Draws wrong answers to questions of one data set.
+
+    Args:
+        pool: questions whose answers may serve as wrong answers to others.
+    """
+
+    def __init__(self, pool: Sequence[Question]) -> None:
+        self._by_kind = _index(pool, lambda question: [question.kind] if question.kind else [])
+        self._by_form = _index([question for question in pool if not question.kind], _forms)
+
+    def draw(self, question: Question, rng: random.Random) -> str:
+        """Returns a wrong answer.
+
+        Raises:
+            Drop: none can be made; the reason says why.
+        """
+        if question.wrong_answer is not None:
+            if _right(question.wrong_answer, question):
+                raise Drop("its wrong_answer is right")
+            return question.wrong_answer
+        if question.options:  # they may hold one another: "Q", "Q and R"
+            right = {normalise(answer) for answer in right_answers(question)}
+            others = [option for option in question.options if normalise(option) not in right]
+            if not others:
+                raise Drop("all its options are right")
+            return rng.choice(others)
+        if question.kind:
+            answers = self._by_kind.get(question.kind, [])
+            wrong = [answer for answer in answers if not _in_other_words(answer, question)]
+            if not wrong:
+                raise Drop("no other answer of its kind; give the column wrong_answer")
+            return rng.choice(wrong)
+        for candidate in self._candidates(question, rng):
+            if not _right(candidate, question):
+                return candidate
+        raise Drop("no wrong answer of its form can be made; give the column wrong_answer")
+
+    def _candidates(self, question: Question, rng: random.Random) -> Iterator[str]:
+        """Wrong answers to try, the most alike first."""
+        answer = question.answer
+        yield from _other_side(question)
+        if any(sign.isdigit() for sign in answer):
+            varied = [vary_number(answer, question.question, rng) for _ in range(_TRIES)]
+            yield from sorted(varied, key=lambda other: is_reduced(answer) > is_reduced(other))
+        yield from _other_words(answer, rng)
+        for form in _forms(question):
+            answers = self._by_form.get(form, [])
+            yield from rng.sample(answers, min(_TRIES, len(answers)))
+
+
+def _right(candidate: str, question: Question) -> bool:
+    """Says whether a candidate is a right answer in other words, or its value written otherwise."""
+    return _in_other_words(candidate, question) or any(
+        same_value(candidate, answer) for answer in right_answers(question)
+    )
+
+
+def _in_other_words(candidate: str, question: Question) -> bool:
+    """Says whether a candidate holds a right answer, or one holds it: "dollar", "US dollar"."""
+    return any(same_answer(candidate, answer) for answer in right_answers(question))
+
+
+def _index(
+    pool: Iterable[Question], keys: Callable[[Question], Iterable[str]]
+) -> dict[str, list[str]]:
+    """The different answers of a pool by key, sorted, so that the pool's order never matters."""
+    found: dict[str, set[str]] = {}
+    for question in pool:
+        for key in keys(question):
+            found.setdefault(key, set()).add(question.answer)
+    return {key: sorted(answers) for key, answers in found.items()}
+
+
+def _forms(question: Question) -> list[str]:
+    """What a question asks for and how its answer is written, from the narrowest to the widest."""
+    answer = question.answer
+    if "\\" in answer or re.search(r"[=^_{}]", answer):
+        return [f"latex {re.sub(r'[0-9]+|[a-z]', '', answer)}", "latex"]
+    words = answer.split()
+    script = "digits" if any(sign.isdigit() for sign in answer) else "letters"
+    case = "name" if words and words[-1].strip("\"'(")[:1].isupper() else "word"
+    shape = f"{script} {case} {min(len(words), 3)}"
+    asked = _ASKED.search(question.question)
+    about = " ".join(filter(None, asked.groups())).casefold() if asked else ""
+    return [f"{about}|{shape}", f"{about}|{script} {case}", shape, f"{script} {case}", "any"]
+
+
+def _other_side(question: Question) -> Iterator[str]:
+    """The other of two things that the question lets choose from: "..., A or B?"."""
+    found = _CHOICE.search(question.question)
+    if found:
+        sides = [side.strip() for side in found.groups()]
+        for mine, other in (sides, sides[::-1]):
+            if same_answer(mine, question.answer):
+                yield other
+
+
+def _other_words(answer: str, rng: random.Random) -> Iterator[str]:
+    """The answer with a word of a closed set replaced by another of the set.
+
+    The word is the whole answer, or stands in it in small letters: "season three", not "One
+    Direction".
+    """
+    for found in _WORD.finditer(answer):
+        word = found[0]
+        whole = word == answer.strip(".") or _LATEX_WORD.fullmatch(answer) is not None
+        neighbours = _NEIGHBOURS.get(word.casefold())
+        if neighbours is None or not (whole or word.islower()) or (word == "a" and not whole):
+            continue
+        for other in rng.sample(neighbours, len(neighbours)):
+            if other.casefold() != word.casefold():
+                like = other.capitalize() if word[0].isupper() else other.casefold()
+                yield answer[: found.start()] + like + answer[found.end() :]

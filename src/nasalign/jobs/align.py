@@ -1,0 +1,61 @@
+"""Aligning a model, with its evaluation before and after."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nasalign.alignment.tuning import HeadRecord
+from nasalign.errors import NothingToFixError
+from nasalign.jobs.diagnose import diagnosis
+from nasalign.jobs.examples import Bench, without_evidence
+from nasalign.jobs.job import Job
+from nasalign.pipeline import align
+
+
+def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Aligns a model and evaluates it before and after; writes the run directory.
+
+    Args:
+        job: the model, the data, the settings and the run directory.
+        further: data to evaluate on as well: files or named data sets.
+
+    Returns:
+        The content of ``metrics.json``, and under ``changes`` each metric's change by data set.
+
+    Raises:
+        NothingToFixError: the model denies nothing that it knows; the diagnosis is written.
+        NasAlignError: the model, the data, a setting or the folder does not fit.
+    """
+    splits, run = job.splits(), job.run
+    more = [job.read(name) for name in further]
+    model, tokenizer, settings = job.open()
+    bench = Bench(model, tokenizer, settings, run)
+    sets = {splits.name: bench.examples(splits.name, splits.test, splits.pool)[1].examples}
+    for loaded in more:
+        name = loaded.name if loaded.name not in sets else f"{loaded.name}-{len(sets)}"
+        sets[name] = bench.examples(name, loaded.records, loaded.questions)[1].examples
+
+    shots = bench.shots(splits)
+    before = bench.evaluate(sets, shots, "before")
+    figures = (settings.bootstrap_samples, settings.seed)
+    try:
+        probing = without_evidence(splits.probing)
+        result = align(model, tokenizer, probing, run=run, preset=settings)
+    except NothingToFixError:
+        job.write("diagnosis.json", diagnosis(before[splits.name].metrics(*figures), []))
+        raise
+    if run.folder and result.adapter.after:
+        result.adapter.save(run.folder / "adapter", model.name_or_path)
+    after = bench.evaluate(sets, shots, "after")
+
+    table = {
+        name: {"before": before[name].metrics(*figures), "after": after[name].metrics(*figures)}
+        for name in sets
+    }
+    job.write("metrics.json", {"datasets": table})
+    run.facts["adapter"] = {
+        "heads_kept": sum(isinstance(item, HeadRecord) and item.kept for item in result.history),
+        "parameters": result.adapter.parameters,
+    }
+    run.save()
+    changes = {name: before[name].change_to(after[name], *figures) for name in sets}
+    return {"datasets": table, "changes": changes}

