@@ -149,6 +149,7 @@ class EndpointChat:
 
     def _call(self, conversation: Conversation) -> ChatCompletion | None:
         """One call, with the client's retries; None if the endpoint refuses this conversation."""
+        options = self._options
         try:
             return self._client.chat.completions.create(
                 model=self._model,
@@ -156,11 +157,14 @@ class EndpointChat:
                     {"role": "system", "content": conversation.system},
                     {"role": "user", "content": conversation.user},
                 ],
-                **self._options,
+                **options,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             self._refusal = _first_line(error)
-            return self._call(conversation) if self._adapt(str(error)) else None
+            if _accepted(options, str(error)) == options:
+                return None
+            self._options = _accepted(options, str(error))
+            return self._call(conversation)
         except openai.APIStatusError as error:
             raise EndpointError(
                 f"The endpoint {self._client.base_url} answers {error.status_code}: "
@@ -173,13 +177,6 @@ class EndpointChat:
             ) from error
         except (openai.OpenAIError, json.JSONDecodeError) as error:
             raise self._nonsense() from error
-
-    def _adapt(self, error: str) -> bool:
-        """Changes the options if the endpoint names one it does not take; says whether it did."""
-        if "max_completion_tokens" in error and self._options.pop("max_tokens", None):
-            self._options["max_completion_tokens"] = _REASONING_TOKENS
-            return True
-        return "temperature" in error and self._options.pop("temperature", None) is not None
 
     def _keep(self, key: str, conversation: Conversation, completion: ChatCompletion) -> str:
         if not isinstance(completion, ChatCompletion) or not completion.choices:
@@ -230,3 +227,13 @@ class _Cache:
 def _first_line(error: Exception) -> str:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return text if text.endswith(".") else f"{text}."
+
+
+def _accepted(options: dict[str, Any], error: str) -> dict[str, Any]:
+    """The options without one that an error names as not taken."""
+    if "max_completion_tokens" in error and "max_tokens" in options:
+        rest = {name: value for name, value in options.items() if name != "max_tokens"}
+        return rest | {"max_completion_tokens": _REASONING_TOKENS}
+    if "temperature" in error:
+        return {name: value for name, value in options.items() if name != "temperature"}
+    return options

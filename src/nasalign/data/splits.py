@@ -31,6 +31,15 @@ class Splits:
     probing_pool: list[Question]
     part: str
 
+    @property
+    def sentence(self) -> str:
+        """What is probed and what is evaluated."""
+        which = "whole" if self.part == "all" else f"{self.part} split"
+        return (
+            f"Probed are {len(self.probing):,} questions of {self.probing_name}; evaluated are "
+            f"{len(self.test):,} of {self.name} ({which})."
+        )
+
     @classmethod
     def of(cls, data: Loaded, probing: Loaded, split: SplitChoice = "auto") -> "Splits":
         """Splits by subject where data and probing data are the same.

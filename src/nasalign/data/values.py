@@ -23,6 +23,7 @@ _POINTS = (sympy.Rational(7, 5), sympy.Rational(-13, 11), sympy.Rational(29, 17)
 _BEFORE = [  # what is written otherwise but means the same, before fractions and roots are read
     (re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}"), " "),
     (re.compile(r"\\\\|&"), ","),
+    (re.compile(r"(?<=\d),\s?\\!\s?(?=\d{3})"), ""),
     (re.compile(r"\\(?:left|right|displaystyle|[,!;: ])|\{,\}\\?!?|\\\$|\$|\^\{?\\circ\}?"), ""),
     (re.compile(r"\\(?:text|mbox|mathrm|textbf)\s*\{\s*(?:and|or)\s*\}"), ","),
     (re.compile(r"(?<=[\d}\])])\s*\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?"), ""),  # unit

@@ -26,6 +26,7 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         NasAlignError: the model, the data, a setting or the folder does not fit.
     """
     splits, run = job.splits(), job.run
+    run.reporter.say(splits.sentence)
     more = [job.read(name) for name in further]
     model, tokenizer, settings = job.open()
     bench = Bench(model, tokenizer, settings, run)

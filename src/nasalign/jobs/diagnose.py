@@ -21,6 +21,7 @@ def diagnose_job(job: Job) -> dict[str, Any]:
         ``sentence``, ``metrics`` and ``heads``.
     """
     splits, run = job.splits(), job.run
+    run.reporter.say(splits.sentence)
     model, tokenizer, settings = job.open()
     probing = probe(model, tokenizer, without_evidence(splits.probing), settings, run)
     heads = choose_heads(probing, settings, run)

@@ -111,9 +111,6 @@ class Job:
             probing = self.read(str(self.probing_data))
         elif not data.questions:
             probing = self.read("facts")
-            self.run.reporter.say(
-                f"{data.name} has no short-answer question, so the facts are probed in its stead."
-            )
         self.run.facts |= {"data": data.name, "data_origin": data.origin}
         self.run.facts |= {"probing_data": probing.name, "probing_origin": probing.origin}
         return Splits.of(data, probing, self.given_settings.split)

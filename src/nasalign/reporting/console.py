@@ -128,26 +128,20 @@ def columns_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[st
 
 def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Returns the metrics by what the model knows of a question (Appendix G)."""
-    titles = {
-        "Det-T": "answers rightly",
-        "Det-F": "answers wrongly",
-        "Non-Det": "does not answer",
-        "unclear": "judge undecided",
-    }
-    table = Table(title="By what it knows (free answers)", title_justify="left")
-    table.add_column("")
-    for name in ("n", "yes rate", "accuracy", "precision", "recall"):
+    answers = {"Det-T": "right", "Det-F": "wrong", "Non-Det": "none", "unclear": "undecided"}
+    table = Table(title="By its free answer to the question, Prompt II", title_justify="left")
+    table.add_column("free answer")
+    for name in ("n", "yes rate", "accuracy"):
         table.add_column(name, justify="right")
     for kind, metrics in parts.items():
         cells = (_with_interval(metrics, name) for name in ("yes_rate", "accuracy"))
-        more = (_with_interval(metrics, name) for name in ("precision", "recall"))
-        table.add_row(f"{titles[kind]} ({kind})", str(metrics["n"]), *cells, *more)
+        table.add_row(f"{answers[kind]} ({kind})", str(metrics["n"]), *cells)
     return table
 
 
 def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
     """Returns the form of Table 8, with the paper's counts beside ours."""
-    table = Table(title="Yes/no examples (in brackets: the paper's)", title_justify="left")
+    table = Table(title="Yes/no examples, (paper)", title_justify="left")
     table.add_column("data")
     for name in ("positives", "negatives", "total"):
         table.add_column(name, justify="right")

@@ -1,0 +1,184 @@
+"""An endpoint is asked each thing once, and says in a sentence what is wrong with it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fake_endpoint import FakeEndpoint, completion, serving, slowly
+from nasalign.data import endpoint as module
+from nasalign.data.chat import Conversation
+from nasalign.data.endpoint import EndpointChat
+from nasalign.errors import EndpointError
+
+ASKED = [Conversation("Be short.", f"Question {number}?") for number in range(6)]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
+    with serving() as fake:
+        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+        yield fake
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRIES", 1)
+    monkeypatch.setattr(module, "_TIMEOUT", 0.4)
+
+
+def last_word(request: dict) -> tuple[int, object]:
+    return completion(request["messages"][1]["content"].split()[-1])
+
+
+def test_answers_come_in_order_and_are_counted(fake: FakeEndpoint, tmp_path: Path) -> None:
+    fake.reply = last_word
+    chat = EndpointChat("gpt-4", tmp_path / "new" / "answers.sqlite")
+    done: list[int] = []
+    assert chat.complete(ASKED, done.append) == [f"{number}?" for number in range(6)]
+    assert sum(done) == 6
+    assert (chat.usage.calls, chat.usage.cached, chat.usage.refused) == (6, 0, 0)
+    assert (chat.usage.prompt_tokens, chat.usage.completion_tokens) == (66, 18)
+    request = next(one for one in fake.asked if one["messages"][1]["content"] == "Question 2?")
+    assert request["model"] == "gpt-4"
+    assert request["temperature"] == 0
+    assert request["messages"][0] == {"role": "system", "content": "Be short."}
+
+
+def test_nothing_is_asked_twice(fake: FakeEndpoint, tmp_path: Path) -> None:
+    fake.reply = last_word
+    path = tmp_path / "answers.sqlite"
+    EndpointChat("gpt-4", path).complete(ASKED[:4])
+    chat = EndpointChat("gpt-4", path)
+    assert chat.complete([*ASKED, *ASKED]) == [f"{number}?" for number in range(6)] * 2
+    assert len(fake.asked) == 6
+    assert (chat.usage.calls, chat.usage.cached) == (2, 8)
+    EndpointChat("gpt-5", path).complete(ASKED[:1])  # another model is another answer
+    assert len(fake.asked) == 7
+
+
+def test_the_key_is_not_written(fake: FakeEndpoint, tmp_path: Path) -> None:
+    EndpointChat("gpt-4", tmp_path / "answers.sqlite").complete(ASKED)
+    assert all(b"secret-key" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_calls_under_way_are_bounded(fake: FakeEndpoint, tmp_path: Path) -> None:
+    fake.reply = slowly(0.05, completion("yes"))
+    EndpointChat("m", tmp_path / "a.sqlite", concurrency=2).complete(ASKED)
+    assert fake.busiest == 2
+
+
+def test_the_limit_of_calls_keeps_what_came(fake: FakeEndpoint, tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    with pytest.raises(EndpointError, match=r"limit of 4 calls is reached with 2 answers missing"):
+        EndpointChat("m", path, max_calls=4).complete(ASKED)
+    assert len(fake.asked) == 4
+    assert EndpointChat("m", path, max_calls=4).complete(ASKED) == ["yes"] * 6
+    assert len(fake.asked) == 6
+
+
+def test_a_busy_endpoint_is_asked_again(fake: FakeEndpoint, tmp_path: Path) -> None:
+    replies = [(429, {"error": {"message": "slow down"}}), (503, {}), completion("at last")]
+    fake.reply = lambda request: replies.pop(0)
+    chat = EndpointChat("m", tmp_path / "answers.sqlite")
+    assert chat.complete(ASKED[:1]) == ["at last"]
+    assert len(fake.asked) == 3
+    assert chat.usage.calls == 1
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (429, {"error": {"message": "slow down"}}, r"answers 429: .*slow down"),
+        (500, {"error": {"message": "broken"}}, r"answers 500: .*broken"),
+        (401, {"error": {"message": "bad key"}}, r"answers 401: .*bad key"),
+        (404, {"error": {"message": "no such model"}}, r"answers 404: .*no such model"),
+        (200, {"hello": "world"}, r"not with a chat completion"),
+        (200, b"<html>Welcome</html>", r"not with a chat completion"),
+        (200, {"choices": []}, r"not with a chat completion"),
+    ],
+)
+def test_an_endpoint_that_fails_is_named(
+    fake: FakeEndpoint, tmp_path: Path, status: int, body: object, sentence: str
+) -> None:
+    fake.reply = lambda request: (status, body)
+    with pytest.raises(EndpointError, match=sentence) as caught:
+        EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED)
+    assert fake.url in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "secret-key" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_endpoint_that_is_down_or_slow_is_named(
+    fake: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.reply = slowly(2, completion("too late"))
+    with pytest.raises(EndpointError, match=r"cannot be reached: Request timed out"):
+        EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED[:1])
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with pytest.raises(EndpointError, match=r"127\.0\.0\.1:9/v1/ cannot be reached: .*start again"):
+        EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED[:1])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_came_before_a_failure_is_kept(fake: FakeEndpoint, tmp_path: Path) -> None:
+    replies = [completion("yes")] * 3
+    fake.reply = lambda request: replies.pop() if replies else (401, {})
+    path = tmp_path / "answers.sqlite"
+    with pytest.raises(EndpointError, match="What was answered before is kept"):
+        EndpointChat("m", path, concurrency=1).complete(ASKED)
+    rows = sqlite3.connect(path).execute("SELECT COUNT(*) FROM answers").fetchone()
+    assert rows == (3,)
+
+
+def test_a_refused_question_is_counted_and_the_others_go_on(
+    fake: FakeEndpoint, tmp_path: Path
+) -> None:
+    refusal = (400, {"error": {"message": "content filter"}})
+    fake.reply = lambda request: refusal if "2?" in json.dumps(request) else completion("no")
+    chat = EndpointChat("m", tmp_path / "answers.sqlite")
+    assert chat.complete(ASKED) == ["no", "no", None, "no", "no", "no"]
+    assert (chat.usage.calls, chat.usage.refused) == (5, 1)
+    fake.reply = lambda request: (400, {"error": {"message": "no model m here"}})
+    with pytest.raises(EndpointError, match=r"refuses every one of 1 questions: .*no model m here"):
+        EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED)
+
+
+def test_a_model_that_takes_other_options_gets_them(fake: FakeEndpoint, tmp_path: Path) -> None:
+    def picky(request: dict) -> tuple[int, object]:
+        if "max_tokens" in request:
+            return 400, {"error": {"message": "Use 'max_completion_tokens' instead."}}
+        if "temperature" in request:
+            return 400, {"error": {"message": "Unsupported value: 'temperature'."}}
+        return completion("yes")
+
+    fake.reply = picky
+    assert EndpointChat("o9", tmp_path / "a.sqlite", concurrency=1).complete(ASKED) == ["yes"] * 6
+    assert len(fake.asked) == 8
+    assert fake.asked[-1]["max_completion_tokens"] > 1000
+
+
+def test_an_empty_answer_is_an_answer(fake: FakeEndpoint, tmp_path: Path) -> None:
+    fake.reply = lambda request: completion(None)
+    path = tmp_path / "answers.sqlite"
+    assert EndpointChat("m", path).complete(ASKED[:2]) == ["", ""]
+    assert EndpointChat("m", path).complete(ASKED[:2]) == ["", ""]
+    assert len(fake.asked) == 2
+
+
+def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY is not set"):
+        EndpointChat("gpt-4", tmp_path / "answers.sqlite")
+
+
+def test_a_broken_cache_is_named(fake: FakeEndpoint, tmp_path: Path) -> None:
+    (tmp_path / "answers.sqlite").write_text("this is no data base, but it is long enough" * 40)
+    with pytest.raises(EndpointError, match=r"cache of answers .*answers\.sqlite cannot be used"):
+        EndpointChat("m", tmp_path / "answers.sqlite")
