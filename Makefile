@@ -29,6 +29,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/recorder_overhead.py
 	$(BIN)/python benchmarks/tuning_speed.py
+	$(BIN)/python benchmarks/free_answers.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -43,6 +43,8 @@ def test_data_of_the_paper_is_evaluated_whole_unless_it_is_probed() -> None:
     assert len(Splits.of(loaded("gsm8k"), loaded("facts")).test) == 201
     assert Splits.of(loaded("gsm8k"), loaded("facts"), "test").part == "test"
     assert Splits.of(loaded("gsm8k"), loaded("gsm8k")).part == "test"
+    assert Splits.of(loaded("gsm8k"), loaded("gsm8k"), probed=False).part == "all"
+    assert Splits.of(loaded("mine"), loaded("mine"), "all", probed=False).part == "all"
     assert Splits.of(loaded("hotpotqa"), loaded("facts")).part == "test"
     assert Splits.of(loaded("mine"), loaded("facts")).part == "test"
 

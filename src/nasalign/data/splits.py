@@ -41,16 +41,25 @@ class Splits:
         )
 
     @classmethod
-    def of(cls, data: Loaded, probing: Loaded, split: SplitChoice = "auto") -> "Splits":
+    def of(
+        cls, data: Loaded, probing: Loaded, split: SplitChoice = "auto", *, probed: bool = True
+    ) -> "Splits":
         """Splits by subject where data and probing data are the same.
 
         With ``auto``, data of the paper are evaluated whole and others on their test split; yes/no
         examples, which are never probed, always are evaluated whole.
 
+        Args:
+            data: what is evaluated.
+            probing: what is probed; may be the same.
+            split: which subjects of the data are evaluated.
+            probed: whether anything is probed or shown as an example at all.
+
         Raises:
             DataError: all of the data would be evaluated, and some of it is probed.
         """
         same = data.name == probing.name if data.name in SOURCES else data.origin == probing.origin
+        same = same and probed
         whole = data.name in SOURCES and SOURCES[data.name].whole and not same
         part = split if split != "auto" else "all" if whole else "test"
         if same and part == "all":

@@ -28,7 +28,7 @@ def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dic
         NasAlignError: the model, the data or the adapter does not fit, or the evaluation would
             take in what the adapter was tuned on.
     """
-    splits, run = job.splits(), job.run
+    splits, run = job.splits(probed=False), job.run
     if adapter and splits.part == "all":
         _check_unseen(adapter, splits.name)
     model, tokenizer, settings = job.open()

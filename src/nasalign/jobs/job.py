@@ -96,11 +96,14 @@ class Job:
         self.run.drop(loaded.dropped, loaded.name)
         return loaded
 
-    def splits(self) -> Splits:
+    def splits(self, *, probed: bool = True) -> Splits:
         """Reads the data and the probing data, and splits them by subject.
 
         Without ``probing_data``, the data itself is probed, or the facts if all of the data is
         yes/no questions already.
+
+        Args:
+            probed: whether the job probes, and not just evaluates.
 
         Raises:
             DataError: there is no such data, or it is broken.
@@ -113,7 +116,9 @@ class Job:
             probing = self.read("facts")
         self.run.facts |= {"data": data.name, "data_origin": data.origin}
         self.run.facts |= {"probing_data": probing.name, "probing_origin": probing.origin}
-        return Splits.of(data, probing, self.given_settings.split)
+        settings = self.given_settings
+        probed = probed or settings.shots > 0  # the examples shown are of the probing split
+        return Splits.of(data, probing, settings.split, probed=probed)
 
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file into the run directory, if there is one."""
