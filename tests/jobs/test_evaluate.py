@@ -1,0 +1,87 @@
+"""Evaluation by what the model knows, and never of what an adapter was tuned on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+import upstream
+from nasalign.data.qa import BinaryExample, Question
+from nasalign.errors import DataError
+from nasalign.jobs.diagnose import diagnose_job
+from nasalign.jobs.evaluate import _as_question, evaluate_job
+from nasalign.jobs.job import Job
+from nasalign.run import Run
+
+QUICK = {"bootstrap_samples": 50, "answer_tokens": 4, "sides": "both"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    folder = tmp_path / "model"
+    tiny.build_model("llama", seed=3).save_pretrained(folder)
+    tiny.build_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def job(model: str, tmp_path: Path, name: str, **options: object) -> Job:
+    sources = {name: [upstream.write(tmp_path, name)]}
+    return Job(model=model, data=name, sources=sources, run=Run(), changes=QUICK, **options)
+
+
+def test_figures_are_given_by_what_the_model_knows(model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    metrics = evaluate_job(job(model, tmp_path, "gsm8k", folder=folder), None, knowledge=True)
+    assert sum(part["n"] for part in metrics["knowledge"].values()) == metrics["n"] == 4
+    lines = (folder / "eval" / "gsm8k.before.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["id"] for row in rows] == ["gsm8k-1-yes", "gsm8k-1-no", "gsm8k-2-yes", "gsm8k-2-no"]
+    for yes, no in zip(rows[::2], rows[1::2], strict=True):
+        for key in ("knowledge", "prediction", "entropy", "confident"):
+            assert yes[key] == no[key]
+    for kind, part in metrics["knowledge"].items():
+        mine = [row for row in rows if row["knowledge"] == kind]
+        assert part["n"] == len(mine)
+        assert part["yes_rate"] == sum(row["verdict"] == "positive" for row in mine) / len(mine)
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["datasets"]["gsm8k"]["before"]["knowledge"].keys() == metrics["knowledge"].keys()
+
+
+def test_yes_no_questions_are_known_by_yes_or_no() -> None:
+    question = _as_question(BinaryExample("Is ice cold?", True, context="Ice is cold.", id="7"))
+    assert (question.question, question.context, question.id) == (
+        "Is ice cold?",
+        "Ice is cold.",
+        "7",
+    )
+    assert {"Yes", "yes"} <= {question.answer, *question.aliases}
+    assert _as_question(BinaryExample("Two?", False, "3")).question == "Two? Is the answer 3?"
+    assert _as_question(BinaryExample("Two?", False, "3")).answer == "No"
+    asked = Question("Who?", "Ann")
+    assert _as_question(asked) is asked
+
+
+def test_what_an_adapter_was_tuned_on_is_not_evaluated(model: str, tmp_path: Path) -> None:
+    run = tmp_path / "tuned"
+    (run / "adapter").mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"probing_data": "gsm8k"}))
+    for adapter in (run, run / "adapter"):
+        with pytest.raises(DataError, match=r"tuned on a part of gsm8k; .*--split test"):
+            evaluate_job(job(model, tmp_path, "gsm8k"), adapter)
+
+
+def test_the_lean_is_measured_on_other_data_if_there_is_any(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = tmp_path / "questions.jsonl"
+    row = {"question": "What is word1?", "answer": "a"}
+    rows = [json.dumps(row | {"subject": str(number)}) for number in range(30)]
+    questions.write_text("\n".join(rows))
+    from nasalign.alignment import knowledge
+
+    monkeypatch.setattr(knowledge, "judge", lambda asked, *rest: [True] * len(asked))
+    asked = job(model, tmp_path, "strategyqa", probing_data=str(questions))
+    found = diagnose_job(asked)
+    assert found["metrics"]["n"] == 2  # of strategyqa
+    assert found["heads"]
