@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 import reference
 import tiny
-from nasalign.nas import recorder as module
+from nasalign.nas import attention_scores as module
 from nasalign.nas.recorder import NasRecorder, Positions
 
 LENGTHS = (26, 17, 21)
@@ -74,6 +74,26 @@ def test_blocks_do_not_change_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = record(model, inputs, positions)
     monkeypatch.setattr(module, "BLOCK_ENTRIES", 1)  # 16 keys at a time
     torch.testing.assert_close(record(model, inputs, positions), whole, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "phi3"])
+def test_the_logsumexp_of_the_kernel_is_the_one_taken_here(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.build_model(name, dtype=torch.float64)
+    _, inputs, positions = batch("left")
+    asked: list[bool] = []
+    real = module.KernelLogsumexp.of
+
+    def of(self: module.KernelLogsumexp, query: torch.Tensor) -> torch.Tensor | None:
+        asked.append(real(self, query) is not None)
+        return real(self, query)
+
+    monkeypatch.setattr(module.KernelLogsumexp, "of", of)
+    fast = record(model, inputs, positions)
+    assert asked == [True] * model.config.num_hidden_layers
+    monkeypatch.setattr(module.KernelLogsumexp, "of", lambda self, query: None)
+    torch.testing.assert_close(record(model, inputs, positions), fast, atol=1e-11, rtol=1e-11)
 
 
 def test_logits_stay_equal_to_the_bit_and_the_attention_is_restored(family: str) -> None:

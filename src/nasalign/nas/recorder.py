@@ -4,8 +4,10 @@ Dimensions: B batch, L layers, H query heads, G key heads (groups), T tokens, R 
 D head size. "Positive" and "negative" are the two answer words of the instruction.
 
 The recorder is an attention function beside the model's own: it lets that one compute the output,
-and from the same queries and keys it takes the scores of two columns and the row-wise logsumexp of
-all of them. No T x T matrix is kept; the logsumexp goes over the keys in blocks.
+and from the same queries and keys it takes the scores of two columns. What these are shares of, the
+logsumexp of each row's scores, a fused attention kernel has computed already and hands out beside
+its output; where it has not (eager attention), it is taken here over the keys in blocks. No T x T
+matrix is kept.
 """
 
 import sys
@@ -23,9 +25,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nasalign.errors import ModelError
 from nasalign.models.geometry import HeadGeometry
-
-BLOCK_ENTRIES = 2**24
-"""Scores held at once while the logsumexp is taken (64 MiB in float32)."""
+from nasalign.nas.attention_scores import KernelLogsumexp, RowScores, attended, gather_keys
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ class NasRecorder:
         self.model.set_attn_implementation(self._previous)
         self._positions = None
 
+    @property
+    def expecting(self) -> bool:
+        """Whether the next forward pass is recorded."""
+        return self._positions is not None
+
     def expect(self, positions: Positions | None) -> None:
         """Sets the positions of the next forward pass and clears ``nas`` to zeros [B, L, H].
 
@@ -112,7 +117,13 @@ class NasRecorder:
 
     @torch.no_grad()
     def observe(
-        self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, options: dict
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        options: dict,
+        logsumexp: Tensor | None = None,
     ) -> None:
         """Adds a layer's NAS; called by the attention function.
 
@@ -124,99 +135,35 @@ class NasRecorder:
             mask: None (causal), boolean (True attends) or additive, [B, 1 or H, Tq, >= Tk].
             options: the attention function's keyword arguments; ``scaling``, ``softcap`` and
                 ``s_aux`` (attention sinks, [H]) are part of the scores.
+            logsumexp: of the scores of each row, [B, H, Tq], if the attention kernel gave it.
         """
-        if self._positions is None:
-            return
-        here, device = self._positions, query.device
+        assert self._positions is not None, "nothing is expected"
+        here, device, dtype = self._positions, query.device, self.nas.dtype
         offset = key.shape[2] - query.shape[2]
         first, end = max(self._rows[0] - offset, 0), self._rows[1] - offset
         keys = self._rows[1]  # no row of the sum attends to a later key
-        dtype = self.nas.dtype
-        scaling = options.get("scaling")
-        score = _Scores(
+        scores = RowScores(
             query=query[:, :, first:end].to(dtype),
-            key=key[:, :, :keys].to(dtype),
-            scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+            scaling=query.shape[-1] ** -0.5
+            if options.get("scaling") is None
+            else options["scaling"],
             softcap=options.get("softcap"),
-            mask=_additive(mask, (first, end, keys), offset, device, dtype),
         )
-        columns = torch.stack([here.positive, here.negative], dim=-1).to(device)
-        pair, seen = score.columns(columns)  # [B, H, R, 2] and [B, 1 or H, R]
-        total = score.logsumexp(options.get("s_aux"))  # [B, H, R]
-
         rows = torch.arange(first + offset, end + offset, device=device)
+        columns = torch.stack([here.positive, here.negative], dim=-1).to(device)  # [B, 2]
+        pair = scores.of(gather_keys(key, columns).to(dtype))  # [B, H, R, 2]
+        part = None if mask is None else mask[:, :, first:end, :keys]
+        if logsumexp is None:
+            total = scores.logsumexp(key[:, :, :keys], part, rows, options.get("s_aux"))
+        else:
+            total = logsumexp[:, :, first:end].to(dtype)
+
         first_row, end_row = here.first_row.to(device), here.end_row.to(device)
         inside = (rows >= first_row[:, None]) & (rows < end_row[:, None])  # [B, R]
         attention = (pair - total[..., None]).exp().sum(dim=-1)
         term = attention * (pair[..., 1] - pair[..., 0])
-        counted = seen & inside[:, None]
+        counted = attended(part, rows, columns) & inside[:, None]
         self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1).to(self.nas.device)
-
-
-@dataclass
-class _Scores:
-    """Pre-softmax scores of R rows, computed a few columns at a time; shapes as in ``observe``."""
-
-    query: Tensor
-    key: Tensor
-    scaling: float
-    softcap: float | None
-    mask: Tensor
-
-    def columns(self, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores [B, H, R, 2] of the columns [B, 2], and whether a row attends to both."""
-        batch, groups, _, size = self.key.shape
-        index = columns[:, None, :, None].expand(batch, groups, 2, size)
-        pair = self._scores(self.key.gather(2, index))
-        mask = self.mask.expand(batch, -1, -1, -1)
-        closed = mask.gather(3, columns[:, None, None, :].expand(*mask.shape[:3], 2))
-        return pair, (closed > torch.finfo(mask.dtype).min / 2).all(dim=-1)
-
-    def logsumexp(self, sinks: Tensor | None) -> Tensor:
-        """Logarithm of the softmax's denominator of each row, [B, H, R], sinks included."""
-        batch, heads, rows, _ = self.query.shape
-        block = max(16, BLOCK_ENTRIES // max(1, batch * heads * rows))
-        total = None
-        for start in range(0, self.key.shape[2], block):
-            scores = self._scores(self.key[:, :, start : start + block])
-            part = (scores + self.mask[..., start : start + block]).logsumexp(dim=-1)
-            total = part if total is None else torch.logaddexp(total, part)
-        assert total is not None, "a row attends to itself at least"
-        if sinks is not None:
-            total = torch.logaddexp(total, sinks.to(total.dtype).reshape(1, -1, 1))
-        return total
-
-    def _scores(self, key: Tensor) -> Tensor:
-        """Scores [B, H, R, K] against the keys [B, G, K, D], without repeating them."""
-        batch, heads, rows, size = self.query.shape
-        groups = key.shape[1]
-        # [B, H, R, D] -> [B, G, H/G * R, D]: the heads of a group are neighbours
-        grouped = self.query.reshape(batch, groups, heads // groups * rows, size)
-        scores = (grouped @ key.transpose(2, 3)).reshape(batch, heads, rows, -1) * self.scaling
-        if self.softcap is not None:
-            scores = torch.tanh(scores / self.softcap) * self.softcap
-        return scores
-
-
-def _additive(
-    mask: Tensor | None,
-    extent: tuple[int, int, int],
-    offset: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Tensor:
-    """The mask of rows ``first`` to ``end`` and ``keys`` columns, 0 where a row attends."""
-    first, end, keys = extent
-    if mask is None:
-        rows = torch.arange(first + offset, end + offset, device=device)
-        mask = (torch.arange(keys, device=device) <= rows[:, None])[None, None]
-    else:
-        mask = mask[:, :, first:end, :keys]
-    if mask.dtype == torch.bool:
-        closed = torch.finfo(dtype).min
-        return torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill(~mask, closed)
-    closed_there = mask <= torch.finfo(mask.dtype).min / 2
-    return mask.to(dtype).masked_fill(closed_there, torch.finfo(dtype).min)
 
 
 _RECORDERS: WeakKeyDictionary[nn.Module, NasRecorder] = WeakKeyDictionary()
@@ -241,10 +188,14 @@ def _recording(implementation: str) -> Callable[..., tuple[Tensor, Tensor | None
             attention = _modeling(module).eager_attention_forward
         else:
             attention = ALL_ATTENTION_FUNCTIONS[implementation]
-        output = attention(module, query, key, value, attention_mask, **options)
-        if module in _RECORDERS:
-            layer: Any = module.layer_idx
-            _RECORDERS[module].observe(layer, query, key, attention_mask, options)
+        recorder = _RECORDERS.get(module)
+        if recorder is None or not recorder.expecting:
+            return attention(module, query, key, value, attention_mask, **options)
+        with KernelLogsumexp() as kernel:
+            output = attention(module, query, key, value, attention_mask, **options)
+        layer: Any = module.layer_idx
+        total = kernel.of(query)
+        recorder.observe(layer, query, key, attention_mask, options, total)
         return output
 
     return attend
