@@ -1,5 +1,6 @@
 """The command line: thin, one function a command; torch is loaded only when a command runs."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,24 +11,17 @@ from nasalign.options import (
     DATA_HELP,
     AdapterOf,
     AsJson,
-    Config,
-    Data,
     DataOptions,
-    Device,
-    Dtype,
     Generator,
-    Judge,
     Limit,
+    LoadOptions,
     MaxCalls,
     Model,
-    OptionalOut,
-    Overwrite,
-    ProbingData,
-    Remote,
-    Set,
+    OutOptions,
+    SettingOptions,
     Source,
-    SplitOf,
     command,
+    grouped,
     make_job,
 )
 
@@ -59,55 +53,40 @@ def _options(
 
 
 @app.command()
+@grouped
 def align(
     model: Model,
-    data: Data = "facts",
-    probing_data: ProbingData = None,
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
     further: Annotated[
         list[str] | None,
-        typer.Option("--eval", help="Further data to evaluate on; may be repeated."),
+        typer.Option(
+            "--eval", metavar="NAME|FILE", help="Further data to evaluate on; may be repeated."
+        ),
     ] = None,
-    source: Source = None,
-    judge: Judge = None,
-    generator: Generator = None,
-    max_calls: MaxCalls = None,
-    limit: Limit = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run directory; runs/MODEL unless given.")
-    ] = None,
-    overwrite: Overwrite = False,
-    config: Config = None,
-    set_: Set = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    trust_remote_code: Remote = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find the heads that say No, retune them, and show before and after."""
+    """Find the heads that say No, retune them, and show before and after.
+
+    The run directory is runs/MODEL unless --out names another.
+    """
     with command(as_json) as (console, emit):
         from nasalign.jobs.align import align_job
         from nasalign.reporting.console import change_table
 
-        folder = out or Path("runs") / Path(model).name
+        folder, more = out.out or Path("runs") / Path(model).name, further or []
         job = make_job(
             console,
             model,
-            device,
-            dtype,
-            trust_remote_code,
-            data=DataOptions(data, probing_data, further or (), source),
-            config=config,
-            assignments=set_,
-            shortcuts={
-                "judge": judge,
-                "generator": generator,
-                "max_calls": max_calls,
-                "evaluation_questions": limit,
-            },
-            folder=folder,
-            overwrite=overwrite,
+            load=load,
+            data=data,
+            further=more,
+            settings=settings,
+            out=replace(out, out=folder),
         )
-        result = align_job(job, further or ())
+        result = align_job(job, more)
         for name, sides in result["datasets"].items():
             title = f"{name}, {sides['before']['n']} test examples"
             change = result["changes"][name]
@@ -122,22 +101,13 @@ def align(
 
 
 @app.command()
+@grouped
 def diagnose(
     model: Model,
-    data: Data = "facts",
-    probing_data: ProbingData = None,
-    source: Source = None,
-    judge: Judge = None,
-    generator: Generator = None,
-    max_calls: MaxCalls = None,
-    limit: Limit = None,
-    out: OptionalOut = None,
-    overwrite: Overwrite = False,
-    config: Config = None,
-    set_: Set = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    trust_remote_code: Remote = False,
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
     as_json: AsJson = False,
 ) -> None:
     """Say which way a model leans, by how much, and which heads have the highest NAS."""
@@ -145,28 +115,11 @@ def diagnose(
         from nasalign.jobs.diagnose import diagnose_job
         from nasalign.reporting.console import columns_table, metrics_table
 
-        job = make_job(
-            console,
-            model,
-            device,
-            dtype,
-            trust_remote_code,
-            data=DataOptions(data, probing_data, source=source),
-            config=config,
-            assignments=set_,
-            shortcuts={
-                "judge": judge,
-                "generator": generator,
-                "max_calls": max_calls,
-                "evaluation_questions": limit,
-            },
-            folder=out,
-            overwrite=overwrite,
-        )
+        job = make_job(console, model, load=load, data=data, settings=settings, out=out)
         diagnosis = diagnose_job(job)
         title = "Right and wrong answers to questions whose answer the model knows"
-        if probing_data not in (None, data):
-            title = f"{data}, {diagnosis['metrics']['n']} examples"
+        if data.probing_data not in (None, data.data):
+            title = f"{data.data}, {diagnosis['metrics']['n']} examples"
         console.print(metrics_table(title, diagnosis["metrics"]))
         rows = [
             (f"layer {head['layer']}, head {head['head']}", f"{head['nas']:.2f}")
@@ -178,15 +131,17 @@ def diagnose(
 
 
 @app.command()
+@grouped
 def evaluate(
     model: Model,
-    data: Data = "facts",
-    probing_data: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Where few-shot examples are from."),
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
+    split: Annotated[
+        Literal["auto", "test", "development", "all"] | None,
+        typer.Option(help="Which subjects: auto takes all of a data set of the paper, else test."),
     ] = None,
-    source: Source = None,
-    split: SplitOf = None,
     adapter: AdapterOf = None,
     decoder: Annotated[
         Literal["logits", "generate"] | None,
@@ -198,17 +153,6 @@ def evaluate(
             "--knowledge", help="Also by what the model knows: it asks each question freely."
         ),
     ] = False,
-    judge: Judge = None,
-    generator: Generator = None,
-    max_calls: MaxCalls = None,
-    limit: Limit = None,
-    out: OptionalOut = None,
-    overwrite: Overwrite = False,
-    config: Config = None,
-    set_: Set = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    trust_remote_code: Remote = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model, with an adapter if given, on data it was not tuned on."""
@@ -219,34 +163,25 @@ def evaluate(
         job = make_job(
             console,
             model,
-            device,
-            dtype,
-            trust_remote_code,
-            data=DataOptions(data, probing_data, source=source),
-            config=config,
-            assignments=set_,
-            shortcuts={
-                "split": split,
-                "decoder": decoder,
-                "judge": judge,
-                "generator": generator,
-                "max_calls": max_calls,
-                "evaluation_questions": limit,
-            },
-            folder=out,
-            overwrite=overwrite,
+            load=load,
+            data=data,
+            settings=settings,
+            shortcuts={"split": split, "decoder": decoder},
+            out=out,
         )
         metrics = evaluate_job(job, adapter, knowledge)
-        console.print(metrics_table(f"{data}, {metrics['n']} examples", metrics))
+        console.print(metrics_table(f"{data.data}, {metrics['n']} examples", metrics))
         if knowledge:
             console.print(knowledge_table(metrics["knowledge"]))
         emit(metrics)
 
 
 @app.command("data")
+@grouped
 def data_(
     data: Annotated[str, typer.Argument(metavar="NAME|FILE", help=DATA_HELP, show_default=False)],
     out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
+    settings: SettingOptions,
     source: Source = None,
     generator: Generator = None,
     max_calls: MaxCalls = None,
@@ -254,8 +189,6 @@ def data_(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file if it is there.")
     ] = False,
-    config: Config = None,
-    set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a data set as yes/no rows, and say how many there are of each label."""
@@ -263,14 +196,8 @@ def data_(
         from nasalign.jobs.data import data_job
         from nasalign.reporting.console import data_table
 
-        job = make_job(
-            console,
-            data=DataOptions(data, source=source),
-            config=config,
-            assignments=set_,
-            shortcuts={"generator": generator, "max_calls": max_calls},
-            overwrite=overwrite,
-        )
+        asked = DataOptions(data, source=source, generator=generator, max_calls=max_calls)
+        job = make_job(console, data=asked, settings=settings, out=OutOptions(overwrite=overwrite))
         summary = data_job(job, out, limit)
         console.print(data_table([summary]))
         console.print(f"Written to {out}.", highlight=False)
@@ -278,19 +205,17 @@ def data_(
 
 
 @app.command()
+@grouped
 def ask(
     model: Model,
     question: Annotated[str, typer.Argument(help="A yes/no question, or one for --answer.")],
+    settings: SettingOptions,
+    load: LoadOptions,
     answer: Annotated[
         str | None, typer.Option(help="An answer to verify: Is the answer ANSWER?")
     ] = None,
     context: Annotated[str | None, typer.Option(help="A text to answer from.")] = None,
     adapter: AdapterOf = None,
-    config: Config = None,
-    set_: Set = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    trust_remote_code: Remote = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask one yes/no question, of the untouched model and of the aligned one."""
@@ -299,9 +224,7 @@ def ask(
         from nasalign.jobs.ask import ask_job
         from nasalign.reporting.console import answer_tables
 
-        job = make_job(
-            console, model, device, dtype, trust_remote_code, config=config, assignments=set_
-        )
+        job = make_job(console, model, load=load, settings=settings)
         answers = ask_job(job, BinaryExample(question, True, answer, context), adapter)
         for table in answer_tables(question, answers):
             console.print(table)
@@ -309,9 +232,11 @@ def ask(
 
 
 @app.command()
+@grouped
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory of align.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder that is not there.")],
+    load: LoadOptions,
     form: Annotated[
         Literal["merged", "adapter"],
         typer.Option("--format", help="A whole checkpoint, or the PEFT adapter alone."),
@@ -319,16 +244,13 @@ def export(
     model: Annotated[
         str, typer.Option(help="The base model; the one named in the run unless given.")
     ] = "",
-    device: Device = None,
-    dtype: Dtype = None,
-    trust_remote_code: Remote = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a corrected model that loads without nasalign."""
     with command(as_json) as (console, emit):
         from nasalign.jobs.export import export_job
 
-        job = make_job(console, model, device, dtype, trust_remote_code)
+        job = make_job(console, model, load=load)
         export_job(job, run_folder, target, form)
         console.print(f"Written to {target}.", highlight=False)
         emit({"target": str(target), "format": form})

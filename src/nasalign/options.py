@@ -1,14 +1,15 @@
 """What commands take and how they end: options, settings, JSON, errors as exit codes."""
 
+import inspect
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +20,10 @@ from nasalign.errors import NasAlignError, NothingToFixError
 if TYPE_CHECKING:
     from nasalign.jobs.job import Job
 
+DATA_HELP = (
+    "facts; hotpotqa, strategyqa, musique, gsm8k-rephrased, math-rephrased, gsm8k, math, ar-lsat; "
+    "or a .jsonl, .json or .csv file with question and answer."
+)
 Model = Annotated[
     str,
     typer.Argument(
@@ -27,16 +32,11 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-DATA_HELP = (
-    "facts; hotpotqa, strategyqa, musique, gsm8k-rephrased, math-rephrased, gsm8k, math, ar-lsat; "
-    "or a .jsonl, .json or .csv file with question and answer."
-)
-Data = Annotated[str, typer.Option(metavar="NAME|FILE", help=DATA_HELP)]
-ProbingData = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|FILE", help="What is asked to find what the model knows; --data unless given."
-    ),
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object; all else goes to standard error.")
+]
+AdapterOf = Annotated[
+    Path | None, typer.Option("--adapter", help="A run directory, or an adapter folder.")
 ]
 Source = Annotated[
     list[str] | None,
@@ -47,12 +47,6 @@ Source = Annotated[
         "the hub's layout, in place of the hub; may be repeated.",
     ),
 ]
-Judge = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WHO", help="Who judges free answers: match, self, or openai:MODEL (Table 15)."
-    ),
-]
 Generator = Annotated[
     str | None,
     typer.Option(
@@ -61,82 +55,136 @@ Generator = Annotated[
 ]
 MaxCalls = Annotated[int | None, typer.Option(help="Calls of an endpoint at most.")]
 Limit = Annotated[int | None, typer.Option(help="Questions to take at most.")]
-SplitOf = Annotated[
-    Literal["auto", "test", "development", "all"] | None,
-    typer.Option(help="Which subjects: auto takes all of a data set of the paper, else test."),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is unless given.")
-]
-Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16; by the device unless given.")
-]
-Remote = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")
-]
-Config = Annotated[
-    Path | None, typer.Option(help="A TOML file of settings; the preset for the size unless given.")
-]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting as key=value; may be repeated.")
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object; all else goes to standard error.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Use a run directory again.")]
-AdapterOf = Annotated[
-    Path | None, typer.Option("--adapter", help="A run directory, or an adapter folder.")
-]
-OptionalOut = Annotated[
-    Path | None, typer.Option(help="A run directory to write; nothing is written unless given.")
-]
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What a command was told of its data.
+    """What a model is asked, by whom wrong answers are written, and who judges."""
 
-    Attributes:
-        data: a name or a file.
-        probing_data: the same of what is probed, or None.
-        further: further data to evaluate on.
-        source: local files of named data sets, as given.
-    """
+    data: Annotated[str, typer.Option(metavar="NAME|FILE", help=DATA_HELP)] = "facts"
+    probing_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What is asked to find what the model knows; --data unless given. To evaluate, "
+            "few-shot examples are from there.",
+        ),
+    ] = None
+    source: Source = None
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHO", help="Who judges free answers: match, self, or openai:MODEL (Table 15)."
+        ),
+    ] = None
+    generator: Generator = None
+    max_calls: MaxCalls = None
+    limit: Limit = None
 
-    data: str = "facts"
-    probing_data: str | None = None
-    further: Sequence[str] = ()
-    source: Sequence[str] | None = None
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings among the options; None where one was not given."""
+        return {
+            "judge": self.judge,
+            "generator": self.generator,
+            "max_calls": self.max_calls,
+            "evaluation_questions": self.limit,
+        }
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded."""
+
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is unless given.")
+    ] = None
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; by the device unless given.")
+    ] = None
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class SettingOptions:
+    """Settings from a file, and one by one."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of settings; the preset for the size unless given."),
+    ] = None
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting as key=value; may be repeated.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class OutOptions:
+    """Where a run is written."""
+
+    out: Annotated[
+        Path | None, typer.Option(help="A run directory to write; nothing is written unless given.")
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Use a run directory again.")] = (
+        False
+    )
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Lets a command take groups of options: each field of such a dataclass becomes an option."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if not is_dataclass(parameter.annotation):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = parameter.annotation
+        parameters += [
+            inspect.Parameter(
+                part.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=part.default,
+                annotation=part.type,
+            )
+            for part in fields(parameter.annotation)
+        ]
+
+    def call(**given: Any) -> None:
+        packed = {
+            name: group(**{part.name: given.pop(part.name) for part in fields(group)})
+            for name, group in groups.items()
+        }
+        function(**given, **packed)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
 
 
 def make_job(
     console: Console,
     model: str = "",
-    device: str | None = None,
-    dtype: str | None = None,
-    trust_remote_code: bool = False,
     *,
-    data: DataOptions = DataOptions(),
-    config: Path | None = None,
-    assignments: list[str] | None = None,
+    load: LoadOptions | None = None,
+    data: DataOptions | None = None,
+    further: Sequence[str] = (),
+    settings: SettingOptions | None = None,
     shortcuts: Mapping[str, Any] | None = None,
-    folder: Path | None = None,
-    overwrite: bool = False,
+    out: OutOptions | None = None,
 ) -> "Job":
     """Returns what a command was given, as the jobs take it.
 
     Args:
         console: where the job shows what it does.
-        model: see ``Job``, as the next three.
-        device: of the model.
-        dtype: of its weights.
-        trust_remote_code: run code that it brings along.
+        model: its name; empty where none is needed.
+        load: how it is loaded.
         data: what it is asked.
-        config: a file of settings.
-        assignments: settings as ``key=value``.
-        shortcuts: settings that have an option of their own; None where it was not given.
-        folder: the run directory.
-        overwrite: whether it may be there already.
+        further: further data that it is evaluated on.
+        settings: a file of settings, and settings by name.
+        shortcuts: further settings that have an option of their own; None where it was not given.
+        out: where the run is written.
 
     Raises:
         NasAlignError: the settings file, an assignment or a source is broken.
@@ -145,21 +193,24 @@ def make_job(
     from nasalign.reporting.console import Terminal
     from nasalign.run import Run
 
-    given = {name: value for name, value in (shortcuts or {}).items() if value is not None}
-    names = [data.data, data.probing_data, *data.further]
+    load, out = load or LoadOptions(), out or OutOptions()
+    data, settings = data or DataOptions(), settings or SettingOptions()
+    own = data.settings | dict(shortcuts or {})
+    names = [data.data, data.probing_data, *further]
     return Job(
         model=model,
         data=data.data,
         probing_data=data.probing_data,
         sources=local_sources(data.source or [], names),
         run=Run(Terminal(console)),
-        folder=folder,
-        overwrite=overwrite,
-        preset=settings_from_file(config) if config else None,
-        changes=parse_assignments(assignments or []) | given,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
+        folder=out.out,
+        overwrite=out.overwrite,
+        preset=settings_from_file(settings.config) if settings.config else None,
+        changes=parse_assignments(settings.set_ or [])
+        | {name: value for name, value in own.items() if value is not None},
+        device=load.device,
+        dtype=load.dtype,
+        trust_remote_code=load.trust_remote_code,
     )
 
 
