@@ -66,6 +66,9 @@ def align(
             "--eval", metavar="NAME|FILE", help="Further data to evaluate on; may be repeated."
         ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was interrupted.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the heads that say No, retune them, and show before and after.
@@ -85,6 +88,7 @@ def align(
             further=more,
             settings=settings,
             out=replace(out, out=folder),
+            resume=resume,
         )
         result = align_job(job, more)
         for name, sides in result["datasets"].items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasalign.errors import NasAlignError
@@ -57,6 +57,20 @@ def write_tensors(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads safetensors that were written here."""
+    return load_file(path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Reads JSON lines that were written here; a last line that was cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            rows.append(json.loads(line))
+    return rows
 
 
 def read_json(path: Path) -> Any:

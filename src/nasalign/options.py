@@ -173,6 +173,7 @@ def make_job(
     settings: SettingOptions | None = None,
     shortcuts: Mapping[str, Any] | None = None,
     out: OutOptions | None = None,
+    resume: bool = False,
 ) -> "Job":
     """Returns what a command was given, as the jobs take it.
 
@@ -185,6 +186,7 @@ def make_job(
         settings: a file of settings, and settings by name.
         shortcuts: further settings that have an option of their own; None where it was not given.
         out: where the run is written.
+        resume: whether to go on with an unfinished run there.
 
     Raises:
         NasAlignError: the settings file, an assignment or a source is broken.
@@ -205,6 +207,7 @@ def make_job(
         run=Run(Terminal(console)),
         folder=out.out,
         overwrite=out.overwrite,
+        resume=resume,
         preset=settings_from_file(settings.config) if settings.config else None,
         changes=parse_assignments(settings.set_ or [])
         | {name: value for name, value in own.items() if value is not None},

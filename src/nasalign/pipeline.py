@@ -3,18 +3,25 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.adapter import Adapter
+from nasalign.alignment.checkpoint import CheckpointedTuner
 from nasalign.alignment.knowledge import (
     Parametric,
     free_answers,
     judged,
+    parametric_from_rows,
     parametric_rows,
 )
-from nasalign.alignment.probing import ProbingSet, build_probing_set, check_probing_set
+from nasalign.alignment.probing import (
+    ProbingSet,
+    build_probing_set,
+    check_probing_set,
+    probing_set_from_rows,
+)
 from nasalign.alignment.rows import head_slices, read_rows, write_rows
 from nasalign.alignment.training import RowTuner
 from nasalign.alignment.tuning import (
@@ -23,12 +30,20 @@ from nasalign.alignment.tuning import (
     Limits,
     as_row,
     incremental_tuning,
+    records_from_rows,
 )
 from nasalign.config import Settings, load_preset, preset_name
 from nasalign.data.binary import sample
 from nasalign.data.qa import Question
 from nasalign.errors import DataError
-from nasalign.files import append_jsonl, write_json, write_jsonl, write_tensors
+from nasalign.files import (
+    append_jsonl,
+    read_jsonl,
+    read_tensors,
+    write_json,
+    write_jsonl,
+    write_tensors,
+)
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
 from nasalign.run import Run, describe
@@ -93,13 +108,22 @@ def probe(
     Writes ``parametric.jsonl``, ``probing.jsonl`` and ``nas.safetensors``.
     """
     asked = sample(questions, settings.probing_questions, settings.seed)
-    parametric = ask_what_it_knows(model, tokenizer, asked, settings, run)
-    if run.folder:
+    known_already = run.left("parametric.jsonl")
+    if known_already:
+        parametric = parametric_from_rows(asked, read_jsonl(known_already))
+    else:
+        parametric = ask_what_it_knows(model, tokenizer, asked, settings, run)
+    if run.folder and not known_already:
         write_jsonl(run.folder / "parametric.jsonl", parametric_rows(parametric))
     known = sum(item.known for item in parametric)
     run.reporter.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
-    with run.stage("probing", "Asking Is the answer ...?", known) as done:
-        probing = build_probing_set(model, tokenizer, parametric, settings, done)
+    probed_already, nas_file = run.left("probing.jsonl"), run.left("nas.safetensors")
+    if probed_already and nas_file:
+        rows, nas = read_jsonl(probed_already), read_tensors(nas_file)["nas"]
+        probing = probing_set_from_rows(tokenizer, parametric, settings, rows, nas)
+    else:
+        with run.stage("probing", "Asking Is the answer ...?", known) as done:
+            probing = build_probing_set(model, tokenizer, parametric, settings, done)
     counts = {part: probing.count(part) for part in ("TP", "tuning", "validation", "unused")}
     counts |= {"asked": len(asked), "known": known, "invalid": probing.count("invalid")}
     run.facts["probing"] = counts | {"smallest_model_nas_of_TP": probing.tau}
@@ -109,8 +133,8 @@ def probe(
         f"{counts['unused']} unused; {counts['invalid']} answers invalid."
     )
     if run.folder:
-        write_jsonl(run.folder / "probing.jsonl", probing.rows())
         write_tensors(run.folder / "nas.safetensors", {"nas": probing.nas})
+        write_jsonl(run.folder / "probing.jsonl", probing.rows())
     return probing
 
 
@@ -159,22 +183,45 @@ def tune(
     else:
         run.facts["halting"] = f"model NAS on V below tau = {tau:.4f}"
     tuning, validation = probing.of("tuning"), probing.of("validation")
-    history: list[EpochRecord | HeadRecord] = []
     an_epoch = len(tuning) + len(validation)
     epochs_left = len(heads) * settings.epochs
     budget = len(validation) + epochs_left * an_epoch
     with run.stage("tuning", "Tuning head by head", budget) as done:
-        tuner = RowTuner(model, tuning, validation, settings, done)
-        for record in incremental_tuning(heads, tuner, limits):
-            history.append(record)
-            if run.folder:
-                append_jsonl(run.folder / "tuning.jsonl", as_row(record))
-            if isinstance(record, HeadRecord):
-                epochs_left -= settings.epochs
-                spared = settings.epochs - record.epochs + (epochs_left if record.halted else 0)
-                done(spared * an_epoch)
-                run.reporter.say(_sentence(record))
+        folder = run.folder / "checkpoint" if run.folder else None
+        tuner = CheckpointedTuner(RowTuner(model, tuning, validation, settings, done), folder)
+        history = _history(run, tuner.heads_done)
+        if history and cast(HeadRecord, history[-1]).halted:
+            return history
+        epochs_left -= tuner.heads_done * settings.epochs
+        done(tuner.heads_done * settings.epochs * an_epoch)
+        try:
+            for record in incremental_tuning(heads[tuner.heads_done :], tuner, limits):
+                history.append(record)
+                if run.folder:
+                    append_jsonl(run.folder / "tuning.jsonl", as_row(record))
+                if isinstance(record, HeadRecord):
+                    tuner.head_is_done(record)
+                    epochs_left -= settings.epochs
+                    spared = settings.epochs - record.epochs + (epochs_left if record.halted else 0)
+                    done(spared * an_epoch)
+                    run.reporter.say(_sentence(record))
+        except KeyboardInterrupt:
+            tuner.abandon()
+            raise
     return history
+
+
+def _history(run: Run, heads: int) -> list[EpochRecord | HeadRecord]:
+    """The records of heads that are done already; what the file has beyond them is cut off."""
+    path = run.left("tuning.jsonl")
+    if path is None:
+        return []
+    rows = read_jsonl(path)
+    ends = [place for place, row in enumerate(rows, start=1) if row["record"] == "head"]
+    rows = rows[: ends[heads - 1]] if heads else []
+    write_jsonl(path, rows)
+    run.reporter.say(f"Going on after {heads} heads.")
+    return records_from_rows(rows)
 
 
 def align(
@@ -218,12 +265,29 @@ def align(
     before = {where: read_rows(model, where) for part in slices for where in part}
     try:
         history = tune(model, probing, heads, chosen, run)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and run.folder:
+            _keep_partial(Adapter.between(before, model, _print(run)), model, run)
         for where, rows in before.items():
             write_rows(model, where, rows)
         raise
-    adapter = Adapter.between(before, model, run.facts["model"]["fingerprint"])
+    adapter = Adapter.between(before, model, _print(run))
     return AlignResult(probing, heads, history, adapter)
+
+
+def _print(run: Run) -> str:
+    """The fingerprint of the untouched model."""
+    return str(run.facts["model"]["fingerprint"])
+
+
+def _keep_partial(adapter: Adapter, model: PreTrainedModel, run: Run) -> None:
+    """Writes the adapter of the heads so far, after an interruption."""
+    assert run.folder is not None
+    what = "No head was kept so far."
+    if adapter.after:
+        adapter.save(run.folder / "adapter", model.name_or_path)
+        what = f"The adapter of the heads so far is in {run.folder / 'adapter'}."
+    run.reporter.say(f"{what} Go on with --resume.")
 
 
 def _sentence(record: HeadRecord) -> str:

@@ -3,7 +3,7 @@
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -44,12 +44,19 @@ class Run:
         reporter: shows the stages.
         folder: the run directory, or None to write nothing.
         facts: the content of ``run.json``.
+        resuming: whether the folder has what an earlier, unfinished run left.
     """
 
     reporter: Reporter = field(default_factory=Quiet)
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
+    resuming: bool = False
     _endpoints: dict[str, EndpointChat] = field(default_factory=dict)
+
+    def left(self, name: str) -> Path | None:
+        """Returns a file that the run this one goes on with has written already, or None."""
+        path = self.folder / name if self.folder and self.resuming else None
+        return path if path and path.exists() else None
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -136,7 +143,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not overwrite:
         raise NasAlignError(
-            f"The folder {folder} is there already; choose another --out, or give --overwrite."
+            f"The folder {folder} is there already; choose another --out, or give --overwrite "
+            "(align also goes on with --resume)."
         )
     if folder.exists() and not folder.is_dir():
         raise NasAlignError(f"{folder} is a file, so no run can be written there.")
@@ -154,10 +162,37 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
-        for name in ("adapter", "eval"):
+        for name in ("adapter", "eval", "checkpoint"):
             shutil.rmtree(folder / name, ignore_errors=True)
     except OSError as error:
         raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error
+
+
+def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run that was begun with another model, other data or settings.
+
+    Args:
+        folder: the run directory.
+        old: its ``run.json``.
+        new: what it would be now.
+
+    Raises:
+        NasAlignError: names the first thing that differs.
+    """
+    pairs = {
+        name: (old.get(name), new.get(name))
+        for name in ("data", "data_origin", "probing_data", "probing_origin", "further")
+    }
+    pairs["model"] = (old["model"]["fingerprint"], new["model"]["fingerprint"])
+    for name, value in new["settings"].items():
+        if name not in ("max_calls", "concurrency"):  # they decide no figure
+            pairs[f"setting {name}"] = (old["settings"].get(name), value)
+    for name, (before, now) in pairs.items():
+        if before != now:
+            raise NasAlignError(
+                f"The run in {folder} was begun with another {name}: {before!r}, now {now!r}; "
+                "take the same, or another --out."
+            )
 
 
 def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -109,6 +109,7 @@ def test_answers_of_low_entropy_are_confident() -> None:
         "question": "What is number 0?",
         "answer": "thing 0",
         "prediction": "x",
+        "right": True,
         "knowledge": "Det-T",
         "entropy": 0.4,
         "confident": False,

@@ -107,11 +107,22 @@ def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
             "question": sample.question.question,
             "answer": sample.question.answer,
             "prediction": sample.prediction,
+            "right": sample.right,
             "knowledge": sample.knowledge,
             "entropy": sample.entropy,
             "confident": sure,
         }
         for sample, sure in zip(samples, confident(samples), strict=True)
+    ]
+
+
+def parametric_from_rows(
+    questions: Sequence[Question], rows: Sequence[dict[str, Any]]
+) -> list[Parametric]:
+    """Returns what rows of ``parametric.jsonl`` say of the same questions."""
+    return [
+        Parametric(question, row["prediction"], row["right"], row["entropy"])
+        for question, row in zip(questions, rows, strict=True)
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,7 +14,7 @@ from nasalign.alignment.knowledge import Parametric
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example
 from nasalign.data.chat import Progress
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas.heads import model_nas
 from nasalign.nas.scoring import Verdict, score_prompts, with_generated
@@ -94,6 +95,40 @@ def build_probing_set(
     Raises:
         DataError: the model knows no answer.
     """
+    known, prompts, words = _rendered(tokenizer, parametric, settings)
+    scores = score_prompts(model, prompts, batch_size=settings.batch_size, progress=progress)
+    if settings.decoder == "generate":
+        scores = with_generated(scores, model, tokenizer, prompts, words, settings.batch_size)
+    parts = _split(known, scores.verdicts, settings)
+    return ProbingSet(
+        known, prompts, scores.verdicts, scores.p_positive, scores.p_negative, scores.nas, parts
+    )
+
+
+def probing_set_from_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    rows: Sequence[dict[str, Any]],
+    nas: Tensor,
+) -> ProbingSet:
+    """Returns the probing set that rows of ``probing.jsonl`` and ``nas.safetensors`` describe."""
+    known, prompts, _ = _rendered(tokenizer, parametric, settings)
+    return ProbingSet(
+        known,
+        prompts,
+        [row["verdict"] for row in rows],
+        torch.tensor([row["p_yes"] for row in rows]),
+        torch.tensor([row["p_no"] for row in rows]),
+        nas,
+        [row["split"] for row in rows],
+    )
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, parametric: Sequence[Parametric], settings: Settings
+) -> tuple[list[Parametric], list[BinaryPrompt], Vocabulary]:
+    """What is known, its Prompt I with the right answer, and the answer words."""
     known = [sample for sample in parametric if sample.known]
     if not known:
         raise DataError(
@@ -102,15 +137,7 @@ def build_probing_set(
         )
     builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
     prompts = [builder.binary(positive_example(sample.question)) for sample in known]
-    scores = score_prompts(model, prompts, batch_size=settings.batch_size, progress=progress)
-    if settings.decoder == "generate":
-        scores = with_generated(
-            scores, model, tokenizer, prompts, builder.words, settings.batch_size
-        )
-    parts = _split(known, scores.verdicts, settings)
-    return ProbingSet(
-        known, prompts, scores.verdicts, scores.p_positive, scores.p_negative, scores.nas, parts
-    )
+    return known, prompts, builder.words
 
 
 def check_probing_set(probing: ProbingSet) -> None:

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ class RowTuner:
         settings = self.settings
         if self.nas is None:
             self.measure()
-        self.layer, self.tuned = head.layer, True
+        self.head, self.layer, self.tuned = head, head.layer, True
         for replay in self.replays:
             replay.prepare(head.layer)
         slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
@@ -111,6 +112,33 @@ class RowTuner:
                     self.progress(len(batch))
         self.rows.write()
         return total / len(places)
+
+    def head_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Returns what the head at hand has come to after an epoch: tensors, and plain values."""
+        assert self.latest is not None
+        tensors = {"latest": self.latest}
+        for place, parameter in enumerate(self.rows.parameters.values()):
+            tensors[f"{place}/rows"] = parameter.detach().cpu()
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"{place}/{name}"] = value.cpu()
+        return tensors, {"head": self.head[:2], "schedule": self.schedule.state_dict()}
+
+    def restore_head(self, tensors: dict[str, Tensor], meta: dict[str, Any], epochs: int) -> None:
+        """Puts the head that has just begun where it was after some epochs, to the bit."""
+        self.latest = tensors.pop("latest")
+        for place, parameter in enumerate(self.rows.parameters.values()):
+            parameter.data.copy_(tensors.pop(f"{place}/rows"))
+            self.optimizer.state[parameter] = {
+                name.partition("/")[2]: value.to(parameter.device if "avg" in name else "cpu")
+                for name, value in tensors.items()
+                if name.startswith(f"{place}/")
+            }
+        self.rows.write()
+        self.schedule.load_state_dict(meta["schedule"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.get_last_lr()[0]
+        for _ in range(epochs):
+            self.order.shuffle(list(range(len(self.tuning))))
 
     def restore(self) -> None:
         """Puts the rows back to what they were at ``begin``, to the bit."""

