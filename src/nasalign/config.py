@@ -34,7 +34,6 @@ _COUNTS = (
     "tuning_batch_size",
     "evaluation_questions",
     "bootstrap_samples",
-    "batch_size",
 )
 
 
@@ -82,13 +81,13 @@ class Settings:
     evaluation_questions: int = 1000
     bootstrap_samples: int = 2000
     # Everywhere
-    batch_size: int = 32
+    batch_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
-        for name in ("k", "n", "max_calls"):
+        for name in ("k", "n", "max_calls", "batch_size"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, value, "must be above 0")
         for name in ("consistency", "halting_share"):

@@ -11,7 +11,7 @@ import tiny
 from nasalign.data.prompts import VOCABULARIES, PromptBuilder
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import PromptError
-from nasalign.nas import scoring
+from nasalign.nas import batches, scoring
 from nasalign.nas.generation import Generated
 from nasalign.nas.scoring import parse_verdict, score, score_prompts
 
@@ -107,7 +107,7 @@ def test_the_higher_probability_is_the_verdict(
     logits[3] = math.nan
     rows = iter(logits[:, None])
     monkeypatch.setattr(scoring, "answer_logits", lambda model, batch, recorder: next(rows))
-    monkeypatch.setattr(scoring, "sorted_batches", lambda prompts, size: [[0], [1], [2], [3]])
+    monkeypatch.setattr(batches, "sorted_batches", lambda *options: [[0], [1], [2], [3]])
     scores = score_prompts(model, prompts, record=False)
     assert scores.verdicts == ["positive", "negative", "invalid", "invalid"]
     assert float(scores.p_positive[2]) == 0.5

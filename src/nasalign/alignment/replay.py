@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.batches import in_batches
 from nasalign.nas.forward import answer_logits, shared_prefix
 from nasalign.nas.recorder import NasRecorder
 
@@ -39,11 +40,11 @@ class Replay:
     Args:
         model: the model.
         prompts: N prompts.
-        batch_size: prompts a batch while inputs are computed.
+        batch_size: prompts a batch while inputs are computed; by tokens unless given.
     """
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[BinaryPrompt], batch_size: int
+        self, model: PreTrainedModel, prompts: Sequence[BinaryPrompt], batch_size: int | None
     ) -> None:
         self.model, self.prompts, self.batch_size = model, prompts, batch_size
         self.prefix = shared_prefix(prompts)
@@ -78,23 +79,27 @@ class Replay:
             return
         start = max((known for known in self.inputs if known < layer), default=0)
         seen: list[Tensor] = []
-        rests: list[Tensor] = []
+        rests: dict[int, Tensor] = {}
+        prefixes: list[Tensor] = []
+
+        def work(places: list[int]) -> None:
+            seen.clear()
+            self.logits(places, start)
+            prefixes[:] = [seen[0][0, : self.prefix].clone()]
+            for place, row in zip(places, seen[-1], strict=True):
+                length = len(self.prompts[place].token_ids) - self.prefix
+                rests[place] = row[:length].clone()
+
         hook = self.layers[layer].register_forward_pre_hook(
             lambda module, inputs: seen.append(inputs[0])
         )
         try:
             with self._idle(range(layer, len(self.layers))):
-                for first in range(0, len(self.prompts), self.batch_size):
-                    places = range(first, min(first + self.batch_size, len(self.prompts)))
-                    seen.clear()
-                    self.logits(places, start)
-                    lengths = [len(self.prompts[place].token_ids) - self.prefix for place in places]
-                    rests += [
-                        row[:length].clone() for row, length in zip(seen[-1], lengths, strict=True)
-                    ]
+                in_batches(self.model, self.prompts, self.batch_size, work)
         finally:
             hook.remove()
-        self.inputs[layer] = LayerInput(seen[0][0, : self.prefix].clone(), rests)
+        rest = [rests[place] for place in range(len(self.prompts))]
+        self.inputs[layer] = LayerInput(prefixes[0], rest)
 
     def forget_above(self, layer: int) -> None:
         """Drops what enters the layers above one whose rows have changed."""

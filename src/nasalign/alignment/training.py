@@ -20,6 +20,7 @@ from nasalign.config import Settings
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.batches import halved
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nas.scoring import score_prompts
 
@@ -51,6 +52,7 @@ class RowTuner:
         self.geometry = HeadGeometry.of(model)
         self.replays = [Replay(model, part, settings.batch_size) for part in (tuning, validation)]
         self.layer, self.tuned = 0, False
+        self.part = settings.tuning_batch_size  # less where memory does not hold it
         self.nas: Tensor | None = None  # of V before the head at hand, [N, L, H]
         self.latest: Tensor | None = None  # of V as last measured
 
@@ -154,13 +156,28 @@ class RowTuner:
         del self.rows, self.optimizer, self.schedule
 
     def _step(self, places: list[int]) -> float:
-        """One AdamW step on the positive word as the first token; no end-of-sequence token."""
-        targets = torch.tensor([self.tuning[place].answers.target for place in places])
-        logits = self.replays[0].logits(places, self.layer).float()
-        loss = functional.cross_entropy(logits, targets.to(logits.device))
-        if torch.isfinite(loss):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+        """One AdamW step on the positive word as the first token; no end-of-sequence token.
+
+        Where memory does not hold the whole batch, its gradient is summed over parts.
+        """
+        losses: list[float] = []
+        while halved(lambda: self._backward(places, losses), min(self.part, len(places))):
+            self.part = (min(self.part, len(places)) + 1) // 2
+        loss = sum(losses)
+        if math.isfinite(loss):
             self.optimizer.step()
             self.schedule.step()
-        return float(loss.detach())
+        return loss
+
+    def _backward(self, places: list[int], losses: list[float]) -> None:
+        """Computes the gradient of a batch; ``losses`` takes each part's share of the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.clear()
+        for start in range(0, len(places), self.part):
+            part = places[start : start + self.part]
+            targets = torch.tensor([self.tuning[place].answers.target for place in part])
+            logits = self.replays[0].logits(part, self.layer).float()
+            loss = functional.cross_entropy(logits, targets.to(logits.device))
+            loss = loss * (len(part) / len(places))
+            losses.append(float(loss.detach()))
+            loss.backward()

@@ -127,23 +127,30 @@ class EndpointChat:
     ) -> None:
         """Asks what is waiting, a few at a time, and keeps each answer as it comes."""
         pool = ThreadPoolExecutor(self._concurrency)
+        futures = {
+            pool.submit(self._call, conversation): (key, conversation)
+            for key, conversation in waiting.items()
+        }
+        left = set(futures)
         try:
-            futures = {
-                pool.submit(self._call, conversation): (key, conversation)
-                for key, conversation in waiting.items()
-            }
             for future in as_completed(futures):
-                key, conversation = futures[future]
+                left.discard(future)
                 completion = future.result()
                 if completion is None:
                     self.usage.refused += 1
                 else:
+                    key, conversation = futures[future]
                     answers[key] = self._keep(key, conversation, completion)
                 if progress:
                     progress(1)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             self._client.close()  # ends the calls under way
+            for future in left:  # answers that came together with the failure are paid for too
+                if future.done() and not future.cancelled() and not future.exception():
+                    completion = future.result()
+                    if completion is not None:
+                        self._keep(*futures[future], completion)
             raise
         pool.shutdown()
 

@@ -1,12 +1,21 @@
 """Prompts in batches, and what they share whatever is done with them."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
+from nasalign.data.chat import Progress
 from nasalign.errors import PromptError
 from nasalign.models.loading import context_length
+
+CPU_TOKENS = 4096
+"""Tokens of a batch on a CPU: enough for its matrix multiplication to be at its best."""
+ACCELERATOR_TOKENS = 32_768
+"""The same on an accelerator; what does not fit is halved."""
 
 
 class HasTokens(Protocol):
@@ -17,11 +26,75 @@ class HasTokens(Protocol):
         """Its T tokens."""
 
 
-def sorted_batches(prompts: Sequence[HasTokens], batch_size: int) -> Iterator[list[int]]:
-    """Yields the indices of prompts in batches of like length, the longest first."""
+def sorted_batches(
+    prompts: Sequence[HasTokens], batch_size: int | None, tokens: int = CPU_TOKENS
+) -> list[list[int]]:
+    """Returns the indices of prompts in batches of like length, the longest first.
+
+    Args:
+        prompts: what is to be batched.
+        batch_size: prompts a batch; None takes as many as ``tokens`` allows, one at least.
+        tokens: tokens a batch at most, padding included.
+    """
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].token_ids))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    batches: list[list[int]] = []
+    start = 0
+    while start < len(order):
+        longest = max(1, len(prompts[order[start]].token_ids))
+        size = batch_size or max(1, tokens // longest)
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def in_batches(
+    model: PreTrainedModel,
+    prompts: Sequence[HasTokens],
+    batch_size: int | None,
+    work: Callable[[list[int]], None],
+    progress: Progress | None = None,
+) -> None:
+    """Has all prompts worked on, batch by batch; a batch that memory does not hold is halved.
+
+    Args:
+        model: its device decides how many tokens a batch has where ``batch_size`` is None.
+        prompts: what is to be worked on.
+        batch_size: see ``sorted_batches``.
+        work: is given the indices of a batch; what it did before memory ran out is done again.
+        progress: told after each batch.
+    """
+    tokens = CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
+    waiting = deque(sorted_batches(prompts, batch_size, tokens))
+    while waiting:
+        indices = waiting.popleft()
+        if halved(partial(work, indices), len(indices)):
+            # What waits is not longer, but may be as wide.
+            waiting.appendleft(indices)
+            waiting = deque(half for batch in waiting for half in halves(batch))
+        elif progress:
+            progress(len(indices))
+
+
+def halved(work: Callable[[], None], size: int) -> bool:
+    """Does some work, and says whether memory ran out so that it must be halved.
+
+    Raises:
+        RuntimeError: memory ran out for a single item, or something else went wrong.
+    """
+    try:
+        work()
+        return False
+    except RuntimeError as error:
+        if size == 1 or not should_reduce_batch_size(error):
+            raise
+    clear_device_cache(garbage_collection=True)
+    return True
+
+
+def halves(batch: list[int]) -> list[list[int]]:
+    """Returns the two halves of a batch; the batch itself if it is a single item."""
+    middle = (len(batch) + 1) // 2
+    return [part for part in (batch[:middle], batch[middle:]) if part]
 
 
 def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: int = 0) -> None:

@@ -56,10 +56,12 @@ def answer_logits(
         ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
     if recorder is not None:
         recorder.expect(_positions(prompts, device))
-    with _last_token_only(model, lengths - 1):
-        output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
-    if recorder is not None:
-        recorder.expect(None)
+    try:
+        with _last_token_only(model, lengths - 1):
+            output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
+    finally:  # memory may run out, and then the next pass is of other prompts
+        if recorder is not None:
+            recorder.expect(None)
     return output.logits[:, 0]
 
 

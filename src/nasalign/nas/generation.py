@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from nasalign.data.chat import Conversation, Progress
-from nasalign.nas.batches import HasTokens, check_lengths, sorted_batches
+from nasalign.nas.batches import HasTokens, check_lengths, in_batches
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def generate(
     prompts: Sequence[HasTokens],
     max_new_tokens: int,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Generated:
     """Continues each prompt greedily up to the end of the line, or ``max_new_tokens``.
@@ -58,7 +58,8 @@ def generate(
     """
     check_lengths(model, prompts, max_new_tokens)
     texts, entropies = [""] * len(prompts), [0.0] * len(prompts)
-    for indices in sorted_batches(prompts, batch_size):
+
+    def work(indices: list[int]) -> None:
         inputs = left_padded([prompts[index] for index in indices], tokenizer, model.device)
         length = inputs["input_ids"].shape[1]
         first = _FirstTokenEntropy()
@@ -84,8 +85,8 @@ def generate(
             text = tokenizer.decode(output[row, length:], skip_special_tokens=True)
             texts[index] = text.lstrip().partition("\n")[0].rstrip()
             entropies[index] = first.entropies[row]
-        if progress:
-            progress(len(indices))
+
+    in_batches(model, prompts, batch_size, work, progress)
     return Generated(texts, entropies)
 
 
@@ -110,7 +111,7 @@ class ModelChat:
         model: the model.
         tokenizer: its tokenizer; without a chat template, instruction and message are lines.
         max_new_tokens: tokens of an answer at most.
-        batch_size: conversations a batch.
+        batch_size: conversations a batch; by tokens unless given.
     """
 
     name = "self"
@@ -120,7 +121,7 @@ class ModelChat:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         max_new_tokens: int,
-        batch_size: int,
+        batch_size: int | None,
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._max_new_tokens, self._batch_size = max_new_tokens, batch_size

@@ -14,7 +14,7 @@ from nasalign.config import Decoder
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
 from nasalign.data.qa import BinaryExample
-from nasalign.nas.batches import check_lengths, sorted_batches
+from nasalign.nas.batches import check_lengths, in_batches
 from nasalign.nas.forward import answer_logits
 from nasalign.nas.generation import generate
 from nasalign.nas.recorder import NasRecorder
@@ -48,7 +48,7 @@ def score(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[BinaryExample],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     vocabulary: str = "yes/no",
     instruction: str = "nasa",
     chat: bool | None = None,
@@ -63,7 +63,7 @@ def score(
         model: the model; left as it was.
         tokenizer: its tokenizer.
         examples: N examples.
-        batch_size: prompts a batch.
+        batch_size: prompts a batch; by tokens unless given.
         vocabulary: ``"yes/no"``, ``"true/false"`` or ``"correct/wrong"``.
         instruction: ``"nasa"``, ``"A"`` or ``"B"`` (Table 12).
         chat: whether to use the chat template; where there is one unless given.
@@ -91,7 +91,7 @@ def with_generated(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[BinaryPrompt],
     words: Vocabulary,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Scores:
     """Returns scores with the verdicts of the decoder ``generate``, and the texts they are from."""
     answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size).texts
@@ -104,7 +104,7 @@ def score_prompts(
     model: PreTrainedModel,
     prompts: Sequence[BinaryPrompt],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     record: bool = True,
     progress: Progress | None = None,
     logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None = None,
@@ -121,7 +121,8 @@ def score_prompts(
         if recorder is not None:
             geometry, dtype = recorder.geometry, torch.promote_types(model.dtype, torch.float32)
             nas = torch.zeros(len(prompts), geometry.layers, geometry.heads, dtype=dtype)
-        for indices in sorted_batches(prompts, batch_size):
+
+        def work(indices: list[int]) -> None:
             if logits_of:
                 logits = logits_of(indices, recorder)
             else:
@@ -133,8 +134,8 @@ def score_prompts(
                 p_negative[index] = probabilities[row, list(answers.negative)].sum()
             if recorder is not None:
                 nas[indices] = recorder.nas.cpu()
-            if progress:
-                progress(len(indices))
+
+        in_batches(model, prompts, batch_size, work, progress)
     verdicts = [_compare(float(p), float(n)) for p, n in zip(p_positive, p_negative, strict=True)]
     return Scores(p_positive, p_negative, verdicts, nas)
 
