@@ -1,7 +1,6 @@
 """The main job from a model's folder to the run directory, on tiny models and on the real one."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,9 @@ import torch
 from peft import PeftModel
 from typer.testing import CliRunner
 
-import tiny
+from cases import AFFIRMS, DENIES, MIXED, case
 from nasalign.cli import app
-from nasalign.config import Settings
-from nasalign.data.qa import Question
 from nasalign.models.loading import load
-from nasalign.pipeline import ask_what_it_knows
-from nasalign.run import Run
 
 RUNNER = CliRunner()
 QUICK = (
@@ -27,28 +22,6 @@ QUICK = (
     "bootstrap_samples=100",
     "answer_tokens=6",
 )
-DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
-
-
-def case(folder: Path, seed: int, questions: int = 60) -> tuple[Path, Path]:
-    """A tiny model's folder, and questions whose answers are what this model says to them."""
-    model, tokenizer = tiny.build_model("llama", seed=seed), tiny.build_tokenizer()
-    asked = [
-        Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)
-    ]
-    with (folder / "questions.jsonl").open("w") as file:
-        for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run()):
-            words = re.findall(r"[A-Za-z]{3,}", item.prediction)
-            row = {
-                "question": item.question.question,
-                "answer": words[0] if words else "nothing",
-                "wrong_answer": "banana",
-                "subject": item.question.subject,
-            }
-            file.write(json.dumps(row) + "\n")
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    return folder / "model", folder / "questions.jsonl"
 
 
 def run(*arguments: object, settings: tuple[str, ...] = QUICK) -> dict:

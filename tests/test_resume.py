@@ -12,13 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import tiny
+from cases import DENIES, case
 from nasalign.alignment import training
 from nasalign.cli import app
-from nasalign.config import Settings
-from nasalign.data.qa import Question
-from nasalign.pipeline import ask_what_it_knows
-from nasalign.run import Run
 
 RUNNER = CliRunner()
 SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")
@@ -31,24 +27,9 @@ FILES += ("heads.json", "probing.jsonl", "parametric.jsonl", "nas.safetensors", 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A run of a tiny model that denies what it says, of several heads and epochs."""
-    folder = tmp_path_factory.mktemp("case")
-    model, tokenizer = tiny.build_model("llama", seed=3), tiny.build_tokenizer()
-    asked = [Question(f"What is word{n}?", "-", subject=f"{n}") for n in range(80)]
-    rows = [
-        {
-            "question": item.question.question,
-            "answer": (item.prediction.split() or ["nothing"])[0],
-            "wrong_answer": "banana",
-            "subject": item.question.subject,
-        }
-        for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run())
-    ]
-    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    model, data = case(tmp_path_factory.mktemp("case"), DENIES, questions=80)
     sets = [part for setting in SETTINGS for part in ("--set", setting)]
-    data = str(folder / "questions.jsonl")
-    return ["align", str(folder / "model"), "--data", data, *sets]
+    return ["align", str(model), "--data", str(data), *sets]
 
 
 @pytest.fixture(scope="module")

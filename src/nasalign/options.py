@@ -220,11 +220,12 @@ def make_job(
 @contextmanager
 def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
     """Yields the console and what prints the JSON result; turns errors into exit codes."""
-    console = Console(stderr=as_json)
+    silent = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    console = Console(stderr=as_json, quiet=silent)
     _quieten_libraries()
 
     def emit(value: dict[str, Any]) -> None:
-        if as_json:
+        if as_json and not silent:
             sys.stdout.write(json.dumps(value, default=str) + "\n")
 
     try:
@@ -233,7 +234,8 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         console.print(str(nothing), markup=False, highlight=False)
         emit({"nothing_to_fix": str(nothing)})
     except NasAlignError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
+        failed = Console(stderr=True, quiet=silent)
+        failed.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped; the model's files are untouched.")

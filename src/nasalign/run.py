@@ -19,6 +19,7 @@ from nasalign.data.endpoint import MAX_TOKENS, EndpointChat
 from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
 from nasalign.files import cache_folder, write_json
+from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.nas.generation import ModelChat
@@ -81,8 +82,9 @@ class Run:
             with self.stage(name, f"{title} ({chat.name})", total) as done:
                 yield done
         finally:
-            if isinstance(chat, EndpointChat):
-                self._say_usage(chat)
+            endpoint = self._endpoints.get(chat.name.removeprefix("openai:"))
+            if endpoint:
+                self._say_usage(endpoint)
 
     def chat(
         self,
@@ -110,7 +112,8 @@ class Run:
                 concurrency=settings.concurrency,
                 max_calls=settings.max_calls,
             )
-        return self._endpoints[name]
+        chat = self._endpoints[name]
+        return chat if processes.count() == 1 else processes.FirstProcessChat(chat)
 
     def drop(self, dropped: Dropped, data: str) -> None:
         """Tells and notes what could not be used of some data."""

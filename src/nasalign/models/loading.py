@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from nasalign.errors import ModelError
+from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 
 _LOADING_ERRORS = (
@@ -31,12 +32,15 @@ _LOADING_ERRORS = (
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def choose_device(device: str | None = None) -> torch.device:
+def choose_device(device: str | torch.device | None = None) -> torch.device:
     """Returns the device asked for, or the best there is: CUDA, then MPS, then the CPU.
+
+    Of several processes each gets its own.
 
     Raises:
         ModelError: the device is unknown or not there.
     """
+    device = device or processes.own_device()
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from nasalign.data.chat import Progress
 from nasalign.errors import PromptError
+from nasalign.models import processes
 from nasalign.models.loading import context_length
 
 CPU_TOKENS = 4096
@@ -31,12 +32,15 @@ def sorted_batches(
 ) -> list[list[int]]:
     """Returns the indices of prompts in batches of like length, the longest first.
 
+    Of several processes each gets its own prompts.
+
     Args:
         prompts: what is to be batched.
         batch_size: prompts a batch; None takes as many as ``tokens`` allows, one at least.
         tokens: tokens a batch at most, padding included.
     """
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].token_ids))
+    own = filter(processes.mine, range(len(prompts)))
+    order = sorted(own, key=lambda index: -len(prompts[index].token_ids))
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
@@ -72,7 +76,7 @@ def in_batches(
             waiting.appendleft(indices)
             waiting = deque(half for batch in waiting for half in halves(batch))
         elif progress:
-            progress(len(indices))
+            progress(len(indices) * processes.count())  # the others are about as far
 
 
 def halved(work: Callable[[], None], size: int) -> bool:

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from nasalign.data.chat import Conversation, Progress
+from nasalign.models import processes
 from nasalign.nas.batches import HasTokens, check_lengths, in_batches
 
 
@@ -57,7 +58,7 @@ def generate(
         PromptError: a prompt with its answer exceeds the model's context.
     """
     check_lengths(model, prompts, max_new_tokens)
-    texts, entropies = [""] * len(prompts), [0.0] * len(prompts)
+    texts, entropies = [""] * len(prompts), torch.zeros(len(prompts), dtype=torch.float64)
 
     def work(indices: list[int]) -> None:
         inputs = left_padded([prompts[index] for index in indices], tokenizer, model.device)
@@ -87,7 +88,8 @@ def generate(
             entropies[index] = first.entropies[row]
 
     in_batches(model, prompts, batch_size, work, progress)
-    return Generated(texts, entropies)
+    processes.add_up(entropies)
+    return Generated(processes.put_together(texts), entropies.tolist())
 
 
 def left_padded(

@@ -14,6 +14,7 @@ from nasalign.config import Decoder
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
 from nasalign.data.qa import BinaryExample
+from nasalign.models import processes
 from nasalign.nas.batches import check_lengths, in_batches
 from nasalign.nas.forward import answer_logits
 from nasalign.nas.generation import generate
@@ -136,6 +137,7 @@ def score_prompts(
                 nas[indices] = recorder.nas.cpu()
 
         in_batches(model, prompts, batch_size, work, progress)
+    processes.add_up(p_positive, p_negative, nas)
     verdicts = [_compare(float(p), float(n)) for p, n in zip(p_positive, p_negative, strict=True)]
     return Scores(p_positive, p_negative, verdicts, nas)
 

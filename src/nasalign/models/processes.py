@@ -1,0 +1,85 @@
+"""Several processes that share one job, as ``accelerate launch`` starts them.
+
+Each has the whole model. Prompts are dealt out by their place in the list, and what each process
+finds is added up, so that all hold the same figures and decide alike; the first one writes. With
+one process nothing here does anything.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object, reduce
+from torch import Tensor
+
+from nasalign.data.chat import Chat, Conversation, Progress
+
+
+@lru_cache(maxsize=1)
+def _state() -> PartialState | None:
+    """The state of this process among several, or None if it is alone; joins them if need be."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def count() -> int:
+    """Returns the number of processes."""
+    state = _state()
+    return state.num_processes if state else 1
+
+
+def is_first() -> bool:
+    """Says whether this is the process that writes."""
+    state = _state()
+    return state is None or state.is_main_process
+
+
+def own_device() -> torch.device | None:
+    """Returns the device that was dealt to this process, or None if it is alone."""
+    state = _state()
+    return state.device if state else None
+
+
+def mine(place: int) -> bool:
+    """Says whether the prompt at a place is for this process."""
+    state = _state()
+    return state is None or place % state.num_processes == state.process_index
+
+
+def add_up(*tensors: Tensor) -> None:
+    """Adds tensors up over the processes, in place; all hold the same sum then."""
+    state = _state()
+    if state is None:
+        return
+    for tensor in tensors:
+        tensor.copy_(reduce(tensor.detach().to(state.device), reduction="sum"))
+
+
+def put_together(texts: list[str]) -> list[str]:
+    """Returns texts of which each process has made those at its own places."""
+    state = _state()
+    if state is None:
+        return texts
+    parts = gather_object([{place: text for place, text in enumerate(texts) if mine(place)}])
+    whole = {place: text for part in parts for place, text in part.items()}
+    return [whole[place] for place in range(len(texts))]
+
+
+class FirstProcessChat:
+    """A ``Chat`` that only the first process asks; the others are told its answers."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat, self.name = chat, chat.name
+
+    def complete(
+        self, conversations: Sequence[Conversation], progress: Progress | None = None
+    ) -> list[str | None]:
+        """Returns the answers, in every process."""
+        answers: list[Any] = [None]
+        if is_first():
+            answers = [self._chat.complete(conversations, progress)]
+        return list(broadcast_object_list(answers)[0])

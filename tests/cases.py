@@ -1,0 +1,34 @@
+"""A tiny model and questions to it, as files: what the whole job needs."""
+
+import json
+import re
+from pathlib import Path
+
+import tiny
+from nasalign.config import Settings
+from nasalign.data.qa import Question
+from nasalign.pipeline import ask_what_it_knows
+from nasalign.run import Run
+
+DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
+
+
+def case(folder: Path, seed: int, questions: int = 60) -> tuple[Path, Path]:
+    """A tiny model's folder, and questions whose answers are what this model says to them."""
+    model, tokenizer = tiny.build_model("llama", seed=seed), tiny.build_tokenizer()
+    asked = [
+        Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)
+    ]
+    with (folder / "questions.jsonl").open("w") as file:
+        for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run()):
+            words = re.findall(r"[A-Za-z]{3,}", item.prediction)
+            row = {
+                "question": item.question.question,
+                "answer": words[0] if words else "nothing",
+                "wrong_answer": "banana",
+                "subject": item.question.subject,
+            }
+            file.write(json.dumps(row) + "\n")
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder / "model", folder / "questions.jsonl"

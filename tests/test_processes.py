@@ -1,0 +1,83 @@
+"""Two processes find the heads and the figures that one finds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cases import DENIES, case
+
+SETTINGS = ("epochs=3", "n=4", "k=8", "learning_rate=1e-3", "bootstrap_samples=50")
+SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "tuning_batch_size=5")
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+    model, data = case(tmp_path, DENIES, questions=61)
+    sets = [part for setting in SETTINGS for part in ("--set", setting)]
+    command = ["-m", "nasalign", "align", str(model), "--data", str(data), *sets]
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = run(*command, "--out", str(one), "--json")
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    both = run(*LAUNCH, *command, "--out", str(two), "--json")
+    assert both.returncode == 0, both.stderr[-3000:]
+    printed = [line for line in both.stdout.splitlines() if line.startswith("{")]
+    assert len(printed) == 1  # the first process speaks
+
+    for name in ("parametric.jsonl", "probing.jsonl", "tuning.jsonl", "heads.json"):
+        assert_close(rows(one / name), rows(two / name))
+    assert any(row.get("kept") for row in rows(one / "tuning.jsonl"))
+    assert_close(json.loads((one / "metrics.json").read_text()), json.loads(printed[0]))
+    for name in ("questions.before.jsonl", "questions.after.jsonl"):
+        assert_close(rows(one / "eval" / name), rows(two / "eval" / name))
+
+
+def rows(path: Path) -> list[dict]:
+    text = path.read_text()
+    return json.loads(text) if path.suffix == ".json" else list(map(json.loads, text.splitlines()))
+
+
+def assert_close(one: object, two: object) -> None:
+    """The same but for the last digits of numbers; what only the second has does not count."""
+    if isinstance(one, float):
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-6)
+    elif isinstance(one, dict):
+        assert isinstance(two, dict)
+        for key, value in one.items():
+            assert_close(value, two[key])
+    elif isinstance(one, list):
+        assert isinstance(two, list)
+        assert len(one) == len(two)
+        for left, right in zip(one, two, strict=True):
+            assert_close(left, right)
+    else:
+        assert one == two
+
+
+def test_several_processes_do_not_go_on_with_a_run(tmp_path: Path) -> None:
+    code = (
+        "import os; os.environ |= {'WORLD_SIZE': '2', 'RANK': '0'}\n"
+        "from nasalign.models import processes\n"
+        "processes.count = lambda: 2\n"
+        "from nasalign.cli import main\n"
+        "import sys; sys.argv = ['nasalign', 'align', 'smollm2-135m', '--resume', '--out', "
+        f"{str(tmp_path / 'run')!r}]\n"
+        "main()"
+    )
+    done = run("-c", code)
+    assert done.returncode == 2
+    assert "Several processes cannot go on with a run" in " ".join(done.stderr.split())
