@@ -97,7 +97,11 @@ class LoadOptions:
     """How a model is loaded."""
 
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is unless given.")
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 or mps; the best there is unless given. auto spreads a model "
+            "over all devices."
+        ),
     ] = None
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; by the device unless given.")

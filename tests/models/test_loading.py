@@ -217,3 +217,13 @@ def test_the_best_device_is_chosen(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert choose_device().type == device
+
+
+def test_a_model_spread_over_the_devices_is_the_same(saved: Path) -> None:
+    """Here there is one device; more of them cannot be had."""
+    spread, _ = load(str(saved), device="auto")
+    plain, _ = load(str(saved), device=str(spread.device))
+    ids = torch.arange(5, 25, device=spread.device)[None]
+    with torch.no_grad():
+        assert torch.equal(spread(ids).logits, plain(ids).logits)
+    assert fingerprint(spread) == fingerprint(plain)

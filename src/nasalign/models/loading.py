@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -40,7 +41,8 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     Raises:
         ModelError: the device is unknown or not there.
     """
-    device = device or processes.own_device()
+    if device is None:
+        device = processes.own_device()
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -78,7 +80,8 @@ def load(
 
     Args:
         name: a hub id, a local folder, a ``.gguf`` file, or the alias ``smollm2-135m``.
-        device: such as ``"cpu"`` or ``"cuda:1"``; the best there is unless given.
+        device: such as ``"cpu"`` or ``"cuda:1"``; the best there is unless given. ``"auto"``
+            spreads a model that exceeds one device over all of them.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; by the device unless given.
         revision: a branch, tag or commit of a hub model.
         trust_remote_code: run code that the model brings along.
@@ -89,16 +92,20 @@ def load(
     Raises:
         ModelError: it cannot be found or loaded; the sentence says why.
     """
-    chosen_device = choose_device(device)
+    spread = device == "auto"
+    chosen_device = choose_device(None if spread else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     try:
         source, extra = _source(name)
-        options = extra | {"trust_remote_code": trust_remote_code, "revision": revision}
+        options: dict[str, Any] = dict(extra)
+        options |= {"trust_remote_code": trust_remote_code, "revision": revision}
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if "gguf_file" in extra:
             options["quantization_config"] = GgufConfig(dequantize=True)
         else:
             options["use_safetensors"] = True
+        if spread:  # layer by layer over all devices, then main memory, by accelerate
+            options["device_map"] = "auto"
         model, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=chosen_dtype, output_loading_info=True, **options
         )
@@ -111,10 +118,15 @@ def load(
             f"The model {name!r} cannot be loaded: its files lack {len(missing)} weights, such as "
             f"{missing[0]}."
         )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ModelError(
+            f"The model {name!r} does not fit into the memory of the devices: some of its weights "
+            "would have to be fetched for every pass; take a smaller dtype or more devices."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    return model.to(chosen_device).eval(), tokenizer
+    return (model if spread else model.to(chosen_device)).eval(), tokenizer
 
 
 def _source(name: str) -> tuple[str, dict[str, str]]:
