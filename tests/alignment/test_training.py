@@ -110,7 +110,7 @@ def test_loss_and_gradient_are_those_of_the_whole_weight(
     assert loss == pytest.approx(expected.item(), rel=1e-6)
     for where, parameter in tuner.rows.parameters.items():
         gradient = gradients[where][where.start : where.stop]
-        assert parameter.dtype == torch.float32
+        assert parameter.dtype == torch.float64
         assert parameter.grad is not None
         assert gradient.abs().max() > 1e-4
         torch.testing.assert_close(parameter.grad.double(), gradient, rtol=1e-4, atol=1e-8)

@@ -34,7 +34,7 @@ def head_slices(
 
 
 class TunableRows:
-    """Rows of a model as float32 parameters; a context manager.
+    """Rows of a model as float32 parameters (float64 of a float64 model); a context manager.
 
     On entering, each module that owns some of the rows computes them from the parameters, so that
     a loss has gradients for these rows and for nothing else. The weight itself changes only by
@@ -49,7 +49,7 @@ class TunableRows:
         self.model = model
         self.original = {where: read_rows(model, where) for where in slices}
         self.parameters = {
-            where: nn.Parameter(rows.to(torch.float32, copy=True))
+            where: nn.Parameter(rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True))
             for where, rows in self.original.items()
         }
         self._hooks: list[RemovableHandle] = []

@@ -190,7 +190,8 @@ class RowTuner:
         for start in range(0, len(own), self.part):
             part = own[start : start + self.part]
             targets = torch.tensor([self.tuning[place].answers.target for place in part])
-            logits = self.replays[0].logits(part, self.layer).float()
+            logits = self.replays[0].logits(part, self.layer)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = functional.cross_entropy(logits, targets.to(logits.device))
             loss = loss * (len(part) / len(places))
             losses.append(float(loss.detach()))
