@@ -26,9 +26,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Each prints its table; benchmarks/README.md has them. A GPU is for benchmarks/shapes.py.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/recorder_overhead.py
 	$(BIN)/python benchmarks/tuning_speed.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/machine_rate.py
 	$(BIN)/python benchmarks/free_answers.py
 
 clean:
