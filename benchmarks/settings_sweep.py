@@ -28,9 +28,9 @@ from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.files import append_jsonl, read_json, write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
-from nasalign.pipeline import ask_what_it_knows, choose_heads, tune
 from nasalign.reporting.console import Quiet
 from nasalign.run import Run
+from nasalign.stages import ask_what_it_knows, choose_heads, tune
 
 
 class Printer(Quiet):

@@ -7,8 +7,8 @@ from pathlib import Path
 import tiny
 from nasalign.config import Settings
 from nasalign.data.qa import Question
-from nasalign.pipeline import ask_what_it_knows
 from nasalign.run import Run
+from nasalign.stages import ask_what_it_knows
 
 DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
 

@@ -16,8 +16,8 @@ from nasalign.data.qa import Question
 from nasalign.errors import NasAlignError
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.scoring import score
-from nasalign.pipeline import ask_what_it_knows
 from nasalign.run import Run
+from nasalign.stages import ask_what_it_knows
 
 SETTINGS = Settings(answer_tokens=6, n=4, k=8, epochs=2, learning_rate=1e-2, rho=-100)
 

@@ -8,7 +8,7 @@ from nasalign.data.qa import Record
 from nasalign.jobs.examples import Bench, without_evidence
 from nasalign.jobs.job import Job
 from nasalign.nas.heads import Head
-from nasalign.pipeline import choose_heads, probe
+from nasalign.stages import choose_heads, probe
 
 
 def diagnose_job(job: Job) -> dict[str, Any]:

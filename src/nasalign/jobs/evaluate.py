@@ -12,7 +12,7 @@ from nasalign.evaluation.evaluate import Evaluation
 from nasalign.files import read_json, write_jsonl
 from nasalign.jobs.examples import Bench
 from nasalign.jobs.job import Job
-from nasalign.pipeline import ask_what_it_knows
+from nasalign.stages import ask_what_it_knows
 
 
 def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dict[str, Any]:
