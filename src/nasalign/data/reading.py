@@ -37,12 +37,6 @@ class Dropped:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.first.setdefault(reason, where)
 
-    def merge(self, other: "Dropped") -> None:
-        """Counts those of another in."""
-        for reason, count in other.counts.items():
-            self.counts[reason] = self.counts.get(reason, 0) + count
-            self.first.setdefault(reason, other.first[reason])
-
     def sentences(self) -> list[str]:
         """Returns a sentence a reason, the most frequent first."""
         order = sorted(self.counts, key=lambda reason: (-self.counts[reason], reason))
