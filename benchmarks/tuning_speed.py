@@ -1,19 +1,20 @@
-"""What activation replay saves in tuning, over all heads of a run of the embedded model.
+"""What activation replay saves in tuning: Algorithm 1 over the list of heads of a real run.
 
-For each head, in the order of the real run: Algorithm 1's epochs on D, each with a measurement of
-V. Ours is RowTuner, the computing of what enters the layer counted in. The plain loop is what one
-writes without it: AdamW on the layer's whole q and k weights, their gradients masked to the head's
-rows, the whole model run on every batch, and the NAS of V from eager attention with
+Both contenders tune a copy of the embedded model by the preset's settings, head after head, without
+a halt. Ours is RowTuner, the computing of what enters the layers counted in. The plain loop is what
+one writes without it: AdamW on the layer's whole q and k weights, their gradients masked to the
+head's rows, the whole model run on every batch, and the NAS of V from eager attention with
 output_attentions. It has two courtesies: backward passes end at the layer, and the output embedding
 sees the last tokens alone.
 
-Both start a head from the same weights. Ours stay after it, as if every update were kept: that is
-the worst case for replay, which then computes anew what enters the layers above. Times are medians
-of alternating runs. Checked: the same loss, single head NAS and model NAS for every head.
+The two take turns epoch by epoch, so that a slow minute hits both. Checked: every figure and every
+decision of the two is the same.
 
-    python benchmarks/tuning_speed.py --heads 2 --repeats 1
+    python benchmarks/tuning_speed.py --heads 2
 """
 
+import copy
+import math
 import random
 import statistics
 import sys
@@ -26,8 +27,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
-from nasalign.alignment.rows import RowSlice, head_slices, read_rows, write_rows
+from nasalign.alignment.rows import head_slices
 from nasalign.alignment.training import RowTuner
+from nasalign.alignment.tuning import (
+    HeadTuner,
+    Limits,
+    Measurement,
+    as_row,
+    incremental_tuning,
+)
 from nasalign.config import Settings, load_preset
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
@@ -35,39 +43,64 @@ from nasalign.models.loading import load
 from nasalign.nas.heads import Head
 
 HEADS = [(17, 7), (18, 4), (21, 7), (13, 7), (21, 1), (16, 3), (22, 7), (17, 0)]  # as selected
-TOLERANCE = 1e-4
-Figures = tuple[float, float, float]  # loss, alpha, beta after the last epoch
+TOLERANCE = 1e-3  # three epochs of AdamW make more of a rounding
+PARTS = ("prepare", "train", "measure")
+NAMES = ("ours", "plain")
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--heads", type=int, default=len(HEADS), help="the first of them")
-    options.add_argument("--epochs", type=int, default=1, help="epochs a head")
-    options.add_argument("--samples", type=int, default=96, help="size of D")
-    options.add_argument("--validation", type=int, default=32, help="size of V")
     arguments = options.parse_args()
+    settings = load_preset("smollm2")
     model, tokenizer = load("smollm2-135m", dtype="float32")
-    prompts = fact_prompts(tokenizer, arguments.samples + arguments.validation)
-    parts = prompts[: arguments.samples], prompts[arguments.samples :]
-    settings = load_preset("smollm2").replace({"epochs": arguments.epochs})
-    tuner, plain = RowTuner(model, *parts, settings), PlainTuner(model, *parts, settings)
-    tuner.measure()  # both know the state before the first head
-    rows = []
-    for place in HEADS[: arguments.heads]:
-        rows.append(_compare(tuner, plain, Head(*place, 0.0), arguments.repeats))
-        print(f"head {place} measured", file=sys.stderr, flush=True)
-    total = {name: sum(row[name]["seconds"] for row in rows) for name in ("ours", "plain")}
+    samples = settings.tuning_samples
+    prompts = fact_prompts(tokenizer, samples + settings.validation_samples)
+    parts = prompts[:samples], prompts[samples:]
+    heads = [Head(*place, 0.0) for place in HEADS[: arguments.heads]]
+    runs = [_run(model, parts, heads, settings) for _ in range(arguments.repeats)]
     result = {
         "benchmark": "tuning_speed",
         "machine": machine(model.device),
         "repeats": arguments.repeats,
-        "epochs": arguments.epochs,
         "samples": [len(part) for part in parts],
-        "seconds": total,
-        "speed_up": total["plain"] / total["ours"],
-        "heads": rows,
+        "heads": _medians(runs),
     }
+    totals = [{name: sum(head[name] for head in run) for name in NAMES} for run in runs]
+    result["seconds"] = {name: statistics.median(t[name] for t in totals) for name in NAMES}
+    result["speed_up"] = statistics.median(total["plain"] / total["ours"] for total in totals)
     finish(result, _lines(result), arguments.json)
+
+
+class Stopwatch:
+    """A ``HeadTuner`` that counts the seconds of another, head by head."""
+
+    def __init__(self, tuner: HeadTuner) -> None:
+        self.tuner = tuner
+        self.heads: list[dict[str, float]] = []
+
+    def measure(self) -> Measurement:
+        if not self.heads:  # before the first head
+            return self.tuner.measure()
+        return self._count("measure", self.tuner.measure)
+
+    def begin(self, head: Head) -> None:
+        self.heads.append(dict.fromkeys(PARTS, 0.0))
+        self._count("prepare", lambda: self.tuner.begin(head))
+
+    def train_epoch(self) -> float:
+        return self._count("train", self.tuner.train_epoch)
+
+    def restore(self) -> None:
+        self._count("prepare", self.tuner.restore)
+
+    def finish(self) -> None:
+        self._count("prepare", self.tuner.finish)
+
+    def _count(self, part: str, work: Callable[[], Any]) -> Any:
+        seconds, value = timed(work)
+        self.heads[-1][part] += seconds
+        return value
 
 
 class PlainTuner:
@@ -83,38 +116,33 @@ class PlainTuner:
         self.model, self.settings = model, settings
         self.tuning, self.validation = tuning, validation
 
-    def run(self, head: Head) -> Figures:
-        """Tunes a head and returns its figures; its weights stay tuned."""
-        slices = head_slices(HeadGeometry.of(self.model), head.layer, head.head, "group")
-        weights = {where: self.model.get_submodule(where.module).weight for where in slices}
-        optimizer = torch.optim.AdamW(
-            weights.values(), lr=self.settings.learning_rate, weight_decay=0.0
+    def begin(self, head: Head) -> None:
+        settings = self.settings
+        slices = head_slices(HeadGeometry.of(self.model), head.layer, head.head, settings.k_scope)
+        self.weights = {where: self.model.get_submodule(where.module).weight for where in slices}
+        self.before = {where: weight.detach().clone() for where, weight in self.weights.items()}
+        self.optimizer = torch.optim.AdamW(
+            self.weights.values(), lr=settings.learning_rate, weight_decay=0.0
         )
-        steps = self.settings.epochs * -(-len(self.tuning) // self.settings.tuning_batch_size)
-        warm_up = round(self.settings.warmup_ratio * steps)
-        schedule = get_cosine_schedule_with_warmup(optimizer, warm_up, steps)
-        order = random.Random(f"{self.settings.seed}/{head.layer}/{head.head}")
-        for weight in weights.values():
-            weight.requires_grad_(True)
-        loss, nas = 0.0, torch.empty(0)
-        for _ in range(self.settings.epochs):
-            loss = self._epoch(weights, optimizer, schedule, order)
-            nas = self._nas()
-        for weight in weights.values():
-            weight.requires_grad_(False)
-            weight.grad = None
-        return loss, float(nas[head.layer, head.head]), float(nas.sum())
+        steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
+        warm_up = round(settings.warmup_ratio * steps)
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warm_up, steps)
+        self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
 
-    def _epoch(
-        self,
-        weights: dict[RowSlice, nn.Parameter],
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        order: random.Random,
-    ) -> float:
+    def restore(self) -> None:
+        with torch.no_grad():
+            for where, weight in self.weights.items():
+                weight.copy_(self.before[where])
+
+    def finish(self) -> None:
+        del self.optimizer, self.schedule
+
+    def train_epoch(self) -> float:
         shuffled = list(self.tuning)
-        order.shuffle(shuffled)
+        self.order.shuffle(shuffled)
         size, total = self.settings.tuning_batch_size, 0.0
+        for weight in self.weights.values():
+            weight.requires_grad_(True)
         for start in range(0, len(shuffled), size):
             batch = shuffled[start : start + size]
             ids, last = _padded(batch)
@@ -122,35 +150,40 @@ class PlainTuner:
             logits = self.model.get_output_embeddings()(hidden[torch.arange(len(batch)), last])
             targets = torch.tensor([prompt.answers.target for prompt in batch])
             loss = functional.cross_entropy(logits, targets)
-            optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            for where, weight in weights.items():
+            for where, weight in self.weights.items():
                 weight.grad[: where.start] = 0
                 weight.grad[where.stop :] = 0
-            optimizer.step()
-            schedule.step()
+            self.optimizer.step()
+            self.schedule.step()
             total += float(loss.detach()) * len(batch)
+        for weight in self.weights.values():
+            weight.requires_grad_(False)
         return total / len(shuffled)
 
     @torch.no_grad()
-    def _nas(self) -> Tensor:
-        """Single head NAS [L, H] of V by Eq. 1."""
+    def measure(self) -> Measurement:
+        """Single head NAS [L, H] of V by Eq. 1, and the share that is affirmed."""
         self.model.set_attn_implementation("eager")
-        size, values = self.settings.tuning_batch_size, []
+        size, values, affirmed = self.settings.tuning_batch_size, [], 0
         for start in range(0, len(self.validation), size):
             batch = self.validation[start : start + size]
-            ids, _ = _padded(batch)
-            attentions = self.model(
-                ids, logits_to_keep=1, use_cache=False, output_attentions=True
-            ).attentions
+            ids, last = _padded(batch)
+            output = self.model.base_model(ids, use_cache=False, output_attentions=True)
+            hidden = output.last_hidden_state[torch.arange(len(batch)), last]
+            shares = self.model.get_output_embeddings()(hidden).softmax(dim=-1)
             for row, prompt in enumerate(batch):
-                pair = torch.stack([layer[row] for layer in attentions])  # [L, H, T, T]
+                answers = prompt.answers
+                positive = shares[row, list(answers.positive)].sum()
+                affirmed += bool(positive > shares[row, list(answers.negative)].sum())
+                pair = torch.stack([layer[row] for layer in output.attentions])  # [L, H, T, T]
                 pair = pair[:, :, prompt.first_row : len(prompt.token_ids)]
                 pair = pair[..., [prompt.positive_position, prompt.negative_position]]
                 logs = pair.log()
                 values.append((pair.sum(-1) * (logs[..., 1] - logs[..., 0])).sum(-1))
         self.model.set_attn_implementation("sdpa")
-        return torch.stack(values).mean(dim=0)
+        return Measurement(torch.stack(values).mean(dim=0), affirmed / len(self.validation))
 
 
 def _padded(prompts: list[BinaryPrompt]) -> tuple[Tensor, Tensor]:
@@ -160,74 +193,58 @@ def _padded(prompts: list[BinaryPrompt]) -> tuple[Tensor, Tensor]:
     return nn.utils.rnn.pad_sequence(rows, batch_first=True), last
 
 
-def _compare(tuner: RowTuner, plain: PlainTuner, head: Head, repeats: int) -> dict[str, Any]:
-    """Tunes a head both ways in turn, each time from the same weights; ours stay."""
-    slices = head_slices(tuner.geometry, head.layer, head.head, "group")
-    before = {where: read_rows(tuner.model, where) for where in slices}
-    state = tuner.nas, [dict(replay.inputs) for replay in tuner.replays]
-    parts: dict[str, list[float]] = {name: [] for name in ("prepare", "train", "measure", "plain")}
-    after: dict[RowSlice, Tensor] = {}
-    for _ in range(repeats):
-        tuner.nas = state[0]
-        for replay, inputs in zip(tuner.replays, state[1], strict=True):
-            replay.inputs = dict(inputs)
-        ours = _run_ours(tuner, head, parts)
-        after = {where: read_rows(tuner.model, where) for where in slices}
-        _write(tuner.model, before)
-        seconds, theirs = timed(lambda: plain.run(head))
-        parts["plain"].append(seconds)
-        _write(tuner.model, before)
-    _write(tuner.model, after)
-    difference = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
-    require(
-        difference < TOLERANCE,
-        f"Head {head[:2]}: loss, alpha and beta are {ours} with replay and {theirs} without.",
-    )
-    total = [sum(turn) for turn in zip(*(parts[n] for n in parts if n != "plain"), strict=True)]
-    medians = {name: statistics.median(seconds) for name, seconds in parts.items()}
-    row: dict[str, Any] = {"layer": head.layer, "head": head.head, "difference": difference}
-    row["ours"] = {"seconds": statistics.median(total)}
-    row["ours"] |= {name: medians[name] for name in ("prepare", "train", "measure")}
-    row["plain"] = {"seconds": medians["plain"]}
-    row["speed_up"] = row["plain"]["seconds"] / row["ours"]["seconds"]
-    row["figures"] = dict(zip(("loss", "alpha", "beta"), ours, strict=True))
-    return row
+def _run(
+    model: PreTrainedModel,
+    parts: tuple[list[BinaryPrompt], list[BinaryPrompt]],
+    heads: list[Head],
+    settings: Settings,
+) -> list[dict[str, Any]]:
+    """Algorithm 1 by both, each on a copy of the model; returns a row for each head."""
+    ours = Stopwatch(RowTuner(copy.deepcopy(model), *parts, settings, heads))
+    plain = Stopwatch(PlainTuner(copy.deepcopy(model), *parts, settings))
+    # No halt: the whole of the list is tuned.
+    limits = Limits(settings.epochs, settings.rho, tau=-math.inf, halting_share=1.0)
+    histories = [incremental_tuning(heads, tuner, limits) for tuner in (ours, plain)]
+    rows = []
+    for records in zip(*histories, strict=True):
+        mine, theirs = map(as_row, records)
+        _require_same(mine, theirs)
+        if mine["record"] == "head":
+            row = {name: mine[name] for name in ("layer", "head", "epochs", "kept", "stopped")}
+            row |= ours.heads[-1] | {"ours": sum(ours.heads[-1].values())}
+            rows.append(row | {"plain": sum(plain.heads[-1].values())})
+            print(f"layer {mine['layer']}, head {mine['head']} measured", file=sys.stderr)
+    return rows
 
 
-def _run_ours(tuner: RowTuner, head: Head, parts: dict[str, list[float]]) -> Figures:
-    """One head by RowTuner; appends the seconds of its parts."""
-    spent = dict.fromkeys(("prepare", "train", "measure"), 0.0)
-
-    def take(part: str, run: Callable[[], Any]) -> Any:
-        seconds, value = timed(run)
-        spent[part] += seconds
-        return value
-
-    take("prepare", lambda: tuner.begin(head))
-    for _ in range(tuner.settings.epochs):
-        loss = take("train", tuner.train_epoch)
-        now = take("measure", tuner.measure)
-    take("prepare", tuner.finish)
-    for part, seconds in spent.items():
-        parts[part].append(seconds)
-    return loss, now.of(head), now.model
+def _require_same(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Ends the benchmark where a figure or a decision differs."""
+    for name, value in theirs.items():
+        same = mine[name] == value
+        if isinstance(value, float):
+            same = math.isclose(mine[name], value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        require(same, f"{name} is {mine[name]} with replay and {value} without: {theirs}.")
 
 
-def _write(model: PreTrainedModel, rows: dict[RowSlice, Tensor]) -> None:
-    for where, values in rows.items():
-        write_rows(model, where, values)
+def _medians(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """For each head the median seconds of its parts over the runs, and the rest of its row."""
+    rows = []
+    for heads in zip(*runs, strict=True):
+        names = (*PARTS, *NAMES)
+        rows.append(heads[0] | {n: statistics.median(head[n] for head in heads) for n in names})
+    return rows
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    header = ["head", "plain, s", "replay, s", "prepare", "train", "measure", "speed-up"]
+    header = ["head", "epochs", "kept", "plain, s", "ours, s", *PARTS, "speed-up"]
     rows = []
     for row in result["heads"]:
-        ours = row["ours"]
-        names = ("seconds", "prepare", "train", "measure")
-        cells = [f"{row['plain']['seconds']:.2f}", *(f"{ours[name]:.2f}" for name in names)]
-        rows.append([f"({row['layer']}, {row['head']})", *cells, f"{row['speed_up']:.2f}"])
+        cells = [f"{row[name]:.2f}" for name in ("plain", "ours", *PARTS)]
+        place = f"({row['layer']}, {row['head']})"
+        kept = "yes" if row["kept"] else "no"
+        rows.append([place, row["epochs"], kept, *cells, f"{row['plain'] / row['ours']:.2f}"])
     totals = [f"{result['seconds'][name]:.2f}" for name in ("plain", "ours")]
-    rows.append(["all", *totals, "", "", "", f"{result['speed_up']:.2f}"])
+    rows.append(["all", "", "", *totals, *("" for _ in PARTS), f"{result['speed_up']:.2f}"])
     return table(header, rows)
 
 

@@ -80,9 +80,9 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
 
 
 def build_model(
-    family: str, *, dtype: torch.dtype = torch.float32, seed: int = 0
+    family: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, layers: int | None = None
 ) -> PreTrainedModel:
-    """Build a three-layer model of a family on the CPU, in evaluation mode.
+    """Build a model of a family on the CPU, in evaluation mode.
 
     The global random state is left as it was. The attention implementation is the one transformers
     chooses: `sdpa`, or `eager` for Gemma 2 and GPT-OSS. Mixtures of experts run as a plain loop, as
@@ -92,9 +92,12 @@ def build_model(
         family: A key of `FAMILIES`.
         dtype: Type of all parameters. They are drawn in float32, so every type has the same values.
         seed: Seed of the random weights.
+        layers: Number of layers; three unless given, and for the families with two kinds of layer.
     """
+    config = FAMILIES[family]()
+    config.num_hidden_layers = layers or config.num_hidden_layers
     with torch.random.fork_rng(devices=[]):
-        model = AutoModelForCausalLM.from_config(FAMILIES[family](), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if hasattr(model.config, "num_local_experts"):
         model.set_experts_implementation("eager")
     _fill(model, torch.Generator().manual_seed(seed))

@@ -82,6 +82,7 @@ class Settings:
     bootstrap_samples: int = 2000
     # Everywhere
     batch_size: int | None = None
+    replay_gib: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -98,7 +99,9 @@ class Settings:
             value = getattr(self, name)
             known = value in (own, "self") or re.fullmatch(r"openai:\S+", value)
             _require(bool(known), name, value, f"must be {own}, self or openai:MODEL")
-        _require(self.shots >= 0, "shots", self.shots, "must not be negative")
+        for name in ("shots", "replay_gib"):
+            value = getattr(self, name)
+            _require(value is None or value >= 0, name, value, "must not be negative")
 
     def replace(self, changes: Mapping[str, Any]) -> "Settings":
         """Returns a copy with some settings changed.

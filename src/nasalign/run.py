@@ -188,7 +188,7 @@ def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     }
     pairs["model"] = (old["model"]["fingerprint"], new["model"]["fingerprint"])
     for name, value in new["settings"].items():
-        if name not in ("max_calls", "concurrency"):  # they decide no figure
+        if name not in ("max_calls", "concurrency", "replay_gib"):  # they decide no figure
             pairs[f"setting {name}"] = (old["settings"].get(name), value)
     for name, (before, now) in pairs.items():
         if before != now:

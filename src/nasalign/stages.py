@@ -155,7 +155,9 @@ def tune(
     budget = len(validation) + epochs_left * an_epoch
     with run.stage("tuning", "Tuning head by head", budget) as done:
         folder = run.folder / "checkpoint" if run.folder else None
-        tuner = CheckpointedTuner(RowTuner(model, tuning, validation, settings, done), folder)
+        rows = RowTuner(model, tuning, validation, settings, heads, done)
+        run.reporter.say(rows.replay_plan())
+        tuner = CheckpointedTuner(rows, folder)
         history = _history(run, tuner.heads_done)
         if history and cast(HeadRecord, history[-1]).halted:
             return history
@@ -175,6 +177,7 @@ def tune(
         except KeyboardInterrupt:
             tuner.abandon()
             raise
+        run.facts["replay"] = rows.memory.describe()
     return history
 
 

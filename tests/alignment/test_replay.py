@@ -1,19 +1,22 @@
 """Running from a layer on gives what the whole model gives."""
 
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 import reference
 import tiny
-from nasalign.alignment import training
+from nasalign.alignment import activations, training
+from nasalign.alignment.activations import ActivationMemory
 from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import head_slices, write_rows
 from nasalign.alignment.training import RowTuner
@@ -26,7 +29,9 @@ from nasalign.nas.heads import Head
 from nasalign.nas.recorder import NasRecorder
 from plain_loop import PlainTuner
 
-LAYERS = 3
+
+def replay_of(model: PreTrainedModel, prompts: list[BinaryPrompt], **memory: int) -> Replay:
+    return Replay(model, prompts, batch_size=4, memory=ActivationMemory(**memory))
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def test_logits_and_nas_equal_the_whole_model(
     model = tiny.build_model(family, dtype=torch.float64)
     eager = model.config._attn_implementation == "eager"
     with torch.no_grad(), reference.softmax_in_float64() if eager else nullcontext():
-        replay = Replay(model, prompts, batch_size=4)
+        replay = replay_of(model, prompts)
         places = [7, 2, 5]
         with NasRecorder(model) as recorder:
             whole = replay.logits(places, 0, recorder)
@@ -60,7 +65,7 @@ def test_logits_and_nas_equal_the_whole_model(
 
 def test_layers_below_do_not_run(prompts: list[BinaryPrompt]) -> None:
     model = tiny.build_model("llama")
-    replay = Replay(model, prompts, batch_size=4)
+    replay = replay_of(model, prompts)
     replay.prepare(2)
     model.model.layers[0].self_attn.q_proj.weight.data.fill_(float("nan"))
     assert replay.logits([0, 1], 2).isfinite().all()
@@ -72,7 +77,7 @@ def test_a_forward_that_a_layer_was_given_is_given_back(prompts: list[BinaryProm
     model = tiny.build_model("llama")
     first = model.model.layers[0]
     first.forward = given = first.forward
-    replay = Replay(model, prompts, batch_size=4)
+    replay = replay_of(model, prompts)
     replay.prepare(2)
     replay.logits([0, 1], 2)
     assert first.__dict__["forward"] is given
@@ -81,7 +86,7 @@ def test_a_forward_that_a_layer_was_given_is_given_back(prompts: list[BinaryProm
 
 def test_prompts_that_share_nothing(prompts: list[BinaryPrompt]) -> None:
     model = tiny.build_model("llama", dtype=torch.float64)
-    replay = Replay(model, prompts[:1], batch_size=4)
+    replay = replay_of(model, prompts[:1])
     assert replay.prefix == 0
     replay.prepare(1)
     torch.testing.assert_close(replay.logits([0], 1), replay.logits([0], 0), atol=1e-10, rtol=0)
@@ -89,7 +94,7 @@ def test_prompts_that_share_nothing(prompts: list[BinaryPrompt]) -> None:
 
 def test_a_change_is_seen_above_and_inputs_advance_from_it(prompts: list[BinaryPrompt]) -> None:
     model = tiny.build_model("llama", dtype=torch.float64)
-    replay = Replay(model, prompts, batch_size=4)
+    replay = replay_of(model, prompts)
     replay.prepare(1)
     replay.prepare(2)
     where = head_slices(HeadGeometry.of(model), 1, 0, "group")[0]
@@ -98,7 +103,7 @@ def test_a_change_is_seen_above_and_inputs_advance_from_it(prompts: list[BinaryP
     with torch.no_grad():
         whole = replay.logits([0, 1], 0)
         assert not torch.allclose(replay.logits([0, 1], 2), whole)
-        replay.forget_above(1)
+        replay.forget(changed=1, later=[1, 2])
         assert sorted(replay.inputs) == [1]
         replay.prepare(2)
         torch.testing.assert_close(replay.logits([0, 1], 2), whole, atol=1e-10, rtol=0)
@@ -124,7 +129,7 @@ def test_every_figure_of_algorithm_1_equals_the_plain_loop(
     for kind in (Replay, Whole):
         monkeypatch.setattr(training, "Replay", kind)
         model = tiny.build_model(name).requires_grad_(False)
-        tuner = RowTuner(model, prompts[:6], prompts[6:], settings)
+        tuner = RowTuner(model, prompts[:6], prompts[6:], settings, heads)
         rows.append([as_row(record) for record in incremental_tuning(heads, tuner, limits)])
     replayed, plain = rows
     kept = [row["kept"] for row in plain if row["record"] == "head"]
@@ -135,6 +140,70 @@ def test_every_figure_of_algorithm_1_equals_the_plain_loop(
         for key, value in other.items():
             close = pytest.approx(value, rel=1e-3, abs=1e-4) if type(value) is float else value
             assert mine[key] == close, key
+
+
+def test_what_later_heads_need_is_kept_on_the_way(prompts: list[BinaryPrompt]) -> None:
+    model = tiny.build_model("llama", dtype=torch.float64, layers=6)
+    replay = replay_of(model, prompts)
+    ran: list[int] = []
+    for index, layer in enumerate(model.model.layers):
+        mlp = layer.mlp.register_forward_hook(lambda *given, index=index: ran.append(index))
+        assert mlp
+    replay.prepare(4, later=[5, 2, 2, 1])
+    assert sorted(replay.inputs) == [1, 2, 4]
+    assert set(ran) == {0, 1, 2, 3}
+    replay.forget(changed=None, later=[5, 2])  # 5 is reached from 4, and nothing from 1
+    assert sorted(replay.inputs) == [2, 4]
+    ran.clear()
+    replay.prepare(5)
+    assert set(ran) == {4}
+    with torch.no_grad():
+        whole = replay.logits([3, 1], 0)
+        for layer in (2, 4, 5):
+            torch.testing.assert_close(replay.logits([3, 1], layer), whole, atol=1e-10, rtol=0)
+    replay.forget(changed=2, later=[5])
+    assert sorted(replay.inputs) == [2]
+
+
+@pytest.mark.parametrize("inputs", [0, 1, 2])
+def test_where_memory_ends_a_file_goes_on(
+    inputs: int, prompts: list[BinaryPrompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = tiny.build_model("llama", dtype=torch.float64, layers=6)
+    size = replay_of(model, prompts).bytes_of_an_input
+    replay = replay_of(model, prompts, budget=inputs * size)
+    replay.prepare(4, later=[1, 2])
+    memory, file = replay.memory.places(torch.device("cpu"))
+    assert (memory.held, file.held) == (inputs * size, (3 - inputs) * size)
+    assert not list(tmp_path.iterdir())  # a file that vanishes with the process
+    with torch.no_grad():
+        whole = replay.logits([3, 1], 0)
+        for layer in (1, 2, 4):
+            torch.testing.assert_close(replay.logits([3, 1], layer), whole, atol=1e-10, rtol=0)
+    replay.forget(changed=0, later=[])
+    assert memory.held == file.held == 0
+    assert replay.memory.describe()["a file"]["most_held"] == (3 - inputs) * size
+
+
+def test_where_there_is_no_room_more_layers_run(
+    prompts: list[BinaryPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activations, "DISK_SHARE", 0.0)
+    model = tiny.build_model("llama", dtype=torch.float64, layers=6)
+    size = replay_of(model, prompts).bytes_of_an_input
+    one = replay_of(model, prompts, budget=size)
+    one.prepare(2, later=[1])
+    assert sorted(one.inputs) == [2]
+    one.prepare(4)  # what is needed now takes the place of what was
+    assert sorted(one.inputs) == [4]
+    none = replay_of(model, prompts, budget=size - 1)
+    none.prepare(4)
+    assert not none.inputs
+    with torch.no_grad():
+        whole = none.logits([3, 1], 0)
+        for replay in (one, none):
+            torch.testing.assert_close(replay.logits([3, 1], 4), whole, atol=1e-10, rtol=0)
 
 
 def norm_of(offset: int) -> Callable[[Any, torch.Tensor], torch.Tensor]:

@@ -235,7 +235,7 @@ def test_every_sample_is_counted(tokenizer: PreTrainedTokenizerFast) -> None:
     model, done = tiny.build_model("llama").requires_grad_(False), []
     samples = prompts(tokenizer)
     settings = Settings(batch_size=2, tuning_batch_size=4)
-    tuner = RowTuner(model, samples, samples[:3], settings, done.append)
+    tuner = RowTuner(model, samples, samples[:3], settings, progress=done.append)
     tuner.measure()
     tuner.begin(HEAD)
     tuner.train_epoch()

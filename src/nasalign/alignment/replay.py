@@ -2,37 +2,26 @@
 
 Tuning a head of layer l changes nothing below l. So the hidden states that enter layer l are kept
 for every prompt of D and of V, and a training step or a measurement runs from layer l on. That is
-exact: what is put in is what the layers below would have computed.
+exact: what is put in is what the layers below would have computed. On the way up to a layer, what
+enters the layers of later heads is kept too, so that nothing below a change is computed twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from nasalign.alignment.activations import ActivationMemory, Kept
 from nasalign.data.prompts import BinaryPrompt
+from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
 from nasalign.nas.forward import answer_logits, shared_prefix
 from nasalign.nas.recorder import NasRecorder
-
-
-@dataclass(frozen=True)
-class LayerInput:
-    """What enters a layer for N prompts that share their first P tokens.
-
-    Attributes:
-        prefix: hidden states of the shared tokens, [P, hidden].
-        rest: of each prompt's further tokens, [T - P, hidden], by the prompt's place; of several
-            processes each has its own.
-    """
-
-    prefix: Tensor
-    rest: dict[int, Tensor]
 
 
 class Replay:
@@ -42,16 +31,35 @@ class Replay:
         model: the model.
         prompts: N prompts.
         batch_size: prompts a batch while inputs are computed; by tokens unless given.
+        memory: where the inputs are kept; shared by those that must fit together.
     """
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[BinaryPrompt], batch_size: int | None
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[BinaryPrompt],
+        batch_size: int | None,
+        memory: ActivationMemory,
     ) -> None:
         self.model, self.prompts, self.batch_size = model, prompts, batch_size
+        self.memory = memory
         self.prefix = shared_prefix(prompts)
         names = HeadGeometry.of(model).attention_modules
         self.layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
-        self.inputs: dict[int, LayerInput] = {}
+        self.inputs: dict[int, Kept] = {}  # by layer: the shared tokens' rows, then each prompt's
+        own = [place for place in range(len(prompts)) if processes.mine(place)]
+        lengths = [len(prompts[place].token_ids) - self.prefix for place in own]
+        ends = accumulate(lengths, initial=self.prefix)
+        self.spans = dict(zip(own, pairwise(ends), strict=True))  # a prompt's rows in an input
+
+        self.rows = max((end for _, end in self.spans.values()), default=0)
+        self.width = model.config.get_text_config().hidden_size
+        self.dtype = model.get_input_embeddings().weight.dtype
+
+    @property
+    def bytes_of_an_input(self) -> int:
+        """Bytes that what enters a layer takes in this process."""
+        return self.rows * self.width * self.dtype.itemsize
 
     def logits(
         self, places: Sequence[int], layer: int, recorder: NasRecorder | None = None
@@ -60,51 +68,102 @@ class Replay:
 
         Args:
             places: which prompts, B of them.
-            layer: 0, or a layer that ``prepare`` was called for.
+            layer: the first that must run; it is run from the nearest whose input is kept.
             recorder: takes the NAS of the layers that run; below, it stays 0.
         """
         batch = [self.prompts[place] for place in places]
+        start = self._nearest(layer)
         with ExitStack() as stack:
-            if layer > 0:
-                kept = self.inputs[layer]
-                chosen = [kept.rest[place] for place in places]
-                rest = nn.utils.rnn.pad_sequence(chosen, batch_first=True)
-                passes = iter([kept.prefix[None], rest] if self.prefix else [rest])
-                stack.enter_context(self._idle(range(layer), lambda: next(passes)))
+            if start > 0:
+                passes = iter(self._passes(start, places))
+                stack.enter_context(self._idle(range(start), lambda: next(passes)))
             return answer_logits(self.model, batch, recorder, self.prefix)
 
     @torch.no_grad()
-    def prepare(self, layer: int) -> None:
-        """Computes and keeps what enters a layer, from the nearest layer below that is known."""
-        if layer == 0 or layer in self.inputs:
+    def prepare(self, layer: int, later: Sequence[int] = ()) -> None:
+        """Computes and keeps what enters a layer, from the nearest layer below that is known.
+
+        Args:
+            layer: needed now; what else is kept gives way to it. Where there is no room even so,
+                nothing is kept, and ``logits`` runs from further below.
+            later: layers needed later, in that order; kept on the way as far as there is room.
+        """
+        start = self._nearest(layer)
+        if start == layer or not self.spans:
             return
-        start = max((known for known in self.inputs if known < layer), default=0)
-        seen: list[Tensor] = []
-        rests: dict[int, Tensor] = {}
-        prefixes: list[Tensor] = []
+        fresh = {layer: self._room(layer)}
+        while fresh[layer] is None and self.inputs:
+            del self.inputs[max(self.inputs)]
+            fresh[layer] = self._room(layer)
+        start = self._nearest(layer)
+        for other in later:
+            if start < other < layer and other not in fresh:
+                fresh[other] = self._room(other)
+        inputs = {known: kept for known, kept in fresh.items() if kept is not None}
+        if inputs:
+            self._fill(inputs, layer)
+            self.inputs |= inputs
+
+    def forget(self, changed: int | None, later: Sequence[int]) -> None:
+        """Drops what is no longer true, and what is not needed.
+
+        Args:
+            changed: layer whose rows have changed; None if none have.
+            later: layers that will be needed.
+        """
+        if changed is not None:
+            self.inputs = {known: kept for known, kept in self.inputs.items() if known <= changed}
+        needed = {self._nearest(layer) for layer in later}
+        self.inputs = {known: kept for known, kept in self.inputs.items() if known in needed}
+
+    def _nearest(self, layer: int) -> int:
+        """The highest layer up to this one whose input is known; that of layer 0 always is."""
+        return max((known for known in self.inputs if known <= layer), default=0)
+
+    def _passes(self, layer: int, places: Sequence[int]) -> list[Tensor]:
+        """What enters a layer in the pass of the prefix, if there is one, and in that of the rest.
+
+        They are [1, P, hidden] and [B, T - P, hidden], padded on the right.
+        """
+        rows = self.inputs[layer].rows
+        device = self._device(layer)
+        spans = [self.spans[place] for place in places]
+        rest = nn.utils.rnn.pad_sequence([rows[a:b] for a, b in spans], batch_first=True)
+        prefix = [rows[None, : self.prefix]] if self.prefix else []
+        return [part.to(device) for part in (*prefix, rest)]
+
+    def _room(self, layer: int) -> Kept | None:
+        return self.memory.keep(self.rows, self.width, self.dtype, self._device(layer))
+
+    def _device(self, layer: int) -> torch.device:
+        return next(self.layers[layer].parameters()).device
+
+    def _fill(self, inputs: dict[int, Kept], layer: int) -> None:
+        """Runs all prompts up to a layer and writes down what enters those asked for."""
+        start = self._nearest(layer)
+        seen: dict[int, list[Tensor]] = {known: [] for known in inputs}
+
+        def see(known: int) -> Callable[..., None]:
+            return lambda module, arguments: seen[known].append(arguments[0])
 
         def work(places: list[int]) -> None:
-            seen.clear()
+            for passes in seen.values():
+                passes.clear()
             self.logits(places, start)
-            prefixes[:] = [seen[0][0, : self.prefix].clone()]
-            for place, row in zip(places, seen[-1], strict=True):
-                length = len(self.prompts[place].token_ids) - self.prefix
-                rests[place] = row[:length].clone()
+            for known, (*prefix, rest) in seen.items():
+                rows = inputs[known].rows
+                if prefix:
+                    rows[: self.prefix] = prefix[0][0]
+                for place, hidden in zip(places, rest, strict=True):
+                    first, end = self.spans[place]
+                    rows[first:end] = hidden[: end - first]
 
-        hook = self.layers[layer].register_forward_pre_hook(
-            lambda module, inputs: seen.append(inputs[0])
-        )
-        try:
-            with self._idle(range(layer, len(self.layers))):
-                in_batches(self.model, self.prompts, self.batch_size, work)
-        finally:
-            hook.remove()
-        if prefixes:  # else no prompt is for this process
-            self.inputs[layer] = LayerInput(prefixes[0], rests)
-
-    def forget_above(self, layer: int) -> None:
-        """Drops what enters the layers above one whose rows have changed."""
-        self.inputs = {known: kept for known, kept in self.inputs.items() if known <= layer}
+        with ExitStack() as stack:
+            for known in inputs:
+                hook = self.layers[known].register_forward_pre_hook(see(known))
+                stack.callback(hook.remove)
+            stack.enter_context(self._idle(range(layer, len(self.layers))))
+            in_batches(self.model, self.prompts, self.batch_size, work)
 
     @contextmanager
     def _idle(self, layers: range, last: Callable[[], Tensor] | None = None) -> Iterator[None]:

@@ -13,6 +13,7 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
+from nasalign.alignment.activations import GIB, MIB, ActivationMemory
 from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import TunableRows, head_slices
 from nasalign.alignment.tuning import Measurement
@@ -36,7 +37,8 @@ class RowTuner:
         model: the model; its parameters must not require gradients.
         tuning: prompts of the fine-tuning set D, all with the positive label.
         validation: prompts of the validation set V.
-        settings: learning rate, epochs, batch sizes, ``k_scope`` and seed.
+        settings: learning rate, epochs, batch sizes, ``k_scope``, ``replay_gib`` and seed.
+        heads: those that will be tuned, in order, so that what later ones need is kept at once.
         progress: told of each sample trained on or measured.
     """
 
@@ -46,16 +48,32 @@ class RowTuner:
         tuning: Sequence[BinaryPrompt],
         validation: Sequence[BinaryPrompt],
         settings: Settings,
+        heads: Sequence[Head] = (),
         progress: Progress | None = None,
     ) -> None:
         self.model, self.settings = model, settings
         self.tuning, self.validation, self.progress = tuning, validation, progress
         self.geometry = HeadGeometry.of(model)
-        self.replays = [Replay(model, part, settings.batch_size) for part in (tuning, validation)]
+        self.heads = [(head.layer, head.head) for head in heads]
+        gib = settings.replay_gib
+        self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
+        self.replays = [
+            Replay(model, part, settings.batch_size, self.memory) for part in (tuning, validation)
+        ]
         self.layer, self.tuned = 0, False
         self.part = settings.tuning_batch_size  # less where memory does not hold it
         self.nas: Tensor | None = None  # of V before the head at hand, [N, L, H]
         self.latest: Tensor | None = None  # of V as last measured
+
+    def replay_plan(self) -> str:
+        """Says in a sentence how much memory replay takes, and where it may be."""
+        size = sum(replay.bytes_of_an_input for replay in self.replays)
+        places = self.memory.places(self.model.device)
+        room = ", then ".join(f"{place.limit / GIB:.1f} GiB of {place.name}" for place in places)
+        return (
+            f"What enters a layer takes {size / MIB:.1f} MiB for D and V; there is room for it in "
+            f"{room}."
+        )
 
     def measure(self) -> Measurement:
         """Scores V with the weights as last written; whatever the decoder, Yes is by logits.
@@ -84,7 +102,7 @@ class RowTuner:
             self.measure()
         self.head, self.layer, self.tuned = head, head.layer, True
         for replay in self.replays:
-            replay.prepare(head.layer)
+            replay.prepare(head.layer, self._later())
         slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
         self.rows = TunableRows(self.model, slices)
         self.optimizer = torch.optim.AdamW(
@@ -152,9 +170,15 @@ class RowTuner:
         """Lets the optimiser's state go, and what a kept update has made untrue."""
         if self.tuned:
             self.nas = self.latest
-            for replay in self.replays:
-                replay.forget_above(self.layer)
+        for replay in self.replays:
+            replay.forget(self.layer if self.tuned else None, self._later())
         del self.rows, self.optimizer, self.schedule
+
+    def _later(self) -> list[int]:
+        """Layers of the heads after the one at hand."""
+        here = self.head[:2]
+        after = self.heads.index(here) + 1 if here in self.heads else len(self.heads)
+        return [layer for layer, _ in self.heads[after:]]
 
     def _step(self, places: list[int]) -> float:
         """One AdamW step on the positive word as the first token; no end-of-sequence token.

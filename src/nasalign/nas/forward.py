@@ -14,16 +14,22 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from nasalign.data.prompts import BinaryPrompt
+from nasalign.nas.batches import HasTokens
 from nasalign.nas.recorder import NasRecorder, Positions
 
 
 def shared_prefix(prompts: Sequence[BinaryPrompt]) -> int:
     """Returns the number P of leading tokens that all prompts share, before the rows of Eq. 1."""
+    return min(common_beginning(prompts), min(prompt.first_row for prompt in prompts))
+
+
+def common_beginning(prompts: Sequence[HasTokens]) -> int:
+    """Returns the number of leading tokens that all prompts share; 0 for one, never a whole one."""
     if len(prompts) == 1:
         return 0
     first = min(prompt.token_ids for prompt in prompts)
     last = max(prompt.token_ids for prompt in prompts)  # all others lie between, in this order
-    limit = min(min(prompt.first_row for prompt in prompts), len(first) - 1, len(last) - 1)
+    limit = min(len(first), len(last)) - 1
     return next((place for place in range(limit) if first[place] != last[place]), limit)
 
 
@@ -44,12 +50,7 @@ def answer_logits(
     """
     device = model.get_input_embeddings().weight.device
     prefix = shared_prefix(prompts) if prefix is None else prefix
-    cache = None
-    if prefix:
-        cache = DynamicCache()  # without the configuration: it keeps all keys, whatever the window
-        shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
-        model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
-        cache.batch_repeat_interleave(len(prompts))
+    cache = prefix_cache(model, prompts, prefix) if prefix else None
     lengths = torch.tensor([len(prompt.token_ids) - prefix for prompt in prompts])
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
@@ -63,6 +64,16 @@ def answer_logits(
         if recorder is not None:
             recorder.expect(None)
     return output.logits[:, 0]
+
+
+def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> DynamicCache:
+    """Runs the P tokens that B prompts share once; returns their keys and values, B times."""
+    cache = DynamicCache()  # without the configuration: it keeps all keys, whatever the window
+    device = model.get_input_embeddings().weight.device
+    shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
+    model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(prompts))
+    return cache
 
 
 def _positions(prompts: Sequence[BinaryPrompt], device: torch.device) -> Positions:

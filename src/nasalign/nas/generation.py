@@ -1,7 +1,12 @@
-"""Free answers: greedy decoding in batches with a cache, to the end of the first line."""
+"""Free answers: greedy decoding in batches with a cache, to the end of the first line.
 
+The instruction, which all prompts of a batch begin with, runs once.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jinja2.exceptions import TemplateError
@@ -18,6 +23,7 @@ from transformers import (
 from nasalign.data.chat import Conversation, Progress
 from nasalign.models import processes
 from nasalign.nas.batches import HasTokens, check_lengths, in_batches
+from nasalign.nas.forward import common_beginning, prefix_cache
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def generate(
     texts, entropies = [""] * len(prompts), torch.zeros(len(prompts), dtype=torch.float64)
 
     def work(indices: list[int]) -> None:
-        inputs = left_padded([prompts[index] for index in indices], tokenizer, model.device)
+        inputs = _inputs(model, tokenizer, [prompts[index] for index in indices], max_new_tokens)
         length = inputs["input_ids"].shape[1]
         first = _FirstTokenEntropy()
         output = model.generate(
@@ -92,18 +98,30 @@ def generate(
     return Generated(processes.put_together(texts), entropies.tolist())
 
 
-def left_padded(
-    prompts: Sequence[HasTokens], tokenizer: PreTrainedTokenizerBase, device: torch.device
-) -> dict[str, Tensor]:
-    """Returns ``input_ids`` and ``attention_mask``, each int64 [B, T]."""
+def _inputs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[HasTokens],
+    max_new_tokens: int,
+) -> dict[str, Any]:
+    """What ``model.generate`` takes: ids and mask, int64 [B, T], and the cache of the prefix.
+
+    Padding stands between what all prompts share and the rest. It moves the two apart, which a
+    sliding window would notice, so a prompt that exceeds the window is padded on the left.
+    """
     longest = max(len(prompt.token_ids) for prompt in prompts)
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
+    prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     ids = torch.full((len(prompts), longest), padding)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt.token_ids) :] = torch.tensor(prompt.token_ids)
-        mask[row, longest - len(prompt.token_ids) :] = 1
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        start = longest - len(prompt.token_ids) + prefix
+        ids[row, :prefix] = torch.tensor(prompt.token_ids[:prefix])
+        ids[row, start:] = torch.tensor(prompt.token_ids[prefix:])
+        mask[row, :prefix] = mask[row, start:] = 1
+    inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+    return inputs | ({"past_key_values": prefix_cache(model, prompts, prefix)} if prefix else {})
 
 
 class ModelChat:
