@@ -4,8 +4,8 @@ Both contenders tune a copy of the embedded model by the preset's settings, head
 a halt. Ours is RowTuner, the computing of what enters the layers counted in. The plain loop is what
 one writes without it: AdamW on the layer's whole q and k weights, their gradients masked to the
 head's rows, the whole model run on every batch, and the NAS of V from eager attention with
-output_attentions. It has two courtesies: backward passes end at the layer, and the output embedding
-sees the last tokens alone.
+output_attentions. Backward passes end at the layer. With --all-logits it computes the logits of all
+tokens, as a trainer does that is given labels; without, those of the last token alone, as we do.
 
 The two take turns epoch by epoch, so that a slow minute hits both. Checked: every figure and every
 decision of the two is the same.
@@ -51,6 +51,7 @@ NAMES = ("ours", "plain")
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--heads", type=int, default=len(HEADS), help="the first of them")
+    options.add_argument("--all-logits", action="store_true", help="as a trainer does")
     arguments = options.parse_args()
     settings = load_preset("smollm2")
     model, tokenizer = load("smollm2-135m", dtype="float32")
@@ -58,11 +59,14 @@ def main() -> None:
     prompts = fact_prompts(tokenizer, samples + settings.validation_samples)
     parts = prompts[:samples], prompts[samples:]
     heads = [Head(*place, 0.0) for place in HEADS[: arguments.heads]]
-    runs = [_run(model, parts, heads, settings) for _ in range(arguments.repeats)]
+    runs = [
+        _run(model, parts, heads, settings, arguments.all_logits) for _ in range(arguments.repeats)
+    ]
     result = {
         "benchmark": "tuning_speed",
         "machine": machine(model.device),
         "repeats": arguments.repeats,
+        "all_logits": arguments.all_logits,
         "samples": [len(part) for part in parts],
         "heads": _medians(runs),
     }
@@ -112,8 +116,9 @@ class PlainTuner:
         tuning: list[BinaryPrompt],
         validation: list[BinaryPrompt],
         settings: Settings,
+        all_logits: bool,
     ) -> None:
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.all_logits = model, settings, all_logits
         self.tuning, self.validation = tuning, validation
 
     def begin(self, head: Head) -> None:
@@ -147,7 +152,9 @@ class PlainTuner:
             batch = shuffled[start : start + size]
             ids, last = _padded(batch)
             hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
-            logits = self.model.get_output_embeddings()(hidden[torch.arange(len(batch)), last])
+            embed = self.model.get_output_embeddings()
+            rows = torch.arange(len(batch))
+            logits = embed(hidden)[rows, last] if self.all_logits else embed(hidden[rows, last])
             targets = torch.tensor([prompt.answers.target for prompt in batch])
             loss = functional.cross_entropy(logits, targets)
             self.optimizer.zero_grad(set_to_none=True)
@@ -198,10 +205,11 @@ def _run(
     parts: tuple[list[BinaryPrompt], list[BinaryPrompt]],
     heads: list[Head],
     settings: Settings,
+    all_logits: bool,
 ) -> list[dict[str, Any]]:
     """Algorithm 1 by both, each on a copy of the model; returns a row for each head."""
     ours = Stopwatch(RowTuner(copy.deepcopy(model), *parts, settings, heads))
-    plain = Stopwatch(PlainTuner(copy.deepcopy(model), *parts, settings))
+    plain = Stopwatch(PlainTuner(copy.deepcopy(model), *parts, settings, all_logits))
     # No halt: the whole of the list is tuned.
     limits = Limits(settings.epochs, settings.rho, tau=-math.inf, halting_share=1.0)
     histories = [incremental_tuning(heads, tuner, limits) for tuner in (ours, plain)]

@@ -106,6 +106,14 @@ class LoadOptions:
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; by the device unless given.")
     ] = None
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS",
+            help="8bit or 4bit: frozen weights by bitsandbytes; query and key projections stay in "
+            "the dtype.",
+        ),
+    ] = None
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")
     ] = False
@@ -217,6 +225,7 @@ def make_job(
         | {name: value for name, value in own.items() if value is not None},
         device=load.device,
         dtype=load.dtype,
+        quantize=load.quantize,
         trust_remote_code=load.trust_remote_code,
     )
 

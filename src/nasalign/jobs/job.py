@@ -35,8 +35,9 @@ class Job:
         resume: whether to go on with an unfinished run in it.
         preset: settings to start from; those for the model's size unless given.
         changes: settings changed by name.
-        device: see ``models.loading.load``, as the next two.
+        device: see ``models.loading.load``, as the next three.
         dtype: of the weights.
+        quantize: of the frozen ones.
         trust_remote_code: run code that the model brings along.
     """
 
@@ -52,6 +53,7 @@ class Job:
     changes: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     dtype: str | None = None
+    quantize: str | None = None
     trust_remote_code: bool = False
 
     def open(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Settings]:
@@ -74,6 +76,7 @@ class Job:
                 self.model,
                 device=self.device,
                 dtype=self.dtype,
+                quantize=self.quantize,
                 trust_remote_code=self.trust_remote_code,
             )
         settings = settings_for(model, self.preset, self.changes)

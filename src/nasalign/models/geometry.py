@@ -113,6 +113,9 @@ _LAYOUTS = {  # layout -> the linear modules of an attention module
     "interleaved": ("query_key_value",),
 }
 
+PROJECTIONS = tuple(name for names in _LAYOUTS.values() for name in names)
+"""Names of the linear modules whose rows are queries and keys."""
+
 
 def _layout(module: nn.Module) -> str | None:
     for layout, names in _LAYOUTS.items():

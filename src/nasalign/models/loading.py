@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -19,6 +20,7 @@ from transformers import (
 from nasalign.errors import ModelError
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
+from nasalign.models.geometry import PROJECTIONS
 
 _LOADING_ERRORS = (
     OSError,
@@ -73,6 +75,7 @@ def load(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    quantize: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -83,6 +86,8 @@ def load(
         device: such as ``"cpu"`` or ``"cuda:1"``; the best there is unless given. ``"auto"``
             spreads a model that exceeds one device over all of them.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; by the device unless given.
+        quantize: ``"8bit"`` or ``"4bit"`` (NF4) by bitsandbytes; the query and key projections,
+            whose rows are tuned, and the output embedding stay in the dtype.
         revision: a branch, tag or commit of a hub model.
         trust_remote_code: run code that the model brings along.
 
@@ -92,6 +97,8 @@ def load(
     Raises:
         ModelError: it cannot be found or loaded; the sentence says why.
     """
+    if quantize and name.endswith(".gguf"):
+        raise ModelError("A GGUF file is taken dequantised; leave quantize out.")
     spread = device == "auto"
     chosen_device = choose_device(None if spread else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
@@ -106,6 +113,9 @@ def load(
             options["use_safetensors"] = True
         if spread:  # layer by layer over all devices, then main memory, by accelerate
             options["device_map"] = "auto"
+        if quantize:
+            options["quantization_config"] = _quantization(quantize, chosen_dtype)
+            options.setdefault("device_map", {"": chosen_device})
         model, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=chosen_dtype, output_loading_info=True, **options
         )
@@ -126,7 +136,19 @@ def load(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    return (model if spread else model.to(chosen_device)).eval(), tokenizer
+    return (model if spread or quantize else model.to(chosen_device)).eval(), tokenizer
+
+
+def _quantization(bits: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if bits not in ("8bit", "4bit"):
+        raise ModelError(f"There is no quantisation {bits!r}; choose 8bit or 4bit.")
+    return BitsAndBytesConfig(
+        load_in_8bit=bits == "8bit",
+        load_in_4bit=bits == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=[*PROJECTIONS, "lm_head", "embed_out"],
+    )
 
 
 def _source(name: str) -> tuple[str, dict[str, str]]:
