@@ -13,6 +13,7 @@ from nasalign.options import (
     AsJson,
     DataOptions,
     Generator,
+    Judge,
     Limit,
     LoadOptions,
     MaxCalls,
@@ -157,12 +158,21 @@ def evaluate(
             "--knowledge", help="Also by what the model knows: it asks each question freely."
         ),
     ] = False,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask the same examples in this scenario: plain, context, unsure, cot or negated; "
+            "may be repeated, and gives one table.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model, with an adapter if given, on data it was not tuned on."""
     with command(as_json) as (console, emit):
         from nasalign.jobs.evaluate import evaluate_job
-        from nasalign.reporting.console import knowledge_table, metrics_table
+        from nasalign.jobs.scenarios import scenarios_job
+        from nasalign.reporting.console import knowledge_table, metrics_table, scenarios_table
 
         job = make_job(
             console,
@@ -173,6 +183,12 @@ def evaluate(
             shortcuts={"split": split, "decoder": decoder},
             out=out,
         )
+        if scenario:
+            result = scenarios_job(job, scenario, adapter, knowledge)
+            title = f"{data.data}, {result['n']} examples, decoder {result['decoder']}"
+            console.print(scenarios_table(title, result))
+            emit(result)
+            return
         metrics = evaluate_job(job, adapter, knowledge)
         console.print(metrics_table(f"{data.data}, {metrics['n']} examples", metrics))
         if knowledge:
@@ -233,6 +249,57 @@ def ask(
         for table in answer_tables(question, answers):
             console.print(table)
         emit(answers)
+
+
+@app.command()
+@grouped
+def reproduce(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", metavar="MODEL", help="As for align; may be repeated."),
+    ],
+    settings: SettingOptions,
+    load: LoadOptions,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="all, or such as table-3 or figure-5."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="A folder of the data sets as they are published; the hub unless given."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where all is written; what is there already is used.")
+    ] = Path("runs/reproduction"),
+    limit: Limit = None,
+    judge: Judge = None,
+    generator: Generator = None,
+    max_calls: MaxCalls = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the paper's tables and figures for other models, beside the paper's own.
+
+    A model is scored once for each data set and wording; an interrupted reproduction goes on.
+    """
+    with command(as_json) as (console, emit):
+        from nasalign.reporting.console import columns_table
+        from nasalign.reproduction.document import DOCUMENT
+        from nasalign.reproduction.layout import texts
+        from nasalign.reproduction.reproduce import chosen_items, reproduce, studies_of
+
+        items = chosen_items(names or ["all"])
+        asked = DataOptions(judge=judge, generator=generator, max_calls=max_calls, limit=limit)
+        jobs = [make_job(console, name, load=load, data=asked, settings=settings) for name in model]
+        studies, made = studies_of(jobs, data_dir, out), []
+        for result in reproduce(studies, items, out, jobs[0].run.reporter):
+            made.append(result.name)
+            if not result.charts:
+                header, rows = texts(result)
+                console.print(columns_table(f"{result.name}: {result.title}", rows, header))
+        console.print(f"All is in {out / DOCUMENT}; CSV files and pictures are beside it.")
+        emit({"document": str(out / DOCUMENT), "made": made})
+        if len(made) < len(items):
+            raise typer.Exit(2)
 
 
 @app.command()

@@ -21,9 +21,14 @@ def cache_folder() -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text to a temporary name in the same folder and renames it."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes as ``write_text`` writes a text."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

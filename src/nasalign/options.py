@@ -53,6 +53,12 @@ Generator = Annotated[
         metavar="WHO", help="Who writes wrong answers: rules, self, or openai:MODEL (Table 13)."
     ),
 ]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO", help="Who judges free answers: match, self, or openai:MODEL (Table 15)."
+    ),
+]
 MaxCalls = Annotated[int | None, typer.Option(help="Calls of an endpoint at most.")]
 Limit = Annotated[int | None, typer.Option(help="Questions to take at most.")]
 
@@ -71,12 +77,7 @@ class DataOptions:
         ),
     ] = None
     source: Source = None
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHO", help="Who judges free answers: match, self, or openai:MODEL (Table 15)."
-        ),
-    ] = None
+    judge: Judge = None
     generator: Generator = None
     max_calls: MaxCalls = None
     limit: Limit = None

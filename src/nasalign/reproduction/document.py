@@ -1,0 +1,91 @@
+"""What a reproduction leaves: a CSV file and pictures an item, and one document of all."""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from nasalign.files import write_bytes, write_text
+from nasalign.reproduction.layout import lay_out
+from nasalign.reproduction.result import Result
+
+DOCUMENT = "reproduction.html"
+SCALE = 2  # pixels a point of a PNG
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that could not be made, and why."""
+
+    name: str
+    reason: str
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Writes an item's CSV file and its pictures as SVG and PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, result.columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {name: _plain(row.get(name)) for name in result.columns} for row in result.rows
+    )
+    write_text(folder / f"{result.name}.csv", text.getvalue())
+    for name, chart in result.charts.items():
+        drawing = chart.to_json()
+        write_text(folder / f"{name}.svg", vl_convert.vegalite_to_svg(drawing))
+        write_bytes(folder / f"{name}.png", vl_convert.vegalite_to_png(drawing, scale=SCALE))
+
+
+def write_document(
+    folder: Path, results: Sequence[Result | Failure], facts: Sequence[tuple[str, str]]
+) -> None:
+    """Writes the document, which needs no other file.
+
+    Args:
+        folder: where the items were written.
+        results: the items in the paper's order.
+        facts: what was run, as pairs of name and value.
+    """
+    templates = Environment(
+        loader=PackageLoader("nasalign.reproduction"),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    items = [_item(folder, result) for result in results]
+    page = templates.get_template("reproduction.html.j2").render(items=items, facts=facts)
+    write_text(folder / DOCUMENT, page)
+
+
+def _item(folder: Path, result: Result | Failure) -> dict[str, Any]:
+    heading = result.name.replace("-", " ").capitalize()
+    if isinstance(result, Failure):
+        return {"heading": heading, "name": result.name, "failure": result.reason}
+    header, rows = lay_out(result)
+    pictures = []
+    for name in result.charts:
+        drawing = (folder / f"{name}.svg").read_bytes()
+        pictures.append({"name": name, "data": base64.b64encode(drawing).decode()})
+    return {
+        "heading": heading,
+        "name": result.name,
+        "title": result.title,
+        "header": header,
+        "rows": rows,
+        "notes": result.notes,
+        "pictures": pictures,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula gets an apostrophe."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value

@@ -1,0 +1,108 @@
+"""Making the paper's tables and figures for some models."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nasalign.errors import NasAlignError
+from nasalign.jobs.job import Job
+from nasalign.reporting.console import Reporter
+from nasalign.reproduction.document import Failure, write_document, write_result
+from nasalign.reproduction.figures import FIGURES
+from nasalign.reproduction.result import Result
+from nasalign.reproduction.sets import paper_sets
+from nasalign.reproduction.sides import Sides
+from nasalign.reproduction.statistics import STATISTICS
+from nasalign.reproduction.study import Study
+from nasalign.reproduction.tables import TABLES
+
+_MADE: dict[str, Callable[[Sequence[Study]], Result]] = {**FIGURES, **TABLES, **STATISTICS}
+
+
+PAPER = {"sides": "one", "context": "supporting", "probing_questions": 2000}
+"""What is set as in the paper unless it is set otherwise, whatever the model's size."""
+
+
+def _place(name: str) -> tuple[str, int]:
+    kind, _, number = name.partition("-")
+    return kind, int(number)
+
+
+ITEMS = {name: _MADE[name] for name in sorted(_MADE, key=_place)}
+"""What can be made, by name, in the paper's order: the figures, then the tables."""
+
+
+def chosen_items(names: Sequence[str]) -> list[str]:
+    """Returns the names of items as they are here: ``Table 3`` and ``table3`` are ``table-3``.
+
+    Raises:
+        NasAlignError: there is no such item.
+    """
+    found = []
+    for given in names:
+        plain = given.lower().replace(" ", "").replace("-", "").replace("_", "")
+        if plain == "all":
+            return list(ITEMS)
+        name = next((name for name in ITEMS if name.replace("-", "") == plain), None)
+        if name is None:
+            raise NasAlignError(
+                f"There is no {given!r} to reproduce; there are all, {', '.join(ITEMS)}."
+            )
+        found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def studies_of(jobs: Sequence[Job], data_dir: Path | None, folder: Path) -> list[Study]:
+    """Returns the models of jobs with what was measured of them below a folder.
+
+    Raises:
+        NasAlignError: two models have the same name, or the data is not there.
+    """
+    sets = paper_sets(data_dir)
+    sources = {one.data: one.files for one in sets.values() if one.files}
+    names = [Path(job.model).name for job in jobs]
+    if len(set(names)) < len(names):
+        raise NasAlignError(f"Two models have the same name: {', '.join(names)}.")
+    return [
+        Study(
+            Sides(
+                replace(job, sources=sources, changes=PAPER | dict(job.changes)),
+                sets,
+                folder / name,
+            )
+        )
+        for job, name in zip(jobs, names, strict=True)
+    ]
+
+
+def reproduce(
+    studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
+) -> Iterator[Result]:
+    """Makes items, writes and yields each as it is made, and ends in one document.
+
+    An item that cannot be made is told of, and stands in the document with the reason.
+
+    Args:
+        studies: the models, with what was measured of them.
+        names: keys of ``ITEMS``.
+        folder: where all is written.
+        reporter: is told what is being made.
+    """
+    start = time.monotonic()
+    results: list[Result | Failure] = []
+    for place, name in enumerate(names, start=1):
+        reporter.say(f"{name} ({place} of {len(names)})")
+        try:
+            result = ITEMS[name](studies)
+        except NasAlignError as error:
+            results.append(Failure(name, str(error)))
+            reporter.say(f"{name} cannot be made: {error}")
+            continue
+        write_result(folder, result)
+        results.append(result)
+        yield result
+    minutes = (time.monotonic() - start) / 60
+    facts = [(study.name, study.sides.summary) for study in studies]
+    facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
+    write_document(folder, results, facts)

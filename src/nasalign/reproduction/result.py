@@ -1,0 +1,67 @@
+"""A table or figure of the paper as we measure it, beside what the paper prints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import altair
+
+from nasalign.reporting.paper import PaperTable, paper_table
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One item of the paper.
+
+    Attributes:
+        name: such as ``"table-3"``.
+        title: what it shows.
+        keys: the columns that identify a row.
+        values: the columns of figures.
+        rows: one a combination of keys; ``source`` is ``"ours"`` or ``"paper"``. A figure ``v`` of
+            ours may have ``v_low`` and ``v_high``, its 95 % interval.
+        notes: on what it was measured, and how.
+        charts: pictures by name.
+    """
+
+    name: str
+    title: str
+    keys: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    charts: Mapping[str, altair.TopLevelMixin] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the CSV file, in order."""
+        extra = [
+            name for row in self.rows for name in row if name not in (*self.keys, *self.values)
+        ]
+        return list(dict.fromkeys(["source", *self.keys, *self.values, *extra]))
+
+
+def beside_paper(
+    number: int, ours: Sequence[Row], notes: Sequence[str], values: Sequence[str] = ()
+) -> Result:
+    """Returns our rows and those of a table of the paper, with its caption.
+
+    Args:
+        number: of the table.
+        ours: our rows, with the keys of the paper's.
+        notes: on ours.
+        values: figures that the paper does not print.
+    """
+    table: PaperTable = paper_table(number)
+    rows = [{"source": "ours"} | dict(row) for row in ours]
+    rows += [{"source": "paper"} | row for row in table.records()]
+    return Result(
+        f"table-{number}",
+        table.title,
+        table.keys,
+        (*table.values, *values),
+        rows,
+        [*notes, f"Figures: {table.unit}"],
+    )

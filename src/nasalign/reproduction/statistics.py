@@ -1,0 +1,138 @@
+"""The paper's statistics: what NAS says of the bias, and what became of negative answers."""
+
+from collections.abc import Callable, Sequence
+
+from nasalign.evaluation.analysis import correlation, head_overlap, regression
+from nasalign.evaluation.responses import Cells, composition, shift_ratios
+from nasalign.nas.heads import STUDY, scaled, select_heads
+from nasalign.reproduction.result import Result, Row, beside_paper
+from nasalign.reproduction.sets import DOMAINS, SHORT_ANSWERS
+from nasalign.reproduction.sides import NASA
+from nasalign.reproduction.study import Study
+from nasalign.reproduction.tables import notes_on
+
+Studies = Sequence[Study]
+
+
+def table_1(studies: Studies) -> Result:
+    """Correlation of model NAS and negative confidence."""
+    rows = []
+    for study in studies:
+        found = correlation(*_confidences(study)[:2])
+        row: Row = {"model": study.name}
+        for name in ("pearson", "spearman"):
+            low, high = getattr(found, f"{name}_interval")
+            row |= {name: getattr(found, name), f"{name}_low": low, f"{name}_high": high}
+            row[f"{name}_p"] = getattr(found, f"{name}_p")
+        rows.append(row | {"n": found.n})
+    notes = ["Intervals by Fisher's z; for Spearman with the error of Bonett and Wright."]
+    return beside_paper(1, rows, [*notes_on(studies), *notes])
+
+
+def table_2(studies: Studies) -> Result:
+    """Negative heads that the domains share."""
+    rows, notes = [], []
+    for study in studies:
+        nas = {name: study.nas(name) for name in DOMAINS}
+        counts = scaled(STUDY, nas[DOMAINS[0]][0].numel())
+        heads = {
+            name: [
+                head[:2]
+                for head in select_heads(
+                    values, k=counts.k, n=counts.n, consistency=study.settings.consistency
+                )
+            ]
+            for name, values in nas.items()
+        }
+        found = head_overlap(heads)
+        rows.append(
+            {"model": study.name, "overlap": found.common}
+            | {f"{pair.first}, {pair.second}": pair.share for pair in found.pairs}
+        )
+        sizes = ", ".join(f"{size} of {name}" for name, size in found.sizes.items())
+        notes.append(
+            f"{study.name}: k = {counts.k}, N = {counts.n}; negative heads: {sizes}; "
+            f"{found.shared} are common to all. The overlap is a share of the shortest list."
+        )
+    return beside_paper(2, rows, [*notes_on(studies), *notes])
+
+
+def table_9(studies: Studies) -> Result:
+    """Multiple regression of model NAS on both confidences."""
+    rows = []
+    for study in studies:
+        found = regression(*_confidences(study), comparisons=len(studies))
+        low, high = found.interval
+        row = {"coefficient": found.coefficient, "coefficient_low": low, "coefficient_high": high}
+        row |= {"p_value": found.p, "r_squared": found.r_squared, "n": found.n}
+        rows.append({"model": study.name} | row)
+    notes = [f"p is corrected for {len(studies)} model(s) by Bonferroni."]
+    return beside_paper(9, rows, [*notes_on(studies), *notes])
+
+
+def table_16(studies: Studies) -> Result:
+    """What the model knows of the questions it wrongly denies."""
+    return _cells(16, studies, "share", lambda study, name: composition(study.rows(name)))
+
+
+def table_17(studies: Studies) -> Result:
+    """False negatives that became true positives."""
+
+    def shift(study: Study, name: str) -> Cells:
+        return shift_ratios(study.rows(name), study.rows(name, NASA), "FN")
+
+    return _cells(17, studies, "shift_ratio", shift)
+
+
+def table_18(studies: Studies) -> Result:
+    """True negatives that became false positives."""
+
+    def shift(study: Study, name: str) -> Cells:
+        return shift_ratios(study.rows(name), study.rows(name, NASA), "TN")
+
+    return _cells(18, studies, "shift_ratio", shift)
+
+
+def _cells(
+    number: int, studies: Studies, value: str, cells_of: Callable[[Study, str], Cells]
+) -> Result:
+    """A row for each data set, model, free answer and confidence, with Wilson intervals."""
+    rows, notes = [], []
+    for name in SHORT_ANSWERS:
+        for study in studies:
+            found = cells_of(study, name)
+            for cell in found.cells:
+                low, high = cell.interval or (None, None)
+                rows.append(
+                    {"dataset": name, "model": study.name, "response": cell.response}
+                    | {"confidence": cell.confidence, value: cell.share}
+                    | {f"{value}_low": low, f"{value}_high": high, "n": cell.total}
+                )
+            if found.unclear:
+                notes.append(f"{study.name}, {name}: {found.unclear} answers were not decided on.")
+    judges = sorted({study.settings.judge for study in studies})
+    notes.append(
+        f"Free answers judged by {', '.join(judges)}; High: the entropy of the first token is at "
+        "most the median. Intervals are Wilson's."
+    )
+    return beside_paper(number, rows, [*notes_on(studies), *notes])
+
+
+def _confidences(study: Study) -> tuple[list[float], list[float], list[float]]:
+    """Model NAS, negative and positive confidence of the samples of the three domains."""
+    rows = [row for name in DOMAINS for row in study.evaluation(name).rows()]
+    return (
+        [row["nas"] for row in rows],
+        [row["p_no"] for row in rows],
+        [row["p_yes"] for row in rows],
+    )
+
+
+STATISTICS: dict[str, Callable[[Studies], Result]] = {
+    "table-1": table_1,
+    "table-2": table_2,
+    "table-9": table_9,
+    "table-16": table_16,
+    "table-17": table_17,
+    "table-18": table_18,
+}

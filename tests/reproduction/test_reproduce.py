@@ -1,0 +1,159 @@
+"""The paper's tables and figures for a tiny model: all are made, from what is measured once."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import tiny
+import upstream
+from nasalign.cli import app
+from nasalign.config import Settings
+from nasalign.data.qa import Question
+from nasalign.errors import DataError, NasAlignError
+from nasalign.reproduction import study as study_room
+from nasalign.reproduction.reproduce import ITEMS, chosen_items
+from nasalign.reproduction.sets import PAPER_SETS, paper_sets
+from nasalign.run import Run
+from nasalign.stages import ask_what_it_knows
+
+QUICK = {
+    "bootstrap_samples": 40,
+    "answer_tokens": 6,
+    "n": 3,
+    "k": 8,
+    "epochs": 1,
+    "learning_rate": 1e-2,
+    "rho": -100.0,
+    "consistency": 0.5,
+    "min_true_positives": 1,
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A model and the data that it is measured on."""
+
+    model: str
+    data: Path
+    folder: Path
+
+    def run(self, *names: str, changes: dict[str, object] | None = None) -> Result:
+        given = ["reproduce", *names, "--model", self.model, "--data-dir", str(self.data)]
+        given += ["--out", str(self.folder), "--limit", "12"]
+        for key, value in (QUICK | (changes or {})).items():
+            given += ["--set", f"{key}={value}"]
+        return CliRunner().invoke(app, given)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A tiny Llama that knows what the probing data asks, since its own answers are in it."""
+    root = tmp_path_factory.mktemp("world")
+    tokenizer = tiny.build_tokenizer()
+    model = tiny.build_model("llama", seed=3)
+    model.save_pretrained(root / "tiny")
+    tokenizer.save_pretrained(root / "tiny")
+    data = root / "data"
+    data.mkdir()
+    asked = [Question(f"What is word{number}?", "-") for number in range(60)]
+    rows = []
+    for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run()):
+        words = re.findall(r"[A-Za-z]{3,}", item.prediction)
+        question = item.question.question
+        rows += [{"question": question, "answer": words[0], "type": "bridge"}] if words else []
+    (data / "hotpotqa_dev.json").write_text(json.dumps(rows))
+    names = {"strategyqa": "strategyqa_train", "musique": "musique_ans_dev", "gsm8k": "gsm8k_test"}
+    for name in ("strategyqa", "musique", "gsm8k", "math", "ar-lsat"):
+        written = upstream.write(root, name)
+        plain = names.get(name, name.replace("-", "_"))
+        written.rename(data / f"{plain}{written.suffix}")
+    yield World(str(root / "tiny"), data, root / "out")
+
+
+def table(world: World, name: str) -> list[dict[str, str]]:
+    with (world.folder / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_made_and_a_second_run_measures_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = world.run("all")
+    assert result.exit_code == 0, result.output
+    page = (world.folder / "reproduction.html").read_text()
+    for name in ITEMS:
+        assert f'<section id="{name}">' in page
+        assert {row["source"] for row in table(world, name)} >= {"ours"}, name
+        pictures = list(world.folder.glob(f"{name}-*.svg")) + list(world.folder.glob(f"{name}.svg"))
+        assert bool(pictures) == name.startswith("figure")
+        for picture in pictures:
+            assert picture.read_text().count("<path") > 3, picture
+            assert picture.with_suffix(".png").stat().st_size > 1000
+    first = {path.name: path.read_bytes() for path in world.folder.glob("*.csv")}
+
+    def refuse(*given: object, **options: object) -> None:
+        raise AssertionError("nothing is to be measured again")
+
+    for measuring in ("run_evaluation", "ask_what_it_knows", "attention_map"):
+        monkeypatch.setattr(study_room, measuring, refuse)
+    again = world.run("all")
+    assert again.exit_code == 0, again.output
+    assert {path.name: path.read_bytes() for path in world.folder.glob("*.csv")} == first
+
+
+def test_main_results_are_those_of_the_answers(world: World) -> None:
+    assert world.run("table-3").exit_code == 0
+    rows = table(world, "table-3")
+    ours = [row for row in rows if row["source"] == "ours"]
+    assert [(row["dataset"], row["method"]) for row in ours] == [
+        (name, method) for name in ("strategyqa", "musique") for method in ("baseline", "NASA")
+    ]
+    for row in ours:
+        side = {"baseline": "untouched", "NASA": "nasa"}[row["method"]]
+        path = world.folder / "tiny" / side / f"{row['dataset']}.plain.jsonl"
+        said = [json.loads(line) for line in path.read_text().splitlines()]
+        right = [one["verdict"] == ("positive" if one["label"] else "negative") for one in said]
+        assert float(row["accuracy"]) == pytest.approx(sum(right) / len(right))
+        nas = [one["nas"] for one in said]
+        assert float(row["nas"]) == pytest.approx(sum(nas) / len(nas))
+        assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
+    paper = [row for row in rows if row["source"] == "paper"]
+    assert len(paper) == 16
+
+
+def test_stand_ins_are_named_and_missing_data_is_said(world: World, tmp_path: Path) -> None:
+    sets = paper_sets(world.data)
+    assert {name: sets[name].data for name in PAPER_SETS} == {
+        "strategyqa": "strategyqa",
+        "musique": "musique",
+        "gsm8k-rephrased": "gsm8k",
+        "math-rephrased": "math",
+        "ar-lsat": "ar-lsat",
+    }
+    assert "gsm8k stands in for gsm8k-rephrased" in (
+        world.run("table-8").output and (world.folder / "reproduction.html").read_text()
+    )
+    with pytest.raises(DataError, match="has no file of strategyqa"):
+        paper_sets(tmp_path)
+    with pytest.raises(DataError, match="There is no folder"):
+        paper_sets(tmp_path / "none")
+
+
+def test_another_setting_is_refused_where_something_was_measured(world: World) -> None:
+    assert world.run("table-8").exit_code == 0
+    result = world.run("table-8", changes={"n": 2})
+    assert result.exit_code == 2
+    assert "another setting n" in result.output
+
+
+def test_names_are_taken_as_people_write_them() -> None:
+    assert chosen_items(["Table 3", "table3", "FIGURE-5"]) == ["table-3", "figure-5"]
+    assert chosen_items(["all"]) == list(ITEMS)
+    with pytest.raises(NasAlignError, match="no 'table 12'"):
+        chosen_items(["table 12"])
