@@ -17,7 +17,8 @@ from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas.heads import model_nas
-from nasalign.nas.scoring import Verdict, score_prompts, with_generated
+from nasalign.nas.scoring import score_prompts, with_generated
+from nasalign.nas.verdicts import Verdict
 
 Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
 

@@ -20,6 +20,7 @@ from nasalign.alignment.tuning import Measurement
 from nasalign.config import Settings
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
+from nasalign.errors import ModelError
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import halved
@@ -220,3 +221,9 @@ class RowTuner:
             loss = loss * (len(part) / len(places))
             losses.append(float(loss.detach()))
             loss.backward()
+        rows = self.rows.parameters.values()
+        if own and math.isfinite(sum(losses)) and any(row.grad is None for row in rows):
+            raise ModelError(
+                "No gradient reaches the rows: the kernels of this model's quantised weights have "
+                "none on this device; take 8bit, or a dtype without quantisation."
+            )

@@ -179,6 +179,7 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
 def fingerprint(model: PreTrainedModel) -> str:
     """Returns a SHA-256 over the configuration and a sample of each parameter's bytes.
 
+    That of a quantised model begins with ``quantised-``, since its weights are not the original's.
     Two models with the same fingerprint have the same shapes and, but for a contrived case, the
     same weights; of a large parameter only the first and last 1,024 entries are read.
     """
@@ -192,7 +193,8 @@ def fingerprint(model: PreTrainedModel) -> str:
         ends = torch.cat([flat[:1024], flat[-1024:]]).float().cpu()
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(ends.numpy().tobytes())
-    return digest.hexdigest()
+    few_bits = any(getattr(model, f"is_loaded_in_{bits}", False) for bits in ("8bit", "4bit"))
+    return ("quantised-" if few_bits else "") + digest.hexdigest()
 
 
 def context_length(model: PreTrainedModel) -> int | None:
