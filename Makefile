@@ -29,7 +29,8 @@ lint: $(STAMP)
 # Each prints its table; benchmarks/README.md has them. A GPU is for benchmarks/shapes.py.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/recorder_overhead.py
-	$(BIN)/python benchmarks/tuning_speed.py
+	$(BIN)/python benchmarks/shared_prefix.py
+	$(BIN)/python benchmarks/tuning_speed.py --repeats 1
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/machine_rate.py
 	$(BIN)/python benchmarks/free_answers.py
