@@ -1,4 +1,4 @@
-"""A tiny model and questions to it, as files: what the whole job needs."""
+"""Questions, and a tiny model with questions to it as files: what the whole job needs."""
 
 import json
 import re
@@ -11,6 +11,15 @@ from nasalign.run import Run
 from nasalign.stages import ask_what_it_knows
 
 DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
+QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
+    "Who wrote Hamlet?",
+    "In which continent is Brazil, and which currency is used there?",
+    "How many legs does a spider have?",
+    "What?",
+    "What is the chemical symbol of gold?",
+    "In what year did the war end?",
+    "What is the capital of France, the country of which Paris is the capital?",
+)
 
 
 def case(folder: Path, seed: int, questions: int = 60) -> tuple[Path, Path]:

@@ -51,8 +51,11 @@ def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: P
         "nas.safetensors",
         "heads.json",
         "tuning.jsonl",
+        "side_effects.json",
+        "attention.json",
         "adapter",
         "metrics.json",
+        "report.html",
         "eval",
     }
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -123,6 +126,7 @@ def test_the_embedded_model_affirms_more_of_what_it_knows(tmp_path: Path) -> Non
         "evaluation_questions=40",
         "tuning_samples=32",
         "validation_samples=12",
+        "side_effect_questions=10",
         "bootstrap_samples=200",
     )
     printed = run("align", "smollm2-135m", "--out", tmp_path / "run", settings=settings)

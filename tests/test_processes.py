@@ -38,7 +38,8 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     printed = [line for line in both.stdout.splitlines() if line.startswith("{")]
     assert len(printed) == 1  # the first process speaks
 
-    for name in ("parametric.jsonl", "probing.jsonl", "tuning.jsonl", "heads.json"):
+    names = ("parametric.jsonl", "probing.jsonl", "tuning.jsonl", "heads.json")
+    for name in (*names, "side_effects.json"):
         assert_close(rows(one / name), rows(two / name))
     assert any(row.get("kept") for row in rows(one / "tuning.jsonl"))
     assert_close(json.loads((one / "metrics.json").read_text()), json.loads(printed[0]))

@@ -22,6 +22,7 @@ SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "halting_share=1.0")
 SETTINGS += ("tuning_batch_size=4",)
 FILES = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "tuning.jsonl")
 FILES += ("heads.json", "probing.jsonl", "parametric.jsonl", "nas.safetensors", "metrics.json")
+FILES += ("side_effects.json", "attention.json")
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,7 @@ def align(
             title = f"{name}, {sides['before']['n']} test examples"
             change = result["changes"][name]
             console.print(change_table(title, sides["before"], sides["after"], change))
+        console.print(f"The report is {folder / 'report.html'}; it opens in any browser.")
         adapter = folder / "adapter"
         if adapter.is_dir():
             console.print(f"The adapter is in {adapter}; all else of the run is beside it.")
@@ -300,6 +301,22 @@ def reproduce(
         emit({"document": str(out / DOCUMENT), "made": made})
         if len(made) < len(items):
             raise typer.Exit(2)
+
+
+@app.command()
+def report(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run directory, of a finished run or not.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's report again: one HTML page that needs nothing else."""
+    with command(as_json) as (console, emit):
+        from nasalign.jobs.report import report_job
+
+        path = report_job(run_folder)
+        console.print(f"Written to {path}.", highlight=False)
+        emit({"report": str(path)})
 
 
 @app.command()

@@ -17,6 +17,7 @@ KeyScope = Literal["group", "none"]
 Sides = Literal["one", "both"]
 ContextMode = Literal["fit", "all", "supporting", "none"]
 SplitChoice = Literal["auto", "test", "development", "all"]
+Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
 """Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
@@ -29,6 +30,7 @@ _COUNTS = (
     "validation_samples",
     "min_true_positives",
     "answer_tokens",
+    "reasoning_tokens",
     "learning_rate",
     "epochs",
     "tuning_batch_size",
@@ -49,6 +51,7 @@ class Settings:
     instruction: str = "nasa"
     chat: bool | None = None
     shots: int = 0
+    scenario: Scenario = "plain"
     # Data (Section 3.1.1, Appendix D)
     sides: Sides = "one"
     context: ContextMode = "fit"
@@ -78,7 +81,9 @@ class Settings:
     halting_share: float = 0.5
     # Evaluation
     decoder: Decoder = "logits"
+    reasoning_tokens: int = 256
     evaluation_questions: int = 1000
+    side_effect_questions: int = 200
     bootstrap_samples: int = 2000
     # Everywhere
     batch_size: int | None = None
@@ -99,7 +104,7 @@ class Settings:
             value = getattr(self, name)
             known = value in (own, "self") or re.fullmatch(r"openai:\S+", value)
             _require(bool(known), name, value, f"must be {own}, self or openai:MODEL")
-        for name in ("shots", "replay_gib"):
+        for name in ("shots", "replay_gib", "side_effect_questions"):
             value = getattr(self, name)
             _require(value is None or value >= 0, name, value, "must not be negative")
 

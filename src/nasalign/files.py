@@ -71,11 +71,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Reads JSON lines that were written here; a last line that was cut off is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
-    return rows
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
+    return [json.loads(line) for line in lines]
 
 
 def read_json(path: Path) -> Any:

@@ -32,8 +32,12 @@ _FILES = (
     "nas.safetensors",
     "heads.json",
     "tuning.jsonl",
+    "side_effects.json",
+    "attention.json",
     "metrics.json",
+    "scenarios.json",
     "diagnosis.json",
+    "report.html",
 )
 
 

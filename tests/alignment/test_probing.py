@@ -21,7 +21,8 @@ from nasalign.data.qa import Question
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas import scoring
 from nasalign.nas.generation import Generated
-from nasalign.nas.scoring import Scores, Verdict, score_prompts
+from nasalign.nas.scoring import Scores, score_prompts
+from nasalign.nas.verdicts import Verdict
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 Build = Callable[..., ProbingSet]

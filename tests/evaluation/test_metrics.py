@@ -18,7 +18,8 @@ from nasalign.evaluation.metrics import (
     interval,
     sample_sums,
 )
-from nasalign.nas.scoring import Scores, Verdict
+from nasalign.nas.scoring import Scores
+from nasalign.nas.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "invalid")
 

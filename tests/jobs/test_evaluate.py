@@ -10,7 +10,7 @@ import upstream
 from nasalign.data.qa import BinaryExample, Question
 from nasalign.errors import DataError
 from nasalign.jobs.diagnose import diagnose_job
-from nasalign.jobs.evaluate import _as_question, evaluate_job
+from nasalign.jobs.evaluate import as_question, evaluate_job
 from nasalign.jobs.job import Job
 from nasalign.run import Run
 
@@ -49,17 +49,17 @@ def test_figures_are_given_by_what_the_model_knows(model: str, tmp_path: Path) -
 
 
 def test_yes_no_questions_are_known_by_yes_or_no() -> None:
-    question = _as_question(BinaryExample("Is ice cold?", True, context="Ice is cold.", id="7"))
+    question = as_question(BinaryExample("Is ice cold?", True, context="Ice is cold.", id="7"))
     assert (question.question, question.context, question.id) == (
         "Is ice cold?",
         "Ice is cold.",
         "7",
     )
     assert {"Yes", "yes"} <= {question.answer, *question.aliases}
-    assert _as_question(BinaryExample("Two?", False, "3")).question == "Two? Is the answer 3?"
-    assert _as_question(BinaryExample("Two?", False, "3")).answer == "No"
+    assert as_question(BinaryExample("Two?", False, "3")).question == "Two? Is the answer 3?"
+    assert as_question(BinaryExample("Two?", False, "3")).answer == "No"
     asked = Question("Who?", "Ann")
-    assert _as_question(asked) is asked
+    assert as_question(asked) is asked
 
 
 def test_what_an_adapter_was_tuned_on_is_not_evaluated(model: str, tmp_path: Path) -> None:

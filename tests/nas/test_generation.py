@@ -1,10 +1,13 @@
 """Free answers are greedy, end with their first line, and come with their entropy."""
 
+import re
+
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
+from cases import QUESTIONS
 from nasalign.data.chat import Conversation
 from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample
@@ -12,15 +15,6 @@ from nasalign.errors import PromptError
 from nasalign.nas.generation import ModelChat, TokenIds, generate
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
-QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
-    "Who wrote Hamlet?",
-    "In which continent is Brazil, and which currency is used there?",
-    "How many legs does a spider have?",
-    "What?",
-    "What is the chemical symbol of gold?",
-    "In what year did the war end?",
-    "What is the capital of France, the country of which Paris is the capital?",
-)
 EXAMPLES = [BinaryExample(question, True, "thing") for question in QUESTIONS]
 
 
@@ -117,6 +111,18 @@ def test_an_answer_ends_with_its_first_line(llama: Llama) -> None:
     assert tokenizer.decode(script) == text, "the tiny tokenizer keeps line ends"
     assert generated.texts == ["word1 word2"] * 2
     assert lines.steps < len(script)  # it stopped there
+
+
+def test_an_answer_may_end_elsewhere(llama: Llama) -> None:
+    model, tokenizer = llama
+    text = "word1\nAnswer: No\nword3 word4 word5"
+    script = tokenizer(text, add_special_tokens=False)["input_ids"]
+    lines = Lines(model, script)
+    prompts = [TokenIds((5, 6, 7)), TokenIds((8, 9))]
+    until = re.compile(r"^Answer: No\n", re.MULTILINE)
+    generated = generate(model, tokenizer, prompts, len(script), until=until)
+    assert generated.texts == ["word1\nAnswer: No"] * 2
+    assert lines.steps < len(script)
 
 
 def test_an_answer_beyond_the_context_is_named(llama: Llama) -> None:

@@ -8,23 +8,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import reference
 import tiny
+from cases import QUESTIONS
+from nasalign.config import Decoder
 from nasalign.data.prompts import VOCABULARIES, PromptBuilder
 from nasalign.data.qa import BinaryExample
-from nasalign.errors import PromptError
+from nasalign.errors import NasAlignError, PromptError
 from nasalign.nas import batches, scoring
 from nasalign.nas.generation import Generated
-from nasalign.nas.scoring import parse_verdict, score, score_prompts
+from nasalign.nas.scoring import score, score_prompts
+from nasalign.nas.verdicts import parse_verdict
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
-QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
-    "Who wrote Hamlet?",
-    "In which continent is Brazil, and which currency is used there?",
-    "How many legs does a spider have?",
-    "What?",
-    "What is the chemical symbol of gold?",
-    "In what year did the war end?",
-    "What is the capital of France, the country of which Paris is the capital?",
-)
 EXAMPLES = [
     BinaryExample(question, number % 2 == 0, answer)
     for number, (question, answer) in enumerate(
@@ -172,6 +166,61 @@ def test_the_generating_decoder_takes_its_verdicts_from_the_texts(
     plain = score(model, tokenizer, EXAMPLES)
     assert torch.equal(scores.nas, plain.nas)
     assert torch.equal(scores.p_positive, plain.p_positive)
+
+
+@pytest.mark.parametrize("decoder", ["logits", "generate"])
+def test_a_third_answer_is_weighed_and_read(
+    decoder: Decoder, llama: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = llama
+    answers = ["Yes", "No", "I don't know", "", "no", "I do not know.", "yes"]
+    generated = Generated(answers, [0.0] * 7)
+    monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
+    prompts = [PromptBuilder(tokenizer, scenario="unsure").binary(example) for example in EXAMPLES]
+    scores = score(model, tokenizer, EXAMPLES, scenario="unsure", decoder=decoder, batch_size=3)
+    assert scores.p_unsure is not None
+    for index, prompt in enumerate(prompts):
+        probabilities = alone(model, prompt.token_ids)
+        expected = sum(float(probabilities[token]) for token in prompt.answers.unsure)
+        assert float(scores.p_unsure[index]) == pytest.approx(expected, rel=1e-4)
+    if decoder == "generate":
+        assert [place for place, said in enumerate(scores.verdicts) if said == "unsure"] == [2, 5]
+    assert score(model, tokenizer, EXAMPLES, decoder=decoder).p_unsure is None
+
+
+def test_a_chain_of_thought_is_written_out_and_read_at_its_end(
+    llama: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = llama
+    asked = {}
+    texts = ["No doubt.\nAnswer: Yes", "Answer: No", "No country", "", "Yes.", "...", "x\nno"]
+
+    def generate(model: object, tokenizer: object, prompts: list, tokens: int, **options: object):
+        asked.update(options, tokens=tokens, text=prompts[0].text)
+        return Generated(texts, [0.0] * 7)
+
+    monkeypatch.setattr(scoring, "generate", generate)
+    done: list[int] = []
+    scores = score(
+        *(model, tokenizer, EXAMPLES),
+        scenario="cot",
+        decoder="generate",
+        reasoning_tokens=40,
+        progress=done.append,
+    )
+    assert scores.verdicts == [
+        *("positive", "negative", "invalid", "invalid", "positive", "invalid", "negative")
+    ]
+    assert scores.answers == texts
+    assert asked["tokens"] == 40
+    assert asked["progress"] is not None
+    assert not done  # the bar is of the reasoning
+    prompt = PromptBuilder(tokenizer, scenario="cot").binary(EXAMPLES[0])
+    assert asked["text"] == prompt.text
+    of_prompt = score_prompts(model, [prompt])
+    torch.testing.assert_close(scores.nas[:1], of_prompt.nas, atol=1e-4, rtol=1e-4)
+    with pytest.raises(NasAlignError, match="with the scenario cot, take the decoder generate"):
+        score(model, tokenizer, EXAMPLES, scenario="cot")
 
 
 def test_a_prompt_beyond_the_context_is_named(llama: Llama) -> None:

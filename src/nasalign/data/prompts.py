@@ -1,16 +1,19 @@
 """Prompts I and II with their token ids, and where the answer words stand in them.
 
 A binary prompt reads ``instruction [Context: ...] Question: ... [Is the answer ...?] Answer:``,
-alone or as the user's message of a chat template.
+alone or as the user's message of a chat template; ``data.scenarios`` has the other wordings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from nasalign.config import Scenario
 from nasalign.data.qa import BinaryExample, Question, lettered
+from nasalign.data.scenarios import UNSURE, closing_in, instruction_in
 from nasalign.errors import PromptError
 
 INSTRUCTIONS = {  # Table 12; what stands before the positive word, and between the words
@@ -46,11 +49,13 @@ class AnswerTokens:
         positive: first-token ids of the positive word's surface forms ("Yes", " Yes", "yes", ...).
         negative: the same of the negative word; no id is in both.
         target: first-token id of the positive word as the model's turn begins with it.
+        unsure: as ``positive``, of "I don't know" where the instruction allows it; else none.
     """
 
     positive: tuple[int, ...]
     negative: tuple[int, ...]
     target: int
+    unsure: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class PromptBuilder:
         instruction: a key of ``INSTRUCTIONS``.
         chat: whether to use the chat template; None uses it where the tokenizer has one.
         shots: examples with their answers, between the instruction and the question.
+        scenario: how it is asked; examples of ``context`` and ``negated`` say so themselves.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -91,14 +97,25 @@ class PromptBuilder:
     instruction: str = "nasa"
     chat: bool | None = None
     shots: Sequence[BinaryExample] = ()
+    scenario: Scenario = "plain"
     _answers: dict[str, AnswerTokens] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name, known in (("vocabulary", VOCABULARIES), ("instruction", INSTRUCTIONS)):
+        choices: dict[str, Collection[str]] = {
+            "vocabulary": VOCABULARIES,
+            "instruction": INSTRUCTIONS,
+            "scenario": get_args(Scenario),
+        }
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise PromptError(
                     f"There is no {name} {getattr(self, name)!r}; choose one of {', '.join(known)}."
                 )
+        if self.shots and self.scenario == "cot":
+            raise PromptError(
+                "The scenario cot takes no examples, since theirs would show no reasoning; set "
+                "shots=0."
+            )
         if not self.tokenizer.is_fast:
             raise PromptError(
                 f"The tokenizer {type(self.tokenizer).__name__} gives no character offsets, so "
@@ -121,7 +138,8 @@ class PromptBuilder:
             PromptError: an answer word has no token of its own, or the chat template rewrites
                 the message.
         """
-        words, template = self.words, INSTRUCTIONS[self.instruction]
+        words = self.words
+        template = instruction_in(self.scenario, INSTRUCTIONS[self.instruction])
         instruction = template.format(positive=words.positive, negative=words.negative)
         shots = (f"{self._body(shot)} {self._word(shot.label)}\n" for shot in self.shots)
         content = f"{instruction} {''.join(shots)}{self._body(example)}"
@@ -153,8 +171,10 @@ class PromptBuilder:
 
     def _body(self, example: BinaryExample) -> str:
         context = f"Context: {example.context} " if example.context else ""
-        verify = f" Is the answer {example.answer}?" if example.answer is not None else ""
-        return f"{context}Question: {example.question}{verify} Answer:"
+        is_it = "Is the answer not" if example.negated else "Is the answer"
+        verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
+        closing = closing_in(self.scenario, self.words.positive, self.words.negative)
+        return f"{context}Question: {example.question}{verify} {closing}"
 
     def _word(self, label: bool) -> str:
         return self.words.positive if label else self.words.negative
@@ -201,12 +221,12 @@ class PromptBuilder:
         tail = text[-TAIL:]
         if tail not in self._answers:
             words = self.words
-            positive = self._first_tokens(words.positive, text, ids)
-            negative = self._first_tokens(words.negative, text, ids)
-            if not positive or not negative or positive & negative:
+            answers = [words.positive, words.negative, *[UNSURE] * (self.scenario == "unsure")]
+            first = [self._first_tokens(answer, text, ids) for answer in answers]
+            if not all(first) or len(set().union(*first)) < sum(map(len, first)):
                 raise PromptError(
-                    f"The answers {words.positive!r} and {words.negative!r} cannot be told apart "
-                    f"by their first token after the prompt {text!r}."
+                    f"The answers {' and '.join(map(repr, answers))} cannot be told apart by their "
+                    f"first token after the prompt {text!r}."
                 )
             target = self._first_token(self._lead(content, text) + words.positive, text, ids)
             decoded = "" if target is None else self.tokenizer.decode([target]).strip()
@@ -215,9 +235,8 @@ class PromptBuilder:
                     f"The answer {words.positive!r} does not begin with a token of its own after "
                     f"the prompt {text!r}."
                 )
-            self._answers[tail] = AnswerTokens(
-                tuple(sorted(positive)), tuple(sorted(negative)), target
-            )
+            positive, negative, *unsure = (tuple(sorted(tokens)) for tokens in first)
+            self._answers[tail] = AnswerTokens(positive, negative, target, *unsure)
         return self._answers[tail]
 
     def _lead(self, content: str, text: str) -> str:
@@ -232,17 +251,14 @@ class PromptBuilder:
         """First-token ids of a word's surface forms, with and without a space before it.
 
         Where some forms are one token, only those count: the "Y" of a split "YES" begins other
-        words too.
+        words too. A space alone never counts.
         """
         forms = [lead + form for form in (word, word.lower(), word.upper()) for lead in ("", " ")]
         first = {form: self._first_token(form, text, ids) for form in forms}
         found = {form: token for form, token in first.items() if token is not None}
-        whole = {
-            token
-            for form, token in found.items()
-            if self.tokenizer.decode([token]).strip() == form.strip()
-        }
-        return whole or set(found.values())
+        texts = {token: self.tokenizer.decode([token]).strip() for token in found.values()}
+        whole = {token for form, token in found.items() if texts[token] == form.strip()}
+        return whole or {token for token, text in texts.items() if text}
 
     def _first_token(self, continuation: str, text: str, ids: list[int]) -> int | None:
         """The first new token of prompt and continuation together; None if they do not part."""

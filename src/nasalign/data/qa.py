@@ -50,6 +50,7 @@ class BinaryExample:
         answer: the answer to verify, or None where the question itself asks for yes or no.
         context: a text that stands before the question, or None.
         id: what the data calls it, or an empty text.
+        negated: whether it is asked if the answer is not ``answer``; ``label`` is of that.
     """
 
     question: str
@@ -57,6 +58,7 @@ class BinaryExample:
     answer: str | None = None
     context: str | None = None
     id: str = ""
+    negated: bool = False
 
 
 Record = Question | BinaryExample

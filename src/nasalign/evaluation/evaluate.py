@@ -10,7 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nasalign.config import Settings
 from nasalign.data.chat import Progress
 from nasalign.data.qa import BinaryExample
+from nasalign.data.scenarios import in_scenario
 from nasalign.errors import DataError
+from nasalign.evaluation.lean import LEAN, from_lean_sums, lean_sums
 from nasalign.evaluation.metrics import (
     METRICS,
     Array,
@@ -48,13 +50,29 @@ class Evaluation:
         return sample_sums(scores.verdicts, labels, said, model_nas(scores.nas).double().numpy())
 
     def metrics(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
-        """Returns the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question."""
+        """Returns the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question.
+
+        Where "I don't know" is an answer, ``unsure_rate`` is among them.
+        """
         sums = self.sums()
         weights = self._weights(bootstrap_samples, seed)
         point, spread = from_sums(sums.sum(axis=0)), from_sums(weights @ sums)
         values: dict[str, Any] = {name: float(point[name]) for name in METRICS}
         values["n"] = len(self.examples)
         values["intervals"] = {name: interval(spread[name]) for name in METRICS}
+        if self.scores.p_unsure is not None:
+            lean = self.lean(bootstrap_samples, seed)
+            values["unsure_rate"] = lean["unsure_rate"]
+            values["intervals"]["unsure_rate"] = lean["intervals"]["unsure_rate"]
+        return values
+
+    def lean(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
+        """Returns the figures of ``lean.LEAN`` by name, and their ``intervals`` as ``metrics``."""
+        sums = lean_sums(self.scores.verdicts, [example.label for example in self.examples])
+        spread = from_lean_sums(self._weights(bootstrap_samples, seed) @ sums)
+        point = from_lean_sums(sums.sum(axis=0))
+        values: dict[str, Any] = {name: float(point[name]) for name in LEAN}
+        values["intervals"] = {name: interval(spread[name]) for name in LEAN}
         return values
 
     def change_to(
@@ -92,6 +110,9 @@ class Evaluation:
             torch.tensor([row["p_no"] for row in rows]),
             [row["verdict"] for row in rows],
             torch.tensor([row["nas"] for row in rows], dtype=torch.float64)[:, None, None],
+            p_unsure=torch.tensor([row["p_unsure"] for row in rows])
+            if rows and "p_unsure" in rows[0]
+            else None,
         )
         return cls(examples, scores)
 
@@ -104,6 +125,7 @@ class Evaluation:
             [scores.verdicts[place] for place in places],
             scores.nas[places],
             [scores.answers[place] for place in places] if scores.answers else None,
+            scores.p_unsure[places] if scores.p_unsure is not None else None,
         )
         return Evaluation([self.examples[place] for place in places], part)
 
@@ -115,10 +137,12 @@ class Evaluation:
                 **({"id": example.id} if example.id else {}),
                 "question": example.question,
                 "answer": example.answer,
+                **({"negated": True} if example.negated else {}),
                 "label": example.label,
                 "verdict": scores.verdicts[index],
                 "p_yes": float(scores.p_positive[index]),
                 "p_no": float(scores.p_negative[index]),
+                **({} if scores.p_unsure is None else {"p_unsure": float(scores.p_unsure[index])}),
                 "nas": float(nas[index]),
                 **({"generated": scores.answers[index]} if scores.answers else {}),
             }
@@ -140,11 +164,12 @@ def run_evaluation(
     """Scores the examples with the prompts, the decoder and the batch size of the settings.
 
     Raises:
-        DataError: there is no example.
+        DataError: there is no example, or the settings' scenario does not fit one.
         PromptError: an answer word is not found, or a prompt exceeds the model's context.
     """
     if not examples:
         raise DataError("There is no example to evaluate.")
+    examples = in_scenario(examples, settings.scenario)
     scores = score(
         model,
         tokenizer,
@@ -154,7 +179,9 @@ def run_evaluation(
         instruction=settings.instruction,
         chat=settings.chat,
         shots=shots,
+        scenario=settings.scenario,
         decoder=settings.decoder,
+        reasoning_tokens=settings.reasoning_tokens,
         progress=progress,
     )
     return Evaluation(examples, scores)

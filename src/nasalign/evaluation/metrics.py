@@ -23,7 +23,7 @@ def sample_sums(
     """Returns what each sample adds to the sums, float64 [N, 6 + 3 * BINS].
 
     Args:
-        verdicts: ``"positive"``, ``"negative"`` or ``"invalid"``, N of them.
+        verdicts: ``"positive"``, ``"negative"``, ``"unsure"`` or ``"invalid"``, N of them.
         labels: True where the right verdict is positive.
         confidences: probability of the word that was answered; the calibration error takes it.
         nas: model NAS of each sample, [N].
@@ -32,7 +32,7 @@ def sample_sums(
     rows = zip(verdicts, labels, confidences, strict=True)
     for row, (verdict, label, confidence) in enumerate(rows):
         table[row, 5] = nas[row]
-        if verdict == "invalid":
+        if verdict in ("invalid", "unsure"):
             table[row, 4] = 1
             continue
         right = (verdict == "positive") == label
@@ -46,21 +46,21 @@ def from_sums(sums: Array) -> dict[str, Array]:
     """Returns the metrics of sums [..., 6 + 3 * BINS], each of shape [...]; 0/0 counts as 0.
 
     Accuracy counts an invalid answer as wrong; precision, recall, F1 and the calibration error
-    are over valid answers.
+    are over valid answers. "I don't know" is an invalid answer here; ``lean`` counts it.
     """
     tp, fp, tn, fn, invalid, nas = np.moveaxis(sums[..., :_COUNTS], -1, 0)
     bins = sums[..., _COUNTS:].reshape(*sums.shape[:-1], BINS, 3)
     valid = tp + fp + tn + fn
     total = valid + invalid
     return {
-        "accuracy": _ratio(tp + tn, total),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "ece": _ratio(np.abs(bins[..., 1] - bins[..., 2]).sum(axis=-1), valid),
-        "nas": _ratio(nas, total),
-        "yes_rate": _ratio(tp + fp, total),
-        "invalid_rate": _ratio(invalid, total),
+        "accuracy": ratio(tp + tn, total),
+        "precision": ratio(tp, tp + fp),
+        "recall": ratio(tp, tp + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "ece": ratio(np.abs(bins[..., 1] - bins[..., 2]).sum(axis=-1), valid),
+        "nas": ratio(nas, total),
+        "yes_rate": ratio(tp + fp, total),
+        "invalid_rate": ratio(invalid, total),
     }
 
 
@@ -81,5 +81,6 @@ def interval(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _ratio(part: Array, whole: Array) -> Array:
+def ratio(part: Array, whole: Array) -> Array:
+    """Returns part / whole; 0/0 counts as 0."""
     return np.divide(part, whole, out=np.zeros_like(np.asarray(part)), where=whole != 0)

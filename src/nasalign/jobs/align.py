@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasalign.alignment.tuning import HeadRecord
-from nasalign.errors import NothingToFixError
+from nasalign.errors import NasAlignError, NothingToFixError
+from nasalign.jobs.attention import write_attention
 from nasalign.jobs.diagnose import diagnosis
 from nasalign.jobs.examples import Bench, without_evidence
 from nasalign.jobs.job import Job
+from nasalign.jobs.side_effects import side_effects
 from nasalign.pipeline import align
+from nasalign.reporting.report import write_report
 
 
 def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -20,19 +23,26 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         further: data to evaluate on as well: files or named data sets.
 
     Returns:
-        The content of ``metrics.json``, and under ``changes`` each metric's change by data set.
+        The content of ``metrics.json``; under ``changes`` each metric's change by data set, and
+        under ``side_effects`` the content of ``side_effects.json``.
 
     Raises:
         NothingToFixError: the model denies nothing that it knows; the diagnosis is written.
         NasAlignError: the model, the data, a setting or the folder does not fit.
     """
+    if job.given_settings.scenario != "plain":
+        raise NasAlignError(
+            "Heads are tuned on Prompt I, so align takes scenario=plain; evaluate takes others, "
+            "and with --adapter what align has made."
+        )
     splits, run = job.splits(), job.run
     run.reporter.say(splits.sentence)
     more = [job.read(name) for name in further]
     run.facts["further"] = [loaded.origin for loaded in more]
     model, tokenizer, settings = job.open()
     bench = Bench(model, tokenizer, settings, run)
-    sets = {splits.name: bench.examples(splits.name, splits.test, splits.pool)[1].examples}
+    records, binary = bench.examples(splits.name, splits.test, splits.pool)
+    sets = {splits.name: binary.examples}
     for loaded in more:
         name = loaded.name if loaded.name not in sets else f"{loaded.name}-{len(sets)}"
         sets[name] = bench.examples(name, loaded.records, loaded.questions)[1].examples
@@ -45,10 +55,14 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         result = align(model, tokenizer, probing, run=run, preset=settings)
     except NothingToFixError:
         job.write("diagnosis.json", diagnosis(before[splits.name].metrics(*figures), []))
+        if run.folder:
+            write_report(run.folder)
         raise
     if run.folder and result.adapter.after:
         result.adapter.save(run.folder / "adapter", model.name_or_path)
     after = bench.evaluate(sets, shots, "after")
+    effects = side_effects(bench, result.adapter, splits, records)
+    write_attention(bench, result, shots, before[splits.name], after[splits.name])
 
     table = {
         name: {"before": before[name].metrics(*figures), "after": after[name].metrics(*figures)}
@@ -62,5 +76,6 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
     job.write("metrics.json", {"datasets": table})  # the last: with it the run is complete
     if run.folder:
         shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
+        write_report(run.folder)
     changes = {name: before[name].change_to(after[name], *figures) for name in sets}
-    return {"datasets": table, "changes": changes}
+    return {"datasets": table, "changes": changes, "side_effects": effects}

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from nasalign.config import Scenario
 from nasalign.data.qa import Record
-from nasalign.jobs.examples import Bench, without_evidence
+from nasalign.jobs.examples import Bench, settled, without_evidence
 from nasalign.jobs.job import Job
 from nasalign.nas.heads import Head
 from nasalign.stages import choose_heads, probe
@@ -15,7 +16,8 @@ def diagnose_job(job: Job) -> dict[str, Any]:
     """Says which way a model leans, and which heads have the highest NAS.
 
     The lean is measured on right and wrong answers to what the model knows of the probed data, or,
-    where other data are given, on these.
+    where other data are given, on these; in the scenario of the settings. The heads are those of
+    Prompt I.
 
     Returns:
         ``sentence``, ``metrics`` and ``heads``.
@@ -23,6 +25,7 @@ def diagnose_job(job: Job) -> dict[str, Any]:
     splits, run = job.splits(), job.run
     run.reporter.say(splits.sentence)
     model, tokenizer, settings = job.open()
+    settings = settled(settings, job.changes, [settings.scenario], run)
     probing = probe(model, tokenizer, without_evidence(splits.probing), settings, run)
     heads = choose_heads(probing, settings, run)
     bench = Bench(model, tokenizer, settings, run)
@@ -34,20 +37,26 @@ def diagnose_job(job: Job) -> dict[str, Any]:
     else:
         asked, name, pool = splits.test, splits.name, splits.pool
     _, binary = bench.examples(name, asked, pool)
-    evaluation = bench.evaluate({name: binary.examples}, (), "before")[name]
-    found = diagnosis(evaluation.metrics(settings.bootstrap_samples, settings.seed), heads)
+    examples = bench.in_scenario(name, asked, binary)
+    evaluation = bench.evaluate({name: examples}, (), "before")[name]
+    metrics = evaluation.metrics(settings.bootstrap_samples, settings.seed)
+    found = diagnosis(metrics, heads, settings.scenario)
     job.write("diagnosis.json", found)
     run.save()
     return found
 
 
-def diagnosis(metrics: Mapping[str, Any], heads: Sequence[Head]) -> dict[str, Any]:
+def diagnosis(
+    metrics: Mapping[str, Any], heads: Sequence[Head], scenario: Scenario = "plain"
+) -> dict[str, Any]:
     """Returns the content of ``diagnosis.json``: which way a model leans on balanced questions."""
     low, high = metrics["intervals"]["yes_rate"]
     share = (
         f"it affirms {metrics['yes_rate']:.1%} of {metrics['n']} balanced questions "
         f"(95 % interval {low:.1%} to {high:.1%}; 50 % would be even)"
     )
+    if scenario != "plain":
+        share += f", in the scenario {scenario}"
     if high < 0.5:
         points = 100 * (0.5 - metrics["yes_rate"])
         sentence = f"The model leans to No by {points:.1f} percentage points: {share}."

@@ -1,16 +1,19 @@
 """Evaluating a model, with an adapter if there is one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasalign.alignment.adapter import load_adapter
 from nasalign.alignment.knowledge import Parametric, confident
-from nasalign.data.qa import Question, Record
+from nasalign.config import Scenario
+from nasalign.data.qa import BinaryExample, Question, Record
+from nasalign.data.splits import Splits
 from nasalign.errors import DataError
 from nasalign.evaluation.evaluate import Evaluation
-from nasalign.files import read_json, write_jsonl
-from nasalign.jobs.examples import Bench
+from nasalign.files import read_json
+from nasalign.jobs.examples import Bench, settled
 from nasalign.jobs.job import Job
 from nasalign.stages import ask_what_it_knows
 
@@ -28,32 +31,97 @@ def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dic
         NasAlignError: the model, the data or the adapter does not fit, or the evaluation would
             take in what the adapter was tuned on.
     """
+    sitting = prepare(job, adapter, knowledge)
+    name, settings = sitting.splits.name, sitting.bench.settings
+    evaluation = sitting.evaluate(settings.scenario, name)
+    figures = (settings.bootstrap_samples, settings.seed)
+    metrics = evaluation.metrics(*figures)
+    if knowledge:
+        parts = sitting.by_knowledge(evaluation)
+        metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
+    job.write("metrics.json", {"datasets": {name: {sitting.side: metrics}}})
+    job.run.save()
+    return metrics
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """A model before an evaluation, with all that it is going to be asked.
+
+    Attributes:
+        bench: the model, with its adapter if there is one, and the settings.
+        splits: the data.
+        examples: as each scenario asks them; N of each.
+        origins: index of the question that each of the N is from.
+        samples: what the untouched model knows of the questions; empty unless asked for.
+        side: ``before``, or ``after`` with an adapter.
+    """
+
+    bench: Bench
+    splits: Splits
+    examples: dict[Scenario, list[BinaryExample]]
+    origins: list[int]
+    samples: list[Parametric]
+    side: str
+
+    def evaluate(self, scenario: Scenario, name: str) -> Evaluation:
+        """Evaluates in a scenario; writes ``eval/NAME.SIDE.jsonl``."""
+        bench = self.bench.asking(scenario)
+        shots = bench.shots(self.splits)
+        marks = _marks(self.samples, self.origins) if self.samples else None
+        return bench.evaluate({name: self.examples[scenario]}, shots, self.side, marks)[name]
+
+    def by_knowledge(self, evaluation: Evaluation) -> dict[str, Evaluation]:
+        """Returns the evaluation by what the model knows of the questions."""
+        kinds = [self.samples[origin].knowledge for origin in self.origins]
+        return {
+            kind: evaluation.of([index for index, mine in enumerate(kinds) if mine == kind])
+            for kind in ("Det-T", "Det-F", "Non-Det", "unclear")
+            if kind in kinds
+        }
+
+
+def prepare(
+    job: Job, adapter: Path | None, knowledge: bool, scenarios: Sequence[Scenario] = ()
+) -> Sitting:
+    """Opens the model, makes the examples, and asks what it knows if that is wanted.
+
+    Args:
+        job: see ``evaluate_job``, as the next two.
+        adapter: applied after the model was asked what it knows.
+        knowledge: whether it is asked.
+        scenarios: in which the examples will be asked; in the settings' own unless given.
+
+    Raises:
+        NasAlignError: something does not fit; nothing has been asked then.
+    """
     splits, run = job.splits(probed=False), job.run
     if adapter and splits.part == "all":
         _check_unseen(adapter, splits.name)
     model, tokenizer, settings = job.open()
-    bench = Bench(model, tokenizer, settings, run)
-    name = splits.name
-    records, binary = bench.examples(name, splits.test, splits.pool)
+    asked = list(dict.fromkeys(scenarios)) or [settings.scenario]
+    bench = Bench(model, tokenizer, settled(settings, job.changes, asked, run), run)
+    records, binary = bench.asking(_longest(asked)).examples(splits.name, splits.test, splits.pool)
+    examples = {}
+    for scenario in asked:
+        own = bench.asking(scenario)
+        examples[scenario] = own.in_scenario(splits.name, splits.test, binary)
+        own.check(examples[scenario][0], own.shots(splits))
     samples = []
     if knowledge:  # of the untouched model, as in Appendix G
-        questions = [_as_question(record) for record in records]
+        questions = [as_question(record) for record in records]
         samples = ask_what_it_knows(model, tokenizer, questions, settings, run)
     if adapter:
         load_adapter(adapter_folder(adapter), model).apply(model)
     run.facts |= {"adapter": str(adapter or ""), "part": splits.part}
     side = "after" if adapter else "before"
-    evaluation = bench.evaluate({name: binary.examples}, bench.shots(splits), side)[name]
-    figures = (settings.bootstrap_samples, settings.seed)
-    metrics = evaluation.metrics(*figures)
-    if knowledge:
-        metrics["knowledge"] = _by_knowledge(evaluation, samples, binary.origins, *figures)
-        if run.folder:
-            rows = _marked(evaluation, samples, binary.origins)
-            write_jsonl(run.folder / "eval" / f"{name}.{side}.jsonl", rows)
-    job.write("metrics.json", {"datasets": {name: {side: metrics}}})
-    run.save()
-    return metrics
+    return Sitting(bench, splits, examples, binary.origins, samples, side)
+
+
+def _longest(scenarios: Sequence[Scenario]) -> Scenario:
+    """The scenario of longest prompts and answers: what fits the model in it fits in all."""
+    order: tuple[Scenario, ...] = ("cot", "unsure", "negated")
+    return next((scenario for scenario in order if scenario in scenarios), "plain")
 
 
 def adapter_folder(path: Path) -> Path:
@@ -71,7 +139,7 @@ def _check_unseen(adapter: Path, name: str) -> None:
         )
 
 
-def _as_question(record: Record) -> Question:
+def as_question(record: Record) -> Question:
     """A record as a question for Prompt II; to a yes/no question the answer is yes or no."""
     if isinstance(record, Question):
         return record
@@ -83,36 +151,15 @@ def _as_question(record: Record) -> Question:
     return Question(asked, word, record.context, (word.lower(), word.upper()), id=record.id)
 
 
-def _marked(
-    evaluation: Evaluation, samples: Sequence[Parametric], origins: Sequence[int]
-) -> list[dict[str, Any]]:
-    """The rows of an evaluation, each with what the model knows of its question."""
+def _marks(samples: Sequence[Parametric], origins: Sequence[int]) -> list[dict[str, Any]]:
+    """What the model knows of each example's question, for its row."""
     sure = confident(samples)
     return [
-        row
-        | {
+        {
             "knowledge": samples[origin].knowledge,
             "prediction": samples[origin].prediction,
             "entropy": samples[origin].entropy,
             "confident": sure[origin],
         }
-        for row, origin in zip(evaluation.rows(), origins, strict=True)
+        for origin in origins
     ]
-
-
-def _by_knowledge(
-    evaluation: Evaluation,
-    samples: Sequence[Parametric],
-    origins: Sequence[int],
-    bootstrap_samples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """The metrics of the examples by what the model knows of their questions."""
-    kinds = [samples[origin].knowledge for origin in origins]
-    return {
-        kind: evaluation.of([index for index, mine in enumerate(kinds) if mine == kind]).metrics(
-            bootstrap_samples, seed
-        )
-        for kind in ("Det-T", "Det-F", "Non-Det", "unclear")
-        if kind in kinds
-    }

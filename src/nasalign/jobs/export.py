@@ -1,4 +1,4 @@
-"""Writing a run's result as a model or as an adapter."""
+"""Writing a run's result as a model or as an adapter, each with its card."""
 
 import shutil
 from dataclasses import replace
@@ -6,13 +6,14 @@ from pathlib import Path
 
 from nasalign.alignment.adapter import load_adapter
 from nasalign.errors import NasAlignError
-from nasalign.files import read_json
+from nasalign.files import read_json, write_text
 from nasalign.jobs.evaluate import adapter_folder
 from nasalign.jobs.job import Job
+from nasalign.reporting.card import FILE, Form, model_card
 
 
-def export_job(job: Job, folder: Path, target: Path, form: str) -> None:
-    """Writes a run's result as a merged checkpoint or as a copy of its adapter.
+def export_job(job: Job, folder: Path, target: Path, form: Form) -> None:
+    """Writes a run's result as a merged checkpoint or as a copy of its adapter, with ``README.md``.
 
     Args:
         job: the model; an empty name takes the run's own.
@@ -28,11 +29,21 @@ def export_job(job: Job, folder: Path, target: Path, form: str) -> None:
     adapter = adapter_folder(folder)
     if not adapter.is_dir():
         raise NasAlignError(f"There is no adapter in {folder}.")
+    run = next((path for path in (folder, adapter.parent) if (path / "run.json").exists()), None)
+    name = job.model or _base(run, adapter)
+    card = model_card(run, adapter, form, name)
     if form == "adapter":
         shutil.copytree(adapter, target)
-        return
-    name = job.model or read_json(folder / "run.json")["model"]["source"]
-    model, tokenizer, _ = replace(job, model=name).open()
-    load_adapter(adapter, model).apply(model)
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    else:
+        model, tokenizer, _ = replace(job, model=name).open()
+        load_adapter(adapter, model).apply(model)
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    write_text(target / FILE, card)
+
+
+def _base(run: Path | None, adapter: Path) -> str:
+    """The name of the base model that the run, or else the adapter, gives."""
+    if run:
+        return str(read_json(run / "run.json")["model"]["source"])
+    return str(read_json(adapter / "adapter_config.json")["base_model_name_or_path"])

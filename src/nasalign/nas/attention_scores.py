@@ -66,7 +66,7 @@ def gather_keys(key: Tensor, columns: Tensor) -> Tensor:
 
 
 def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
-    """Says which rows attend to both columns [B, 2], as [B, 1 or H, R].
+    """Says which rows attend to each of two columns [B, 2], as [B, 1 or H, R, 2].
 
     Args:
         mask: None (causal), boolean (True attends) or additive, [B, 1 or H, R, K].
@@ -74,12 +74,12 @@ def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
         columns: two positions a sample.
     """
     if mask is None:
-        return (columns[:, None, :] <= rows[None, :, None]).all(dim=-1)[:, None]
+        return (columns[:, None, :] <= rows[None, :, None])[:, None]
     mask = mask.expand(len(columns), -1, -1, -1)
     there = mask.gather(3, columns[:, None, None, :].expand(*mask.shape[:3], 2))
     if there.dtype != torch.bool:
         there = there > torch.finfo(there.dtype).min / 2
-    return there.all(dim=-1)
+    return there
 
 
 @dataclass(frozen=True)

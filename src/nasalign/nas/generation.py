@@ -1,9 +1,10 @@
-"""Free answers: greedy decoding in batches with a cache, to the end of the first line.
+"""Free answers: greedy decoding in batches with a cache, to the end of the first line or another.
 
 The instruction, which all prompts of a batch begin with, runs once.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from nasalign.models import processes
 from nasalign.nas.batches import HasTokens, check_lengths, in_batches
 from nasalign.nas.forward import common_beginning, prefix_cache
 
+_FIRST_LINE = re.compile(r"\S[^\n]*\n")
+
 
 @dataclass(frozen=True)
 class TokenIds:
@@ -38,7 +41,7 @@ class Generated:
     """N free answers.
 
     Attributes:
-        texts: each to the end of its first line, without special tokens.
+        texts: each to where it ends, without special tokens.
         entropies: entropy of the distribution of the first token, in nats (Appendix G).
     """
 
@@ -53,12 +56,22 @@ def generate(
     prompts: Sequence[HasTokens],
     max_new_tokens: int,
     *,
+    until: re.Pattern[str] = _FIRST_LINE,
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Generated:
-    """Continues each prompt greedily up to the end of the line, or ``max_new_tokens``.
+    """Continues each prompt greedily up to ``until`` or ``max_new_tokens``.
 
-    Line ends before the first word do not count: a model may begin its answer on a new line.
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        prompts: what is continued.
+        max_new_tokens: tokens of an answer at most.
+        until: an answer ends with the first match, which is the end of its first line unless
+            given. Line ends before the first word do not count: a model may begin its answer on a
+            new line.
+        batch_size: prompts a batch; by tokens unless given.
+        progress: told of each finished batch.
 
     Raises:
         PromptError: a prompt with its answer exceeds the model's context.
@@ -86,11 +99,12 @@ def generate(
             return_dict_in_generate=False,
             pad_token_id=tokenizer.pad_token_id,
             logits_processor=LogitsProcessorList([first]),
-            stopping_criteria=StoppingCriteriaList([_LineEnd(tokenizer, length)]),
+            stopping_criteria=StoppingCriteriaList([_Ended(tokenizer, length, until)]),
         )
         for row, index in enumerate(indices):
             text = tokenizer.decode(output[row, length:], skip_special_tokens=True)
-            texts[index] = text.lstrip().partition("\n")[0].rstrip()
+            end = until.search(text)
+            texts[index] = text[: end.end() if end else None].strip()
             entropies[index] = first.entropies[row]
 
     in_batches(model, prompts, batch_size, work, progress)
@@ -195,13 +209,15 @@ class _FirstTokenEntropy(LogitsProcessor):
         return scores
 
 
-class _LineEnd(StoppingCriteria):
-    """Ends a row once a line end follows its first word."""
+class _Ended(StoppingCriteria):
+    """Ends a row once a pattern is found in what was generated."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-        self._tokenizer, self._length = tokenizer, length
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, length: int, until: re.Pattern[str]
+    ) -> None:
+        self._tokenizer, self._length, self._until = tokenizer, length, until
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **options: object) -> Tensor:
         texts = self._tokenizer.batch_decode(input_ids[:, self._length :], skip_special_tokens=True)
-        ended = ["\n" in text.lstrip() for text in texts]
+        ended = [self._until.search(text) is not None for text in texts]
         return torch.tensor(ended, device=input_ids.device)

@@ -45,6 +45,11 @@ class Positions:
     end_row: Tensor
 
 
+Watch = Callable[[int, Tensor], None]
+"""Is told of a layer's attention [B, H, R, 2] to the two words, 0 where they are masked; the rows
+are those from the first of any sum to the last."""
+
+
 class NasRecorder:
     """Records the NAS of every head while the model runs.
 
@@ -59,13 +64,14 @@ class NasRecorder:
     Args:
         model: a supported model; one that runs flash or flex attention is recorded with SDPA, or
             with its eager attention where SDPA lacks soft-capping or sinks.
+        watch: is told of the attention itself, layer by layer.
 
     Raises:
         ModelError: the architecture is not supported.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, watch: Watch | None = None) -> None:
+        self.model, self.watch = model, watch
         self.geometry = HeadGeometry.of(model)
         self.nas = torch.empty(0)
         self._positions: Positions | None = None
@@ -160,9 +166,12 @@ class NasRecorder:
 
         first_row, end_row = here.first_row.to(device), here.end_row.to(device)
         inside = (rows >= first_row[:, None]) & (rows < end_row[:, None])  # [B, R]
-        attention = (pair - total[..., None]).exp().sum(dim=-1)
-        term = attention * (pair[..., 1] - pair[..., 0])
-        counted = attended(part, rows, columns) & inside[:, None]
+        attention = (pair - total[..., None]).exp()  # [B, H, R, 2]
+        seen = attended(part, rows, columns)
+        if self.watch:
+            self.watch(layer, torch.where(seen, attention, 0))
+        term = attention.sum(dim=-1) * (pair[..., 1] - pair[..., 0])
+        counted = seen.all(dim=-1) & inside[:, None]
         self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1).to(self.nas.device)
 
 

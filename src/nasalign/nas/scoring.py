@@ -1,28 +1,29 @@
 """The one batched loop over prompts: probabilities, verdicts and NAS."""
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Decoder
+from nasalign.config import Decoder, Scenario
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
 from nasalign.data.qa import BinaryExample
+from nasalign.errors import NasAlignError
 from nasalign.models import processes
 from nasalign.nas.batches import check_lengths, in_batches
 from nasalign.nas.forward import answer_logits
 from nasalign.nas.generation import generate
 from nasalign.nas.recorder import NasRecorder
+from nasalign.nas.verdicts import Verdict, compare, final_line, parse_final, parse_verdict
 
-Verdict = Literal["positive", "negative", "invalid"]
 VERDICT_TOKENS = 8
 """Tokens generated at most for a verdict."""
+REASONING_TOKENS = 256
+"""The same for a chain of thought, unless the settings say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Scores:
         verdicts: N verdicts of the decoder.
         nas: [N, L, H] on the CPU, float32 (float64 of a float64 model); [N, 0, 0] if not recorded.
         answers: the generated texts, or None with the decoder ``logits``.
+        p_unsure: as ``p_positive``, of "I don't know"; None where it is no answer.
     """
 
     p_positive: Tensor
@@ -42,6 +44,7 @@ class Scores:
     verdicts: list[Verdict]
     nas: Tensor
     answers: list[str] | None = None
+    p_unsure: Tensor | None = None
 
 
 def score(
@@ -54,7 +57,9 @@ def score(
     instruction: str = "nasa",
     chat: bool | None = None,
     shots: Sequence[BinaryExample] = (),
+    scenario: Scenario = "plain",
     decoder: Decoder = "logits",
+    reasoning_tokens: int = REASONING_TOKENS,
     record: bool = True,
     progress: Progress | None = None,
 ) -> Scores:
@@ -69,18 +74,32 @@ def score(
         instruction: ``"nasa"``, ``"A"`` or ``"B"`` (Table 12).
         chat: whether to use the chat template; where there is one unless given.
         shots: examples shown with their answers before the question.
+        scenario: how the prompt is worded (``data.scenarios``).
         decoder: ``"logits"`` compares p_positive and p_negative; ``"generate"`` decodes greedily
             and parses, as the paper does.
+        reasoning_tokens: tokens of a chain of thought at most.
         record: whether to record the NAS.
         progress: told of each finished batch.
 
     Raises:
         PromptError: an answer word is not found, or a prompt exceeds the model's context.
         ModelError: the architecture is not supported.
+        NasAlignError: a chain of thought is asked for with the decoder ``logits``.
     """
-    builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots)
+    reasons = scenario == "cot"
+    if reasons and decoder == "logits":
+        raise NasAlignError(
+            "A chain of thought has to be written out before it ends in an answer: with the "
+            "scenario cot, take the decoder generate."
+        )
+    builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots, scenario)
     prompts = [builder.binary(example) for example in examples]
-    scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=progress)
+    told = None if reasons else progress  # what takes long is the reasoning
+    scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=told)
+    if reasons:
+        return _reasoned(
+            scores, model, tokenizer, prompts, builder.words, batch_size, reasoning_tokens, progress
+        )
     if decoder == "logits":
         return scores
     return with_generated(scores, model, tokenizer, prompts, builder.words, batch_size)
@@ -96,8 +115,32 @@ def with_generated(
 ) -> Scores:
     """Returns scores with the verdicts of the decoder ``generate``, and the texts they are from."""
     answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size).texts
-    verdicts = [parse_verdict(answer, words) for answer in answers]
+    unsure = scores.p_unsure is not None
+    verdicts = [parse_verdict(answer, words, unsure) for answer in answers]
     return replace(scores, verdicts=verdicts, answers=answers)
+
+
+def _reasoned(
+    scores: Scores,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[BinaryPrompt],
+    words: Vocabulary,
+    batch_size: int | None,
+    reasoning_tokens: int,
+    progress: Progress | None,
+) -> Scores:
+    """Returns scores with the verdicts that chains of thought end in, and these."""
+    texts = generate(
+        model,
+        tokenizer,
+        prompts,
+        reasoning_tokens,
+        until=final_line(words),
+        batch_size=batch_size,
+        progress=progress,
+    ).texts
+    return replace(scores, verdicts=[parse_final(text, words) for text in texts], answers=texts)
 
 
 @torch.no_grad()
@@ -116,7 +159,7 @@ def score_prompts(
     take their NAS; the whole model runs unless it is given.
     """
     check_lengths(model, prompts)
-    p_positive, p_negative = torch.zeros(len(prompts)), torch.zeros(len(prompts))
+    p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
     nas = torch.empty(len(prompts), 0, 0)
     with NasRecorder(model) if record else nullcontext() as recorder:
         if recorder is not None:
@@ -133,31 +176,14 @@ def score_prompts(
                 answers = prompts[index].answers
                 p_positive[index] = probabilities[row, list(answers.positive)].sum()
                 p_negative[index] = probabilities[row, list(answers.negative)].sum()
+                if answers.unsure:
+                    p_unsure[index] = probabilities[row, list(answers.unsure)].sum()
             if recorder is not None:
                 nas[indices] = recorder.nas.cpu()
 
         in_batches(model, prompts, batch_size, work, progress)
-    processes.add_up(p_positive, p_negative, nas)
-    verdicts = [_compare(float(p), float(n)) for p, n in zip(p_positive, p_negative, strict=True)]
-    return Scores(p_positive, p_negative, verdicts, nas)
-
-
-def parse_verdict(answer: str, words: Vocabulary) -> Verdict:
-    """Reads a verdict off a generated text.
-
-    A text that begins with an answer word, in whatever case, says that. Otherwise the one answer
-    word that stands in it, as written in the instruction, counts; both or none is invalid.
-    """
-    named: dict[str, Verdict] = {words.positive: "positive", words.negative: "negative"}
-    beginning = re.match(r"\W*(\w+)", answer)
-    for word, verdict in named.items():
-        if beginning and beginning[1].casefold() == word.casefold():
-            return verdict
-    inside = [verdict for word, verdict in named.items() if re.search(rf"\b{word}\b", answer)]
-    return inside[0] if len(inside) == 1 else "invalid"
-
-
-def _compare(p_positive: float, p_negative: float) -> Verdict:
-    if p_positive > p_negative:
-        return "positive"
-    return "negative" if p_negative > p_positive else "invalid"
+    processes.add_up(p_positive, p_negative, p_unsure, nas)
+    said = zip(p_positive.tolist(), p_negative.tolist(), p_unsure.tolist(), strict=True)
+    verdicts = [compare(*probabilities) for probabilities in said]
+    unsure = any(prompt.answers.unsure for prompt in prompts)
+    return Scores(p_positive, p_negative, verdicts, nas, p_unsure=p_unsure if unsure else None)

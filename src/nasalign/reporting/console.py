@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from nasalign.data.chat import Progress
+from nasalign.evaluation.lean import LEAN
 from nasalign.evaluation.metrics import METRICS
 
 
@@ -108,7 +110,7 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     table.add_column("")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
-    for name in METRICS:
+    for name in (*METRICS, *[name for name in LEAN if name in metrics]):
         low, high = metrics["intervals"][name]
         table.add_row(
             name.replace("_", " "), number(metrics[name]), f"{number(low)} to {number(high)}"
@@ -139,6 +141,25 @@ def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
+def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
+    """Returns the figures by scenario and by what the model knows, each over its interval."""
+    names = ["yes_rate", "no_rate", "unsure_rate", "accuracy", "recall", "negative_bias"]
+    found = result["scenarios"]
+    if "unsure" not in found:
+        names.remove("unsure_rate")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("scenario", "n", *names):
+        table.add_column(name.replace("_", " "), justify="left" if name == "scenario" else "right")
+    for scenario, parts in found.items():
+        rows = {scenario: parts["all"]}
+        rows |= {f"  {kind}": metrics for kind, metrics in parts["by_knowledge"].items()}
+        for label, metrics in rows.items():
+            cells = (_over_interval(metrics, name) for name in names)
+            table.add_row(label, str(metrics["n"]), *cells)
+        table.add_section()
+    return table
+
+
 def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
     """Returns the form of Table 8, with the paper's counts beside ours."""
     table = Table(title="Yes/no examples, (paper)", title_justify="left")
@@ -158,6 +179,11 @@ def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
 def _with_interval(metrics: Mapping[str, Any], name: str) -> str:
     low, high = metrics["intervals"][name]
     return f"{number(metrics[name])} ({number(low)} to {number(high)})"
+
+
+def _over_interval(metrics: Mapping[str, Any], name: str) -> str:
+    low, high = metrics["intervals"][name]
+    return f"{metrics[name]:.3f}\n{low:.2f} to {high:.2f}"
 
 
 def number(value: float) -> str:

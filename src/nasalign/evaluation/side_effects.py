@@ -1,0 +1,181 @@
+"""What an alignment changes beside yes/no answers: other texts, and free answers (Table 5)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.alignment.adapter import Adapter
+from nasalign.alignment.knowledge import Parametric, free_answers
+from nasalign.alignment.rows import read_rows, write_rows
+from nasalign.config import Settings
+from nasalign.data.chat import Progress
+from nasalign.data.qa import Question
+from nasalign.evaluation.metrics import bootstrap_weights, interval
+from nasalign.models.loading import context_length
+from nasalign.nas.generation import Generated
+
+
+def neutral_texts() -> list[str]:
+    """Returns fixed texts that ask for no yes or no: prose, instructions, code, other languages."""
+    whole = resources.files("nasalign.data").joinpath("neutral.txt").read_text(encoding="utf-8")
+    return whole.strip().split("\n---\n")
+
+
+@contextmanager
+def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
+    """Leaves the rows that an adapter changes as they were on entering, to the bit."""
+    found = {where: read_rows(model, where) for where in adapter.after}
+    try:
+        yield
+    finally:
+        for where, rows in found.items():
+            write_rows(model, where, rows)
+
+
+@torch.no_grad()
+def compare_neutral(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    adapter: Adapter,
+    bootstrap_samples: int = 2000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Compares the aligned model with the untouched one on the neutral texts.
+
+    Args:
+        model: with the adapter or without it; left as it was.
+        tokenizer: its tokenizer.
+        adapter: the change.
+        bootstrap_samples: for the interval, which is by text.
+        seed: of the bootstrap.
+        progress: told of each text.
+
+    Returns:
+        ``kl``: of KL(untouched || aligned) of the next token, in nats, at every position, the mean
+        over tokens with its 95 % interval and the largest; and the share of positions with the
+        same likeliest token. ``perplexity``: of the texts before and after.
+    """
+    parts = []
+    with rows_put_back(model, adapter):
+        for text in neutral_texts():
+            ids = torch.tensor(tokenizer(text)["input_ids"][: context_length(model)])
+            adapter.revert(model)
+            before = _log_probabilities(model, ids)
+            adapter.apply(model)
+            parts.append(_differences(before, _log_probabilities(model, ids), ids))
+            if progress:
+                progress(1)
+    divergences = [part["kl"] for part in parts]
+    every = torch.cat(divergences)
+    sums = np.array([[float(kl.sum()), len(kl)] for kl in divergences])
+    names = [str(number) for number in range(len(parts))]
+    drawn = bootstrap_weights(names, bootstrap_samples, seed) @ sums
+    same, *surprises = (
+        torch.cat([part[name] for part in parts]) for name in ("same", "before", "after")
+    )
+    return {
+        "kl": {
+            "prompts": len(parts),
+            "tokens": len(every),
+            "mean": float(every.mean()),
+            "interval": list(interval(drawn[:, 0] / drawn[:, 1])),
+            "max": float(every.max()),
+            "same_top_token": float(same.double().mean()),
+        },
+        "perplexity": {
+            "tokens": len(surprises[0]),
+            "before": math.exp(float(surprises[0].mean())),
+            "after": math.exp(float(surprises[1].mean())),
+        },
+    }
+
+
+def free_answers_of_both(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    adapter: Adapter,
+    questions: Sequence[Question],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> tuple[Generated, Generated]:
+    """Asks the untouched and the aligned model each question by Prompt II.
+
+    Args:
+        model: with the adapter or without it; left as it was.
+        tokenizer: its tokenizer.
+        adapter: the change.
+        questions: N questions.
+        settings: of the prompts and the answers.
+        progress: told of answers, 2 N in all.
+    """
+    with rows_put_back(model, adapter):
+        adapter.revert(model)
+        before = free_answers(model, tokenizer, questions, settings, progress)
+        adapter.apply(model)
+        after = free_answers(model, tokenizer, questions, settings, progress)
+    return before, after
+
+
+def accuracy_change(before: Sequence[Parametric], after: Sequence[Parametric]) -> dict[str, Any]:
+    """Returns the share of right free answers of both models, and an interval of its change.
+
+    The interval is that of Bonett and Price (2012) for paired proportions, which unlike a bootstrap
+    has a width also where no answer changes its verdict.
+
+    Args:
+        before: the untouched model's N answers, judged.
+        after: the aligned model's answers to the same questions.
+
+    Returns:
+        ``n``, ``before``, ``after`` and ``change_interval`` (95 %).
+    """
+    pairs = [(old.known, new.known) for old, new in zip(before, after, strict=True)]
+    n = len(pairs)
+    gained = (sum(new and not old for old, new in pairs) + 1) / (n + 2)
+    lost = (sum(old and not new for old, new in pairs) + 1) / (n + 2)
+    centre = gained - lost
+    reach = NormalDist().inv_cdf(0.975) * math.sqrt((gained + lost - centre**2) / (n + 2))
+    return {
+        "n": n,
+        "before": sum(old for old, _ in pairs) / n,
+        "after": sum(new for _, new in pairs) / n,
+        "change_interval": [max(-1.0, centre - reach), min(1.0, centre + reach)],
+    }
+
+
+def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Log probabilities of the next token after each of T tokens, float64 [T, vocabulary]."""
+    device = model.get_input_embeddings().weight.device
+    logits = model(input_ids=ids[None].to(device), use_cache=False).logits[0]
+    return logits.cpu().double().log_softmax(dim=-1)  # some devices have no float64
+
+
+def _differences(before: Tensor, after: Tensor, ids: Tensor) -> dict[str, Tensor]:
+    """What two models say differently of a text, by position.
+
+    Args:
+        before: log probabilities of the untouched model, [T, vocabulary].
+        after: those of the aligned one.
+        ids: the T tokens.
+
+    Returns:
+        ``kl`` [T] in nats, ``same`` [T] likeliest token, and the surprise at each token but the
+        first, ``before`` and ``after`` [T - 1].
+    """
+    kl = functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
+    return {
+        "kl": kl.clamp(min=0),  # but for rounding it is never negative
+        "same": before.argmax(dim=-1) == after.argmax(dim=-1),
+        "before": -before[:-1].gather(1, ids[1:, None])[:, 0],
+        "after": -after[:-1].gather(1, ids[1:, None])[:, 0],
+    }

@@ -1,0 +1,205 @@
+"""The card of an exported model: ``README.md`` in the hub's format, from the run's plain files."""
+
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from safetensors import safe_open
+
+from nasalign.data.prompts import INSTRUCTIONS
+from nasalign.data.sources import SOURCES
+from nasalign.evaluation.metrics import METRICS
+from nasalign.reporting.card_base import Base
+from nasalign.reporting.console import number
+from nasalign.reporting.report_data import RunFiles
+from nasalign.reporting.report_effects import effect_rows
+from nasalign.reporting.report_origin import command_line, limits
+from nasalign.reporting.report_sets import DataSet, data_sets
+
+FILE = "README.md"
+Form = Literal["merged", "adapter"]
+_TEMPLATES = Path(__file__).parent / "templates"
+_ORIGINS = ("data_origin", "probing_origin")
+
+
+class Markdown(str):
+    """A text that is Markdown already; every other text is escaped."""
+
+
+def model_card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
+    """Returns the card of an exported model.
+
+    Args:
+        run: the run directory, or None where there is only an adapter.
+        adapter: the folder of the adapter.
+        form: a whole checkpoint, or the adapter alone.
+        base: the name by which the base model is loaded.
+
+    Raises:
+        NasAlignError: a file of the run is broken.
+    """
+    files = _public(RunFiles.read(run)) if run else None
+    of = Base.of(base)
+    title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
+    sets = data_sets(files) if files else []
+    return _template().render(
+        front=Markdown(_front_matter(files, of, form, title).to_yaml()),
+        title=title,
+        form=form,
+        base=of,
+        weights=_changed_weights(adapter),
+        files=files,
+        sets=[_figures(one, files) for one in sets if one.name in files.metrics] if files else [],
+        effects=effect_rows(files.side_effects) if files and files.side_effects else [],
+        command=Markdown(_command(files)) if files else None,
+        limits=limits(files, sets) if files else [],
+        instruction=Markdown(_instruction(files)),
+    )
+
+
+def _template() -> Template:
+    """The template, in which every text but Markdown is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        finalize=_escaped,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = lambda text: Markdown(repr(str(text)))
+    return environment.get_template("card.md.jinja")
+
+
+def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) -> ModelCardData:
+    """The metadata that the hub reads; text is quoted as YAML needs it."""
+    probed = files.facts.get("probing_data") if files else None
+    return ModelCardData(
+        base_model=base.hub,
+        base_model_relation="adapter" if form == "adapter" else "finetune",
+        library_name="peft" if form == "adapter" else "transformers",
+        pipeline_tag="text-generation",
+        datasets=[SOURCES[probed].hub] if probed in SOURCES else None,
+        tags=["nasalign", "negative-bias", "attention-heads", *["lora"] * (form == "adapter")],
+        model_name=title,
+        eval_results=_results(files) if files else None,
+        license=base.license.get("license"),
+        license_name=base.license.get("license_name"),
+        license_link=base.license.get("license_link"),
+    )
+
+
+def _results(files: RunFiles) -> list[EvalResult] | None:
+    """The figures after alignment, each with what it was before and its interval."""
+    found = []
+    for name, sides in files.metrics.items():
+        if "after" not in sides:
+            continue
+        source, after, before = SOURCES.get(name), sides["after"], sides.get("before", {})
+        for metric in METRICS:
+            found.append(
+                EvalResult(
+                    task_type="text-generation",
+                    task_name="yes/no questions",
+                    dataset_type=source.hub if source else name,
+                    dataset_name=name,
+                    dataset_split=_part(name, files),
+                    metric_type=metric,
+                    metric_name=metric.replace("_", " "),
+                    metric_value=after[metric],
+                    metric_args={
+                        "before": before.get(metric),
+                        "interval_95": list(after["intervals"][metric]),
+                        "n": after["n"],
+                        "decoder": files.settings.get("decoder"),
+                    },
+                )
+            )
+    return found or None
+
+
+def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
+    """A table of a data set: each metric before, after, and its change."""
+    sides = files.metrics[data.name]
+    rows = []
+    for metric in METRICS:
+        cells = [
+            _with_interval(sides[side][metric], sides[side]["intervals"][metric])
+            if side in sides
+            else ""
+            for side in ("before", "after")
+        ]
+        if metric in data.changes:
+            change, low, high = data.changes[metric]
+            cells.append(f"{change:+.3f} ({low:+.3f} to {high:+.3f})")
+        else:
+            cells.append("")
+        rows.append((metric.replace("_", " "), *(Markdown(cell) for cell in cells)))
+    return {"name": data.name, "part": _part(data.name, files), "n": data.n, "rows": rows}
+
+
+def _with_interval(value: float, bounds: Sequence[float]) -> str:
+    return f"{number(value)} ({number(bounds[0])} to {number(bounds[1])})"
+
+
+def _part(name: str, files: RunFiles) -> str:
+    """Which subjects of a data set were evaluated."""
+    first = name == files.facts.get("data")
+    split = files.settings.get("split", "auto") if first else "all"
+    if split != "auto":
+        return str(split)
+    whole = name in SOURCES and SOURCES[name].whole and name != files.facts.get("probing_data")
+    return "all" if whole else "test"
+
+
+def _instruction(files: RunFiles | None) -> str:
+    settings = files.settings if files else {}
+    positive, negative = files.words if files else ("Yes", "No")
+    template = INSTRUCTIONS[settings.get("instruction", "nasa")]
+    return template.format(positive=positive, negative=negative)
+
+
+def _changed_weights(adapter: Path) -> int:
+    """Number of weights that an adapter changes: the size of all its row deltas."""
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+
+
+def _public(files: RunFiles) -> RunFiles:
+    """A run as others may see it: paths of this machine are cut to their last names."""
+    facts, model = dict(files.facts), dict(files.facts["model"])
+    for name in _ORIGINS:
+        facts[name] = _file_names(str(facts.get(name) or ""))
+    facts["further"] = [_file_names(str(origin)) for origin in facts.get("further", [])]
+    source = str(model.get("source") or model["name"])
+    model["source"] = model["name"] = Base.of(source).title if "/" in source else source
+    folder = Path("runs") / files.folder.resolve().name
+    return replace(files, facts=facts | {"model": model}, folder=folder)
+
+
+def _file_names(origin: str) -> str:
+    """File names of local files; an id on the hub with its revision stays."""
+    if any(origin.startswith(f"{source.hub}@") for source in SOURCES.values()):
+        return origin
+    return ", ".join(Path(path).name for path in origin.split(", "))
+
+
+def _command(files: RunFiles) -> str:
+    """A command that makes the run again, on one line."""
+    words = [*shlex.split(command_line(files)), "--dtype", files.facts["model"]["dtype"]]
+    return shlex.join(re.sub(r"\s+", " ", word) for word in words)
+
+
+def _escaped(value: Any) -> Any:
+    """Escapes a text for Markdown, on one line; numbers and Markdown stay."""
+    if not isinstance(value, str) or isinstance(value, Markdown):
+        return value
+    text = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#|~$!])", r"\\\1", text)

@@ -1,0 +1,63 @@
+"""What a card says of the base model: its id on the hub, its license, how it is loaded."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub import ModelCard, try_to_load_from_cache
+
+_EMBEDDED = {"smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model; a folder on the machine is known by its last name alone.
+
+    Attributes:
+        title: how it is called.
+        hub: its id on the hub, or None.
+        place: what ``from_pretrained`` takes.
+        gguf: the file's name if it is one, else an empty text.
+        license: ``license``, ``license_name`` and ``license_link``, as far as they are known.
+        note: what a user should know of it, or an empty text.
+    """
+
+    title: str
+    hub: str | None
+    place: str
+    gguf: str = ""
+    license: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> "Base":
+        """Tells a base model from the name by which it is loaded; asks no network."""
+        if name in _EMBEDDED:
+            hub, license_id = _EMBEDDED[name]
+            note = (
+                "The base of the run were the weights of a 4-bit GGUF file of this model, "
+                "dequantised; with the weights on the hub, the figures differ a little."
+            )
+            return cls(hub, hub, hub, license={"license": license_id}, note=note)
+        path = Path(name).expanduser()
+        if path.suffix == ".gguf":
+            return cls(path.name, None, path.parent.name or ".", path.name)
+        if not path.is_dir() and _HUB_ID.fullmatch(name):
+            cached = try_to_load_from_cache(name, "README.md")
+            known = _license(Path(cached)) if isinstance(cached, str) else {}
+            return cls(name, name, name, license=known)
+        title = path.resolve().name
+        return cls(title, None, title, license=_license(path / "README.md"))
+
+
+def _license(card: Path) -> dict[str, str]:
+    """What a model's card says of its license; nothing if there is no card that can be read."""
+    try:
+        data = ModelCard.load(card, ignore_metadata_errors=True).data
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    names = ("license", "license_name", "license_link")
+    values = {name: data.get(name) for name in names}
+    return {name: value for name, value in values.items() if isinstance(value, str)}

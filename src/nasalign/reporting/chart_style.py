@@ -1,0 +1,120 @@
+"""How charts look: one Vega-Lite specification gives the picture and the live chart.
+
+Text and lines take the colour of the page (``currentColor``), and neutral tones are transparent,
+so that the same picture serves a light and a dark page. The colours are told apart by colour-blind
+readers too, and none says alone what shape, dash or text does not say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from nasalign.reporting.report_data import SIDES
+
+BEFORE, AFTER = "#7086A0", "#E8770E"
+TO_YES, TO_NO = "#009E73", "#B5449A"
+RIGHT, WRONG = "#2F86C9", "#9A7B4F"
+FAINT = "rgba(128,128,128,0.12)"
+PAGE = "currentColor"
+_VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+_WIDTH = 480  # of the picture; a live chart is as wide as the page lets it be
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart in both forms.
+
+    Attributes:
+        spec: the Vega-Lite specification.
+        svg: the picture of it.
+    """
+
+    spec: dict[str, Any]
+    svg: str
+
+
+@lru_cache(maxsize=1)
+def vega_script() -> str:
+    """Returns Vega, Vega-Lite and Vega-Embed as one script, which sets ``vegaEmbed``."""
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VERSION)
+    return str(script).replace("</script", "<\\/script")
+
+
+def finished(chart: Any, description: str, height: Any) -> Chart:
+    """Gives a chart its look and makes its picture."""
+    sized = chart.properties(
+        width="container",
+        height=height,
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        description=description,
+        background="transparent",
+    )
+    spec = sized.configure(**_CONFIG).to_dict()
+    return Chart(spec, str(vl_convert.vegalite_to_svg(spec, vl_version=_VERSION)))
+
+
+_AXIS = {f"{part}Color": PAGE for part in ("label", "title", "domain", "tick", "grid")}
+_CONFIG: dict[str, Any] = {
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif",
+    "aria": False,
+    "view": {"continuousWidth": _WIDTH, "discreteWidth": _WIDTH, "stroke": None},
+    "axis": _AXIS
+    | {"gridOpacity": 0.12, "domainOpacity": 0.5, "tickOpacity": 0.5}
+    | {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 150},
+    "legend": {"labelColor": PAGE, "titleColor": PAGE, "orient": "top", "labelFontSize": 12}
+    | {"symbolBaseFillColor": PAGE, "symbolBaseStrokeColor": PAGE, "symbolOpacity": 1}
+    | {"titleFontSize": 12, "titleFontWeight": "normal"},
+}
+
+
+def values(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
+    """Returns rows as inline data."""
+    return alt.Data(values=[dict(row) for row in rows])
+
+
+def unit(field: str, title: str | None = None) -> alt.X:
+    """Returns a horizontal axis from 0 to 1."""
+    axis = alt.Axis(tickCount=5)
+    return alt.X(field, title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
+
+
+def number(field: str, title: str | None = None) -> alt.Tooltip:
+    """Returns a figure of the text that a mark shows when it is pointed at."""
+    return alt.Tooltip(f"{field}:Q", format=".3f", title=title or field)
+
+
+def side_colour() -> alt.Color:
+    """Returns the colours of before and after."""
+    scale = alt.Scale(domain=list(SIDES), range=[BEFORE, AFTER])
+    return alt.Color("side:N", title=None, scale=scale)
+
+
+def side_shape() -> alt.Shape:
+    """Returns the shapes of before and after."""
+    scale = alt.Scale(domain=list(SIDES), range=["circle", "diamond"])
+    return alt.Shape("side:N", title=None, scale=scale)
+
+
+_FATES = {"kept": (AFTER, [1, 0]), "cancelled": (BEFORE, [4, 3]), "not finished": (TO_YES, [1, 2])}
+
+
+def fate_colour(rows: Sequence[Mapping[str, Any]]) -> alt.Color:
+    """Returns the colours of what became of the heads in some rows."""
+    return alt.Color("fate:N", title=None, scale=_fate_scale(rows, 0), legend=_LINES)
+
+
+def fate_dash(rows: Sequence[Mapping[str, Any]]) -> alt.StrokeDash:
+    """Returns the dashes of what became of the heads in some rows."""
+    return alt.StrokeDash("fate:N", title=None, scale=_fate_scale(rows, 1), legend=_LINES)
+
+
+_LINES = alt.Legend(symbolType="stroke")
+
+
+def _fate_scale(rows: Sequence[Mapping[str, Any]], part: int) -> alt.Scale:
+    found = [fate for fate in _FATES if any(row["fate"] == fate for row in rows)]
+    return alt.Scale(domain=found, range=[_FATES[fate][part] for fate in found])

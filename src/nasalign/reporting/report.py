@@ -1,0 +1,212 @@
+"""The report: one self-contained page of a run, made from the plain files of its directory."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from nasalign.evaluation.responses import KINDS
+from nasalign.files import write_text
+from nasalign.reporting.chart_style import Chart, vega_script
+from nasalign.reporting.charts import (
+    confidence_charts,
+    gap_chart,
+    head_chart,
+    heads_chart,
+    metrics_chart,
+    shifts_chart,
+    timeline_chart,
+)
+from nasalign.reporting.console import number
+from nasalign.reporting.report_data import RunFiles
+from nasalign.reporting.report_effects import effect_rows
+from nasalign.reporting.report_examples import (
+    attention,
+    by_knowledge,
+    changed_examples,
+    contingency,
+    painted,
+)
+from nasalign.reporting.report_origin import command_line, data_rows, limits, model_rows
+from nasalign.reporting.report_sets import METRIC_NAMES, DataSet, data_sets, outcome
+from nasalign.reporting.report_story import verdict
+from nasalign.reporting.report_tuning import HEAD_COLUMNS, epochs, head_rows, limit_of
+
+FILE = "report.html"
+_TEMPLATES = Path(__file__).parent / "templates"
+_SECTIONS = {
+    "figures": "Before and after",
+    "gap": "Precision and recall",
+    "confidence": "How sure the answers are",
+    "heads": "The heads",
+    "tuning": "Tuning, head by head",
+    "shifts": "What answers became",
+    "examples": "Answers that changed",
+    "attention": "Where the heads look",
+    "effects": "Side effects",
+    "origin": "How to reproduce it, and limits",
+}
+_OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "origin")
+_OUTCOMES = {
+    "TP": "{yes}, rightly",
+    "FP": "{yes}, wrongly",
+    "TN": "{no}, rightly",
+    "FN": "{no}, wrongly",
+}
+
+
+def write_report(folder: Path) -> Path:
+    """Writes ``report.html`` into a run directory and returns its path.
+
+    Raises:
+        NasAlignError: it is no run directory, or a file in it is broken.
+    """
+    path = folder / FILE
+    write_text(path, report_html(folder))
+    return path
+
+
+def report_html(folder: Path) -> str:
+    """Returns the report of a run directory as one page that needs nothing else.
+
+    Raises:
+        NasAlignError: it is no run directory, or a file in it is broken.
+    """
+    files = RunFiles.read(folder)
+    sets = data_sets(files)
+    charts = _charts(files, sets)
+    vega, script = vega_script(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            files=files,
+            sets=sets,
+            sections=_sections(files),
+            verdict=verdict(files, sets),
+            charts=charts,
+            specs={name: chart.spec for name, chart in charts.items()},
+            policy=_policy(vega, script),
+            vega=Markup(vega),
+            script=Markup(script),
+            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            **_words(files),
+            **_captions(files, sets),
+            **_answers(files, sets),
+            **_origin(files, sets),
+            head_columns=HEAD_COLUMNS,
+            head_rows=head_rows(files),
+            validation=files.facts.get("probing", {}).get("validation", "?"),
+            effects=effect_rows(files.side_effects or {}),
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"number": number, "painted": painted}
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment
+
+
+def _sections(files: RunFiles) -> dict[str, str]:
+    """The titles of the sections that a run of this kind has."""
+    whole = files.kind == "align"
+    return {name: title for name, title in _SECTIONS.items() if whole or name in _OF_ONE_MODEL}
+
+
+def _policy(*scripts: str) -> str:
+    """What the page may do: nothing from elsewhere, and of scripts only its own two, by hash."""
+    hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
+    """The charts by the names that the template has for them."""
+    yes, _ = files.words
+    found: dict[str, Chart | None] = {"heads": heads_chart(files)}
+    if sets:
+        found["gap"] = gap_chart(sets)
+    for data in sets:
+        found[f"metrics-{data.name}"] = metrics_chart(data, yes)
+        found[f"shifts-{data.name}"] = shifts_chart(data)
+        if data.rows:
+            for kind, chart in confidence_charts(data).items():
+                found[f"confidence-{data.name}-{kind}"] = chart
+    rows = epochs(files)
+    if rows:
+        found["model-nas"] = timeline_chart(rows, "beta", "model NAS", limit_of(files, "tau"))
+        share = limit_of(files, "share")
+        found["yes-share"] = timeline_chart(rows, "yes_share", f"share of {yes}", share)
+        found["head-nas"] = head_chart(rows)
+    return {name: chart for name, chart in found.items() if chart}
+
+
+def _words(files: RunFiles) -> dict[str, Any]:
+    yes, no = files.words
+    return {
+        "yes": yes,
+        "no": no,
+        "said_words": {"positive": yes, "negative": no},
+        "metrics": {name: says.replace("Yes", yes) for name, says in METRIC_NAMES.items()},
+        "outcomes": {kind: says.format(yes=yes, no=no) for kind, says in _OUTCOMES.items()},
+    }
+
+
+def _captions(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
+    settings = files.settings
+    how = f"Decoder: {settings.get('decoder', '?')}; judge: {settings.get('judge', '?')}."
+    sizes = {
+        data.name: f"{data.name}, n = {data.n:,} ({data.questions:,} questions)" for data in sets
+    }
+    return {
+        "captions": {name: f"{size}. {how}" for name, size in sizes.items()},
+        "caption_all": f"{'; '.join(sizes.values())}. {how}",
+        "counts": {data.name: {kind: _counts(data, kind) for kind in KINDS} for data in sets},
+    }
+
+
+def _counts(data: DataSet, kind: str) -> str:
+    """How many answers are of an outcome, by side."""
+    counts = {side: sum(outcome(row) == kind for row in rows) for side, rows in data.rows.items()}
+    return "; ".join(f"{count:,} {side}" for side, count in counts.items())
+
+
+def _answers(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
+    examples, changed = changed_examples(sets, files.words)
+    shown, total = attention(files)
+    return {
+        "contingencies": {data.name: contingency(data) for data in sets},
+        "knowledge": {data.name: by_knowledge(data) for data in sets},
+        "examples": examples,
+        "changed": changed,
+        "shift_names": sorted({example["shift"] for example in examples}),
+        "attention": shown,
+        "attention_total": total,
+    }
+
+
+def _origin(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
+    return {
+        "command": command_line(files),
+        "model_rows": model_rows(files),
+        "data_rows": data_rows(files),
+        "time_rows": list(files.facts.get("timings", {}).items()),
+        "limits": limits(files, list(sets)),
+        "run_json": json.dumps(files.facts, indent=2, ensure_ascii=False),
+    }

@@ -1,0 +1,242 @@
+"""What a run comes to, in plain words: the verdict, what goes with it, and its limits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nasalign.reporting.report_data import RunFiles
+from nasalign.reporting.report_sets import DataSet, Figure
+
+_SPACE = "\N{NO-BREAK SPACE}"
+_FEW = 20  # positive answers below which a precision says little
+_COIN_TOSS = 0.6  # area under the curve below which a model hardly tells right from wrong
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run comes to.
+
+    Attributes:
+        label: in two or three words.
+        tone: ``good``, ``mixed``, ``bad`` or ``plain``.
+        sentence: in one sentence.
+        notes: what a reader must know with it.
+    """
+
+    label: str
+    tone: str
+    sentence: str
+    notes: list[str]
+
+
+def verdict(files: RunFiles, sets: list[DataSet]) -> Verdict:
+    """Returns what a run comes to, whether it went well or not, or is not finished."""
+    if not files.complete:
+        return _unfinished(files, sets)
+    if files.nothing_to_fix:
+        return _nothing_to_fix(files, sets)
+    if files.kind == "diagnose":
+        assert files.diagnosis is not None
+        return Verdict("Diagnosis", "plain", str(files.diagnosis["sentence"]), [])
+    if not sets[0].changes:
+        return _one_side(files, sets[0])
+    return _aligned(files, sets)
+
+
+def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
+    """The verdict of a complete alignment, by its first data set."""
+    data, name = sets[0], files.name
+    yes, no = files.words
+    share = percent(_no_share(data))
+    lean = f"{name} said {no} to {share} of {data.n:,} yes/no questions ({data.name})"
+    heads = files.facts["model"]["layers"] * files.facts["model"]["heads"]
+    tried = len(files.decided)
+    if not files.kept:
+        why = f"none of the {tried} heads that were tried was kept, so the model is what it was"
+        advice = (
+            "Try another learning rate (--set learning_rate=..., within a factor of two), or more "
+            "heads (--set k=60 --set n=20)."
+        )
+        return Verdict("Unchanged", "plain", f"{lean}; {why}.", [advice])
+    sentence = (
+        f"{lean}; after retuning {files.kept} of its {heads:,} attention heads "
+        f"({tried} tried), recall {moved(data, 'recall')}, accuracy {moved(data, 'accuracy')}, "
+        f"and calibration {_calibration(data)}."
+    )
+    label, tone = _judged(data)
+    if tone == "good" and any(direction(other.changes["accuracy"]) < 0 for other in sets[1:]):
+        tone = "mixed"
+    notes = [
+        *_balance(data, yes, no),
+        *_ranking(data, yes),
+        *_small_counts(data, yes),
+        *_side_effects(files),
+        *(_further(other, yes) for other in sets[1:]),
+    ]
+    return Verdict(label, tone, sentence, notes)
+
+
+def _judged(data: DataSet) -> tuple[str, str]:
+    """The verdict in a few words, by what the intervals of the change allow to say."""
+    recall, accuracy = direction(data.changes["recall"]), direction(data.changes["accuracy"])
+    if accuracy < 0 and recall > 0:
+        return "Fewer missed Yes, lower accuracy", "mixed"
+    if accuracy < 0 or (recall < 0 and accuracy == 0):
+        return "Worse", "bad"
+    if recall > 0 and accuracy > 0:
+        return "Better", "good"
+    if recall > 0:
+        cost = direction(data.changes["ece"]) > 0 or _leans_to_yes(data)
+        return "Fewer missed Yes, same accuracy", "mixed" if cost else "good"
+    if accuracy > 0:
+        return "Better accuracy", "good"
+    return "No measurable change", "plain"
+
+
+def _balance(data: DataSet, yes: str, no: str) -> Iterator[str]:
+    """Says on which side of the labels the answers now are."""
+    share, _, high = data.figures["after"]["yes_rate"]
+    if data.positives is None:
+        return
+    says = f"it says {yes} to {percent(share)}, where {yes} is right for {percent(data.positives)}"
+    if _leans_to_yes(data):
+        yield f"It now leans the other way: {says}."
+    elif high < data.positives:
+        yield f"It still leans to {no}: {says}."
+    else:
+        yield f"It is even now: {says}."
+    invalid = data.figures["after"]["invalid_rate"][0]
+    if invalid > 0.01:
+        yield (
+            f"{percent(invalid)} of its answers are neither {yes} nor {no}; they count as wrong "
+            "in the accuracy and are left out of precision and recall."
+        )
+
+
+def _leans_to_yes(data: DataSet) -> bool:
+    _, low, _ = data.figures["after"]["yes_rate"]
+    return data.positives is not None and low > data.positives
+
+
+def _calibration(data: DataSet) -> str:
+    """Says what the calibration did; its metric is an error, so that less is better."""
+    before, after = (data.figures[side]["ece"][0] for side in ("before", "after"))
+    words = {1: "worsened", -1: "improved", 0: "did not change measurably"}
+    return f"{words[direction(data.changes['ece'])]} (error {before:.2f} to {after:.2f})"
+
+
+def _ranking(data: DataSet, yes: str) -> Iterator[str]:
+    """Says whether the model tells right from wrong answers, which tuning does not teach."""
+    before, after = data.ranking.get("before"), data.ranking.get("after")
+    if before is None or after is None:
+        return
+    pairs = (
+        "Of a right and a wrong answer it gives the right one the higher odds in "
+        f"{percent(before)} of pairs before and {percent(after)} after (50 % is a coin toss)"
+    )
+    if after < _COIN_TOSS:
+        yield f"{pairs}: it hardly tells them apart. What changed is how often it says {yes}."
+    else:
+        yield f"{pairs}."
+
+
+def _small_counts(data: DataSet, yes: str) -> Iterator[str]:
+    for side, count in data.affirmed.items():
+        if count < _FEW:
+            often = f"only {count} times" if count else "not once"
+            yield f"It said {yes} {often} {side}, so its precision {side} says little."
+
+
+def _side_effects(files: RunFiles) -> Iterator[str]:
+    """Says what became of free answers, which nothing should change."""
+    answers = (files.side_effects or {}).get("general_qa")
+    if answers:
+        change = (answers["after"] - answers["before"], *answers["change_interval"])
+        words = {1: "became better", -1: "became worse", 0: "did not change measurably"}
+        yield (
+            f"Free answers {words[direction(change)]}: {answers['before']:.2f} to "
+            f"{answers['after']:.2f} are right (n = {answers['n']:,})."
+        )
+
+
+def _further(data: DataSet, yes: str) -> str:
+    return (
+        f"On {data.name} (n = {data.n:,}): recall {moved(data, 'recall')}, accuracy "
+        f"{moved(data, 'accuracy')}, {yes} to {percent(data.figures['after']['yes_rate'][0])}."
+    )
+
+
+def _unfinished(files: RunFiles, sets: list[DataSet]) -> Verdict:
+    done, selected = len(files.decided), len(files.heads)
+    if files.tuning or done:
+        where = f"{done} of {selected} selected heads are done, {files.kept} of them kept"
+    elif selected:
+        where = f"{selected} heads are selected and none is tuned yet"
+    elif sets:
+        where = "the untouched model is evaluated, and its heads are not selected yet"
+    else:
+        where = "nothing is measured yet"
+    again = "Go on with the same command and --resume."
+    return Verdict(
+        "Unfinished", "plain", f"This run of {files.name} is not finished: {where}.", [again]
+    )
+
+
+def _nothing_to_fix(files: RunFiles, sets: list[DataSet]) -> Verdict:
+    assert files.diagnosis is not None
+    known = files.facts.get("probing", {}).get("known", files.samples)
+    sentence = (
+        f"Nothing to fix: {files.name} denies none of the {known:,} answers that it knows, so no "
+        "head was tuned."
+    )
+    return Verdict("Nothing to fix", "plain", sentence, [str(files.diagnosis["sentence"])])
+
+
+def _one_side(files: RunFiles, data: DataSet) -> Verdict:
+    """The verdict of an evaluation of one model."""
+    yes, _ = files.words
+    ((_, figures),) = list(data.figures.items())[:1]
+    tuned = " with its adapter" if files.facts.get("adapter") else ""
+    sentence = (
+        f"{files.name}{tuned} says {yes} to {percent(figures['yes_rate'][0])} of {data.n:,} "
+        f"questions of {data.name}; its accuracy is {spread(figures['accuracy'])}, its recall "
+        f"{spread(figures['recall'])}."
+    )
+    return Verdict("Evaluation", "plain", sentence, list(_small_counts(data, yes)))
+
+
+def moved(data: DataSet, metric: str) -> str:
+    """Returns what a metric did, as far as the interval of its change allows to say."""
+    before, after = (data.figures[side][metric][0] for side in ("before", "after"))
+    way = direction(data.changes[metric])
+    if before == after:
+        return f"stayed at {before:.2f}"
+    if way == 0:
+        return f"did not change measurably ({before:.2f} to {after:.2f})"
+    return f"{'rose' if way > 0 else 'fell'} from {before:.2f} to {after:.2f}"
+
+
+def direction(change: Figure) -> int:
+    """Returns 1 or -1 where the interval of a change is above or below 0, else 0."""
+    _, low, high = change
+    return int(low > 0) - int(high < 0)
+
+
+def spread(figure: Figure) -> str:
+    """Returns a value with its interval."""
+    value, low, high = figure
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent; 100 % and 0 % are said only where they are true."""
+    whole = round(100 * share)
+    if whole == 100 and share < 1:
+        return f"over 99{_SPACE}%"
+    if whole == 0 and share > 0:
+        return f"under 1{_SPACE}%"
+    return f"{whole}{_SPACE}%"
+
+
+def _no_share(data: DataSet) -> float:
+    figures = data.figures["before"]
+    return max(0.0, 1 - figures["yes_rate"][0] - figures["invalid_rate"][0])

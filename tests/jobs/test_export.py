@@ -1,0 +1,91 @@
+"""An exported model loads as its card says, without nasalign, and both forms are the same model."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from transformers import PreTrainedModel
+
+import tiny
+from nasalign.alignment.adapter import Adapter
+from nasalign.alignment.rows import read_rows, write_rows
+from nasalign.errors import NasAlignError
+from nasalign.jobs.export import export_job
+from nasalign.jobs.job import Job
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import fingerprint, load
+from nasalign.reporting.card import Form
+from nasalign.run import describe
+
+IDS = torch.arange(5, 45)[None]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with the adapter of one head of a tiny model."""
+    base, folder = tmp_path / "model", tmp_path / "run"
+    tiny.build_model("llama").save_pretrained(base)
+    tiny.build_tokenizer().save_pretrained(base)
+    model, tokenizer = load(str(base))
+    folder.mkdir()
+    facts = describe(model, tokenizer) | {"settings": {"decoder": "logits"}}
+    facts["model"]["source"] = str(base)
+    (folder / "run.json").write_text(json.dumps(facts))
+    rows = HeadGeometry.of(model).rows(1, 2)
+    before = {where: read_rows(model, where) for where in (rows.query, rows.key)}
+    print_of_base = fingerprint(model)
+    for where, values in before.items():
+        write_rows(model, where, values + 0.5)
+    Adapter.between(before, model, print_of_base).save(folder / "adapter", str(base))
+    return folder
+
+
+def loaded_as_the_card_says(folder: Path) -> PreTrainedModel:
+    """Runs the code of a card in its folder; the base model's folder is there by its name."""
+    text = ModelCard.load(folder / "README.md").text
+    [code] = re.findall(r"```python\n(.*?)\n```\n", text, flags=re.DOTALL)
+    if not (folder / "model").exists():
+        (folder / "model").symlink_to(folder.parent / "model")
+    names: dict = {}
+    with contextlib.chdir(folder):
+        exec(compile(code, "card", "exec"), names)
+    assert names["tokenizer"].chat_template
+    return names["model"].eval()
+
+
+def test_both_forms_are_the_same_model(run: Path, tmp_path: Path) -> None:
+    said = []
+    forms: tuple[Form, ...] = ("merged", "adapter")
+    for form in forms:
+        target = tmp_path / form
+        export_job(Job(), run, target, form)
+        with torch.no_grad():
+            said.append(loaded_as_the_card_says(target)(IDS).logits)
+        card = ModelCard.load(target / "README.md")
+        assert card.data.library_name == ("peft" if form == "adapter" else "transformers")
+        assert str(tmp_path) not in card.content
+        assert "The run was not finished" in card.text
+    torch.testing.assert_close(*said, atol=1e-5, rtol=0)
+    base, _ = load(str(tmp_path / "model"))
+    with torch.no_grad():
+        assert not torch.allclose(base(IDS).logits, said[0], atol=1e-3)
+
+
+def test_an_adapter_folder_is_enough(run: Path, tmp_path: Path) -> None:
+    export_job(Job(), run / "adapter", tmp_path / "inside", "adapter")
+    assert "The run was not finished" in (tmp_path / "inside" / "README.md").read_text()
+    alone = tmp_path / "alone"
+    (run / "adapter").rename(alone)
+    export_job(Job(), alone, tmp_path / "out", "adapter")
+    assert "exported without its run" in (tmp_path / "out" / "README.md").read_text()
+    export_job(Job(), alone, tmp_path / "whole", "merged")
+    assert (tmp_path / "whole" / "model.safetensors").exists()
+
+
+def test_a_folder_that_is_there_is_left_alone(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(NasAlignError, match="is there already; choose another"):
+        export_job(Job(), run, tmp_path, "adapter")

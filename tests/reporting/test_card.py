@@ -1,0 +1,236 @@
+"""A card is what the hub reads, has the figures of the run, and is safe whatever names hold."""
+
+import json
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from safetensors.torch import save_file
+
+from nasalign.config import load_preset
+from nasalign.data.prompts import INSTRUCTIONS
+from nasalign.evaluation.metrics import METRICS
+from nasalign.models.embedded import EMBEDDED_MODELS
+from nasalign.reporting.card import FILE, Form, model_card
+from nasalign.reporting.card_base import _EMBEDDED, Base
+
+EVIL = "a|b *c* [x](http://e) <script>alert(1)</script> `code`\n---\nlicense: mit\n```\n# big"
+
+
+def side(value: float) -> dict[str, Any]:
+    figures: dict[str, Any] = {name: value + place / 64 for place, name in enumerate(METRICS)}
+    figures["intervals"] = {
+        name: [figures[name] - 0.125, figures[name] + 0.125] for name in METRICS
+    }
+    return figures | {"n": 40}
+
+
+def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") -> Path:
+    """A run directory as ``align`` leaves it, with figures of our own."""
+    facts = {
+        "data": data,
+        "data_origin": f"/home/ann/{data}.jsonl",
+        "probing_data": "hotpotqa",
+        "probing_origin": "/home/ann/secret/hotpot_dev.json",
+        "further": ["/home/ann/strategyqa_train.json"],
+        "model": {
+            "name": "/home/ann/models/base",
+            "source": source,
+            "architecture": "LlamaForCausalLM",
+            "parameters": 134_515_008,
+            "dtype": "float32",
+            "device": "cpu",
+        },
+        "versions": {"python": "3.11.7", "nasalign": "0.1.0", "torch": "2.13.0+cpu"},
+        "settings": load_preset("smollm2").as_dict() | {"k": 60},
+        "examples": {data: {"n": 40}, "strategyqa": {"n": 40}},
+        "probing": {"asked": 480, "known": 163, "tuning": 96, "validation": 32},
+        "adapter": {"heads_kept": 2, "parameters": 1344},
+    }
+    metrics = {data: {"before": side(0.25), "after": side(0.5)}}
+    metrics["strategyqa"] = {"before": side(0.375), "after": side(0.3125)}
+    heads = [
+        {"record": "head", "layer": layer, "head": 1, "kept": kept}
+        for layer, kept in ((2, True), (0, False), (1, True))
+    ]
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(facts))
+    (folder / "metrics.json").write_text(json.dumps({"datasets": metrics}))
+    (folder / "tuning.jsonl").write_text("".join(json.dumps(head) + "\n" for head in heads))
+    tensors = {
+        f"{name}.lora_A.weight": torch.zeros(rows, 64) for name, rows in (("q", 16), ("k", 5))
+    }
+    tensors["q.lora_B.weight"] = torch.zeros(64, 16)
+    save_file(tensors, folder / "adapter" / "adapter_model.safetensors")
+    return folder
+
+
+def card_of(run: Path, form: Form = "adapter", base: str = "smollm2-135m") -> ModelCard:
+    path = run / FILE
+    path.write_text(model_card(run, run / "adapter", form, base), encoding="utf-8")
+    return ModelCard.load(path)
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_the_metadata_are_the_hubs_and_the_figures_those_of_the_run(
+    form: Form, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run")
+    card = card_of(run, form)
+    data = card.data
+    assert data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert data.base_model_relation == {"adapter": "adapter", "merged": "finetune"}[form]
+    assert data.library_name == {"adapter": "peft", "merged": "transformers"}[form]
+    assert data.license == "apache-2.0"
+    assert data.datasets == ["hotpotqa/hotpot_qa"]
+    assert {"nasalign", "negative-bias"} <= set(data.tags)
+    metrics = json.loads((run / "metrics.json").read_text())["datasets"]
+    results = {(one.dataset_name, one.metric_type): one for one in data.eval_results}
+    assert set(results) == {(name, metric) for name in metrics for metric in METRICS}
+    for (name, metric), result in results.items():
+        before, after = metrics[name]["before"], metrics[name]["after"]
+        assert result.metric_value == after[metric]
+        assert result.metric_args == {
+            "before": before[metric],
+            "interval_95": after["intervals"][metric],
+            "n": 40,
+            "decoder": "logits",
+        }
+        low, high = (f"{bound:.3f}" for bound in after["intervals"][metric])
+        assert f"| {after[metric]:.3f} ({low} to {high}) |" in card.text
+    assert results["strategyqa", "f1"].dataset_type == "ChilleD/StrategyQA"
+    assert results["strategyqa", "f1"].dataset_split == "all"
+    assert results["facts", "f1"].dataset_split == "test"
+
+
+def test_the_text_says_what_was_changed_and_how_it_is_loaded(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    text = " ".join(card_of(run).text.split())
+    for part in (
+        "2 of 3 heads that were tuned were kept, the others put back: layer 2, head 1; layer 1, "
+        "head 1. The rows hold 1,344 weights of 134,515,008",
+        "Of 480 questions of hotpotqa (hotpot\\_dev.json), the base model answers 163 correctly",
+        "Judge: match",
+        "96 that it denies when asked by yes or no were tuned on, and 32 were watched",
+        'model = PeftModel.from_pretrained(model, ".")',
+        INSTRUCTIONS["nasa"].format(positive="Yes", negative="No"),
+        "4-bit GGUF file",
+        "nasalign 0.1.0, torch 2.13.0+cpu; float32 on cpu",
+        "License: that of the base model, apache-2.0.",
+    ):
+        assert part in text, part
+    assert "Side effects" not in text
+    merged = card_of(run, "merged").text
+    assert "peft" not in merged.lower()
+    for card in (text, merged):
+        assert "/home" not in card
+
+
+def test_side_effects_are_told_if_they_were_measured(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    effects = {
+        "general_qa": {
+            "n": 100,
+            "before": 0.4,
+            "after": 0.39,
+            "change_interval": [-0.04, 0.02],
+            "data": "facts",
+            "judge": "match",
+        },
+        "kl": {
+            "prompts": 8,
+            "tokens": 900,
+            "mean": 0.0123,
+            "interval": [0.01, 0.02],
+            "max": 1.5,
+            "same_top_token": 0.99,
+        },
+        "perplexity": {"tokens": 900, "before": 12.25, "after": 12.5},
+    }
+    (run / "side_effects.json").write_text(json.dumps(effects))
+    text = card_of(run).text
+    assert "## Side effects" in text
+    for figure in ("0.400", "0.390", "0.0123", "12.25", "12.50"):
+        assert figure in text
+
+
+def test_the_command_makes_the_run_again(tmp_path: Path) -> None:
+    text = card_of(make_run(tmp_path / "run")).text
+    [command] = re.findall(r"```sh\n(.*)\n```", text)
+    words = shlex.split(command)
+    assert words[:3] == ["nasalign", "align", "smollm2-135m"]
+    for pair in (
+        ("--probing-data", "hotpotqa"),
+        ("--source", "hotpotqa=hotpot_dev.json"),
+        ("--eval", "strategyqa"),
+        ("--source", "strategyqa=strategyqa_train.json"),
+        ("--set", "k=60"),
+        ("--dtype", "float32"),
+    ):
+        assert pair in list(pairwise(words)), pair
+    assert sum(word == "--set" for word in words) == 1  # only what differs from the preset
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_names_cannot_break_the_card(form: Form, tmp_path: Path) -> None:
+    source = f"/home/ann/{EVIL.replace('/', '-')}"
+    run = make_run(tmp_path / "run", EVIL.replace("/", "-"), source)
+    card = card_of(run, form, source)
+    name = source.rpartition("/")[2]
+    assert card.data.get("license") is None
+    assert "mit" not in card.data.to_dict().values()
+    assert card.data.base_model is None
+    assert {result.dataset_name for result in card.data.eval_results} == {name, "strategyqa"}
+    body = re.sub(r"```.*?\n```\n", "", card.text, flags=re.DOTALL)
+    assert "<script" not in body
+    assert "[x](" not in body
+    assert "\n# big" not in card.text
+    assert "\n---\n" not in card.text
+    headings = [line for line in card.text.splitlines() if re.match(r"#+ ", line)]
+    assert len([line for line in headings if line.startswith("# ")]) == 1
+    assert sum(line.startswith("### ") for line in headings) == 2
+    tables = [line for line in body.splitlines() if line.startswith("|")]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in tables)
+    [python] = re.findall(r"```python\n(.*?)\n```\n", card.text, flags=re.DOTALL)
+    compile(python, "card", "exec")
+
+
+def test_a_run_that_was_not_finished_has_no_figures(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "metrics.json").unlink()
+    card = card_of(run)
+    assert card.data.eval_results is None
+    assert "not finished, so it has no figures" in card.text
+
+
+def test_an_adapter_without_its_run_has_a_card(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    text = model_card(None, run / "adapter", "adapter", "someone/their-model")
+    card = ModelCard(text)
+    assert card.data.base_model == "someone/their-model"
+    assert "exported without its run" in card.text
+    assert "add it before you publish" in card.text
+    assert "How to reproduce" not in card.text
+
+
+def test_every_embedded_model_has_its_id_on_the_hub() -> None:
+    assert set(_EMBEDDED) == set(EMBEDDED_MODELS)
+
+
+def test_the_license_is_that_of_the_base_models_card(tmp_path: Path) -> None:
+    front = {"license": "other", "license_name": "own", "license_link": "LICENSE", "tags": ["x"]}
+    (tmp_path / "README.md").write_text(f"---\n{yaml.dump(front)}---\nText\n")
+    base = Base.of(str(tmp_path))
+    assert base.license == {name: front[name] for name in front if name != "tags"}
+    assert (base.hub, base.title, base.place) == (None, tmp_path.name, tmp_path.name)
+    (tmp_path / "README.md").write_text("---\n: [\n---\n")
+    assert Base.of(str(tmp_path)).license == {}
+    assert Base.of("owner/model").hub == "owner/model"
+    gguf = Base.of("/home/ann/m/model.gguf")
+    assert (gguf.title, gguf.place, gguf.gguf) == ("model.gguf", "m", "model.gguf")

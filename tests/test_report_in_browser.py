@@ -1,0 +1,219 @@
+"""The report in a browser: with scripts and without, on a phone, and never on the network."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from nasalign.reporting.report import write_report
+from run_folder import SCRIPT, make_run, write_attention, write_side_effects
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is here")
+
+SECTIONS = ("verdict", "figures", "gap", "confidence", "heads", "tuning", "shifts", "examples")
+SECTIONS += ("attention", "effects", "origin", "limits")
+
+
+@dataclass
+class Seen:
+    """A page and what it did."""
+
+    page: Page
+    asked: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    dialogs: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("browser") / "run", more=True)
+    write_attention(folder)
+    write_side_effects(folder)
+    return write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses it to root
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield started
+        started.close()
+
+
+def opened(
+    browser: Browser, report: Path, *, width: int = 1280, scheme: str = "light", live: bool = True
+) -> Seen:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        java_script_enabled=live,
+        offline=True,
+    )
+    seen = Seen(context.new_page())
+    page = seen.page
+    page.on("request", lambda request: seen.asked.append(request.url))
+    page.on("console", lambda message: seen.said.append(message.text))
+    page.on("pageerror", lambda error: seen.said.append(str(error)))
+
+    def refuse(dialog) -> None:
+        seen.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    page.goto(report.as_uri())
+    if live:
+        page.wait_for_selector("body[data-charts=live]")
+    return seen
+
+
+@pytest.fixture(scope="module")
+def desktop(browser: Browser, report: Path) -> Seen:
+    """A page that several tests use, each another part of it."""
+    return opened(browser, report)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_it_lives_without_an_error_or_a_request(
+    browser: Browser, report: Path, width: int, scheme: str
+) -> None:
+    seen = opened(browser, report, width=width, scheme=scheme)
+    page = seen.page
+    for name in SECTIONS:
+        assert page.locator(f"#{name}").is_visible(), name
+    plots = page.locator(".plot").all()
+    assert len(plots) == 2 * (1 + 4 + 1) + 1 + 1 + 3
+    for plot in plots:
+        assert plot.get_attribute("data-live") == "yes"
+        assert plot.locator("svg").count() == 1
+        assert plot.locator("svg path, svg line").count() > 5
+        box = plot.locator("svg").bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen.asked == [report.as_uri()]
+    assert seen.said == []
+    assert seen.dialogs == []
+
+
+def test_pictures_and_text_are_there_without_scripts(browser: Browser, report: Path) -> None:
+    seen = opened(browser, report, width=390, live=False)
+    page = seen.page
+    for plot in page.locator(".plot > svg").all():
+        box = plot.bounding_box()
+        assert box is not None
+        assert box["width"] > 300
+        assert box["height"] > 40
+    assert page.locator(".plot > svg").count() == page.locator(".plot").count()
+    assert not page.locator("#filters").is_visible()
+    assert not page.locator("#viewer").is_visible()
+    assert page.locator("#tokens-before [data-toward=no]").count() == 3
+    assert page.locator(".examples li").count() > 10
+    assert seen.asked == [report.as_uri()]
+
+
+def test_text_of_the_data_is_text(desktop: Seen) -> None:
+    seen = desktop
+    assert seen.page.get_by_text(SCRIPT).count() > 0
+    assert SCRIPT in seen.page.locator("#tokens-after").inner_text()
+    seen.page.fill("input[name=text]", SCRIPT)
+    assert seen.dialogs == []
+    assert seen.page.locator("script").count() == 4
+
+
+def test_a_mark_says_its_figures(desktop: Seen) -> None:
+    page = desktop.page
+    page.locator("#heads").scroll_into_view_if_needed()
+    page.locator("#heads .mark-rect path").first.hover()
+    tooltip = page.locator("#vg-tooltip-element")
+    tooltip.wait_for(state="visible")
+    says = tooltip.inner_text()
+    for name in ("layer", "head", "NAS", "fate"):
+        assert name in says
+
+
+def test_the_table_of_heads_is_sorted(desktop: Seen) -> None:
+    page = desktop.page
+
+    def column(number: int) -> list[str]:
+        cells = page.locator(f"#head-table tbody td:nth-child({number})")
+        return [text.strip() for text in cells.all_inner_texts()]
+
+    assert column(1) == ["1", "2", "3"]
+    layer = page.locator("#head-table th:nth-child(2) button")
+    layer.click()
+    assert column(2) == ["1", "2", "3"]
+    assert page.locator("#head-table th:nth-child(2)").get_attribute("aria-sort") == "ascending"
+    layer.click()
+    assert column(2) == ["3", "2", "1"]
+    page.locator("#head-table th:nth-child(4) button").click()
+    assert column(4) == ["cancelled", "kept", "not reached"]
+    assert page.locator("th[aria-sort]").count() == 1
+
+
+def test_examples_are_filtered(desktop: Seen) -> None:
+    page = desktop.page
+    page.fill("input[name=text]", "")
+    shown = page.locator(".examples li:visible")
+    everything = shown.count()
+    assert everything == int(page.locator("#shown").inner_text())
+    page.select_option("select[name=shift]", "FN to TP")
+    some = shown.count()
+    assert 0 < some < everything
+    assert some == int(page.locator("#shown").inner_text())
+    assert {item.get_attribute("data-shift") for item in shown.all()} == {"FN to TP"}
+    page.select_option("select[name=data]", "other.set")
+    assert 0 < shown.count() < some
+    page.fill("input[name=text]", "QUESTION 7?")
+    assert all("question 7?" in item.inner_text() for item in shown.all())
+    page.fill("input[name=text]", "nothing has this")
+    assert shown.count() == 0
+
+
+def test_the_viewer_shows_what_is_chosen(desktop: Seen) -> None:
+    page = desktop.page
+    page.select_option("select[name=example]", "1")
+    page.select_option("select[name=head]", "1")
+    assert "it? 1 Right: Yes. Layer 2, head 1." in page.locator("#viewer-question").inner_text()
+    assert page.locator("#tokens-before .word.yes").inner_text().strip() == "Yes"
+    assert page.locator("#tokens-before [data-toward=no]").count() == 3
+    assert page.locator("#tokens-after [data-toward=no]").count() == 1
+    strongest = page.locator("#tokens-before [data-toward=no]").nth(1)
+    assert strongest.evaluate("token => token.style.getPropertyValue('--pull')") == "1"
+    strongest.click()
+    assert "to Yes 0.02, to No 0.09" in page.locator("#viewer-weights").inner_text()
+
+
+def test_pictures_painted_by_both_are_the_same(browser: Browser, report: Path) -> None:
+    told = []
+    for live in (True, False):
+        page = opened(browser, report, live=live).page
+        tokens = page.locator("#tokens-before span")
+        told.append(
+            [
+                (
+                    token.inner_text(),
+                    token.get_attribute("title") or "",
+                    token.get_attribute("class") or "",
+                )
+                for token in tokens.all()
+            ]
+        )
+    assert told[0] == told[1]
+
+
+def test_everything_is_printed(browser: Browser, report: Path) -> None:
+    page = opened(browser, report, scheme="dark").page
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("details:not([open])").count() == 0
+    assert not page.locator("nav").is_visible()
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert colour == "rgb(255, 255, 255)"
+    assert len(page.pdf()) > 10_000
