@@ -159,6 +159,8 @@ def test_reasoning_takes_the_decoder_that_can_read_it(model: str, tmp_path: Path
     assert facts["settings"]["decoder"] == "generate"
     rows = rows_of(folder / "eval" / "gsm8k.plain.before.jsonl")
     assert all("generated" in row for row in rows)
+    invalid = result["scenarios"]["cot"]["all"]["invalid_rate"] * 4
+    assert f"cot: {invalid:.0f} of 4 answers are none of those allowed." in asked.run.said
     for wish in ({"decoder": "logits"}, {"decoder": "logits", "scenario": "cot"}):
         with pytest.raises(NasAlignError, match="leave out the decoder logits or take generate"):
             scenarios_job(job(model, tmp_path, "gsm8k", **wish), ("cot",), None)

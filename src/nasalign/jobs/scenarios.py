@@ -36,6 +36,10 @@ def scenarios_job(
     found = {}
     for scenario in sitting.examples:
         evaluation = sitting.evaluate(scenario, f"{sitting.splits.name}.{scenario}")
+        invalid = evaluation.scores.verdicts.count("invalid")
+        if invalid:
+            n = len(evaluation.examples)
+            job.run.reporter.say(f"{scenario}: {invalid} of {n} answers are none of those allowed.")
         parts = sitting.by_knowledge(evaluation) if knowledge else {}
         found[scenario] = {
             "all": _figures(evaluation, *figures),
