@@ -18,7 +18,7 @@ from nasalign.data.prompts import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
 from nasalign.models.embedded import EMBEDDED_MODELS
 from nasalign.reporting.card import FILE, Form, model_card
-from nasalign.reporting.card_base import _EMBEDDED, Base
+from nasalign.reporting.card.base import _EMBEDDED, Base
 
 EVIL = "a|b *c* [x](http://e) <script>alert(1)</script> `code`\n---\nlicense: mit\n```\n# big"
 

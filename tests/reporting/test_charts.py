@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nasalign.reporting.chart_style import Chart, vega_script
-from nasalign.reporting.charts import (
+from nasalign.reporting.report.chart_style import Chart, vega_script
+from nasalign.reporting.report.charts import (
     confidence_charts,
     gap_chart,
     head_chart,
@@ -16,9 +16,9 @@ from nasalign.reporting.charts import (
     shifts_chart,
     timeline_chart,
 )
-from nasalign.reporting.report_data import RunFiles
-from nasalign.reporting.report_sets import data_sets
-from nasalign.reporting.report_tuning import epochs
+from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.sets import data_sets
+from nasalign.reporting.report.tuning import epochs
 from run_folder import HEADS, LAYERS, begin_run, make_run
 
 

@@ -15,12 +15,12 @@ from nasalign.errors import NasAlignError
 from nasalign.files import write_json, write_jsonl
 from nasalign.jobs.report import report_job
 from nasalign.reporting.report import report_html
-from nasalign.reporting.report_data import RunFiles
-from nasalign.reporting.report_effects import effect_rows
-from nasalign.reporting.report_examples import MOST_EXAMPLES, attention, changed_examples
-from nasalign.reporting.report_origin import command_line, limits
-from nasalign.reporting.report_sets import data_sets
-from nasalign.reporting.report_story import Verdict, percent, verdict
+from nasalign.reporting.report.effects import effect_rows
+from nasalign.reporting.report.examples import MOST_EXAMPLES, attention, changed_examples
+from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.origin import command_line, limits
+from nasalign.reporting.report.sets import data_sets
+from nasalign.reporting.report.story import Verdict, percent, verdict
 from run_folder import (
     FACTS,
     SCRIPT,
@@ -278,7 +278,7 @@ def test_attention_is_capped_but_never_empty(tmp_path: Path, monkeypatch) -> Non
     write_attention(folder)
     files = RunFiles.read(folder)
     assert [len(attention(files)[0]), attention(files)[1]] == [2, 2]
-    monkeypatch.setattr("nasalign.reporting.report_examples.MOST_NUMBERS", 1)
+    monkeypatch.setattr("nasalign.reporting.report.examples.MOST_NUMBERS", 1)
     assert [len(attention(files)[0]), attention(files)[1]] == [1, 2]
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +51,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A tiny Llama that knows what the probing data asks, since its own answers are in it."""
     root = tmp_path_factory.mktemp("world")
     tokenizer = tiny.build_tokenizer()
@@ -73,7 +72,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         written = upstream.write(root, name)
         plain = names.get(name, name.replace("-", "_"))
         written.rename(data / f"{plain}{written.suffix}")
-    yield World(str(root / "tiny"), data, root / "out")
+    return World(str(root / "tiny"), data, root / "out")
 
 
 def table(world: World, name: str) -> list[dict[str, str]]:

@@ -15,12 +15,12 @@ from safetensors import safe_open
 from nasalign.data.prompts import INSTRUCTIONS
 from nasalign.data.sources import SOURCES
 from nasalign.evaluation.metrics import METRICS
-from nasalign.reporting.card_base import Base
+from nasalign.reporting.card.base import Base
 from nasalign.reporting.console import number
-from nasalign.reporting.report_data import RunFiles
-from nasalign.reporting.report_effects import effect_rows
-from nasalign.reporting.report_origin import command_line, limits
-from nasalign.reporting.report_sets import DataSet, data_sets
+from nasalign.reporting.report.effects import effect_rows
+from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.origin import command_line, limits
+from nasalign.reporting.report.sets import DataSet, data_sets
 
 FILE = "README.md"
 Form = Literal["merged", "adapter"]

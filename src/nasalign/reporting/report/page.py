@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from nasalign.evaluation.responses import KINDS
 from nasalign.files import write_text
-from nasalign.reporting.chart_style import Chart, vega_script
-from nasalign.reporting.charts import (
+from nasalign.reporting.console import number
+from nasalign.reporting.report.chart_style import Chart, vega_script
+from nasalign.reporting.report.charts import (
     confidence_charts,
     gap_chart,
     head_chart,
@@ -22,20 +23,19 @@ from nasalign.reporting.charts import (
     shifts_chart,
     timeline_chart,
 )
-from nasalign.reporting.console import number
-from nasalign.reporting.report_data import RunFiles
-from nasalign.reporting.report_effects import effect_rows
-from nasalign.reporting.report_examples import (
+from nasalign.reporting.report.effects import effect_rows
+from nasalign.reporting.report.examples import (
     attention,
     by_knowledge,
     changed_examples,
     contingency,
     painted,
 )
-from nasalign.reporting.report_origin import command_line, data_rows, limits, model_rows
-from nasalign.reporting.report_sets import METRIC_NAMES, DataSet, data_sets, outcome
-from nasalign.reporting.report_story import verdict
-from nasalign.reporting.report_tuning import HEAD_COLUMNS, epochs, head_rows, limit_of
+from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
+from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, outcome
+from nasalign.reporting.report.story import verdict
+from nasalign.reporting.report.tuning import HEAD_COLUMNS, epochs, head_rows, limit_of
 
 FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -6,7 +6,7 @@ import altair as alt
 
 from nasalign.evaluation.metrics import Array
 from nasalign.evaluation.responses import KINDS, Histogram, Kind, confidence_histogram
-from nasalign.reporting.chart_style import (
+from nasalign.reporting.report.chart_style import (
     FAINT,
     PAGE,
     RIGHT,
@@ -23,8 +23,8 @@ from nasalign.reporting.chart_style import (
     unit,
     values,
 )
-from nasalign.reporting.report_data import SIDES, Row, RunFiles, Side, fates
-from nasalign.reporting.report_sets import METRIC_NAMES, DataSet, is_right
+from nasalign.reporting.report.files import SIDES, Row, RunFiles, Side, fates
+from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, is_right
 
 
 def metrics_chart(data: DataSet, yes: str) -> Chart:

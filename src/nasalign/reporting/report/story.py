@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nasalign.reporting.report_data import RunFiles
-from nasalign.reporting.report_sets import DataSet, Figure
+from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.sets import DataSet, Figure
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _FEW = 20  # positive answers below which a precision says little

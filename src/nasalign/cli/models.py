@@ -1,56 +1,24 @@
-"""The command line: thin, one function a command; torch is loaded only when a command runs."""
+"""Commands that measure or correct a model."""
 
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from nasalign.cli.app import app
 from nasalign.options import (
-    DATA_HELP,
     AdapterOf,
     AsJson,
     DataOptions,
-    Generator,
-    Judge,
-    Limit,
     LoadOptions,
-    MaxCalls,
     Model,
     OutOptions,
     SettingOptions,
-    Source,
     command,
     grouped,
     make_job,
 )
-
-app = typer.Typer(
-    help="Find and retune the attention heads that make a language model say No too often.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"nasalign {version('nasalign')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    show_version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
-) -> None:
-    pass
 
 
 @app.command()
@@ -197,34 +165,6 @@ def evaluate(
         emit(metrics)
 
 
-@app.command("data")
-@grouped
-def data_(
-    data: Annotated[str, typer.Argument(metavar="NAME|FILE", help=DATA_HELP, show_default=False)],
-    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
-    settings: SettingOptions,
-    source: Source = None,
-    generator: Generator = None,
-    max_calls: MaxCalls = None,
-    limit: Limit = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Write a data set as yes/no rows, and say how many there are of each label."""
-    with command(as_json) as (console, emit):
-        from nasalign.jobs.data import data_job
-        from nasalign.reporting.console import data_table
-
-        asked = DataOptions(data, source=source, generator=generator, max_calls=max_calls)
-        job = make_job(console, data=asked, settings=settings, out=OutOptions(overwrite=overwrite))
-        summary = data_job(job, out, limit)
-        console.print(data_table([summary]))
-        console.print(f"Written to {out}.", highlight=False)
-        emit(summary)
-
-
 @app.command()
 @grouped
 def ask(
@@ -250,100 +190,3 @@ def ask(
         for table in answer_tables(question, answers):
             console.print(table)
         emit(answers)
-
-
-@app.command()
-@grouped
-def reproduce(
-    model: Annotated[
-        list[str],
-        typer.Option("--model", metavar="MODEL", help="As for align; may be repeated."),
-    ],
-    settings: SettingOptions,
-    load: LoadOptions,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="all, or such as table-3 or figure-5."),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="A folder of the data sets as they are published; the hub unless given."),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Where all is written; what is there already is used.")
-    ] = Path("runs/reproduction"),
-    limit: Limit = None,
-    judge: Judge = None,
-    generator: Generator = None,
-    max_calls: MaxCalls = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make the paper's tables and figures for other models, beside the paper's own.
-
-    A model is scored once for each data set and wording; an interrupted reproduction goes on.
-    """
-    with command(as_json) as (console, emit):
-        from nasalign.reporting.console import columns_table
-        from nasalign.reproduction.document import DOCUMENT
-        from nasalign.reproduction.layout import texts
-        from nasalign.reproduction.reproduce import chosen_items, reproduce, studies_of
-
-        items = chosen_items(names or ["all"])
-        asked = DataOptions(judge=judge, generator=generator, max_calls=max_calls, limit=limit)
-        jobs = [make_job(console, name, load=load, data=asked, settings=settings) for name in model]
-        studies, made = studies_of(jobs, data_dir, out), []
-        for result in reproduce(studies, items, out, jobs[0].run.reporter):
-            made.append(result.name)
-            if not result.charts:
-                header, rows = texts(result)
-                console.print(columns_table(f"{result.name}: {result.title}", rows, header))
-        console.print(f"All is in {out / DOCUMENT}; CSV files and pictures are beside it.")
-        emit({"document": str(out / DOCUMENT), "made": made})
-        if len(made) < len(items):
-            raise typer.Exit(2)
-
-
-@app.command()
-def report(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run directory, of a finished run or not.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Write a run's report again: one HTML page that needs nothing else."""
-    with command(as_json) as (console, emit):
-        from nasalign.jobs.report import report_job
-
-        path = report_job(run_folder)
-        console.print(f"Written to {path}.", highlight=False)
-        emit({"report": str(path)})
-
-
-@app.command()
-@grouped
-def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory of align.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder that is not there.")],
-    load: LoadOptions,
-    form: Annotated[
-        Literal["merged", "adapter"],
-        typer.Option("--format", help="A whole checkpoint, or the PEFT adapter alone."),
-    ] = "merged",
-    model: Annotated[
-        str, typer.Option(help="The base model; the one named in the run unless given.")
-    ] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Write a corrected model that loads without nasalign."""
-    with command(as_json) as (console, emit):
-        from nasalign.jobs.export import export_job
-
-        job = make_job(console, model, load=load)
-        export_job(job, run_folder, target, form)
-        console.print(f"Written to {target}.", highlight=False)
-        emit({"target": str(target), "format": form})
-
-
-def main() -> None:
-    """Runs the command line; exits with 0 on success and 2 on a user's mistake."""
-    app()

@@ -17,7 +17,7 @@ from nasalign.evaluation.metrics import (
     sample_sums,
 )
 from nasalign.evaluation.responses import kind_of
-from nasalign.reporting.report_data import SIDES, Row, RunFiles, Side
+from nasalign.reporting.report.files import SIDES, Row, RunFiles, Side
 
 METRIC_NAMES = {
     "accuracy": "accuracy",

@@ -7,8 +7,8 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from nasalign.evaluation.responses import shift_ratios
-from nasalign.reporting.report_data import Row, RunFiles
-from nasalign.reporting.report_sets import DataSet, is_right, outcome, shift
+from nasalign.reporting.report.files import Row, RunFiles
+from nasalign.reporting.report.sets import DataSet, is_right, outcome, shift
 
 MOST_EXAMPLES = 200
 """Changed examples that a report shows at most."""

@@ -7,8 +7,8 @@ from typing import Any
 from nasalign.config import load_preset, preset_name
 from nasalign.data.sources import SOURCES
 from nasalign.errors import NasAlignError
-from nasalign.reporting.report_data import RunFiles
-from nasalign.reporting.report_sets import DataSet
+from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.sets import DataSet
 
 
 def command_line(files: RunFiles) -> str:
@@ -33,8 +33,15 @@ def command_line(files: RunFiles) -> str:
     if kind == "evaluate" and facts.get("adapter"):
         words += ["--adapter", str(facts["adapter"])]
     for name, value in _changed(files).items():
-        words += ["--set", f"{name}={'none' if value is None else value}"]
+        words += ["--set", f"{name}={_as_toml(value)}"]
     return shlex.join([*words, "--out", str(files.folder)])
+
+
+def _as_toml(value: Any) -> str:
+    """A setting as --set takes it."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _data_words(option: str, name: str | None, origin: str | None) -> list[str]:

@@ -1,0 +1,11 @@
+"""The command line: thin, one function a command; torch is loaded only when a command runs."""
+
+from nasalign.cli import models, results
+from nasalign.cli.app import app
+
+__all__ = ["app", "main", "models", "results"]
+
+
+def main() -> None:
+    """Runs the command line; exits with 0 on success and 2 on a user's mistake."""
+    app()
