@@ -66,6 +66,11 @@ def test_the_file_has_every_scenario_by_what_the_model_knows(model: str, tmp_pat
     assert set(written) == {"scenarios", "decoder", "judge", "n"}
     assert (written["decoder"], written["judge"], written["n"]) == ("logits", "match", 4)
     assert list(written["scenarios"]) == [*asked]
+    page = (folder / "report.html").read_text()
+    section = page[page.index('<section id="subsets">') :]
+    for scenario in asked:
+        assert f'<th scope="row">{scenario}</th>' in section
+    assert "unfinished" not in page.lower()
     for scenario in asked:
         figures = written["scenarios"][scenario]
         rows = rows_of(folder / "eval" / f"gsm8k.{scenario}.before.jsonl")

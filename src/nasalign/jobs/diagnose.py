@@ -9,6 +9,7 @@ from nasalign.data.qa import Record
 from nasalign.jobs.examples import Bench, settled, without_evidence
 from nasalign.jobs.job import Job
 from nasalign.nas.heads import Head
+from nasalign.reporting.report import write_report
 from nasalign.stages import choose_heads, probe
 
 
@@ -43,6 +44,8 @@ def diagnose_job(job: Job) -> dict[str, Any]:
     found = diagnosis(metrics, heads, settings.scenario)
     job.write("diagnosis.json", found)
     run.save()
+    if run.folder:
+        write_report(run.folder)
     return found
 
 

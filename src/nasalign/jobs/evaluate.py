@@ -15,6 +15,7 @@ from nasalign.evaluation.evaluate import Evaluation
 from nasalign.files import read_json
 from nasalign.jobs.examples import Bench, settled
 from nasalign.jobs.job import Job
+from nasalign.reporting.report import write_report
 from nasalign.stages import ask_what_it_knows
 
 
@@ -41,6 +42,8 @@ def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dic
         metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
     job.write("metrics.json", {"datasets": {name: {sitting.side: metrics}}})
     job.run.save()
+    if job.run.folder:
+        write_report(job.run.folder)
     return metrics
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.jobs.evaluate import prepare
 from nasalign.jobs.job import Job
+from nasalign.reporting.report import write_report
 
 
 def scenarios_job(
@@ -53,6 +54,8 @@ def scenarios_job(
     }
     job.write("scenarios.json", result)
     job.run.save()
+    if job.run.folder:
+        write_report(job.run.folder)
     return result
 
 

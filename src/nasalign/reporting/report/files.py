@@ -31,6 +31,7 @@ class RunFiles:
         nas: single head NAS over the probing set, [L, H], or None.
         samples: number of samples it is the mean of.
         diagnosis: ``diagnosis.json``, or None.
+        scenarios: ``scenarios.json``, or None.
         side_effects: ``side_effects.json``, or None.
         attention: ``attention.json``, or None.
     """
@@ -44,6 +45,7 @@ class RunFiles:
     nas: Array | None
     samples: int
     diagnosis: dict[str, Any] | None
+    scenarios: dict[str, Any] | None
     side_effects: dict[str, Any] | None
     attention: dict[str, Any] | None
 
@@ -70,6 +72,7 @@ class RunFiles:
             nas=None if nas is None else nas.mean(axis=0),
             samples=0 if nas is None else len(nas),
             diagnosis=_optional(folder / "diagnosis.json"),
+            scenarios=_optional(folder / "scenarios.json"),
             side_effects=_optional(folder / "side_effects.json"),
             attention=_optional(folder / "attention.json"),
         )
@@ -100,7 +103,7 @@ class RunFiles:
     @property
     def complete(self) -> bool:
         """Says whether the run came to its end."""
-        return bool(self.metrics) or self.diagnosis is not None
+        return bool(self.metrics) or self.diagnosis is not None or self.scenarios is not None
 
     @property
     def name(self) -> str:

@@ -35,6 +35,7 @@ from nasalign.reporting.report.files import RunFiles
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
 from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, outcome
 from nasalign.reporting.report.story import verdict
+from nasalign.reporting.report.subsets import subset_tables
 from nasalign.reporting.report.tuning import HEAD_COLUMNS, epochs, head_rows, limit_of
 
 FILE = "report.html"
@@ -45,13 +46,14 @@ _SECTIONS = {
     "confidence": "How sure the answers are",
     "heads": "The heads",
     "tuning": "Tuning, head by head",
+    "subsets": "By what it knows, and how it was asked",
     "shifts": "What answers became",
     "examples": "Answers that changed",
     "attention": "Where the heads look",
     "effects": "Side effects",
     "origin": "How to reproduce it, and limits",
 }
-_OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "origin")
+_OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "subsets", "origin")
 _OUTCOMES = {
     "TP": "{yes}, rightly",
     "FP": "{yes}, wrongly",
@@ -103,6 +105,7 @@ def report_html(folder: Path) -> str:
             head_rows=head_rows(files),
             validation=files.facts.get("probing", {}).get("validation", "?"),
             effects=effect_rows(files.side_effects or {}),
+            subsets=subset_tables(files),
         )
     )
 
@@ -123,7 +126,10 @@ def _environment() -> Environment:
 def _sections(files: RunFiles) -> dict[str, str]:
     """The titles of the sections that a run of this kind has."""
     whole = files.kind == "align"
-    return {name: title for name, title in _SECTIONS.items() if whole or name in _OF_ONE_MODEL}
+    names = [name for name in _SECTIONS if whole or name in _OF_ONE_MODEL]
+    if not subset_tables(files):
+        names.remove("subsets")
+    return {name: _SECTIONS[name] for name in names}
 
 
 def _policy(*scripts: str) -> str:
