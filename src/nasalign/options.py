@@ -1,12 +1,7 @@
-"""What commands take and how they end: options, settings, JSON, errors as exit codes."""
+"""What commands take: groups of options, and the job that they make."""
 
 import inspect
-import json
-import logging
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +10,6 @@ import typer
 from rich.console import Console
 
 from nasalign.config import parse_assignments, settings_from_file
-from nasalign.errors import NasAlignError, NothingToFixError
 
 if TYPE_CHECKING:
     from nasalign.jobs.job import Job
@@ -229,39 +223,3 @@ def make_job(
         quantize=load.quantize,
         trust_remote_code=load.trust_remote_code,
     )
-
-
-@contextmanager
-def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
-    """Yields the console and what prints the JSON result; turns errors into exit codes."""
-    silent = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
-    console = Console(stderr=as_json, quiet=silent)
-    _quieten_libraries()
-
-    def emit(value: dict[str, Any]) -> None:
-        if as_json and not silent:
-            sys.stdout.write(json.dumps(value, default=str) + "\n")
-
-    try:
-        yield console, emit
-    except NothingToFixError as nothing:
-        console.print(str(nothing), markup=False, highlight=False)
-        emit({"nothing_to_fix": str(nothing)})
-    except NasAlignError as error:
-        failed = Console(stderr=True, quiet=silent)
-        failed.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped; the model's files are untouched.")
-        raise typer.Exit(130) from None
-
-
-def _quieten_libraries() -> None:
-    """Our own bars and sentences are enough; errors stay."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()

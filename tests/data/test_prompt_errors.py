@@ -5,8 +5,9 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import tiny
 from nasalign.data import prompts
-from nasalign.data.prompts import PromptBuilder, Vocabulary
+from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample
+from nasalign.data.wordings import Vocabulary
 from nasalign.errors import PromptError
 
 EXAMPLE = BinaryExample("What is the capital of France?", True, "Paris")

@@ -7,8 +7,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from nasalign.data.prompts import INSTRUCTIONS, VOCABULARIES, BinaryPrompt, PromptBuilder
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample, Question
+from nasalign.data.wordings import INSTRUCTIONS, VOCABULARIES
 
 SIGNS = str.maketrans("Ġ▁", "  ")  # how the two styles of tokenizer write a space
 SETUPS = list(product(("bytelevel", "metaspace"), (True, False), (True, False)))

@@ -10,8 +10,9 @@ import reference
 import tiny
 from cases import QUESTIONS
 from nasalign.config import Decoder
-from nasalign.data.prompts import VOCABULARIES, PromptBuilder
+from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample
+from nasalign.data.wordings import VOCABULARIES
 from nasalign.errors import NasAlignError, PromptError
 from nasalign.nas import batches, scoring
 from nasalign.nas.generation import Generated

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nasalign.data.prompts import VOCABULARIES
+from nasalign.data.wordings import VOCABULARIES
 from nasalign.nas.verdicts import compare, final_line, parse_final, parse_verdict
 
 YES_NO = VOCABULARIES["yes/no"]

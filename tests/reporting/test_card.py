@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
 from nasalign.config import load_preset
-from nasalign.data.prompts import INSTRUCTIONS
+from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
 from nasalign.models.embedded import EMBEDDED_MODELS
 from nasalign.reporting.card import FILE, Form, model_card

@@ -14,7 +14,8 @@ from nasalign.alignment.knowledge import Parametric
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example
 from nasalign.data.chat import Progress
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder
+from nasalign.data.wordings import Vocabulary
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas.heads import model_nas
 from nasalign.nas.scoring import score_prompts, with_generated

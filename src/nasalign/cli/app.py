@@ -1,9 +1,18 @@
-"""The application that the commands belong to."""
+"""The application that the commands belong to, and how they end: JSON, errors as exit codes."""
 
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+
+from nasalign.errors import NasAlignError, NothingToFixError
 
 app = typer.Typer(
     help="Find and retune the attention heads that make a language model say No too often.",
@@ -30,3 +39,39 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+@contextmanager
+def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
+    """Yields the console and what prints the JSON result; turns errors into exit codes."""
+    silent = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    console = Console(stderr=as_json, quiet=silent)
+    _quieten_libraries()
+
+    def emit(value: dict[str, Any]) -> None:
+        if as_json and not silent:
+            sys.stdout.write(json.dumps(value, default=str) + "\n")
+
+    try:
+        yield console, emit
+    except NothingToFixError as nothing:
+        console.print(str(nothing), markup=False, highlight=False)
+        emit({"nothing_to_fix": str(nothing)})
+    except NasAlignError as error:
+        failed = Console(stderr=True, quiet=silent)
+        failed.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped; the model's files are untouched.")
+        raise typer.Exit(130) from None
+
+
+def _quieten_libraries() -> None:
+    """Our own bars and sentences are enough; errors stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()

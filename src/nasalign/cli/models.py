@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nasalign.cli.app import app
+from nasalign.cli.app import app, command
 from nasalign.options import (
     AdapterOf,
     AsJson,
@@ -15,7 +15,6 @@ from nasalign.options import (
     Model,
     OutOptions,
     SettingOptions,
-    command,
     grouped,
     make_job,
 )

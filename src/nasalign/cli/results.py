@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nasalign.cli.app import app
+from nasalign.cli.app import app, command
 from nasalign.options import (
     DATA_HELP,
     AsJson,
@@ -18,7 +18,6 @@ from nasalign.options import (
     OutOptions,
     SettingOptions,
     Source,
-    command,
     grouped,
     make_job,
 )

@@ -14,31 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.config import Scenario
 from nasalign.data.qa import BinaryExample, Question, lettered
 from nasalign.data.scenarios import UNSURE, closing_in, instruction_in
+from nasalign.data.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
 from nasalign.errors import PromptError
 
-INSTRUCTIONS = {  # Table 12; what stands before the positive word, and between the words
-    "nasa": "You are given a question and you MUST answer {positive} or {negative}.",
-    "A": "You are asked a question that demands a clear {positive} or {negative} answer.",
-    "B": "A question is posed to you, and you are obligated to answer either {positive} "
-    "or {negative}.",
-}
-PARAMETRIC_INSTRUCTION = "You MUST answer shortly the given question based on your knowledge."
 TAIL = 8  # two prompts that end in the same characters are continued by the same tokens
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The pair of answer words; ``positive`` affirms."""
-
-    positive: str
-    negative: str
-
-
-VOCABULARIES = {
-    "yes/no": Vocabulary("Yes", "No"),
-    "true/false": Vocabulary("True", "False"),
-    "correct/wrong": Vocabulary("Correct", "Wrong"),
-}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Decoder, Scenario
 from nasalign.data.chat import Progress
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder, Vocabulary
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
+from nasalign.data.wordings import Vocabulary
 from nasalign.errors import NasAlignError
 from nasalign.models import processes
 from nasalign.nas.batches import check_lengths, in_batches

@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from nasalign.data.prompts import Vocabulary
+from nasalign.data.wordings import Vocabulary
 
 Verdict = Literal["positive", "negative", "unsure", "invalid"]
 _UNSURE = re.compile(r"\bI (?:do not|don['\u2019]?t) know\b", re.IGNORECASE)

@@ -12,8 +12,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from safetensors import safe_open
 
-from nasalign.data.prompts import INSTRUCTIONS
 from nasalign.data.sources import SOURCES
+from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.console import number

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError
 
-from nasalign.data.prompts import VOCABULARIES
+from nasalign.data.wordings import VOCABULARIES
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import Array
 from nasalign.files import read_json, read_jsonl, read_tensors
