@@ -1,6 +1,7 @@
 """A result as a table to read: the paper's rows, with ours above those of its models."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ from nasalign.reproduction.result import Result, Row
 
 SIDE_BY_SIDE = "method"
 """A key whose values stand in one cell, with a stroke between them, as the paper prints them."""
+PAPER = "paper"
+"""The source of a row that the paper prints, and what its last label says more."""
 SPREAD = ("response", "confidence")
 """Keys whose values become columns (Tables 16 to 18)."""
 
@@ -29,31 +32,33 @@ def lay_out(result: Result) -> tuple[list[str], list[list[Cell]]]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in result.rows:
         groups.setdefault((row["source"], *(row.get(key) for key in stays)), []).append(row)
-    order = {"ours": 0, "paper": 1}
-    first = {name: place for place, name in enumerate(dict.fromkeys(key[1] for key in groups))}
-    keys = (
-        sorted(groups, key=lambda key: (first[key[1]], order[key[0]])) if len(stays) > 1 else groups
-    )
     rows = []
-    header = [*stays, *(_columns(result, spread))]
-    for key in keys:
-        group = groups[key]
-        labels = [Cell(str(part), "paper" if key[0] == "paper" else "") for part in key[1:]]
-        cells = [Cell(label.text) for label in labels[:-1]] + [labels[-1]]
-        value = result.values[0]
+    for source, *names in _in_order(groups):
+        group = groups[source, *names]
+        labels = [Cell(str(name)) for name in names]
+        if source == PAPER:
+            labels[-1] = Cell(labels[-1].text, PAPER)
         if spread:
-            cells += [_cell([row], value) for row in group]
+            cells = [_cell([row], result.values[0]) for row in group]
         else:
-            cells += [_cell(group, value) for value in result.values]
-        rows.append(cells)
-    return header, rows
+            cells = [_cell(group, value) for value in result.values]
+        rows.append([*labels, *cells])
+    return [*stays, *_columns(result, spread)], rows
+
+
+def _in_order(keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Source and names of each row: those of a data set together, and ours above the paper's."""
+    given = list(keys)
+    sets = list(dict.fromkeys(key[1:-1] for key in given))
+    return sorted(given, key=lambda key: (sets.index(key[1:-1]), key[0] == PAPER))
 
 
 def texts(result: Result) -> tuple[list[str], list[list[str]]]:
-    """Returns the same as plain texts; what a cell says more is in brackets."""
+    """Returns the same as plain texts; intervals are left out, which the other forms have."""
     header, rows = lay_out(result)
     return header, [
-        [f"{cell.text} ({cell.more})" if cell.more else cell.text for cell in row] for row in rows
+        [f"{cell.text} ({cell.more})" if cell.more == PAPER else cell.text for cell in row]
+        for row in rows
     ]
 
 
