@@ -7,12 +7,12 @@ from nasalign.reproduction.result import Result, beside_paper
 def test_ours_stand_above_the_papers_of_the_same_data_set() -> None:
     ours = [
         {"dataset": name, "model": "mine", "method": method, "accuracy": 0.5, "precision": None}
-        | {"recall": 0.25, "f1": 1.0, "nas": -12.34, "recall_low": 0.2, "recall_high": 0.3}
+        | {"recall": 0.25, "f1": 1.0, "nas": -12.34, "recall_low": 0.2, "recall_high": 0.3, "n": 7}
         for name in ("strategyqa", "musique")
         for method in ("baseline", "NASA")
     ]
     header, rows = texts(beside_paper(3, ours, []))
-    assert header == ["dataset", "model", "accuracy", "precision", "recall", "f1", "nas"]
+    assert header == ["dataset", "model", "accuracy", "precision", "recall", "f1", "nas", "n"]
     assert [row[:2] for row in rows] == [
         [name, model]
         for name in ("strategyqa", "musique")
@@ -39,7 +39,7 @@ def test_free_answers_and_their_confidence_are_columns() -> None:
         for confidence in ("High", "Low")
     ]
     header, rows = texts(beside_paper(16, ours, []))
-    assert header[2:] == [
+    assert header[2:-1] == [
         f"{response} {confidence}"
         for response in ("Det-T", "Det-F", "Non-Det")
         for confidence in ("High", "Low")

@@ -96,6 +96,8 @@ def reproduce(
             if not result.charts:
                 header, rows = texts(result)
                 console.print(columns_table(f"{result.name}: {result.title}", rows, header))
+            for note in result.notes:
+                console.print(f"  {note}", highlight=False, markup=False)
         console.print(f"All is in {out / DOCUMENT}; CSV files and pictures are beside it.")
         emit({"document": str(out / DOCUMENT), "made": made})
         if len(made) < len(items):

@@ -19,6 +19,7 @@ BINS = 10
 COLOURS = {"precision": "#4c78a8", "recall": "#f58518"}
 KIND_COLOURS = {"TP": "#4c78a8", "FP": "#9ecae9", "TN": "#f58518", "FN": "#ffbf79"}
 TOKEN_WIDTH = 11
+ATTENTION = ["#fff8f0", "#c2410c"]
 
 
 def figure_1(studies: Studies) -> Result:
@@ -113,9 +114,9 @@ def _histogram_chart(rows: list[Row], sets: Sequence[str]) -> altair.TopLevelMix
         altair.Chart(altair.Data(values=shown))
         .mark_bar()
         .encode(
-            altair.X("from:Q", title="confidence", scale=altair.Scale(domain=[0, 1])),
+            altair.X("from:Q", bin="binned", title="confidence", scale=altair.Scale(domain=[0, 1])),
             altair.X2("confidence:Q"),
-            altair.Y("answers:Q", title="answers"),
+            altair.Y("answers:Q", title="answers", stack="zero"),
             altair.Color("kind:N", title=None, scale=_scale(KIND_COLOURS)),
             _tips("kind:N", "confidence:Q", "answers:Q"),
         )
@@ -202,14 +203,19 @@ def _attention_chart(rows: list[Row]) -> altair.TopLevelMixin:
         .encode(
             altair.X("label:N", sort=order, axis=names),
             altair.Y("word:N", title=None, sort=["Yes", "No"]),
-            altair.Color(
-                "attention:Q", title="attention", scale=altair.Scale(scheme="oranges", domainMin=0)
-            ),
+            altair.Color("attention:Q", scale=altair.Scale(domainMin=0, range=ATTENTION)),
             _tips("token:N", "word:N", "attention:Q"),
         )
         .properties(width=altair.Step(TOKEN_WIDTH), height=36)
-        .facet(row=altair.Row("head:N", title=None, sort=heads))
-        .resolve_scale(color="independent")
+        .facet(
+            row=altair.Row(
+                "head:N",
+                title=None,
+                sort=heads,
+                header=altair.Header(labelAngle=0, labelAlign="left", labelOrient="top"),
+            ),
+            spacing=6,
+        )
     )
 
 

@@ -42,8 +42,9 @@ def lay_out(result: Result) -> tuple[list[str], list[list[Cell]]]:
             cells = [_cell([row], result.values[0]) for row in group]
         else:
             cells = [_cell(group, value) for value in result.values]
-        rows.append([*labels, *cells])
-    return [*stays, *_columns(result, spread)], rows
+        sizes = dict.fromkeys(number(row["n"]) for row in group if "n" in row)
+        rows.append([*labels, *cells, Cell(" / ".join(sizes))])
+    return [*stays, *_columns(result, spread), "n"], rows
 
 
 def _in_order(keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
