@@ -16,10 +16,10 @@ demo: $(STAMP)
 	$(BIN)/nasalign align smollm2-135m --out runs/demo --overwrite
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-fast: $(STAMP)
-	$(BIN)/pytest -m "not slow and not gpu and not hub"
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not gpu and not hub"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
