@@ -80,6 +80,11 @@ def table(world: World, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def share_of_right(said: list[dict[str, object]]) -> float:
+    words = {True: "positive", False: "negative"}
+    return sum(one["verdict"] == words[bool(one["label"])] for one in said) / len(said)
+
+
 def test_everything_is_made_and_a_second_run_measures_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,8 +122,7 @@ def test_main_results_are_those_of_the_answers(world: World) -> None:
         side = {"baseline": "untouched", "NASA": "nasa"}[row["method"]]
         path = world.folder / "tiny" / side / f"{row['dataset']}.plain.jsonl"
         said = [json.loads(line) for line in path.read_text().splitlines()]
-        right = [one["verdict"] == ("positive" if one["label"] else "negative") for one in said]
-        assert float(row["accuracy"]) == pytest.approx(sum(right) / len(right))
+        assert float(row["accuracy"]) == pytest.approx(share_of_right(said))
         nas = [one["nas"] for one in said]
         assert float(row["nas"]) == pytest.approx(sum(nas) / len(nas))
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
@@ -156,3 +160,37 @@ def test_names_are_taken_as_people_write_them() -> None:
     assert chosen_items(["all"]) == list(ITEMS)
     with pytest.raises(NasAlignError, match="no 'table 12'"):
         chosen_items(["table 12"])
+
+
+def test_random_heads_are_as_many_and_others_each_time(world: World) -> None:
+    assert world.run("table-20").exit_code == 0
+    tuned = {
+        side: json.loads((world.folder / "tiny" / side / "tuned.json").read_text())["heads"]
+        for side in ("nasa", "random-0", "random-1", "random-2")
+    }
+    assert len({len(heads) for heads in tuned.values()}) == 1
+    assert (
+        len({str(sorted(heads)) for heads in tuned.values()}) >= 3
+    )  # two may be the same by chance
+    ours = [row for row in table(world, "table-20") if row["source"] == "ours"]
+    for row in ours:
+        if row["method"] != "random attention heads":
+            continue
+        shares = []
+        for side in ("random-0", "random-1", "random-2"):
+            path = world.folder / "tiny" / side / f"{row['dataset']}.plain.jsonl"
+            said = [json.loads(line) for line in path.read_text().splitlines()]
+            shares.append(share_of_right(said))
+        assert float(row["accuracy"]) == pytest.approx(sum(shares) / 3)
+    assert sum(row["method"] == "random attention heads" for row in ours) == len(PAPER_SETS)
+
+
+def test_query_rows_alone_leave_the_keys(world: World) -> None:
+    assert world.run("table-19").exit_code == 0
+    moved = {}
+    for side in ("nasa", "query-only"):
+        config = world.folder / "tiny" / side / "adapter" / "adapter_config.json"
+        modules = json.loads(config.read_text())["target_modules"]
+        moved[side] = {name.rpartition(".")[2] for name in modules}
+    assert moved == {"nasa": {"q_proj", "k_proj"}, "query-only": {"q_proj"}}
+    assert "query-only: 2 of 3 heads kept" in (world.folder / "reproduction.html").read_text()
