@@ -9,6 +9,7 @@ import upstream
 from nasalign.config import Settings
 from nasalign.data.qa import Question
 from nasalign.data.sources import load_data
+from nasalign.data.splits import Splits
 from nasalign.errors import DataError
 from nasalign.jobs.examples import Bench, without_evidence
 from nasalign.run import Run
@@ -59,3 +60,16 @@ def test_the_model_itself_may_write_wrong_answers(llama: Llama) -> None:
 def test_nothing_left_is_an_error(llama: Llama) -> None:
     with pytest.raises(DataError, match="mine leaves no test question"):
         bench(llama).examples("mine", [Question("Who?", "Ann")], [])
+
+
+def test_shown_examples_are_of_the_probed_questions_right_and_wrong_in_turn(llama: Llama) -> None:
+    data = load_data("facts")
+    splits = Splits.of(data, data)
+    shown = bench(llama, shots=4).shots(splits)
+    assert [example.label for example in shown] == [True, False, True, False]
+    probed = {question.question: question for question in splits.probing}
+    for example in shown:
+        assert (example.answer == probed[example.question].answer) == example.label
+    assert not {example.question for example in shown} & {one.question for one in splits.test}
+    assert bench(llama, shots=4).shots(splits) == shown
+    assert bench(llama, shots=4, seed=1).shots(splits) != shown
