@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,3 +195,36 @@ def test_query_rows_alone_leave_the_keys(world: World) -> None:
         moved[side] = {name.rpartition(".")[2] for name in modules}
     assert moved == {"nasa": {"q_proj", "k_proj"}, "query-only": {"q_proj"}}
     assert "query-only: 2 of 3 heads kept" in (world.folder / "reproduction.html").read_text()
+
+
+def test_several_models_stand_in_one_table(world: World, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    tiny.build_model("qwen2", seed=1).save_pretrained(other)
+    tiny.build_tokenizer().save_pretrained(other)
+    given = ["reproduce", "table-9", "figure-1", "--model", world.model, "--model", str(other)]
+    given += ["--data-dir", str(world.data), "--out", str(tmp_path / "out"), "--limit", "6"]
+    result = CliRunner().invoke(app, [*given, "--set", "bootstrap_samples=20"])
+    assert result.exit_code == 0, result.output
+    assert "corrected for 2 model(s)" in result.output
+    both = World(world.model, world.data, tmp_path / "out")
+    ours = [row["model"] for row in table(both, "table-9") if row["source"] == "ours"]
+    assert ours == ["tiny", "other"]
+    twice = CliRunner().invoke(app, [*given, "--model", world.model])
+    assert twice.exit_code == 2
+    assert "the same name: tiny, other, tiny" in twice.output
+
+
+def test_what_cannot_be_made_is_said_and_the_rest_is_made(world: World, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(world.data, data)
+    unknown = [
+        {"question": f"Who is {n}?", "answer": f"Zyx{n}q", "type": "bridge"} for n in "abcdef"
+    ]
+    (data / "hotpotqa_dev.json").write_text(json.dumps(unknown))
+    ignorant = World(world.model, data, tmp_path / "out")
+    result = ignorant.run("table-1", "table-3", "table-8")
+    assert result.exit_code == 2
+    assert "table-3 cannot be made: The model answers none" in " ".join(result.output.split())
+    page = (ignorant.folder / "reproduction.html").read_text()
+    assert "Table 3 (not made)" in page
+    assert {path.name for path in ignorant.folder.glob("*.csv")} == {"table-1.csv", "table-8.csv"}
