@@ -44,12 +44,12 @@ def test_the_old_file_stays_when_the_disk_is_full(
     path = tmp_path / "file.json"
     files.write_json(path, {"a": 1})
 
-    def half_written(self: Path, text: str, **_: Any) -> int:
-        with self.open("w") as file:
-            file.write(text[: len(text) // 2])
+    def half_written(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half_written)
+    monkeypatch.setattr(Path, "write_bytes", half_written)
     with pytest.raises(OSError, match="No space"):
         files.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
@@ -144,3 +144,12 @@ def test_the_cache_is_the_users_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.delenv("NASALIGN_CACHE")
     monkeypatch.setattr(files, "user_cache_path", lambda name: tmp_path / "user" / name)
     assert files.cache_folder() == tmp_path / "user" / "nasalign"
+
+
+def test_other_line_ends_do_not_end_a_row(tmp_path: Path) -> None:
+    rows = [{"question": "one\u2028two\u2029three\x85four\nfive"}, {"question": "six"}]
+    files.write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert files.read_jsonl(tmp_path / "rows.jsonl") == rows
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"question": "cut of')
+    assert files.read_jsonl(tmp_path / "rows.jsonl") == rows

@@ -59,7 +59,7 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         emit({"nothing_to_fix": str(nothing)})
     except NasAlignError as error:
         failed = Console(stderr=True, quiet=silent)
-        failed.print(str(error), style="red", markup=False, highlight=False)
+        failed.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped; the model's files are untouched.")

@@ -58,8 +58,9 @@ class Terminal:
         self.console = console
 
     def say(self, text: str) -> None:
-        """Prints a sentence, above the bar if one is shown."""
-        self.console.print(text, highlight=False, markup=False)
+        """Prints a sentence, above the bar if one is shown; on one line unless to a terminal."""
+        whole = not self.console.is_terminal  # a path that is broken over lines cannot be found
+        self.console.print(text, highlight=False, markup=False, soft_wrap=whole)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Progress]:
