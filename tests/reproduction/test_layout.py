@@ -61,3 +61,11 @@ def test_figures_are_printed_by_their_size() -> None:
     shown = {None: "n/a", float("nan"): "n/a", 1071: "1,071", 0.5: "0.500", 3.04: "3.040"}
     shown |= {125.03: "125.0", 4.65e-69: "4.6e-69", 0.0: "0.000"}
     assert {value: number(value) for value in shown} == shown
+
+
+def test_the_model_is_the_last_label() -> None:
+    ours = [{"model": "mine", "dataset": "musique", "method": "NASA", "accuracy": 0.5}]
+    header, rows = texts(beside_paper(5, ours, []))
+    assert header == ["dataset", "model", "accuracy", "n"]
+    assert rows[0] == ["musique", "mine", "0.500", ""]
+    assert rows[1] == ["musique", "LLaMA (paper)", "0.594 / 0.596", ""]

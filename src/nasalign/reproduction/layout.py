@@ -29,6 +29,7 @@ def lay_out(result: Result) -> tuple[list[str], list[list[Cell]]]:
         return [], []
     spread = all(key in result.keys for key in SPREAD)
     stays = [key for key in result.keys if key != SIDE_BY_SIDE and not (spread and key in SPREAD)]
+    stays.sort(key=lambda key: key == "model")  # the last label, whatever the print's order
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in result.rows:
         groups.setdefault((row["source"], *(row.get(key) for key in stays)), []).append(row)
