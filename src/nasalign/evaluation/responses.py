@@ -102,7 +102,7 @@ def shift_ratios(before: Sequence[Row], after: Sequence[Row], kind: Literal["FN"
     Raises:
         ValueError: the examples differ, or a row is not marked.
     """
-    if [_example(row) for row in before] != [_example(row) for row in after]:
+    if [example_of(row) for row in before] != [example_of(row) for row in after]:
         raise ValueError("the rows before and after are not of the same examples")
     shifted: dict[tuple[str, str] | None, list[bool]] = {name: [] for name in (*CELLS, None)}
     for old, new in zip(before, after, strict=True):
@@ -147,10 +147,19 @@ def confidence_histogram(rows: Sequence[Row], bins: int = 10) -> Histogram:
         if kind is None:
             invalid += 1
             continue
-        confidence = row["p_yes"] if row["verdict"] == "positive" else row["p_no"]
-        place = bisect_left(edges, confidence) - 1
+        place = bisect_left(edges, confidence(row)) - 1
         counts[kind][min(max(place, 0), bins - 1)] += 1  # a sum may round to more than 1
     return Histogram(edges, counts, invalid)
+
+
+def confidence(row: Row) -> float:
+    """Returns the probability of the word that was answered."""
+    return float(row["p_yes"] if row["verdict"] == "positive" else row["p_no"])
+
+
+def example_of(row: Row) -> tuple[Any, ...]:
+    """Returns what tells an example from others: question, shown answer and label."""
+    return row["question"], row.get("answer"), row["label"]
 
 
 def _cell(row: Row) -> tuple[str, str] | None:
@@ -159,7 +168,3 @@ def _cell(row: Row) -> tuple[str, str] | None:
         raise ValueError(f"the row of {row['question']!r} does not say what the model knows")
     name = (str(row["knowledge"]), "High" if row["confident"] else "Low")
     return name if name in CELLS else None
-
-
-def _example(row: Row) -> tuple[Any, ...]:
-    return row["question"], row.get("answer"), row["label"]

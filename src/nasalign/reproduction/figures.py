@@ -9,10 +9,9 @@ from nasalign.reporting.paper import paper_table
 from nasalign.reproduction.result import Result, Row
 from nasalign.reproduction.sets import PAPER_SETS
 from nasalign.reproduction.sides import NASA, UNTOUCHED
-from nasalign.reproduction.study import Study
+from nasalign.reproduction.study import Studies, Study
 from nasalign.reproduction.tables import METHODS, notes_on
 
-Studies = Sequence[Study]
 PANELS = 4
 """Heads shown in Figures 6 and 7."""
 BINS = 10
@@ -27,7 +26,7 @@ def figure_1(studies: Studies) -> Result:
     rows: list[Row] = []
     for name in PAPER_SETS:
         for study in studies:
-            found = study.evaluation(name).metrics(study.settings.bootstrap_samples)
+            found = study.metrics(name)
             row: Row = {"source": "ours", "dataset": name, "model": study.name}
             for value in COLOURS:
                 low, high = found["intervals"][value]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nasalign.reporting.console import number as plain
 from nasalign.reproduction.result import Result, Row
 
 SIDE_BY_SIDE = "method"
@@ -97,5 +98,5 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         if value and abs(value) < 1e-3:
             return f"{value:.1e}"
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+        return plain(value)
     return str(value)

@@ -1,6 +1,6 @@
 """The paper's statistics: what NAS says of the bias, and what became of negative answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
@@ -8,10 +8,8 @@ from nasalign.nas.heads import STUDY, scaled, select_heads
 from nasalign.reproduction.result import Result, Row, beside_paper
 from nasalign.reproduction.sets import DOMAINS, SHORT_ANSWERS
 from nasalign.reproduction.sides import NASA
-from nasalign.reproduction.study import Study
+from nasalign.reproduction.study import Studies, Study
 from nasalign.reproduction.tables import notes_on
-
-Studies = Sequence[Study]
 
 
 def table_1(studies: Studies) -> Result:

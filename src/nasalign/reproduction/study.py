@@ -52,6 +52,7 @@ class Study:
 
     sides: Sides
     _examples: dict[str, tuple[list[Record], Binary]] = field(default_factory=dict)
+    _metrics: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -80,6 +81,14 @@ class Study:
             write_tensors(path.with_suffix(".safetensors"), {"nas": found.scores.nas})
         write_jsonl(path, found.rows())
         return Evaluation.from_rows(binary.examples, found.rows())
+
+    def metrics(self, name: str, side: str = UNTOUCHED, wording: str = "plain") -> dict[str, Any]:
+        """Returns the metrics of an evaluation with their intervals."""
+        key = (name, side, wording)
+        if key not in self._metrics:
+            settings, found = self.settings, self.evaluation(*key)
+            self._metrics[key] = found.metrics(settings.bootstrap_samples, settings.seed)
+        return self._metrics[key]
 
     def rows(self, name: str, side: str = UNTOUCHED) -> list[dict[str, Any]]:
         """Returns the rows of the paper's wording, marked with what the untouched model knows."""
@@ -142,3 +151,6 @@ class Study:
                 for one in maps
             ],
         }
+
+
+Studies = Sequence[Study]

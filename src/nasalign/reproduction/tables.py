@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from statistics import mean, stdev
-from typing import Any
 
 from statsmodels.stats.proportion import proportion_confint
 
 from nasalign.data.binary import to_binary
-from nasalign.evaluation.evaluate import Evaluation
 from nasalign.reporting.paper.ablations import QUERY_ONLY as PAPER_QUERY_ONLY
 from nasalign.reporting.paper.ablations import RANDOM_HEADS
 from nasalign.reproduction.result import Result, Row, beside_paper
 from nasalign.reproduction.sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
 from nasalign.reproduction.sides import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
-from nasalign.reproduction.study import Study
+from nasalign.reproduction.study import Studies, Study
 
 METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: PAPER_QUERY_ONLY}
 BOTH = (UNTOUCHED, NASA)
-Studies = Sequence[Study]
 
 
 def table_3(studies: Studies) -> Result:
@@ -111,7 +108,7 @@ def table_20(studies: Studies) -> Result:
     rows = _metrics(studies, PAPER_SETS, (NASA,), _ALL)
     for study in studies:
         for name in PAPER_SETS:
-            draws = [_of(study.evaluation(name, side), study) for side in RANDOM]
+            draws = [study.metrics(name, side) for side in RANDOM]
             row = _keys(study, name, method=RANDOM_HEADS) | {"n": draws[0]["n"]}
             for value in _ALL:
                 figures = [draw[value] for draw in draws]
@@ -138,17 +135,13 @@ def _metrics(
     for name in sets:
         for study in studies:
             for side in sides:
-                found = _of(study.evaluation(name, side, wording), study)
+                found = study.metrics(name, side, wording)
                 row = _keys(study, name, method=METHODS[side])
                 row |= {value: found[value] for value in values}
                 for value in values:
                     row[f"{value}_low"], row[f"{value}_high"] = found["intervals"][value]
                 rows.append(row | {"n": found["n"], "invalid_rate": found["invalid_rate"]})
     return rows
-
-
-def _of(evaluation: Evaluation, study: Study) -> dict[str, Any]:
-    return evaluation.metrics(study.settings.bootstrap_samples, study.settings.seed)
 
 
 def _keys(study: Study, name: str, **further: str) -> Row:

@@ -81,7 +81,7 @@ def report_html(folder: Path) -> str:
     """
     files = RunFiles.read(folder)
     sets = data_sets(files)
-    charts = _charts(files, sets)
+    charts, subsets = _charts(files, sets), subset_tables(files)
     vega, script = vega_script(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     return (
         _environment()
@@ -89,7 +89,7 @@ def report_html(folder: Path) -> str:
         .render(
             files=files,
             sets=sets,
-            sections=_sections(files),
+            sections=_sections(files, bool(subsets)),
             verdict=verdict(files, sets),
             charts=charts,
             specs={name: chart.spec for name, chart in charts.items()},
@@ -105,7 +105,7 @@ def report_html(folder: Path) -> str:
             head_rows=head_rows(files),
             validation=files.facts.get("probing", {}).get("validation", "?"),
             effects=effect_rows(files.side_effects or {}),
-            subsets=subset_tables(files),
+            subsets=subsets,
         )
     )
 
@@ -123,11 +123,11 @@ def _environment() -> Environment:
     return environment
 
 
-def _sections(files: RunFiles) -> dict[str, str]:
+def _sections(files: RunFiles, subsets: bool) -> dict[str, str]:
     """The titles of the sections that a run of this kind has."""
     whole = files.kind == "align"
     names = [name for name in _SECTIONS if whole or name in _OF_ONE_MODEL]
-    if not subset_tables(files):
+    if not subsets:
         names.remove("subsets")
     return {name: _SECTIONS[name] for name in names}
 

@@ -16,7 +16,7 @@ from nasalign.evaluation.metrics import (
     interval,
     sample_sums,
 )
-from nasalign.evaluation.responses import kind_of
+from nasalign.evaluation.responses import confidence, example_of, kind_of
 from nasalign.reporting.report.files import SIDES, Row, RunFiles, Side
 
 METRIC_NAMES = {
@@ -100,7 +100,8 @@ def is_right(kind: str) -> bool:
 
 def _data_set(name: str, files: RunFiles) -> DataSet:
     rows = files.rows.get(name, {})
-    if len(rows) == 2 and _examples(rows["before"]) != _examples(rows["after"]):
+    both = [list(map(example_of, part)) for part in rows.values()]
+    if len(both) == 2 and both[0] != both[1]:
         rows = {"after": rows["after"]}  # the other side is of another evaluation
     if not any(rows.values()):
         return _from_metrics(name, files.metrics[name])
@@ -158,10 +159,6 @@ def _from_metrics(name: str, sides: Mapping[Side, Mapping[str, Any]]) -> DataSet
     return DataSet(name, n, n, figures)
 
 
-def _examples(rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-    return [(row["question"], row.get("answer"), row["label"]) for row in rows]
-
-
 def _sums(rows: Sequence[Row]) -> Array:
     return sample_sums(
         [row["verdict"] for row in rows],
@@ -169,11 +166,6 @@ def _sums(rows: Sequence[Row]) -> Array:
         [confidence(row) for row in rows],
         np.array([row["nas"] for row in rows], dtype=np.float64),
     )
-
-
-def confidence(row: Row) -> float:
-    """Returns the probability of the word that was answered."""
-    return float(row["p_yes"] if row["verdict"] == "positive" else row["p_no"])
 
 
 def _with_gap(values: dict[str, Array]) -> dict[str, Array]:
