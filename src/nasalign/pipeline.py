@@ -1,6 +1,6 @@
 """Aligning a model in memory: the stages, and what they leave."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,24 +78,50 @@ def align(
     heads = choose_heads(probing, chosen, run)
     run.save()
     check_probing_set(probing)
-    geometry = HeadGeometry.of(model)
-    slices = [head_slices(geometry, head.layer, head.head, chosen.k_scope) for head in heads]
-    before = {where: read_rows(model, where) for part in slices for where in part}
-    try:
-        history = tune(model, probing, heads, chosen, run)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and run.folder:
-            _keep_partial(Adapter.between(before, model, _print(run)), model, run)
-        for where, rows in before.items():
-            write_rows(model, where, rows)
-        raise
-    adapter = Adapter.between(before, model, _print(run))
+    fingerprint = str(run.facts["model"]["fingerprint"])
+
+    def keep(partial: Adapter) -> None:
+        if run.folder:
+            _keep_partial(partial, model, run)
+
+    history, adapter = tune_rows(model, probing, heads, chosen, run, fingerprint, keep)
     return AlignResult(probing, heads, history, adapter)
 
 
-def _print(run: Run) -> str:
-    """The fingerprint of the untouched model."""
-    return str(run.facts["model"]["fingerprint"])
+def tune_rows(
+    model: PreTrainedModel,
+    probing: ProbingSet,
+    heads: Sequence[Head],
+    settings: Settings,
+    run: Run,
+    fingerprint: str,
+    interrupted: Callable[[Adapter], None] | None = None,
+) -> tuple[list[EpochRecord | HeadRecord], Adapter]:
+    """Runs Algorithm 1, which changes the model; returns its history and the adapter.
+
+    After an error the model is as it was.
+
+    Args:
+        model: the untouched model.
+        probing: the probing set.
+        heads: P, in the order of their tuning.
+        settings: of the tuning.
+        run: where to write and whom to tell.
+        fingerprint: of the untouched model.
+        interrupted: is given the adapter of the heads so far after an interruption.
+    """
+    geometry = HeadGeometry.of(model)
+    slices = [head_slices(geometry, head.layer, head.head, settings.k_scope) for head in heads]
+    before = {where: read_rows(model, where) for part in slices for where in part}
+    try:
+        history = tune(model, probing, heads, settings, run)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and interrupted:
+            interrupted(Adapter.between(before, model, fingerprint))
+        for where, rows in before.items():
+            write_rows(model, where, rows)
+        raise
+    return history, Adapter.between(before, model, fingerprint)
 
 
 def _keep_partial(adapter: Adapter, model: PreTrainedModel, run: Run) -> None:

@@ -16,7 +16,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.adapter import Adapter, load_adapter
 from nasalign.alignment.probing import ProbingSet, check_probing_set
-from nasalign.alignment.rows import head_slices, read_rows
 from nasalign.alignment.tuning import HeadRecord
 from nasalign.config import Settings
 from nasalign.data.sources import Loaded
@@ -25,11 +24,11 @@ from nasalign.errors import NothingToFixError
 from nasalign.files import read_json, write_json
 from nasalign.jobs.examples import Bench, without_evidence
 from nasalign.jobs.job import Job
-from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head, single_head_nas
+from nasalign.pipeline import tune_rows
 from nasalign.reproduction.sets import PROBING, PaperSet
 from nasalign.run import Run, check_same
-from nasalign.stages import choose_heads, probe, tune
+from nasalign.stages import choose_heads, probe
 
 UNTOUCHED, NASA, QUERY_ONLY = "untouched", "nasa", "query-only"
 RANDOM = ("random-0", "random-1", "random-2")
@@ -123,13 +122,9 @@ class Sides:
             check_probing_set(self.probing)
         except NothingToFixError as nothing:
             return {"heads": [head[:2] for head in heads], "kept": [], "why": str(nothing)}
-        geometry = HeadGeometry.of(model)
-        slices = [head_slices(geometry, head.layer, head.head, settings.k_scope) for head in heads]
-        before = {where: read_rows(model, where) for part in slices for where in part}
         run.reporter.say(f"{self.name}: tuning for {side}.")
-        history = tune(model, self.probing, heads, settings, run)
         fingerprint = str(self._facts["model"]["fingerprint"])
-        adapter = Adapter.between(before, model, fingerprint)
+        history, adapter = tune_rows(model, self.probing, heads, settings, run, fingerprint)
         adapter.revert(model)
         if adapter.after:
             adapter.save(self.folder / side / "adapter", model.name_or_path)
