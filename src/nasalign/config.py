@@ -17,6 +17,9 @@ KeyScope = Literal["group", "none"]
 Sides = Literal["one", "both"]
 ContextMode = Literal["fit", "all", "supporting", "none"]
 SplitChoice = Literal["auto", "test", "development", "all"]
+Method = Literal["nasa", "nasa+"]
+Selection = Literal["nas", "attribution"]
+Direction = Literal["auto", "negative", "positive"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
@@ -34,6 +37,10 @@ _COUNTS = (
     "learning_rate",
     "epochs",
     "tuning_batch_size",
+    "known_pairs",
+    "joint_batch_size",
+    "joint_learning_rate",
+    "joint_epochs",
     "evaluation_questions",
     "bootstrap_samples",
 )
@@ -62,6 +69,7 @@ class Settings:
     max_calls: int | None = None
     concurrency: int = 8
     # Probing set (Section 4.1)
+    direction: Direction = "negative"
     probing_questions: int = 2000
     tuning_samples: int = 1000
     validation_samples: int = 100
@@ -79,6 +87,13 @@ class Settings:
     warmup_ratio: float = 0.03
     k_scope: KeyScope = "group"
     halting_share: float = 0.5
+    # nasa+
+    method: Method = "nasa"
+    selection: Selection = "attribution"
+    known_pairs: int = 300
+    joint_batch_size: int = 8
+    joint_learning_rate: float = 1e-5
+    joint_epochs: int = 4
     # Evaluation
     decoder: Decoder = "logits"
     reasoning_tokens: int = 256

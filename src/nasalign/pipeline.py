@@ -1,19 +1,24 @@
 """Aligning a model in memory: the stages, and what they leave."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.adapter import Adapter
+from nasalign.alignment.joint import JointRecord
 from nasalign.alignment.probing import ProbingSet, check_probing_set
 from nasalign.alignment.rows import head_slices, read_rows, write_rows
 from nasalign.alignment.tuning import EpochRecord, HeadRecord
 from nasalign.config import Settings, load_preset, preset_name
+from nasalign.data.binary import sample
 from nasalign.data.qa import Question
-from nasalign.models.geometry import HeadGeometry
+from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
+from nasalign.plus import choose_by_attribution, kinds_of, labelled, tune_jointly
 from nasalign.run import Run, describe
 from nasalign.stages import choose_heads, probe, tune
 
@@ -25,14 +30,22 @@ class AlignResult:
     Attributes:
         probing: the probing set with its NAS.
         heads: the selected heads, of falling single head NAS.
-        history: every decision of Algorithm 1, in order.
+        history: every decision of Algorithm 1, or every epoch of nasa+, in order.
         adapter: the changed rows; ``adapter.revert(model)`` undoes them to the bit.
     """
 
     probing: ProbingSet
     heads: list[Head]
-    history: list[EpochRecord | HeadRecord]
+    history: list[EpochRecord | HeadRecord] | list[JointRecord]
     adapter: Adapter
+
+    @property
+    def kept(self) -> list[tuple[int, int]]:
+        """Layer and head of those whose rows stay changed; of nasa+ all or none are."""
+        if self.history and isinstance(self.history[0], JointRecord):
+            return [head[:2] for head in self.heads] if self.adapter.after else []
+        records = [one for one in self.history if isinstance(one, HeadRecord)]
+        return [(one.layer, one.head) for one in records if one.kept]
 
 
 def settings_for(
@@ -51,7 +64,7 @@ def align(
     preset: Settings | None = None,
     **settings: Any,
 ) -> AlignResult:
-    """Corrects the negative bias of a model in memory (NASA). Changes the model it is given.
+    """Corrects a model in memory (NASA or nasa+), and so changes it.
 
     Args:
         model: a causal language model; its q and k rows of some heads change, and its
@@ -66,7 +79,7 @@ def align(
         The heads, the history of Algorithm 1, and the adapter, which can revert the change.
 
     Raises:
-        NothingToFixError: the model denies nothing that it knows.
+        NothingToFixError: the model denies nothing that it knows, or affirms no wrong answer.
         NasAlignError: the data, the model or a setting does not fit; the model is unchanged.
     """
     run = run or Run()
@@ -75,10 +88,13 @@ def align(
     if "model" not in run.facts:  # a job has described it already
         run.facts |= describe(model, tokenizer) | {"settings": chosen.as_dict()}
     probing = probe(model, tokenizer, questions, chosen, run)
+    fingerprint = str(run.facts["model"]["fingerprint"])
+    if chosen.method == "nasa+":
+        asked = sample(questions, chosen.probing_questions, chosen.seed)
+        return align_plus(model, tokenizer, asked, probing, chosen, run, fingerprint)
     heads = choose_heads(probing, chosen, run)
     run.save()
     check_probing_set(probing)
-    fingerprint = str(run.facts["model"]["fingerprint"])
 
     def keep(partial: Adapter) -> None:
         if run.folder:
@@ -86,6 +102,40 @@ def align(
 
     history, adapter = tune_rows(model, probing, heads, chosen, run, fingerprint, keep)
     return AlignResult(probing, heads, history, adapter)
+
+
+def align_plus(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Question],
+    probing: ProbingSet,
+    settings: Settings,
+    run: Run,
+    fingerprint: str,
+) -> AlignResult:
+    """Corrects a model by nasa+, which changes it; after an error it is as it was.
+
+    Args:
+        model: the untouched model.
+        tokenizer: its tokenizer.
+        asked: the questions that were probed.
+        probing: what the model knows of them.
+        settings: of the samples and the tuning.
+        run: where to write and whom to tell.
+        fingerprint: of the untouched model.
+
+    Raises:
+        DataError: there are too few questions.
+    """
+    parts = labelled(kinds_of(asked, probing, settings), tokenizer, settings)
+    if settings.selection == "attribution":
+        heads = choose_by_attribution(model, parts[0], probing, settings, run)
+    else:
+        heads = choose_heads(probing, settings, run)
+    run.save()
+    with rows_kept(model, heads, settings) as before:
+        history = tune_jointly(model, parts, heads, settings, run)
+    return AlignResult(probing, heads, history, Adapter.between(before, model, fingerprint))
 
 
 def tune_rows(
@@ -110,18 +160,30 @@ def tune_rows(
         fingerprint: of the untouched model.
         interrupted: is given the adapter of the heads so far after an interruption.
     """
+    with rows_kept(model, heads, settings) as before:
+        try:
+            history = tune(model, probing, heads, settings, run)
+        except KeyboardInterrupt:
+            if interrupted:
+                interrupted(Adapter.between(before, model, fingerprint))
+            raise
+    return history, Adapter.between(before, model, fingerprint)
+
+
+@contextmanager
+def rows_kept(
+    model: PreTrainedModel, heads: Sequence[Head], settings: Settings
+) -> Iterator[dict[RowSlice, Tensor]]:
+    """Yields the rows that tuning heads may move, and after an error writes them back."""
     geometry = HeadGeometry.of(model)
-    slices = [head_slices(geometry, head.layer, head.head, settings.k_scope) for head in heads]
+    slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
     before = {where: read_rows(model, where) for part in slices for where in part}
     try:
-        history = tune(model, probing, heads, settings, run)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and interrupted:
-            interrupted(Adapter.between(before, model, fingerprint))
+        yield before
+    except BaseException:
         for where, rows in before.items():
             write_rows(model, where, rows)
         raise
-    return history, Adapter.between(before, model, fingerprint)
 
 
 def _keep_partial(adapter: Adapter, model: PreTrainedModel, run: Run) -> None:

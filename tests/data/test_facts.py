@@ -70,7 +70,7 @@ def test_files_are_utf8_with_unix_line_ends(name):
 
 def test_headers():
     assert read_table("facts.csv")[0] == ["relation", "subject", "object", "aliases"]
-    assert read_table("relations.csv")[0] == ["relation", "question"]
+    assert read_table("relations.csv")[0] == ["relation", "question", "direct", "statement"]
 
 
 def test_size(facts, questions):

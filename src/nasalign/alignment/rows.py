@@ -33,6 +33,22 @@ def head_slices(
     return (rows.query, rows.key) if k_scope == "group" else (rows.query,)
 
 
+def joined(slices: Iterable[RowSlice]) -> list[RowSlice]:
+    """Returns slices that cover the same rows once each, neighbours in one."""
+    rows: dict[str, set[int]] = {}
+    for where in slices:
+        rows.setdefault(where.module, set()).update(range(where.start, where.stop))
+    found: list[RowSlice] = []
+    for module, mine in rows.items():
+        for row in sorted(mine):
+            last = found[-1] if found else None
+            if last and last.module == module and last.stop == row:
+                found[-1] = RowSlice(module, last.start, row + 1)
+            else:
+                found.append(RowSlice(module, row, row + 1))
+    return found
+
+
 class TunableRows:
     """Rows of a model as float32 parameters (float64 of a float64 model); a context manager.
 

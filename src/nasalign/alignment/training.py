@@ -8,22 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import (
-    PreTrainedModel,
-    get_cosine_schedule_with_warmup,
-)
+from transformers import PreTrainedModel
 
 from nasalign.alignment.activations import GIB, MIB, ActivationMemory
+from nasalign.alignment.optimizer import RowOptimizer
 from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import TunableRows, head_slices
 from nasalign.alignment.tuning import Measurement
 from nasalign.config import Settings
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
-from nasalign.errors import ModelError
-from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.batches import halved
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nas.scoring import score_prompts
 
@@ -106,12 +101,9 @@ class RowTuner:
             replay.prepare(head.layer, self._later())
         slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
         self.rows = TunableRows(self.model, slices)
-        self.optimizer = torch.optim.AdamW(
-            self.rows.parameters.values(), lr=settings.learning_rate, weight_decay=0.0
-        )
         steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
-        self.schedule = get_cosine_schedule_with_warmup(
-            self.optimizer, round(settings.warmup_ratio * steps), steps
+        self.optimizer = RowOptimizer(
+            self.rows, self._loss, settings.learning_rate, settings.warmup_ratio, steps, self.part
         )
         self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
 
@@ -126,7 +118,7 @@ class RowTuner:
         with self.rows:
             for start in range(0, len(places), size):
                 batch = places[start : start + size]
-                loss = self._step(batch)
+                loss = self.optimizer.step(batch)
                 if not math.isfinite(loss):
                     return loss
                 total += loss * len(batch)
@@ -141,24 +133,25 @@ class RowTuner:
         tensors = {"latest": self.latest}
         for place, parameter in enumerate(self.rows.parameters.values()):
             tensors[f"{place}/rows"] = parameter.detach().cpu()
-            for name, value in self.optimizer.state[parameter].items():
+            for name, value in self.optimizer.adam.state[parameter].items():
                 tensors[f"{place}/{name}"] = value.cpu()
-        return tensors, {"head": self.head[:2], "schedule": self.schedule.state_dict()}
+        return tensors, {"head": self.head[:2], "schedule": self.optimizer.schedule.state_dict()}
 
     def restore_head(self, tensors: dict[str, Tensor], meta: dict[str, Any], epochs: int) -> None:
         """Puts the head that has just begun where it was after some epochs, to the bit."""
         self.latest = tensors.pop("latest")
         for place, parameter in enumerate(self.rows.parameters.values()):
             parameter.data.copy_(tensors.pop(f"{place}/rows"))
-            self.optimizer.state[parameter] = {
+            self.optimizer.adam.state[parameter] = {
                 name.partition("/")[2]: value.to(parameter.device if "avg" in name else "cpu")
                 for name, value in tensors.items()
                 if name.startswith(f"{place}/")
             }
         self.rows.write()
-        self.schedule.load_state_dict(meta["schedule"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.get_last_lr()[0]
+        schedule = self.optimizer.schedule
+        schedule.load_state_dict(meta["schedule"])
+        for group in self.optimizer.adam.param_groups:
+            group["lr"] = schedule.get_last_lr()[0]
         for _ in range(epochs):
             self.order.shuffle(list(range(len(self.tuning))))
 
@@ -173,7 +166,8 @@ class RowTuner:
             self.nas = self.latest
         for replay in self.replays:
             replay.forget(self.layer if self.tuned else None, self._later())
-        del self.rows, self.optimizer, self.schedule
+        self.part = self.optimizer.part
+        del self.rows, self.optimizer
 
     def _later(self) -> list[int]:
         """Layers of the heads after the one at hand."""
@@ -181,49 +175,9 @@ class RowTuner:
         after = self.heads.index(here) + 1 if here in self.heads else len(self.heads)
         return [layer for layer, _ in self.heads[after:]]
 
-    def _step(self, places: list[int]) -> float:
-        """One AdamW step on the positive word as the first token; no end-of-sequence token.
-
-        Where memory does not hold the whole batch, its gradient is summed over parts.
-        """
-        losses: list[float] = []
-        while halved(lambda: self._backward(places, losses), min(self.part, len(places))):
-            self.part = (min(self.part, len(places)) + 1) // 2
-        loss = self._over_processes(sum(losses))
-        if math.isfinite(loss):
-            self.optimizer.step()
-            self.schedule.step()
-        return loss
-
-    def _over_processes(self, loss: float) -> float:
-        """Adds the gradients and the loss of all processes up; returns that loss."""
-        if processes.count() == 1:
-            return loss
-        total = torch.tensor(loss, dtype=torch.float64)
-        for parameter in self.rows.parameters.values():
-            if parameter.grad is None:  # no sample of the batch is for this process
-                parameter.grad = torch.zeros_like(parameter)
-            processes.add_up(parameter.grad)
-        processes.add_up(total)
-        return float(total)
-
-    def _backward(self, places: list[int], losses: list[float]) -> None:
-        """Computes the gradient of a batch; ``losses`` takes each part's share of the loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.clear()
-        own = [place for place in places if processes.mine(place)]
-        for start in range(0, len(own), self.part):
-            part = own[start : start + self.part]
-            targets = torch.tensor([self.tuning[place].answers.target for place in part])
-            logits = self.replays[0].logits(part, self.layer)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            loss = functional.cross_entropy(logits, targets.to(logits.device))
-            loss = loss * (len(part) / len(places))
-            losses.append(float(loss.detach()))
-            loss.backward()
-        rows = self.rows.parameters.values()
-        if own and math.isfinite(sum(losses)) and any(row.grad is None for row in rows):
-            raise ModelError(
-                "No gradient reaches the rows: the kernels of this model's quantised weights have "
-                "none on this device; take 8bit, or a dtype without quantisation."
-            )
+    def _loss(self, places: list[int]) -> Tensor:
+        """The mean loss on the positive word as the first token; no end-of-sequence token."""
+        targets = torch.tensor([self.tuning[place].answers.target for place in places])
+        logits = self.replays[0].logits(places, self.layer)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return functional.cross_entropy(logits, targets.to(logits.device))

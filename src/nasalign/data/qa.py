@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -80,20 +81,47 @@ def split_of(subject: str) -> Split:
     return "test"
 
 
+@dataclass(frozen=True)
+class Relation:
+    """How a relation of the embedded facts is worded.
+
+    Attributes:
+        question: the short-answer question, with ``{subject}``.
+        direct: the same as a yes/no question, with ``{subject}`` and ``{object}``.
+        statement: the fact as a sentence, with both.
+    """
+
+    question: str
+    direct: str
+    statement: str
+
+
+@cache
+def load_relations() -> dict[str, Relation]:
+    """Returns the relations of the embedded facts by name."""
+    return {
+        row["relation"]: Relation(row["question"], row["direct"], row["statement"])
+        for row in _table("relations.csv")
+    }
+
+
 def load_facts(split: Split | None = None) -> list[Question]:
     """Returns the embedded facts, all of them or those of one split by subject."""
-    folder = Path(__file__).parent
-    with (folder / "relations.csv").open(encoding="utf-8", newline="") as file:
-        templates = {row["relation"]: row["question"] for row in csv.DictReader(file)}
-    with (folder / "facts.csv").open(encoding="utf-8", newline="") as file:
-        facts = [
-            Question(
-                question=templates[row["relation"]].format(subject=row["subject"]),
-                answer=row["object"],
-                aliases=tuple(filter(None, row["aliases"].split("|"))),
-                kind=row["relation"],
-                subject=row["subject"],
-            )
-            for row in csv.DictReader(file)
-        ]
+    relations = load_relations()
+    facts = [
+        Question(
+            question=relations[row["relation"]].question.format(subject=row["subject"]),
+            answer=row["object"],
+            aliases=tuple(filter(None, row["aliases"].split("|"))),
+            kind=row["relation"],
+            subject=row["subject"],
+        )
+        for row in _table("facts.csv")
+    ]
     return [fact for fact in facts if split is None or split_of(fact.subject) == split]
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    """The rows of a table that comes with the package."""
+    with (Path(__file__).parent / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from nasalign.alignment.tuning import HeadRecord
 from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.jobs.attention import write_attention
 from nasalign.jobs.diagnose import diagnosis
@@ -27,7 +26,8 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         under ``side_effects`` the content of ``side_effects.json``.
 
     Raises:
-        NothingToFixError: the model denies nothing that it knows; the diagnosis is written.
+        NothingToFixError: the model makes no mistake that could be corrected; the diagnosis is
+            written.
         NasAlignError: the model, the data, a setting or the folder does not fit.
     """
     if job.given_settings.scenario != "plain":
@@ -54,7 +54,7 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         probing = without_evidence(splits.probing)
         result = align(model, tokenizer, probing, run=run, preset=settings)
     except NothingToFixError:
-        job.write("diagnosis.json", diagnosis(before[splits.name].metrics(*figures), []))
+        job.write("diagnosis.json", diagnosis(before[splits.name], [], settings))
         if run.folder:
             write_report(run.folder)
         raise
@@ -69,7 +69,7 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         for name in sets
     }
     run.facts["adapter"] = {
-        "heads_kept": sum(isinstance(item, HeadRecord) and item.kept for item in result.history),
+        "heads_kept": len(result.kept),
         "parameters": result.adapter.parameters,
     }
     run.save()

@@ -5,7 +5,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.alignment.tuning import HeadRecord
 from nasalign.data.binary import sample
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
@@ -69,13 +68,8 @@ def write_attention(
 
 def _heads(result: AlignResult) -> list[tuple[int, int]]:
     """The heads that are shown: those kept, or the first selected where none was."""
-    kept = [
-        (record.layer, record.head)
-        for record in result.history
-        if isinstance(record, HeadRecord) and record.kept
-    ]
     selected = [(head.layer, head.head) for head in result.heads]
-    return kept[:HEADS] or selected[:HEADS_WITHOUT_CHANGE]
+    return result.kept[:HEADS] or selected[:HEADS_WITHOUT_CHANGE]
 
 
 def _examples(old: list[dict[str, Any]], new: list[dict[str, Any]], seed: int) -> list[int]:

@@ -1,0 +1,152 @@
+"""The stages of nasa+: samples of both labels and several kinds, heads by attribution, all at once.
+
+Where the paper tunes one head after the other towards Yes, on answers the model knows and denies,
+nasa+ tunes the rows of all chosen heads together, on right and wrong answers alike.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.alignment.attribution import attribution
+from nasalign.alignment.joint import JointRecord, JointTuner, Labelled
+from nasalign.alignment.probing import ProbingSet
+from nasalign.config import Settings
+from nasalign.data.binary import sample
+from nasalign.data.kinds import Pair, anchors, pairs_of
+from nasalign.data.prompts import PromptBuilder
+from nasalign.data.qa import Question
+from nasalign.errors import DataError
+from nasalign.files import append_jsonl, write_json
+from nasalign.nas.heads import ALIGNMENT, Head, scaled, single_head_nas
+from nasalign.run import Run
+
+HELD_BACK = 0.2
+"""Share of the subjects whose pairs choose the epoch and are never learnt from."""
+
+
+def kinds_of(
+    questions: Sequence[Question], probing: ProbingSet, settings: Settings
+) -> dict[str, list[Pair]]:
+    """Returns the pairs that nasa+ may use, by kind: ``known_pairs`` at most, the others a third.
+
+    ``known`` and ``unknown`` are questions of the probing data, by whether the model answers them
+    under Prompt II; the others need no data (``data.kinds.anchors``).
+
+    Args:
+        questions: those that were probed.
+        probing: what the model knows of them.
+        settings: of the sizes and the seed.
+    """
+    known = {one.question.question for one in probing.samples}
+    parts = {
+        "known": [one for one in questions if one.question in known],
+        "unknown": [one for one in questions if one.question not in known],
+    }
+    third, seed = -(-settings.known_pairs // 3), settings.seed
+    sizes = {"known": settings.known_pairs, "unknown": third}
+    own = {
+        kind: pairs_of(sample(part, sizes[kind], seed), questions, seed)
+        for kind, part in parts.items()
+        if part
+    }
+    return own | anchors(third, seed)
+
+
+def held_back(subject: str, seed: int) -> bool:
+    """Says whether the pairs of a subject choose the epoch; the same for all kinds."""
+    digest = hashlib.sha256(f"{seed}/{subject}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64 < HELD_BACK
+
+
+def labelled(
+    kinds: Mapping[str, Sequence[Pair]], tokenizer: PreTrainedTokenizerBase, settings: Settings
+) -> tuple[list[Labelled], list[Labelled]]:
+    """Returns the samples to learn from and those held back, of other subjects.
+
+    Raises:
+        DataError: one of the two would be empty.
+    """
+    own = settings
+    builder = PromptBuilder(tokenizer, own.vocabulary, own.instruction, own.chat)
+    parts: tuple[list[Labelled], list[Labelled]] = ([], [])
+    for kind, pairs in kinds.items():
+        for pair in pairs:
+            for example in (pair.right, pair.wrong):
+                one = Labelled(builder.binary(example), example.label, kind)
+                parts[held_back(pair.subject, settings.seed)].append(one)
+    if not all(parts):
+        raise DataError("There are too few questions to learn from some and hold others back.")
+    return parts
+
+
+def choose_by_attribution(
+    model: PreTrainedModel,
+    samples: Sequence[Labelled],
+    probing: ProbingSet,
+    settings: Settings,
+    run: Run,
+) -> list[Head]:
+    """Chooses the N heads of highest attribution on the known pairs; writes ``heads.json``.
+
+    Args:
+        model: the untouched model.
+        samples: to learn from; each positive one is followed by its negative twin.
+        probing: what the heads' NAS is of.
+        settings: N is the paper's, scaled to the model, unless set.
+        run: where to write and whom to tell.
+    """
+    known = [one.prompt for one in samples if one.kind == "known"]
+    pairs = list(zip(known[::2], known[1::2], strict=True))
+    with run.stage("attribution", "What each head does to the answer", len(known)) as done:
+        norms = attribution(model, pairs, settings.batch_size, done)
+    count = settings.n or scaled(ALIGNMENT, norms.numel()).n
+    nas = single_head_nas(probing.nas)
+    heads = [Head(*place, float(nas[place])) for place in _highest(norms, count)]
+    run.reporter.say(
+        f"{len(heads)} heads of {norms.numel()} have the highest attribution on {len(pairs)} known "
+        f"pairs; the first is layer {heads[0].layer}, head {heads[0].head}."
+    )
+    if run.folder:
+        rows = [head._asdict() | {"attribution": float(norms[head[:2]])} for head in heads]
+        write_json(run.folder / "heads.json", rows)
+    return heads
+
+
+def tune_jointly(
+    model: PreTrainedModel,
+    parts: tuple[Sequence[Labelled], Sequence[Labelled]],
+    heads: Sequence[Head],
+    settings: Settings,
+    run: Run,
+) -> list[JointRecord]:
+    """Tunes all heads together, which changes the model; writes ``joint.jsonl`` as it goes."""
+    tuning, validation = parts
+    if run.folder:  # what an interrupted run left is begun anew: it takes minutes
+        (run.folder / "joint.jsonl").unlink(missing_ok=True)
+    history: list[JointRecord] = []
+    total = settings.joint_epochs * (len(tuning) + len(validation)) + len(validation)
+    with run.stage("joint", f"Tuning {len(heads)} heads together", total) as done:
+        for record in JointTuner(model, tuning, validation, heads, settings, done).tune():
+            history.append(record)
+            if run.folder:
+                append_jsonl(run.folder / "joint.jsonl", record.as_row())
+            run.reporter.say(_sentence(record))
+    return history
+
+
+def _highest(norms: Tensor, count: int) -> list[tuple[int, int]]:
+    order = torch.argsort(norms.flatten(), descending=True, stable=True)[:count].tolist()
+    return [divmod(place, norms.shape[1]) for place in order]
+
+
+def _sentence(record: JointRecord) -> str:
+    parts = ", ".join(
+        f"{kind} {record.accuracy[kind]:.0%} right and {record.yes_rate[kind]:.0%} Yes"
+        for kind in record.accuracy
+    )
+    best = " (best so far)" if record.kept and record.epoch else ""
+    return f"  epoch {record.epoch}: held back loss {record.validation:.3f}{best}; {parts}"

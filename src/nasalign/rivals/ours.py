@@ -1,0 +1,55 @@
+"""nasa+ as a row of the comparison, and a LoRA on the very samples that it is tuned on."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from nasalign.data.qa import BinaryExample
+from nasalign.evaluation.side_effects import change_of
+from nasalign.models.loading import fingerprint
+from nasalign.pipeline import align_plus
+from nasalign.plus import held_back, kinds_of
+from nasalign.rivals.rival import Fitted, Material, Rival
+from nasalign.rivals.rows import IN_WEIGHTS
+
+
+def _plus(material: Material, selection: str = "attribution") -> Fitted:
+    model, run = material.model, material.run
+    settings = material.settings.replace({"selection": selection})
+    result = align_plus(
+        model,
+        material.tokenizer,
+        material.asked,
+        material.probing,
+        settings,
+        run,
+        fingerprint(model),
+    )
+    result.adapter.revert(model)
+    epochs = [one.epoch for one in result.history if one.kept]  # type: ignore[union-attr]
+    return Fitted(
+        on=change_of(result.adapter) if result.adapter.after else nullcontext,
+        parameters=result.adapter.parameters,
+        chosen={"heads": len(result.heads), "epoch": epochs[-1]},
+    )
+
+
+def samples_of_ours(material: Material) -> Sequence[BinaryExample]:
+    """Returns what nasa+ learns from; what it holds back is left out."""
+    kinds = kinds_of(material.asked, material.probing, material.settings)
+    return [
+        example
+        for pairs in kinds.values()
+        for pair in pairs
+        if not held_back(pair.subject, material.settings.seed)
+        for example in (pair.right, pair.wrong)
+    ]
+
+
+NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _plus)
+NASA_PLUS_BY_NAS = Rival(
+    "nasa+nas",
+    "nasa+ on the heads of highest NAS",
+    IN_WEIGHTS,
+    False,
+    lambda material: _plus(material, "nas"),
+)

@@ -1,0 +1,159 @@
+"""Tuning heads together equals a plain loop, and the best epoch is what stays."""
+
+import math
+import random
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
+
+import tiny
+from nasalign.alignment.joint import JointRecord, JointTuner, Labelled
+from nasalign.alignment.rows import head_slices, joined
+from nasalign.config import Settings
+from nasalign.data.prompts import PromptBuilder
+from nasalign.data.qa import BinaryExample
+from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.nas.heads import Head
+
+HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]
+SETTINGS = Settings(joint_batch_size=4, joint_epochs=3, joint_learning_rate=1e-2, warmup_ratio=0.0)
+
+
+def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[Labelled]:
+    builder = PromptBuilder(tokenizer)
+    return [
+        Labelled(
+            builder.binary(
+                BinaryExample(
+                    f"What is word{start + number}{' or so' * (number % 3)}?", label, answer
+                )
+            ),
+            label,
+            kind,
+        )
+        for number in range(4)
+        for label, answer in ((True, "gold"), (False, "the yen"))
+    ]
+
+
+def literal_odds(model: PreTrainedModel, one: Labelled) -> torch.Tensor:
+    logits = model(input_ids=torch.tensor([one.prompt.token_ids])).logits[0, -1]
+    answers = one.prompt.answers
+    return logits[list(answers.positive)].logsumexp(0) - logits[list(answers.negative)].logsumexp(0)
+
+
+def literal_loss(model: PreTrainedModel, part: list[Labelled]) -> torch.Tensor:
+    losses = [
+        functional.softplus(literal_odds(model, one) * (-1 if one.label else 1)) for one in part
+    ]
+    return torch.stack(losses).mean()
+
+
+def plain_loop(name: str, tuning: list[Labelled], validation: list[Labelled]) -> list[float]:
+    """The validation loss of each epoch, with whole weights and masked gradients."""
+    model = tiny.build_model(name).double()
+    geometry = HeadGeometry.of(model)
+    slices = [where for head in HEADS for where in head_slices(geometry, *head[:2], "group")]
+    modules = {where.module: model.get_submodule(where.module).weight for where in slices}
+    masks = {module: torch.zeros(len(weight), 1).double() for module, weight in modules.items()}
+    for where in slices:
+        masks[where.module][where.start : where.stop] = 1
+    adam = torch.optim.AdamW(modules.values(), lr=SETTINGS.joint_learning_rate, weight_decay=0)
+    schedule = get_cosine_schedule_with_warmup(adam, 0, 2 * SETTINGS.joint_epochs)
+    order, losses = random.Random(SETTINGS.seed), []
+    for epoch in range(SETTINGS.joint_epochs + 1):
+        if epoch:
+            places = list(range(len(tuning)))
+            order.shuffle(places)
+            places.sort(key=lambda place: len(tuning[place].prompt.token_ids))
+            batches = [places[start : start + 4] for start in range(0, len(places), 4)]
+            order.shuffle(batches)
+            for batch in batches:
+                model.zero_grad()
+                literal_loss(model, [tuning[place] for place in batch]).backward()
+                for module, weight in modules.items():
+                    weight.grad *= masks[module]
+                adam.step()
+                schedule.step()
+        with torch.no_grad():
+            losses.append(float(literal_loss(model, validation)))
+    return losses
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3", "gpt_neox", "qwen2"])
+def test_it_equals_a_plain_loop(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    tuning, validation = samples(tokenizer, "known"), samples(tokenizer, "known", 10)
+    model = tiny.build_model(name).double().requires_grad_(False)
+    records = list(JointTuner(model, tuning, validation, HEADS, SETTINGS).tune())
+    expected = plain_loop(name, tuning, validation)
+    assert [one.validation for one in records] == pytest.approx(expected, rel=1e-7)
+    with torch.no_grad():  # the best epoch is what is left in the model
+        assert float(literal_loss(model, validation)) == pytest.approx(min(expected), rel=1e-7)
+
+
+def test_only_the_rows_move(tokenizer: PreTrainedTokenizerFast) -> None:
+    tuning = samples(tokenizer, "known")
+    model = tiny.build_model("llama").requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    list(JointTuner(model, tuning, tuning, HEADS, SETTINGS).tune())
+    geometry = HeadGeometry.of(model)
+    after = model.state_dict()
+    for head in HEADS:
+        for where in head_slices(geometry, *head[:2], "group"):
+            rows = slice(where.start, where.stop)
+            weight = f"{where.module}.weight"
+            assert (before[weight][rows] != after[weight][rows]).float().mean() > 0.9
+    for where in (part for head in HEADS for part in head_slices(geometry, *head[:2], "group")):
+        rows, weight = slice(where.start, where.stop), f"{where.module}.weight"
+        before[weight][rows] = after[weight][rows]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_where_no_epoch_is_better_the_model_is_as_it_was(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    both = samples(tokenizer, "known")
+    affirm, deny = ([one for one in both if one.label == label] for label in (True, False))
+    model = tiny.build_model("llama").requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    records = list(JointTuner(model, affirm, deny, HEADS, SETTINGS).tune())
+    least = min(records, key=lambda record: record.validation)
+    assert least.epoch == 0  # learning to affirm is worse where all is to be denied
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_record_has_each_kind_and_the_best_is_marked(tokenizer: PreTrainedTokenizerFast) -> None:
+    tuning = samples(tokenizer, "known")
+    validation = samples(tokenizer, "known", 10) + samples(tokenizer, "direct", 20)
+    model = tiny.build_model("llama").requires_grad_(False)
+    records = list(JointTuner(model, tuning, validation, HEADS, SETTINGS).tune())
+    assert [record.epoch for record in records] == [0, 1, 2, 3]
+    assert math.isnan(records[0].loss)
+    least = math.inf
+    for record in records:
+        assert record.accuracy.keys() == record.yes_rate.keys() == {"direct", "known"}
+        assert record.kept == (record.validation < least)
+        least = min(least, record.validation)
+    assert isinstance(records[0], JointRecord)
+
+
+def test_a_loss_that_is_not_finite_ends_the_tuning(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = samples(tokenizer, "known")
+    model = tiny.build_model("llama").requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tuner = JointTuner(model, tuning, tuning, HEADS, SETTINGS)
+    monkeypatch.setattr(
+        tuner.optimizer, "loss_of", lambda places: torch.tensor(math.nan, requires_grad=True)
+    )
+    assert [record.epoch for record in tuner.tune()] == [0]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_slices_are_joined_and_each_row_is_there_once() -> None:
+    parts = [RowSlice("a", 4, 8), RowSlice("b", 0, 2), RowSlice("a", 0, 4), RowSlice("a", 4, 8)]
+    parts += [RowSlice("a", 10, 12)]
+    assert joined(parts) == [RowSlice("a", 0, 8), RowSlice("a", 10, 12), RowSlice("b", 0, 2)]
