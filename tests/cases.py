@@ -4,6 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 import tiny
 from nasalign.config import Settings
 from nasalign.data.qa import Question
@@ -22,9 +25,29 @@ QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
 )
 
 
-def case(folder: Path, seed: int, questions: int = 60) -> tuple[Path, Path]:
-    """A tiny model's folder, and questions whose answers are what this model says to them."""
+@torch.no_grad()
+def lean_the_other_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Gives "Yes" and "No" each other's rows, read and written: what said No now says Yes."""
+    weights = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    for weight in weights[: 1 if model.config.tie_word_embeddings else 2]:
+        for words in (("Yes", "No"), ("yes", "no"), ("YES", "NO")):
+            for lead in ("", " "):
+                pair = [tokenizer.encode(lead + word, add_special_tokens=False) for word in words]
+                if all(len(ids) == 1 for ids in pair):
+                    [yes], [no] = pair
+                    weight[[yes, no]] = weight[[no, yes]]
+
+
+def case(
+    folder: Path, seed: int, questions: int = 60, *, mirrored: bool = False
+) -> tuple[Path, Path]:
+    """A tiny model's folder, and questions whose answers are what this model says to them.
+
+    With ``mirrored``, the model leans the other way.
+    """
     model, tokenizer = tiny.build_model("llama", seed=seed), tiny.build_tokenizer()
+    if mirrored:
+        lean_the_other_way(model, tokenizer)
     asked = [
         Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)
     ]

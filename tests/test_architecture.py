@@ -7,7 +7,17 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "nasalign"
 ORDER = ["errors", "config", "files", "data", "models", "nas", "alignment", "evaluation"]
-ORDER += ["reporting", "run", "stages", "pipeline", "rivals", "jobs", "reproduction", "options", "cli"]
+ORDER += [
+    "reporting",
+    "run",
+    "stages",
+    "pipeline",
+    "rivals",
+    "jobs",
+    "reproduction",
+    "options",
+    "cli",
+]
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in ORDER)
 
 

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from typer.testing import CliRunner
 
-from cases import AFFIRMS, DENIES, MIXED, case
+from cases import AFFIRMS, DENIES, MIXED, case, lean_the_other_way
 from nasalign.cli import app
 from nasalign.models.loading import load
 
@@ -103,12 +103,15 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
 
 def test_nothing_to_fix_is_said_and_diagnosed(tmp_path: Path) -> None:
     model, data = case(tmp_path, AFFIRMS)
-    printed = run("align", model, "--data", data, "--out", tmp_path / "run")
+    only_no = (*QUICK, "direction=negative")
+    printed = run("align", model, "--data", data, "--out", tmp_path / "run", settings=only_no)
     assert "Nothing to fix" in printed["nothing_to_fix"]
     assert (tmp_path / "run" / "diagnosis.json").exists()
     assert not (tmp_path / "run" / "adapter").exists()
     diagnosed = run("diagnose", model, "--data", data)
     assert "leans to Yes" in diagnosed["sentence"]
+    assert diagnosed["lean"]["direction"] == "positive"
+    assert diagnosed["lean"]["false_positives"]["interval"][0] > 0.5
 
 
 def test_diagnose_says_that_it_leans_to_no(tmp_path: Path) -> None:
@@ -116,7 +119,32 @@ def test_diagnose_says_that_it_leans_to_no(tmp_path: Path) -> None:
     diagnosed = run("diagnose", model, "--data", data, "--out", tmp_path / "run")
     assert "leans to No by 50.0 percentage points" in diagnosed["sentence"]
     assert diagnosed["metrics"]["recall"] == 0
+    lean = diagnosed["lean"]
+    assert (lean["direction"], lean["yes_rate"], lean["share_of_yes"]) == ("negative", 0, 0.5)
+    assert lean["false_negatives"]["share"] == 1
+    assert lean["false_positives"]["share"] == 0
     assert (tmp_path / "run" / "diagnosis.json").exists()
+
+
+def test_a_lean_to_yes_is_found_and_corrected(tmp_path: Path) -> None:
+    model, data = case(tmp_path, DENIES, mirrored=True)
+    printed = run("align", model, "--data", data, "--out", tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["direction"]["chosen"] == "positive"
+    assert facts["direction"]["false_positives"]["share"] > 0.9
+    assert facts["adapter"]["heads_kept"] > 0
+    assert printed["datasets"]["questions"]["before"]["yes_rate"] > 0.9
+    p_no = []
+    for side in ("before", "after"):
+        lines = (tmp_path / "run" / "eval" / f"questions.{side}.jsonl").read_text().splitlines()
+        p_no.append(sum(json.loads(line)["p_no"] for line in lines))
+    assert p_no[1] > p_no[0]  # so few steps turn no verdict
+    rows = (tmp_path / "run" / "probing.jsonl").read_text().splitlines()
+    assert {json.loads(row)["answer_asked"] for row in rows} == {"banana"}
+    heads = json.loads((tmp_path / "run" / "heads.json").read_text())
+    diagnosed = run("diagnose", model, "--data", data, "--out", tmp_path / "diagnosis")
+    assert diagnosed["lean"]["direction"] == "positive"
+    assert diagnosed["heads"] == heads
 
 
 @pytest.mark.slow
@@ -136,3 +164,25 @@ def test_the_embedded_model_affirms_more_of_what_it_knows(tmp_path: Path) -> Non
     run("export", tmp_path / "run", tmp_path / "merged", settings=())
     tuned = logits("smollm2-135m", tmp_path / "run" / "adapter")
     torch.testing.assert_close(logits(tmp_path / "merged"), tuned, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_made_to_say_yes_affirms_less_of_what_is_wrong(tmp_path: Path) -> None:
+    model, tokenizer = load("smollm2-135m")
+    lean_the_other_way(model, tokenizer)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    settings = (
+        "probing_questions=100",
+        "evaluation_questions=30",
+        "tuning_samples=24",
+        "validation_samples=8",
+        "side_effect_questions=0",
+        "bootstrap_samples=200",
+    )
+    printed = run("align", tmp_path / "model", "--out", tmp_path / "run", settings=settings)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["direction"]["chosen"] == "positive"
+    rates = [printed["datasets"]["facts"][side]["yes_rate"] for side in ("before", "after")]
+    assert rates[0] > 0.9
+    assert abs(rates[1] - 0.5) < abs(rates[0] - 0.5)

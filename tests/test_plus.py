@@ -17,7 +17,7 @@ from nasalign.data.qa import Question, load_facts
 from nasalign.errors import DataError
 from nasalign.files import read_json, read_jsonl
 from nasalign.models.geometry import HeadGeometry
-from nasalign.plus import held_back, kinds_of, labelled
+from nasalign.plus import held_back, kinds_of, rendered
 from nasalign.run import Run
 from nasalign.stages import probe
 
@@ -71,11 +71,11 @@ def test_kinds_and_the_subjects_held_back(
     known = {one.question.question for one in probing.samples}
     assert all(pair.right.question in known for pair in kinds["known"])
     assert not any(pair.right.question in known for pair in kinds["unknown"])
-    tuning, validation = labelled(kinds, tokenizer, SETTINGS)
-    assert len(tuning) + len(validation) == 2 * 68
-    assert sum(one.label for one in tuning) == len(tuning) / 2
+    tuning, validation = rendered(kinds, tokenizer, SETTINGS)
+    assert len(tuning) + len(validation) == 68
+    assert all(one.right.text != one.wrong.text for one in tuning)
     apart = {pair.subject: held_back(pair.subject, 0) for part in kinds.values() for pair in part}
-    expected = 2 * sum(apart[pair.subject] for part in kinds.values() for pair in part)
+    expected = sum(apart[pair.subject] for part in kinds.values() for pair in part)
     assert 0 < len(validation) == expected
 
 
@@ -84,7 +84,7 @@ def test_too_few_questions_are_refused(
 ) -> None:
     one = nasalign.BinaryExample("Is it?", True)
     with pytest.raises(DataError, match="too few questions"):
-        labelled({"known": [Pair("it", one, one)]}, llama[1], SETTINGS)
+        rendered({"known": [Pair("it", one, one)]}, llama[1], SETTINGS)
 
 
 @pytest.mark.usefixtures("knows_every_other")
@@ -123,9 +123,8 @@ def test_the_heads_are_those_of_highest_attribution(
 ) -> None:
     model, tokenizer = llama
     probing = probed(model, tokenizer, questions)
-    tuning, _ = labelled(kinds_of(questions, probing, SETTINGS), tokenizer, SETTINGS)
-    known = [one.prompt for one in tuning if one.kind == "known"]
-    norms = attribution(model, list(zip(known[::2], known[1::2], strict=True)))
+    tuning, _ = rendered(kinds_of(questions, probing, SETTINGS), tokenizer, SETTINGS)
+    norms = attribution(model, [(one.right, one.wrong) for one in tuning if one.kind == "known"])
     result = nasalign.align(model, tokenizer, questions, run=Run(folder=tmp_path), preset=SETTINGS)
     best = sorted(norms.flatten().tolist(), reverse=True)[:3]
     assert [float(norms[head[:2]]) for head in result.heads] == pytest.approx(best)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from comparison_folder import MARKED, make_comparison
 from nasalign.reporting.report import write_report
 from run_folder import SCRIPT, make_run, write_attention, write_side_effects
 
@@ -217,3 +218,20 @@ def test_everything_is_printed(browser: Browser, report: Path) -> None:
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert colour == "rgb(255, 255, 255)"
     assert len(page.pdf()) > 10_000
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_comparison_lives_too(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None:
+    report = write_report(make_comparison(tmp_path / "run"))
+    seen = opened(browser, report, width=width, scheme=scheme)
+    page = seen.page
+    assert page.get_by_text(MARKED).count() > 1
+    assert page.locator(".plot[data-live=yes]").count() == page.locator(".plot").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    table = page.locator("table.rows").first
+    table.locator("th button", has_text="accuracy").click()
+    shown = table.locator("tbody td:nth-child(2)")
+    values = [float(cell.get_attribute("data-value") or "") for cell in shown.all()]
+    assert values == sorted(values)
+    assert table.locator("tfoot th").inner_text() == "unibias"
+    assert (seen.asked, seen.said, seen.dialogs) == ([report.as_uri()], [], [])

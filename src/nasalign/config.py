@@ -19,6 +19,7 @@ ContextMode = Literal["fit", "all", "supporting", "none"]
 SplitChoice = Literal["auto", "test", "development", "all"]
 Method = Literal["nasa", "nasa+"]
 Selection = Literal["nas", "attribution"]
+Kinds = Literal["all", "known"]
 Direction = Literal["auto", "negative", "positive"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
@@ -90,10 +91,12 @@ class Settings:
     # nasa+
     method: Method = "nasa"
     selection: Selection = "attribution"
+    kinds: Kinds = "all"
     known_pairs: int = 300
     joint_batch_size: int = 8
     joint_learning_rate: float = 1e-5
     joint_epochs: int = 4
+    centring: float = 0.1
     # Evaluation
     decoder: Decoder = "logits"
     reasoning_tokens: int = 256
@@ -119,7 +122,7 @@ class Settings:
             value = getattr(self, name)
             known = value in (own, "self") or re.fullmatch(r"openai:\S+", value)
             _require(bool(known), name, value, f"must be {own}, self or openai:MODEL")
-        for name in ("shots", "replay_gib", "side_effect_questions"):
+        for name in ("shots", "replay_gib", "centring", "side_effect_questions"):
             value = getattr(self, name)
             _require(value is None or value >= 0, name, value, "must not be negative")
 

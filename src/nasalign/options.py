@@ -32,6 +32,13 @@ AsJson = Annotated[
 AdapterOf = Annotated[
     Path | None, typer.Option("--adapter", help="A run directory, or an adapter folder.")
 ]
+Further = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--eval", metavar="NAME|FILE", help="Further data to evaluate on; may be repeated."
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
 Source = Annotated[
     list[str] | None,
     typer.Option(

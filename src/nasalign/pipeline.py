@@ -18,7 +18,7 @@ from nasalign.data.binary import sample
 from nasalign.data.qa import Question
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
-from nasalign.plus import choose_by_attribution, kinds_of, labelled, tune_jointly
+from nasalign.plus import choose_by_attribution, kinds_of, rendered, tune_jointly
 from nasalign.run import Run, describe
 from nasalign.stages import choose_heads, probe, tune
 
@@ -127,7 +127,7 @@ def align_plus(
     Raises:
         DataError: there are too few questions.
     """
-    parts = labelled(kinds_of(asked, probing, settings), tokenizer, settings)
+    parts = rendered(kinds_of(asked, probing, settings), tokenizer, settings)
     if settings.selection == "attribution":
         heads = choose_by_attribution(model, parts[0], probing, settings, run)
     else:

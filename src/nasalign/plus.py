@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.attribution import attribution
-from nasalign.alignment.joint import JointRecord, JointTuner, Labelled
+from nasalign.alignment.joint import JointRecord, JointTuner, Twins
 from nasalign.alignment.probing import ProbingSet
 from nasalign.config import Settings
 from nasalign.data.binary import sample
@@ -24,7 +24,7 @@ from nasalign.files import append_jsonl, write_json
 from nasalign.nas.heads import ALIGNMENT, Head, scaled, single_head_nas
 from nasalign.run import Run
 
-HELD_BACK = 0.2
+HELD_BACK = 0.15
 """Share of the subjects whose pairs choose the epoch and are never learnt from."""
 
 
@@ -53,6 +53,8 @@ def kinds_of(
         for kind, part in parts.items()
         if part
     }
+    if settings.kinds == "known":
+        return {"known": own["known"]}
     return own | anchors(third, seed)
 
 
@@ -62,22 +64,21 @@ def held_back(subject: str, seed: int) -> bool:
     return int.from_bytes(digest[:8]) / 2**64 < HELD_BACK
 
 
-def labelled(
+def rendered(
     kinds: Mapping[str, Sequence[Pair]], tokenizer: PreTrainedTokenizerBase, settings: Settings
-) -> tuple[list[Labelled], list[Labelled]]:
-    """Returns the samples to learn from and those held back, of other subjects.
+) -> tuple[list[Twins], list[Twins]]:
+    """Returns the pairs to learn from and those held back, of other subjects, as prompts.
 
     Raises:
         DataError: one of the two would be empty.
     """
     own = settings
     builder = PromptBuilder(tokenizer, own.vocabulary, own.instruction, own.chat)
-    parts: tuple[list[Labelled], list[Labelled]] = ([], [])
+    parts: tuple[list[Twins], list[Twins]] = ([], [])
     for kind, pairs in kinds.items():
         for pair in pairs:
-            for example in (pair.right, pair.wrong):
-                one = Labelled(builder.binary(example), example.label, kind)
-                parts[held_back(pair.subject, settings.seed)].append(one)
+            one = Twins(builder.binary(pair.right), builder.binary(pair.wrong), kind)
+            parts[held_back(pair.subject, settings.seed)].append(one)
     if not all(parts):
         raise DataError("There are too few questions to learn from some and hold others back.")
     return parts
@@ -85,7 +86,7 @@ def labelled(
 
 def choose_by_attribution(
     model: PreTrainedModel,
-    samples: Sequence[Labelled],
+    samples: Sequence[Twins],
     probing: ProbingSet,
     settings: Settings,
     run: Run,
@@ -94,14 +95,13 @@ def choose_by_attribution(
 
     Args:
         model: the untouched model.
-        samples: to learn from; each positive one is followed by its negative twin.
+        samples: pairs to learn from.
         probing: what the heads' NAS is of.
         settings: N is the paper's, scaled to the model, unless set.
         run: where to write and whom to tell.
     """
-    known = [one.prompt for one in samples if one.kind == "known"]
-    pairs = list(zip(known[::2], known[1::2], strict=True))
-    with run.stage("attribution", "What each head does to the answer", len(known)) as done:
+    pairs = [(one.right, one.wrong) for one in samples if one.kind == "known"]
+    with run.stage("attribution", "What each head does to the answer", 2 * len(pairs)) as done:
         norms = attribution(model, pairs, settings.batch_size, done)
     count = settings.n or scaled(ALIGNMENT, norms.numel()).n
     nas = single_head_nas(probing.nas)
@@ -118,7 +118,7 @@ def choose_by_attribution(
 
 def tune_jointly(
     model: PreTrainedModel,
-    parts: tuple[Sequence[Labelled], Sequence[Labelled]],
+    parts: tuple[Sequence[Twins], Sequence[Twins]],
     heads: Sequence[Head],
     settings: Settings,
     run: Run,
@@ -128,7 +128,7 @@ def tune_jointly(
     if run.folder:  # what an interrupted run left is begun anew: it takes minutes
         (run.folder / "joint.jsonl").unlink(missing_ok=True)
     history: list[JointRecord] = []
-    total = settings.joint_epochs * (len(tuning) + len(validation)) + len(validation)
+    total = 2 * settings.joint_epochs * (len(tuning) + len(validation)) + 2 * len(validation)
     with run.stage("joint", f"Tuning {len(heads)} heads together", total) as done:
         for record in JointTuner(model, tuning, validation, heads, settings, done).tune():
             history.append(record)

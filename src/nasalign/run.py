@@ -32,11 +32,14 @@ _FILES = (
     "nas.safetensors",
     "heads.json",
     "tuning.jsonl",
+    "joint.jsonl",
     "side_effects.json",
     "attention.json",
     "metrics.json",
     "scenarios.json",
     "diagnosis.json",
+    "comparison.json",
+    "comparison.csv",
     "report.html",
 )
 
@@ -57,6 +60,10 @@ class Run:
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
     resuming: bool = False
     _endpoints: dict[str, EndpointChat] = field(default_factory=dict)
+
+    def part(self, folder: Path | None) -> "Run":
+        """Returns a run within this one: it has a folder and facts of its own, or no folder."""
+        return Run(self.reporter, folder, _endpoints=self._endpoints)
 
     def left(self, name: str) -> Path | None:
         """Returns a file that the run this one goes on with has written already, or None."""
@@ -151,7 +158,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not overwrite:
         raise NasAlignError(
             f"The folder {folder} is there already; choose another --out, or give --overwrite "
-            "(align also goes on with --resume)."
+            "(align and compare also go on with --resume)."
         )
     if folder.exists() and not folder.is_dir():
         raise NasAlignError(f"{folder} is a file, so no run can be written there.")
@@ -169,7 +176,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
-        for name in ("adapter", "eval", "checkpoint"):
+        for name in ("adapter", "eval", "checkpoint", "compare"):
             shutil.rmtree(folder / name, ignore_errors=True)
     except OSError as error:
         raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error

@@ -7,6 +7,7 @@ from typing import cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.checkpoint import CheckpointedTuner
+from nasalign.alignment.direction import WEIGHED, Lean, weigh, wrong_examples
 from nasalign.alignment.knowledge import (
     Parametric,
     free_answers,
@@ -14,7 +15,12 @@ from nasalign.alignment.knowledge import (
     parametric_from_rows,
     parametric_rows,
 )
-from nasalign.alignment.probing import ProbingSet, build_probing_set, probing_set_from_rows
+from nasalign.alignment.probing import (
+    ProbingSet,
+    build_probing_set,
+    known_of,
+    probing_set_from_rows,
+)
 from nasalign.alignment.training import RowTuner
 from nasalign.alignment.tuning import (
     EpochRecord,
@@ -70,9 +76,21 @@ def probe(
     settings: Settings,
     run: Run,
 ) -> ProbingSet:
-    """Builds the probing set.
+    """Asks what the model knows and builds the probing set, as the next two stages say."""
+    parametric = what_it_knows(model, tokenizer, questions, settings, run)
+    return probing_set(model, tokenizer, parametric, settings, run)
 
-    Writes ``parametric.jsonl``, ``probing.jsonl`` and ``nas.safetensors``.
+
+def what_it_knows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    settings: Settings,
+    run: Run,
+) -> list[Parametric]:
+    """Asks the probing questions by Prompt II, or reads what was answered before.
+
+    Writes ``parametric.jsonl``.
     """
     asked = sample(questions, settings.probing_questions, settings.seed)
     known_already = run.left("parametric.jsonl")
@@ -84,18 +102,39 @@ def probe(
         write_jsonl(run.folder / "parametric.jsonl", parametric_rows(parametric))
     known = sum(item.known for item in parametric)
     run.reporter.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
+    return parametric
+
+
+def probing_set(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    run: Run,
+) -> ProbingSet:
+    """Builds the probing set from what the model knows.
+
+    Writes ``probing.jsonl`` and ``nas.safetensors``.
+    """
+    known = known_of(parametric)
     probed_already, nas_file = run.left("probing.jsonl"), run.left("nas.safetensors")
     if probed_already and nas_file:
         rows, nas = read_jsonl(probed_already), read_tensors(nas_file)["nas"]
         probing = probing_set_from_rows(tokenizer, parametric, settings, rows, nas)
+        run.facts.setdefault("direction", {"chosen": probing.direction})
     else:
-        with run.stage("probing", "Asking Is the answer ...?", known) as done:
-            probing = build_probing_set(model, tokenizer, parametric, settings, done)
+        direction = choose_direction(model, tokenizer, parametric, settings, run)
+        if direction == "positive":
+            run.drop(wrong_examples(known, parametric, settings)[2], "probing")
+        with run.stage("probing", "Asking Is the answer ...?", len(known)) as done:
+            probing = build_probing_set(model, tokenizer, parametric, settings, done, direction)
     counts = {part: probing.count(part) for part in ("TP", "tuning", "validation", "unused")}
-    counts |= {"asked": len(asked), "known": known, "invalid": probing.count("invalid")}
+    counts |= {"asked": len(parametric), "known": len(known), "invalid": probing.count("invalid")}
     run.facts["probing"] = counts | {"smallest_model_nas_of_TP": probing.tau}
+    does = ("affirms", "denies") if probing.direction == "negative" else ("denies", "affirms")
+    whose = "Of these" if probing.direction == "negative" else "Of wrong answers to these"
     run.reporter.say(
-        f"Of these it affirms {counts['TP']} and denies {probing.verdicts.count('negative')}: "
+        f"{whose} it {does[0]} {counts['TP']} and {does[1]} {probing.mistakes}: "
         f"{counts['tuning']} to tune on (D), {counts['validation']} to watch (V), "
         f"{counts['unused']} unused; {counts['invalid']} answers invalid."
     )
@@ -103,6 +142,30 @@ def probe(
         write_tensors(run.folder / "nas.safetensors", {"nas": probing.nas})
         write_jsonl(run.folder / "probing.jsonl", probing.rows())
     return probing
+
+
+def choose_direction(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    run: Run,
+) -> Lean:
+    """Returns which lean is corrected: the settings', or by ``auto`` that of more mistakes."""
+    if settings.direction != "auto":
+        run.facts["direction"] = {"chosen": settings.direction}
+        return settings.direction
+    total = 2 * min(WEIGHED, len(known_of(parametric)))
+    with run.stage("direction", "Asking for right and wrong answers", total) as done:
+        found = weigh(model, tokenizer, parametric, settings, done)
+    denied, affirmed = found.shares
+    way = "No" if found.larger == "negative" else "Yes"
+    run.facts["direction"] = {"chosen": found.larger} | found.as_dict()
+    run.reporter.say(
+        f"It denies {denied:.1%} of {found.right} right answers and affirms {affirmed:.1%} of "
+        f"{found.wrong} wrong ones to what it knows, so the lean to {way} is corrected."
+    )
+    return found.larger
 
 
 def choose_heads(probing: ProbingSet, settings: Settings, run: Run) -> list[Head]:
@@ -137,16 +200,18 @@ def tune(
     run: Run,
 ) -> list[EpochRecord | HeadRecord]:
     """Runs Algorithm 1, which changes the model; writes ``tuning.jsonl`` as it goes."""
-    affirmed = probing.count("TP")
-    tau = probing.tau if affirmed >= settings.min_true_positives else -math.inf
-    limits = Limits(settings.epochs, settings.rho, tau, settings.halting_share)
+    right = probing.count("TP")
+    tau = probing.tau if right >= settings.min_true_positives else -math.inf
+    answer = "Yes" if probing.direction == "negative" else "No"
+    limits = Limits(settings.epochs, settings.rho, tau, settings.halting_share, answer)
     if tau == -math.inf:
         run.reporter.say(
-            f"The model affirms {affirmed} of the answers it knows, too few for tau (Eq. 5), which "
-            "is taken as minus infinity; in its stead, tuning halts when more than "
-            f"{limits.halting_share:.0%} of V are affirmed."
+            f"The model says {answer} to {right} of the answers it is probed with, too few for tau "
+            "(Eq. 5), which is taken as minus infinity; in its stead, tuning halts when it says so "
+            f"to more than {limits.halting_share:.0%} of V."
         )
-        run.facts["halting"] = f"share of V answered positively above {limits.halting_share}"
+        how = "positively" if answer == "Yes" else "negatively"
+        run.facts["halting"] = f"share of V answered {how} above {limits.halting_share}"
     else:
         run.facts["halting"] = f"model NAS on V below tau = {tau:.4f}"
     tuning, validation = probing.of("tuning"), probing.of("validation")
@@ -173,7 +238,7 @@ def tune(
                     epochs_left -= settings.epochs
                     spared = settings.epochs - record.epochs + (epochs_left if record.halted else 0)
                     done(spared * an_epoch)
-                    run.reporter.say(_sentence(record))
+                    run.reporter.say(_sentence(record, answer))
         except KeyboardInterrupt:
             tuner.abandon()
             raise
@@ -194,13 +259,13 @@ def _history(run: Run, heads: int) -> list[EpochRecord | HeadRecord]:
     return records_from_rows(rows)
 
 
-def _sentence(record: HeadRecord) -> str:
+def _sentence(record: HeadRecord, answer: str) -> str:
     """A head's fate in one line."""
     fate = f"cancelled: {record.cancelled}" if record.cancelled else "kept"
     halt = f"; tuning halts: {record.halted}" if record.halted else ""
     return (
         f"  layer {record.layer:>2}, head {record.head:>2}: {record.epochs} epoch(s), "
         f"{record.stopped}; head NAS {record.alpha_before:.2f} -> {record.alpha:.2f}, model NAS "
-        f"{record.beta_before:.1f} -> {record.beta:.1f}, {record.yes_share:.0%} of V Yes; "
+        f"{record.beta_before:.1f} -> {record.beta:.1f}, {record.yes_share:.0%} of V {answer}; "
         f"{fate}{halt}"
     )

@@ -5,53 +5,56 @@ import random
 
 import pytest
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
 import tiny
-from nasalign.alignment.joint import JointRecord, JointTuner, Labelled
+from nasalign.alignment.joint import JointRecord, JointTuner, Twins
 from nasalign.alignment.rows import head_slices, joined
 from nasalign.config import Settings
-from nasalign.data.prompts import PromptBuilder
+from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
 
 HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]
-SETTINGS = Settings(joint_batch_size=4, joint_epochs=3, joint_learning_rate=1e-2, warmup_ratio=0.0)
+SETTINGS = Settings(
+    centring=0.5, joint_batch_size=4, joint_epochs=3, joint_learning_rate=1e-2, warmup_ratio=0.0
+)
 
 
-def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[Labelled]:
+def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[Twins]:
     builder = PromptBuilder(tokenizer)
     return [
-        Labelled(
-            builder.binary(
-                BinaryExample(
-                    f"What is word{start + number}{' or so' * (number % 3)}?", label, answer
-                )
+        Twins(
+            *(
+                builder.binary(BinaryExample(f"What is word{number}?{' Say' * (number % 3)}", *one))
+                for one in ((True, "gold"), (False, "the yen"))
             ),
-            label,
             kind,
         )
-        for number in range(4)
-        for label, answer in ((True, "gold"), (False, "the yen"))
+        for number in range(start, start + 5)
     ]
 
 
-def literal_odds(model: PreTrainedModel, one: Labelled) -> torch.Tensor:
-    logits = model(input_ids=torch.tensor([one.prompt.token_ids])).logits[0, -1]
-    answers = one.prompt.answers
-    return logits[list(answers.positive)].logsumexp(0) - logits[list(answers.negative)].logsumexp(0)
+def literal_odds(model: PreTrainedModel, prompt: BinaryPrompt) -> torch.Tensor:
+    chances = model(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1].softmax(-1)
+    yes, no = (
+        sum(chances[token] for token in tokens)
+        for tokens in (prompt.answers.positive, prompt.answers.negative)
+    )
+    return torch.log(yes) - torch.log(no)
 
 
-def literal_loss(model: PreTrainedModel, part: list[Labelled]) -> torch.Tensor:
-    losses = [
-        functional.softplus(literal_odds(model, one) * (-1 if one.label else 1)) for one in part
-    ]
-    return torch.stack(losses).mean()
+def literal_loss(model: PreTrainedModel, part: list[Twins]) -> torch.Tensor:
+    right, wrong = (
+        torch.stack([literal_odds(model, prompt) for prompt in prompts])
+        for prompts in ([pair.right for pair in part], [pair.wrong for pair in part])
+    )
+    surprise = -(torch.sigmoid(right).log().mean() + torch.sigmoid(-wrong).log().mean()) / 2
+    return surprise + SETTINGS.centring * (torch.cat([right, wrong]).mean()) ** 2
 
 
-def plain_loop(name: str, tuning: list[Labelled], validation: list[Labelled]) -> list[float]:
+def plain_loop(name: str, tuning: list[Twins], validation: list[Twins]) -> list[float]:
     """The validation loss of each epoch, with whole weights and masked gradients."""
     model = tiny.build_model(name).double()
     geometry = HeadGeometry.of(model)
@@ -61,14 +64,14 @@ def plain_loop(name: str, tuning: list[Labelled], validation: list[Labelled]) ->
     for where in slices:
         masks[where.module][where.start : where.stop] = 1
     adam = torch.optim.AdamW(modules.values(), lr=SETTINGS.joint_learning_rate, weight_decay=0)
-    schedule = get_cosine_schedule_with_warmup(adam, 0, 2 * SETTINGS.joint_epochs)
+    schedule = get_cosine_schedule_with_warmup(adam, 0, 3 * SETTINGS.joint_epochs)
     order, losses = random.Random(SETTINGS.seed), []
     for epoch in range(SETTINGS.joint_epochs + 1):
         if epoch:
             places = list(range(len(tuning)))
             order.shuffle(places)
-            places.sort(key=lambda place: len(tuning[place].prompt.token_ids))
-            batches = [places[start : start + 4] for start in range(0, len(places), 4)]
+            places.sort(key=lambda place: len(tuning[place].right.token_ids))
+            batches = [places[start : start + 2] for start in range(0, len(places), 2)]
             order.shuffle(batches)
             for batch in batches:
                 model.zero_grad()
@@ -114,13 +117,14 @@ def test_only_the_rows_move(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_where_no_epoch_is_better_the_model_is_as_it_was(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    both = samples(tokenizer, "known")
-    affirm, deny = ([one for one in both if one.label == label] for label in (True, False))
+    tuning = samples(tokenizer, "known")
+    upside_down = [Twins(pair.wrong, pair.right, pair.kind) for pair in tuning]
     model = tiny.build_model("llama").requires_grad_(False)
+    list(JointTuner(model, tuning, tuning, HEADS, SETTINGS).tune())  # now it tells them apart
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    records = list(JointTuner(model, affirm, deny, HEADS, SETTINGS).tune())
+    records = list(JointTuner(model, upside_down, tuning, HEADS, SETTINGS).tune())
     least = min(records, key=lambda record: record.validation)
-    assert least.epoch == 0  # learning to affirm is worse where all is to be denied
+    assert least.epoch == 0  # the opposite was learnt
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 

@@ -10,15 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
 from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.knowledge import Parametric, free_answers
+from nasalign.alignment.knowledge import Parametric
 from nasalign.alignment.rows import head_slices, read_rows, write_rows
-from nasalign.config import Settings
 from nasalign.data.qa import Question
-from nasalign.evaluation import side_effects
 from nasalign.evaluation.side_effects import (
     accuracy_change,
+    change_of,
     compare_neutral,
-    free_answers_of_both,
     neutral_texts,
     rows_put_back,
 )
@@ -66,7 +64,8 @@ def test_equals_a_plain_computation(llama: Llama) -> None:
     old = list(plain(model, tokenizer))
     adapter.apply(model)
     new = list(plain(model, tokenizer))
-    found = compare_neutral(model, tokenizer, adapter, bootstrap_samples=400)
+    adapter.revert(model)
+    found = compare_neutral(model, tokenizer, change_of(adapter), bootstrap_samples=400)
 
     divergences, same, surprises = [], [], ([], [])
     for text, p, q in zip(neutral_texts(), old, new, strict=True):
@@ -100,58 +99,55 @@ def test_a_change_of_nothing_has_no_effect(
     rows = adapter_for(model, 0.3)
     same = Adapter(rows.before, rows.before, rows.out_features, "print")
     for unchanged in (adapter, same):
-        found = compare_neutral(model, tokenizer, unchanged, bootstrap_samples=20)
+        found = compare_neutral(model, tokenizer, change_of(unchanged), bootstrap_samples=20)
         assert (found["kl"]["mean"], found["kl"]["max"]) == (0, 0)
         assert found["kl"]["interval"] == [0, 0]
         assert found["kl"]["same_top_token"] == 1
         assert found["perplexity"]["before"] == found["perplexity"]["after"]
 
 
-@pytest.mark.parametrize("applied", [False, True])
-def test_the_model_is_left_as_it_was(
-    llama: Llama, applied: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_model_is_left_as_it_was(llama: Llama) -> None:
     model, tokenizer = llama
+    change = change_of(adapter_for(model, 0.3))
+    before = weights(model)
+    compare_neutral(model, tokenizer, change, bootstrap_samples=20)
+    assert all(map(torch.equal, before, weights(model)))
+
+    def stop() -> None:
+        with change(model):
+            assert not all(map(torch.equal, before, weights(model)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert all(map(torch.equal, before, weights(model)))
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_rows_are_put_back_as_they_were_found(llama: Llama, applied: bool) -> None:
+    model, _ = llama
     adapter = adapter_for(model, 0.3)
     if applied:
         adapter.apply(model)
     before = weights(model)
-    compare_neutral(model, tokenizer, adapter, bootstrap_samples=20)
-    assert all(map(torch.equal, before, weights(model)))
-    free_answers_of_both(model, tokenizer, adapter, [Question("Who?", "I")], Settings())
-    assert all(map(torch.equal, before, weights(model)))
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+    def stop() -> None:
+        with rows_put_back(model, adapter):
+            adapter.revert(model)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(side_effects, "_differences", stop)
     with pytest.raises(KeyboardInterrupt):
-        compare_neutral(model, tokenizer, adapter)
+        stop()
     assert all(map(torch.equal, before, weights(model)))
 
 
 def test_a_text_longer_than_the_context_is_cut(llama: Llama) -> None:
     model, tokenizer = llama
     model.config.max_position_embeddings = 10
-    found = compare_neutral(model, tokenizer, adapter_for(model, 0.3), bootstrap_samples=20)
-    assert found["kl"]["tokens"] == 240
-
-
-def test_free_answers_are_those_of_each_model(llama: Llama) -> None:
-    model, tokenizer = llama
-    adapter = adapter_for(model, 1.0)
-    questions = [Question(f"What is word{number}?", "-") for number in range(12)]
-    settings = Settings(answer_tokens=5)
-    told: list[int] = []
-    before, after = free_answers_of_both(
-        model, tokenizer, adapter, questions, settings, told.append
+    found = compare_neutral(
+        model, tokenizer, change_of(adapter_for(model, 0.3)), bootstrap_samples=20
     )
-    assert sum(told) == 24
-    with rows_put_back(model, adapter):
-        assert before.texts == free_answers(model, tokenizer, questions, settings).texts
-        adapter.apply(model)
-        assert after.texts == free_answers(model, tokenizer, questions, settings).texts
-    assert before.texts != after.texts
+    assert found["kl"]["tokens"] == 240
 
 
 def answered(rights: str) -> list[Parametric]:

@@ -2,21 +2,32 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cases import DENIES, case
-from nasalign.data.qa import split_of
+from nasalign.alignment.adapter import Adapter
+from nasalign.alignment.knowledge import free_answers
+from nasalign.alignment.rows import head_slices, read_rows, write_rows
+from nasalign.config import Settings
+from nasalign.data.qa import Question, split_of
 from nasalign.evaluation.responses import kind_of
+from nasalign.evaluation.side_effects import change_of
 from nasalign.files import read_jsonl
 from nasalign.jobs import attention as attention_stage
 from nasalign.jobs import side_effects as side_effects_stage
 from nasalign.jobs.align import align_job
 from nasalign.jobs.attention import _examples
+from nasalign.jobs.examples import Bench
 from nasalign.jobs.job import Job
+from nasalign.jobs.side_effects import FreeQuestions
+from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import load
+from nasalign.run import Run
 
 QUICK = {
     "sides": "both",
@@ -155,17 +166,17 @@ def test_of_yes_no_data_the_held_out_questions_are_the_probed_data_s(
     rows = [{"question": f"Is word{number} a word?", "label": True} for number in range(6)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked: list[str] = []
-    real = side_effects_stage.free_answers_of_both
+    real = side_effects_stage.free_answers
 
-    def note(model: Any, tokenizer: Any, adapter: Any, questions: Any, *rest: Any) -> Any:
+    def note(model: Any, tokenizer: Any, questions: Any, *rest: Any) -> Any:
         asked.extend(split_of(question.subject) for question in questions)
-        return real(model, tokenizer, adapter, questions, *rest)
+        return real(model, tokenizer, questions, *rest)
 
-    monkeypatch.setattr(side_effects_stage, "free_answers_of_both", note)
+    monkeypatch.setattr(side_effects_stage, "free_answers", note)
     mixed = Job(model=job.model, data=str(data), probing_data=job.data, changes=QUICK)
     found = align_job(mixed)["side_effects"]
     assert found["general_qa"]["data"] == "questions"
-    assert asked == ["test"] * 7
+    assert asked == ["test"] * 14  # before and after
 
 
 def test_a_model_that_judges_itself_does_so_untouched(
@@ -186,6 +197,28 @@ def test_a_model_that_judges_itself_does_so_untouched(
     own = Job(model=job.model, data=job.data, changes=QUICK | {"judge": "self"})
     assert align_job(own)["side_effects"]["general_qa"]["judge"] == "self"
     assert states == [True, True]
+
+
+def test_free_answers_are_those_of_each_model(llama: Any) -> None:
+    model, tokenizer = llama
+    rows = [head_slices(HeadGeometry.of(model), 0, 1, "group")[0]]
+    before = {where: read_rows(model, where) for where in rows}
+    for where in rows:
+        write_rows(model, where, 3 * before[where])
+    adapter = Adapter.between(before, model, "print")
+    settings = Settings(answer_tokens=5)
+    bench = Bench(model, tokenizer, settings, Run())
+    asked = FreeQuestions("words", [Question(f"What is word{n}?", "-") for n in range(12)])
+    changed = free_answers(model, tokenizer, asked.questions, settings).texts
+    adapter.revert(model)
+    untouched = free_answers(model, tokenizer, asked.questions, settings).texts
+    assert changed != untouched
+    for side, change, texts in (
+        ("before", nullcontext, untouched),
+        ("after", change_of(adapter), changed),
+    ):
+        assert [one.prediction for one in asked.answered(bench, side, change)] == texts
+    assert all(torch.equal(rows, read_rows(model, where)) for where, rows in before.items())
 
 
 def turned(*ways: tuple[bool, str, str]) -> tuple[list[dict], list[dict]]:

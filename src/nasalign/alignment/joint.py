@@ -1,10 +1,16 @@
 """Tuning the rows of all chosen heads at once, on answers to affirm and answers to deny (nasa+).
 
-The loss is the logistic loss of the log odds of the two answer words. Unlike the likelihood of
-"Yes" alone it punishes a Yes to a wrong answer as much as a No to a right one, and where the model
-cannot tell them apart it is least at a probability of one half. After each epoch it is measured on
-samples of several kinds about other subjects; the epoch of least loss is kept, and that may be
-none.
+Samples come in pairs: a question with its right answer and with a wrong one, of log odds r and w of
+the two answer words. The loss of a batch of pairs is
+
+    mean((softplus(-r) + softplus(w)) / 2) + centring * mean((r + w) / 2)^2
+
+Unlike the likelihood of "Yes" alone, the logistic part punishes a Yes to a wrong answer as much as
+a No to a right one, and where the model cannot tell them apart it is least at a probability of one
+half. There, though, it is so flat that a small lean decides every verdict; the second part, the
+square of the lean, is what holds the share of Yes at one half. After each epoch the loss is
+measured on pairs of several kinds about other subjects, kind by kind; the epoch of least mean loss
+is kept, and that may be none.
 """
 
 import math
@@ -36,11 +42,11 @@ ALIKE = 10
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A prompt, the right verdict, and which kind of sample it is."""
+class Twins:
+    """A question with its right answer and with a wrong one, and which kind of sample it is."""
 
-    prompt: BinaryPrompt
-    label: bool
+    right: BinaryPrompt
+    wrong: BinaryPrompt
     kind: str
 
 
@@ -50,10 +56,10 @@ class JointRecord:
 
     Attributes:
         epoch: number of epochs so far.
-        loss: mean logistic loss of the epoch's training samples, NaN before the first.
-        validation: mean over kinds of the mean logistic loss on the held-back samples, in nats.
-        accuracy: share of held-back samples answered rightly, by kind.
-        yes_rate: share of held-back samples answered positively, by kind.
+        loss: mean loss of the pairs that the epoch learnt from, NaN before the first.
+        validation: mean over kinds of the mean loss of the held-back pairs.
+        accuracy: share of their prompts answered rightly, by kind.
+        yes_rate: share of their prompts answered positively, by kind.
         kept: whether this is the epoch of least validation loss so far.
     """
 
@@ -74,18 +80,18 @@ class JointTuner:
 
     Args:
         model: the model; its parameters must not require gradients.
-        tuning: samples to learn from.
-        validation: samples of other subjects, by which the epoch is chosen.
+        tuning: pairs to learn from.
+        validation: pairs of other subjects, by which the epoch is chosen.
         heads: whose rows move.
-        settings: learning rate, epochs, batch sizes, ``k_scope``, ``replay_gib`` and seed.
-        progress: told of each sample trained on or measured.
+        settings: ``joint_*``, ``centring``, ``k_scope``, batch sizes, ``replay_gib`` and seed.
+        progress: told of each prompt trained on or measured.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        tuning: Sequence[Labelled],
-        validation: Sequence[Labelled],
+        tuning: Sequence[Twins],
+        validation: Sequence[Twins],
         heads: Sequence[Head],
         settings: Settings,
         progress: Progress | None = None,
@@ -99,19 +105,20 @@ class JointTuner:
         gib = settings.replay_gib
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
         self.replays = [
-            Replay(model, [one.prompt for one in part], settings.batch_size, self.memory)
+            Replay(model, _prompts(part), settings.batch_size, self.memory)
             for part in (tuning, validation)
         ]
         for replay in self.replays:
             replay.prepare(self.layer)
-        steps = settings.joint_epochs * -(-len(tuning) // settings.joint_batch_size)
+        self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
+        steps = settings.joint_epochs * -(-len(tuning) // self.size)
         self.optimizer = RowOptimizer(
             self.rows,
             self._loss,
             settings.joint_learning_rate,
             settings.warmup_ratio,
             steps,
-            settings.joint_batch_size,
+            self.size,
         )
         self.order = random.Random(settings.seed)
         self.epoch, self.least = 0, math.inf
@@ -141,31 +148,31 @@ class JointTuner:
                     return loss
                 total += loss * len(batch)
                 if self.progress:
-                    self.progress(len(batch))
+                    self.progress(2 * len(batch))
         self.rows.write()
         self.epoch += 1
         return total / len(self.tuning)
 
     def _batches(self) -> list[list[int]]:
-        """All places in batches of like length, so that little is padded, in random order."""
-        places, size = list(range(len(self.tuning))), self.settings.joint_batch_size
+        """All pairs in batches of like length, so that little is padded, in random order."""
+        places, size = list(range(len(self.tuning))), self.size
         self.order.shuffle(places)
         batches = []
         for start in range(0, len(places), ALIKE * size):
             pool = places[start : start + ALIKE * size]
-            pool.sort(key=lambda place: len(self.tuning[place].prompt.token_ids))
+            pool.sort(key=lambda place: len(self.tuning[place].right.token_ids))
             batches += [pool[at : at + size] for at in range(0, len(pool), size)]
         self.order.shuffle(batches)
         return batches
 
     def _measured(self, loss: float) -> JointRecord:
-        """Measures the held-back samples with the rows as last written."""
-        odds = torch.zeros(len(self.validation), dtype=torch.float64)
+        """Measures the held-back pairs with the rows as last written."""
         replay = self.replays[1]
+        odds = torch.zeros(len(replay.prompts), dtype=torch.float64)
 
         @torch.no_grad()
         def work(indices: list[int]) -> None:
-            prompts = [self.validation[index].prompt for index in indices]
+            prompts = [replay.prompts[index] for index in indices]
             odds[indices] = (
                 answer_log_odds(replay.logits(indices, self.layer), prompts).double().cpu()
             )
@@ -175,10 +182,10 @@ class JointTuner:
         losses, accuracy, yes_rate = {}, {}, {}
         for kind in sorted({one.kind for one in self.validation}):
             mine = [place for place, one in enumerate(self.validation) if one.kind == kind]
-            labels = torch.tensor([self.validation[place].label for place in mine])
-            said = odds[mine] > 0
-            losses[kind] = float(_logistic(odds[mine], labels))
-            accuracy[kind] = float((said == labels).double().mean())
+            pairs = odds.reshape(-1, 2)[mine]  # [pairs, right and wrong]
+            said = pairs > 0
+            losses[kind] = float(self._loss_of(pairs))
+            accuracy[kind] = float((said == torch.tensor([True, False])).double().mean())
             yes_rate[kind] = float(said.double().mean())
         validation = sum(losses.values()) / len(losses)
         kept = validation < self.least
@@ -187,15 +194,23 @@ class JointTuner:
         return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)
 
     def _loss(self, places: list[int]) -> Tensor:
-        logits = self.replays[0].logits(places, self.layer)
-        samples = [self.tuning[place] for place in places]
-        odds = answer_log_odds(logits, [one.prompt for one in samples])
-        return _logistic(odds, torch.tensor([one.label for one in samples]))
+        """The mean loss of some pairs to learn from."""
+        own = [2 * place + side for place in places for side in (0, 1)]
+        logits = self.replays[0].logits(own, self.layer)
+        odds = answer_log_odds(logits, _prompts([self.tuning[place] for place in places]))
+        return self._loss_of(odds.reshape(-1, 2))
+
+    def _loss_of(self, odds: Tensor) -> Tensor:
+        """The mean loss of log odds [pairs, right and wrong]."""
+        right, wrong = odds.unbind(dim=1)
+        logistic = (functional.softplus(-right) + functional.softplus(wrong)) / 2
+        lean = ((right + wrong) / 2).mean()
+        return logistic.mean() + self.settings.centring * lean**2
 
     def _copies(self) -> dict[Any, Tensor]:
         return {where: rows.detach().clone() for where, rows in self.rows.parameters.items()}
 
 
-def _logistic(odds: Tensor, labels: Tensor) -> Tensor:
-    """The mean logistic loss of log odds [N] of the positive word, in nats."""
-    return functional.binary_cross_entropy_with_logits(odds, labels.to(odds))
+def _prompts(pairs: Sequence[Twins]) -> list[BinaryPrompt]:
+    """The prompts of pairs, each right one followed by its wrong twin."""
+    return [prompt for pair in pairs for prompt in (pair.right, pair.wrong)]

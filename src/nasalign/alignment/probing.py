@@ -1,24 +1,30 @@
-"""The probing set: what the model knows, and what it nevertheless denies (Section 4.1, App. E)."""
+"""The probing set: what the model knows, and what it nevertheless denies (Section 4.1, App. E).
+
+Where a lean to Yes is corrected, all is mirrored: the answers asked about are wrong ones, those it
+denies play the part of TP, and those it nevertheless affirms are split into D and V.
+"""
 
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nasalign.alignment.direction import Lean, wrong_examples
 from nasalign.alignment.knowledge import Parametric
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
+from nasalign.data.qa import BinaryExample
 from nasalign.data.wordings import Vocabulary
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.nas.heads import model_nas
-from nasalign.nas.scoring import score_prompts, with_generated
+from nasalign.nas.scoring import Scores, score_prompts, with_generated
 from nasalign.nas.verdicts import Verdict
 
 Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
@@ -30,13 +36,15 @@ class ProbingSet:
 
     Attributes:
         samples: the questions with the model's free answers, all known.
-        prompts: their Prompt I.
+        prompts: their Prompt I; mirrored where a lean to Yes is corrected.
         verdicts: what the model says to them.
         p_positive: probability of the positive word, [N].
         p_negative: probability of the negative word, [N].
-        nas: [N, L, H].
+        nas: of the prompts, [N, L, H].
         parts: ``TP``, or of the false negatives ``tuning`` (D), ``validation`` (V) or
             ``unused``; ``invalid`` where the verdict is.
+        wrong: where a lean to Yes is corrected, the wrong answers that are asked about; every
+            label is negative then. Else None.
     """
 
     samples: list[Parametric]
@@ -46,6 +54,17 @@ class ProbingSet:
     p_negative: Tensor
     nas: Tensor
     parts: list[Part]
+    wrong: list[str] | None = None
+
+    @property
+    def direction(self) -> Lean:
+        """Which lean is corrected: ``negative``, too many No, or ``positive``, too many Yes."""
+        return "negative" if self.wrong is None else "positive"
+
+    @property
+    def mistakes(self) -> int:
+        """How many verdicts are what the model leans to: false negatives, or false positives."""
+        return self.verdicts.count(self.direction)
 
     def of(self, part: Part) -> list[BinaryPrompt]:
         """Returns the prompts of a part."""
@@ -81,6 +100,7 @@ class ProbingSet:
                 "nas": float(nas[index]),
                 "split": self.parts[index],
             }
+            | ({} if self.wrong is None else {"answer_asked": self.wrong[index]})
             for index, sample in enumerate(self.samples)
         ]
 
@@ -91,20 +111,44 @@ def build_probing_set(
     parametric: Sequence[Parametric],
     settings: Settings,
     progress: Progress | None = None,
+    direction: Lean = "negative",
 ) -> ProbingSet:
     """Turns known questions into Prompt I, scores them, and splits them by verdict.
 
     Raises:
-        DataError: the model knows no answer.
+        DataError: the model knows no answer, or none with a wrong answer where one is needed.
     """
-    known, prompts, words = _rendered(tokenizer, parametric, settings)
+    known, examples, prompts, words = _rendered(tokenizer, parametric, settings, direction)
     scores = score_prompts(model, prompts, batch_size=settings.batch_size, progress=progress)
+    if direction == "positive":
+        scores = _put_back(scores)
     if settings.decoder == "generate":
         scores = with_generated(scores, model, tokenizer, prompts, words, settings.batch_size)
-    parts = _split(known, scores.verdicts, settings)
     return ProbingSet(
-        known, prompts, scores.verdicts, scores.p_positive, scores.p_negative, scores.nas, parts
+        known,
+        prompts,
+        scores.verdicts,
+        scores.p_positive,
+        scores.p_negative,
+        scores.nas,
+        _split(known, scores.verdicts, settings, direction),
+        _wrong(examples, direction),
     )
+
+
+def _put_back(scores: Scores) -> Scores:
+    """Probabilities and verdicts of mirrored prompts as they are called; NAS stays mirrored."""
+    names: dict[Verdict, Verdict] = {"positive": "negative", "negative": "positive"}
+    return replace(
+        scores,
+        p_positive=scores.p_negative,
+        p_negative=scores.p_positive,
+        verdicts=[names.get(verdict, verdict) for verdict in scores.verdicts],
+    )
+
+
+def _wrong(examples: Sequence[BinaryExample], direction: Lean) -> list[str] | None:
+    return None if direction == "negative" else [str(example.answer) for example in examples]
 
 
 def probing_set_from_rows(
@@ -115,7 +159,8 @@ def probing_set_from_rows(
     nas: Tensor,
 ) -> ProbingSet:
     """Returns the probing set that rows of ``probing.jsonl`` and ``nas.safetensors`` describe."""
-    known, prompts, _ = _rendered(tokenizer, parametric, settings)
+    direction: Lean = "positive" if rows and "answer_asked" in rows[0] else "negative"
+    known, examples, prompts, _ = _rendered(tokenizer, parametric, settings, direction)
     return ProbingSet(
         known,
         prompts,
@@ -124,51 +169,77 @@ def probing_set_from_rows(
         torch.tensor([row["p_no"] for row in rows]),
         nas,
         [row["split"] for row in rows],
+        _wrong(examples, direction),
     )
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerBase, parametric: Sequence[Parametric], settings: Settings
-) -> tuple[list[Parametric], list[BinaryPrompt], Vocabulary]:
-    """What is known, its Prompt I with the right answer, and the answer words."""
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    direction: Lean,
+) -> tuple[list[Parametric], list[BinaryExample], list[BinaryPrompt], Vocabulary]:
+    """What is known, the answers asked about, their Prompt I, and the answer words."""
+    known = known_of(parametric)
+    builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
+    if direction == "negative":
+        examples = [positive_example(sample.question) for sample in known]
+        return known, examples, [builder.binary(example) for example in examples], builder.words
+    known, examples, _ = wrong_examples(known, parametric, settings)
+    if not known:
+        raise DataError(
+            "No known question has a wrong answer, so a lean to Yes cannot be corrected: give the "
+            "column wrong_answer, or take direction=negative."
+        )
+    prompts = [builder.binary(example).mirrored() for example in examples]
+    return known, examples, prompts, builder.words
+
+
+def known_of(parametric: Sequence[Parametric]) -> list[Parametric]:
+    """Returns what the model knows.
+
+    Raises:
+        DataError: it knows nothing.
+    """
     known = [sample for sample in parametric if sample.known]
     if not known:
         raise DataError(
             f"The model answers none of the {len(parametric)} probing questions correctly, so "
             "there is no probing set; give it easier questions with --data."
         )
-    builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
-    prompts = [builder.binary(positive_example(sample.question)) for sample in known]
-    return known, prompts, builder.words
+    return known
 
 
 def check_probing_set(probing: ProbingSet) -> None:
     """Refuses a probing set that cannot be tuned on.
 
     Raises:
-        NothingToFixError: no known answer is denied.
+        NothingToFixError: no known answer is denied, or no wrong one affirmed.
         DataError: a single one is, which cannot be split into D and V.
     """
-    false_negatives = probing.verdicts.count("negative")
-    if false_negatives == 0:
-        raise NothingToFixError(
-            f"Nothing to fix: the model denies none of the {len(probing.samples)} answers it knows."
-        )
+    if probing.mistakes == 0:
+        n = len(probing.samples)
+        does_not = f"denies none of the {n} answers it knows"
+        if probing.direction == "positive":
+            does_not = f"affirms none of {n} wrong answers to what it knows"
+        raise NothingToFixError(f"Nothing to fix: the model {does_not}.")
     if not probing.count("tuning") or not probing.count("validation"):
         raise DataError(
-            f"The probing set has {false_negatives} false negative(s) about one subject, too few "
-            "to split into a fine-tuning and a validation set; give more questions with --data."
+            f"The probing set has {probing.mistakes} false {probing.direction}(s) about one "
+            "subject, too few to split into a fine-tuning and a validation set; give more "
+            "questions with --data."
         )
 
 
 def _split(
-    samples: Sequence[Parametric], verdicts: Sequence[Verdict], settings: Settings
+    samples: Sequence[Parametric], verdicts: Sequence[Verdict], settings: Settings, mistake: Lean
 ) -> list[Part]:
-    """Splits the false negatives into D and V, whole subjects at a time."""
-    parts: list[Part] = ["TP" if verdict == "positive" else "invalid" for verdict in verdicts]
+    """Splits the false verdicts into D and V, whole subjects at a time."""
+    right = "positive" if mistake == "negative" else "negative"
+    parts: list[Part] = ["TP" if verdict == right else "invalid" for verdict in verdicts]
     by_subject: dict[str, list[int]] = {}
     for index, verdict in enumerate(verdicts):
-        if verdict == "negative":
+        if verdict == mistake:
             question = samples[index].question
             subject = (question.subject or question.question).casefold().strip()
             by_subject.setdefault(subject, []).append(index)

@@ -16,7 +16,8 @@ class Measurement:
 
     Attributes:
         nas: single head NAS on V, [L, H].
-        yes_share: share of V answered with the positive word.
+        yes_share: share of V answered with the positive word; where a lean to Yes is corrected,
+            with the negative one.
     """
 
     nas: Tensor
@@ -61,12 +62,14 @@ class Limits:
         tau: model NAS below which tuning halts (Eq. 5); minus infinity without true positives.
         halting_share: share of V answered positively above which tuning halts; it stands in for
             tau where that is minus infinity, and does nothing otherwise.
+        answer: what V is to be answered with, for the reasons given.
     """
 
     epochs: int
     rho: float
     tau: float
     halting_share: float
+    answer: str = "Yes"
 
     def balanced(self, now: Measurement) -> bool:
         """Says whether the stand-in for tau asks to halt."""
@@ -92,8 +95,8 @@ class HeadRecord:
 
     Attributes:
         stopped: why its epochs ended: ``head NAS rose``, ``head NAS below rho``,
-            ``model NAS rose``, ``enough Yes``, ``loss not finite``, ``NAS not finite`` or
-            ``all epochs``.
+            ``model NAS rose``, ``enough Yes`` (or No), ``loss not finite``, ``NAS not finite``
+            or ``all epochs``.
         kept: whether the update stays.
         cancelled: why it does not, or an empty text.
         halted: why all tuning ends after this head, or an empty text.
@@ -209,7 +212,7 @@ def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: 
         return "head NAS below rho"
     if last is not None and now.model > last.model:
         return "model NAS rose"
-    return "enough Yes" if limits.balanced(now) else ""
+    return f"enough {limits.answer}" if limits.balanced(now) else ""
 
 
 def _cancellation(head: Head, before: Measurement, now: Measurement) -> str:
@@ -226,4 +229,4 @@ def _halting(now: Measurement, state: Measurement, limits: Limits) -> str:
     """Line 16: why all tuning ends, or an empty text."""
     if now.model < limits.tau:
         return "model NAS below tau"
-    return "enough Yes" if limits.balanced(state) else ""
+    return f"enough {limits.answer}" if limits.balanced(state) else ""

@@ -11,9 +11,11 @@ from nasalign.options import (
     AdapterOf,
     AsJson,
     DataOptions,
+    Further,
     LoadOptions,
     Model,
     OutOptions,
+    Resume,
     SettingOptions,
     grouped,
     make_job,
@@ -28,15 +30,15 @@ def align(
     out: OutOptions,
     settings: SettingOptions,
     load: LoadOptions,
-    further: Annotated[
-        list[str] | None,
+    further: Further = None,
+    method: Annotated[
+        Literal["nasa", "nasa+"] | None,
         typer.Option(
-            "--eval", metavar="NAME|FILE", help="Further data to evaluate on; may be repeated."
+            help="nasa: head by head, as in the paper; nasa+: ours, all heads together on right "
+            "and wrong answers. By the settings unless given."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was interrupted.")
-    ] = False,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the heads that say No, retune them, and show before and after.
@@ -55,6 +57,7 @@ def align(
             data=data,
             further=more,
             settings=settings,
+            shortcuts={"method": method},
             out=replace(out, out=folder),
             resume=resume,
         )
@@ -86,7 +89,7 @@ def diagnose(
     """Say which way a model leans, by how much, and which heads have the highest NAS."""
     with command(as_json) as (console, emit):
         from nasalign.jobs.diagnose import diagnose_job
-        from nasalign.reporting.console import columns_table, metrics_table
+        from nasalign.reporting.console import columns_table, lean_table, metrics_table
 
         job = make_job(console, model, load=load, data=data, settings=settings, out=out)
         diagnosis = diagnose_job(job)
@@ -94,6 +97,7 @@ def diagnose(
         if data.probing_data not in (None, data.data):
             title = f"{data.data}, {diagnosis['metrics']['n']} examples"
         console.print(metrics_table(title, diagnosis["metrics"]))
+        console.print(lean_table(diagnosis["lean"]))
         rows = [
             (f"layer {head['layer']}, head {head['head']}", f"{head['nas']:.2f}")
             for head in diagnosis["heads"]
@@ -162,6 +166,56 @@ def evaluate(
         if knowledge:
             console.print(knowledge_table(metrics["knowledge"]))
         emit(metrics)
+
+
+@app.command()
+@grouped
+def compare(
+    model: Model,
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
+    further: Further = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="These rows alone, such as threshold,nasa; untouched always is one.",
+        ),
+    ] = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set other ways to correct a model beside ours: same data, same splits, same decoder.
+
+    The run directory is runs/MODEL-compare unless --out names another. A row that cannot be had
+    does not stop the others; the command then exits with 2.
+    """
+    with command(as_json) as (console, emit):
+        from nasalign.jobs.compare import compare_job
+        from nasalign.reporting.comparison_table import print_comparison
+
+        folder, more = out.out or Path("runs") / f"{Path(model).name}-compare", further or []
+        job = make_job(
+            console,
+            model,
+            load=load,
+            data=data,
+            further=more,
+            settings=settings,
+            out=replace(out, out=folder),
+            resume=resume,
+        )
+        names = [name.strip() for text in only or [] for name in text.split(",") if name.strip()]
+        result = compare_job(job, more, names)
+        print_comparison(console, result)
+        job.run.reporter.say(
+            f"The table is {folder / 'comparison.csv'}; the report is {folder / 'report.html'}."
+        )
+        emit(result | {"run": str(folder)})
+        if any(row["error"] and not row["nothing_to_fix"] for row in result["rows"]):
+            raise typer.Exit(2)
 
 
 @app.command()

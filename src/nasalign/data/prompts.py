@@ -5,36 +5,20 @@ alone or as the user's message of a chat template; ``data.scenarios`` has the ot
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from nasalign.config import Scenario
+from nasalign.data.answer_tokens import AnswerTokens, PromptEnd
 from nasalign.data.qa import BinaryExample, Question, lettered
 from nasalign.data.scenarios import UNSURE, closing_in, instruction_in
 from nasalign.data.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
 from nasalign.errors import PromptError
 
 TAIL = 8  # two prompts that end in the same characters are continued by the same tokens
-
-
-@dataclass(frozen=True)
-class AnswerTokens:
-    """The tokens by which an answer to one prompt can begin.
-
-    Attributes:
-        positive: first-token ids of the positive word's surface forms ("Yes", " Yes", "yes", ...).
-        negative: the same of the negative word; no id is in both.
-        target: first-token id of the positive word as the model's turn begins with it.
-        unsure: as ``positive``, of "I don't know" where the instruction allows it; else none.
-    """
-
-    positive: tuple[int, ...]
-    negative: tuple[int, ...]
-    target: int
-    unsure: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +40,22 @@ class BinaryPrompt:
     negative_position: int
     first_row: int
     answers: AnswerTokens
+
+    def mirrored(self) -> "BinaryPrompt":
+        """Returns the same prompt with the two answer words in each other's place.
+
+        Its NAS is Eq. 1 with Yes and No swapped, and the answer that it is tuned on is No, so that
+        all that corrects a lean to No corrects a lean to Yes on it.
+
+        Raises:
+            PromptError: the negative word begins with no token of its own.
+        """
+        return replace(
+            self,
+            positive_position=self.negative_position,
+            negative_position=self.positive_position,
+            answers=self.answers.mirrored(),
+        )
 
 
 @dataclass
@@ -201,21 +201,8 @@ class PromptBuilder:
         if tail not in self._answers:
             words = self.words
             answers = [words.positive, words.negative, *[UNSURE] * (self.scenario == "unsure")]
-            first = [self._first_tokens(answer, text, ids) for answer in answers]
-            if not all(first) or len(set().union(*first)) < sum(map(len, first)):
-                raise PromptError(
-                    f"The answers {' and '.join(map(repr, answers))} cannot be told apart by their "
-                    f"first token after the prompt {text!r}."
-                )
-            target = self._first_token(self._lead(content, text) + words.positive, text, ids)
-            decoded = "" if target is None else self.tokenizer.decode([target]).strip()
-            if target is None or not decoded or not words.positive.startswith(decoded):
-                raise PromptError(
-                    f"The answer {words.positive!r} does not begin with a token of its own after "
-                    f"the prompt {text!r}."
-                )
-            positive, negative, *unsure = (tuple(sorted(tokens)) for tokens in first)
-            self._answers[tail] = AnswerTokens(positive, negative, target, *unsure)
+            end = PromptEnd(self.tokenizer, not self.chat, text, ids)
+            self._answers[tail] = end.answers(answers, self._lead(content, text))
         return self._answers[tail]
 
     def _lead(self, content: str, text: str) -> str:
@@ -225,23 +212,3 @@ class PromptBuilder:
         if answered.startswith(text) and word in answered[len(text) :]:
             return answered[len(text) :].partition(word)[0]
         return "" if text[-1].isspace() else " "
-
-    def _first_tokens(self, word: str, text: str, ids: list[int]) -> set[int]:
-        """First-token ids of a word's surface forms, with and without a space before it.
-
-        Where some forms are one token, only those count: the "Y" of a split "YES" begins other
-        words too. A space alone never counts.
-        """
-        forms = [lead + form for form in (word, word.lower(), word.upper()) for lead in ("", " ")]
-        first = {form: self._first_token(form, text, ids) for form in forms}
-        found = {form: token for form, token in first.items() if token is not None}
-        texts = {token: self.tokenizer.decode([token]).strip() for token in found.values()}
-        whole = {token for form, token in found.items() if texts[token] == form.strip()}
-        return whole or {token for token, text in texts.items() if text}
-
-    def _first_token(self, continuation: str, text: str, ids: list[int]) -> int | None:
-        """The first new token of prompt and continuation together; None if they do not part."""
-        together, _ = self._tokenise(text + continuation)
-        if together[: len(ids)] != ids or len(together) == len(ids):
-            return None
-        return together[len(ids)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,11 +17,14 @@ from nasalign.evaluation.lean import LEAN, from_lean_sums, lean_sums
 from nasalign.evaluation.metrics import (
     METRICS,
     Array,
+    Figure,
     bootstrap_weights,
     from_sums,
+    gap_of,
     interval,
     sample_sums,
 )
+from nasalign.evaluation.ranking import auc, log_odds
 from nasalign.nas.heads import model_nas
 from nasalign.nas.scoring import Scores, score
 
@@ -75,9 +79,30 @@ class Evaluation:
         values["intervals"] = {name: interval(spread[name]) for name in LEAN}
         return values
 
+    def gap(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure:
+        """Returns precision minus recall, with the interval as of ``metrics``."""
+        sums = self.sums()
+        spread = gap_of(from_sums(self._weights(bootstrap_samples, seed) @ sums))
+        return float(gap_of(from_sums(sums.sum(axis=0)))), *interval(spread)
+
+    def auc(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure | None:
+        """Returns the area under the curve of the log odds, with the interval as of ``metrics``.
+
+        Bootstrap samples of one label alone are left out of the interval. None where all examples
+        are of one label.
+        """
+        odds = log_odds(self.scores.p_positive, self.scores.p_negative)
+        labels = [example.label for example in self.examples]
+        (point,) = auc(odds, labels, np.ones((1, len(labels))))
+        spread = auc(odds, labels, self._weights(bootstrap_samples, seed))
+        drawn = spread[~np.isnan(spread)]
+        if np.isnan(point) or not len(drawn):
+            return None
+        return float(point), *interval(drawn)
+
     def change_to(
         self, after: "Evaluation", bootstrap_samples: int = 2000, seed: int = 0
-    ) -> dict[str, tuple[float, float, float]]:
+    ) -> dict[str, Figure]:
         """Returns each metric's change to another evaluation of the same examples.
 
         Returns:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Figure = tuple[float, float, float]
+"""A value and its 95 % interval."""
 
 METRICS = ("accuracy", "precision", "recall", "f1", "ece", "nas", "yes_rate", "invalid_rate")
 BINS = 10
@@ -62,6 +64,11 @@ def from_sums(sums: Array) -> dict[str, Array]:
         "yes_rate": ratio(tp + fp, total),
         "invalid_rate": ratio(invalid, total),
     }
+
+
+def gap_of(values: dict[str, Array]) -> Array:
+    """Returns precision minus recall of what ``from_sums`` gives."""
+    return values["precision"] - values["recall"]
 
 
 def bootstrap_weights(clusters: Sequence[str], samples: int, seed: int) -> Array:

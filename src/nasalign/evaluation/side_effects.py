@@ -1,8 +1,8 @@
-"""What an alignment changes beside yes/no answers: other texts, and free answers (Table 5)."""
+"""What a change of a model does beside yes/no answers: other texts, and free answers (Table 5)."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from statistics import NormalDist
 from typing import Any
@@ -14,14 +14,14 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.knowledge import Parametric, free_answers
+from nasalign.alignment.knowledge import Parametric
 from nasalign.alignment.rows import read_rows, write_rows
-from nasalign.config import Settings
 from nasalign.data.chat import Progress
-from nasalign.data.qa import Question
 from nasalign.evaluation.metrics import bootstrap_weights, interval
 from nasalign.models.loading import context_length
-from nasalign.nas.generation import Generated
+
+Change = Callable[[PreTrainedModel], AbstractContextManager[Any]]
+"""Applies a change to the untouched model that it is given, and takes it off again."""
 
 
 def neutral_texts() -> list[str]:
@@ -41,40 +41,53 @@ def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
             write_rows(model, where, rows)
 
 
+def change_of(adapter: Adapter) -> Change:
+    """Returns the change that an adapter makes; taken off, the model is untouched to the bit."""
+
+    @contextmanager
+    def on(model: PreTrainedModel) -> Iterator[None]:
+        adapter.apply(model)
+        try:
+            yield
+        finally:
+            adapter.revert(model)
+
+    return on
+
+
 @torch.no_grad()
 def compare_neutral(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    adapter: Adapter,
+    on: Change,
     bootstrap_samples: int = 2000,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Compares the aligned model with the untouched one on the neutral texts.
+    """Compares the changed model with the untouched one on the neutral texts.
 
     Args:
-        model: with the adapter or without it; left as it was.
+        model: untouched, and left so.
         tokenizer: its tokenizer.
-        adapter: the change.
+        on: the change.
         bootstrap_samples: for the interval, which is by text.
         seed: of the bootstrap.
         progress: told of each text.
 
     Returns:
-        ``kl``: of KL(untouched || aligned) of the next token, in nats, at every position, the mean
+        ``kl``: of KL(untouched || changed) of the next token, in nats, at every position, the mean
         over tokens with its 95 % interval and the largest; and the share of positions with the
         same likeliest token. ``perplexity``: of the texts before and after.
     """
     parts = []
-    with rows_put_back(model, adapter):
-        for text in neutral_texts():
-            ids = torch.tensor(tokenizer(text)["input_ids"][: context_length(model)])
-            adapter.revert(model)
-            before = _log_probabilities(model, ids)
-            adapter.apply(model)
-            parts.append(_differences(before, _log_probabilities(model, ids), ids))
-            if progress:
-                progress(1)
+    for text in neutral_texts():  # one at a time: a vocabulary of float64 a token is large
+        ids = torch.tensor(tokenizer(text)["input_ids"][: context_length(model)])
+        before = _log_probabilities(model, ids)
+        with on(model):
+            after = _log_probabilities(model, ids)
+        parts.append(_differences(before, after, ids))
+        if progress:
+            progress(1)
     divergences = [part["kl"] for part in parts]
     every = torch.cat(divergences)
     sums = np.array([[float(kl.sum()), len(kl)] for kl in divergences])
@@ -100,32 +113,6 @@ def compare_neutral(
     }
 
 
-def free_answers_of_both(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    adapter: Adapter,
-    questions: Sequence[Question],
-    settings: Settings,
-    progress: Progress | None = None,
-) -> tuple[Generated, Generated]:
-    """Asks the untouched and the aligned model each question by Prompt II.
-
-    Args:
-        model: with the adapter or without it; left as it was.
-        tokenizer: its tokenizer.
-        adapter: the change.
-        questions: N questions.
-        settings: of the prompts and the answers.
-        progress: told of answers, 2 N in all.
-    """
-    with rows_put_back(model, adapter):
-        adapter.revert(model)
-        before = free_answers(model, tokenizer, questions, settings, progress)
-        adapter.apply(model)
-        after = free_answers(model, tokenizer, questions, settings, progress)
-    return before, after
-
-
 def accuracy_change(before: Sequence[Parametric], after: Sequence[Parametric]) -> dict[str, Any]:
     """Returns the share of right free answers of both models, and an interval of its change.
 
@@ -134,7 +121,7 @@ def accuracy_change(before: Sequence[Parametric], after: Sequence[Parametric]) -
 
     Args:
         before: the untouched model's N answers, judged.
-        after: the aligned model's answers to the same questions.
+        after: the changed model's answers to the same questions.
 
     Returns:
         ``n``, ``before``, ``after`` and ``change_interval`` (95 %).
@@ -165,7 +152,7 @@ def _differences(before: Tensor, after: Tensor, ids: Tensor) -> dict[str, Tensor
 
     Args:
         before: log probabilities of the untouched model, [T, vocabulary].
-        after: those of the aligned one.
+        after: those of the changed one.
         ids: the T tokens.
 
     Returns:

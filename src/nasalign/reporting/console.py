@@ -119,6 +119,23 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def lean_table(lean: Mapping[str, Any]) -> Table:
+    """Returns which way a model leans: its two kinds of mistakes, with 95 % intervals."""
+    ways = {"negative": "to No", "positive": "to Yes", "neither": "neither way"}
+    table = Table(title=f"Leans {ways[lean['direction']]}", title_justify="left")
+    table.add_column("")
+    for name in ("share", "95 % interval", "n"):
+        table.add_column(name, justify="right")
+    for name, title in (
+        ("false_negatives", "right answers denied"),
+        ("false_positives", "wrong answers affirmed"),
+    ):
+        low, high = lean[name]["interval"]
+        interval = f"{number(low)} to {number(high)}"
+        table.add_row(title, number(lean[name]["share"]), interval, str(lean[name]["n"]))
+    return table
+
+
 def columns_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Table:
     """Returns a table of texts; columns after the first are right-aligned."""
     table = Table(title=title, title_justify="left")

@@ -3,11 +3,10 @@
 Each form is tuned once; its adapter is kept in a folder and read back whenever it is asked for.
 """
 
-import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from nasalign.errors import NothingToFixError
 from nasalign.files import read_json, write_json
 from nasalign.jobs.examples import Bench, without_evidence
 from nasalign.jobs.job import Job
-from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nas.heads import Head
 from nasalign.pipeline import tune_rows
 from nasalign.reproduction.sets import PROBING, PaperSet
+from nasalign.rivals.rows import random_heads
 from nasalign.run import Run, check_same
 from nasalign.stages import choose_heads, probe
 
@@ -80,16 +80,13 @@ class Sides:
         selected = choose_heads(self.probing, self.settings, Run())
         if side not in RANDOM:
             return selected
-        mean = single_head_nas(self.probing.nas)
-        places = [(layer, head) for layer in range(len(mean)) for head in range(len(mean[0]))]
-        drawn = random.Random(f"{self.settings.seed}/{side}").sample(places, len(selected))
-        heads = [Head(*place, float(mean[place])) for place in drawn]
-        return sorted(heads, key=lambda head: -head.nas)
+        return random_heads(self.probing, len(selected), f"{self.settings.seed}/{side}")
 
     @cached_property
     def probing(self) -> ProbingSet:
         """The probing set (Section 4.1)."""
-        model, tokenizer, settings = self._opened
+        model, tokenizer, chosen = self._opened
+        settings = replace(chosen, direction="negative")  # the paper knows no other
         splits = self.splits(PROBING)
         return probe(
             model, tokenizer, without_evidence(splits.probing), settings, self._run("probing")

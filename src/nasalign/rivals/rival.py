@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nasalign.alignment.probing import ProbingSet
 from nasalign.config import Settings
 from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.data.qa import BinaryExample, Question
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.nas.scoring import Scores, score
 from nasalign.run import Run
@@ -27,6 +27,7 @@ class Material:
         tokenizer: its tokenizer.
         settings: of the comparison.
         run: whom to tell; its folder is the rival's own.
+        asked: the questions that were probed.
         probing: what the model knows, under Prompt I with the right answer (Section 4.1).
         same: the fine-tuning set D of the paper's method: known answers, all to be affirmed.
         pairs: the questions of D, each with its right and a wrong answer.
@@ -38,6 +39,7 @@ class Material:
     tokenizer: PreTrainedTokenizerBase
     settings: Settings
     run: Run
+    asked: Sequence[Question]
     probing: ProbingSet
     same: Sequence[BinaryExample]
     pairs: Sequence[BinaryExample]

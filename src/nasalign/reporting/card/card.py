@@ -80,13 +80,14 @@ def _template() -> Template:
 def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) -> ModelCardData:
     """The metadata that the hub reads; text is quoted as YAML needs it."""
     probed = files.facts.get("probing_data") if files else None
+    bias = "positive-bias" if files and files.to_no else "negative-bias"
     return ModelCardData(
         base_model=base.hub,
         base_model_relation="adapter" if form == "adapter" else "finetune",
         library_name="peft" if form == "adapter" else "transformers",
         pipeline_tag="text-generation",
         datasets=[SOURCES[probed].hub] if probed in SOURCES else None,
-        tags=["nasalign", "negative-bias", "attention-heads", *["lora"] * (form == "adapter")],
+        tags=["nasalign", bias, "attention-heads", *["lora"] * (form == "adapter")],
         model_name=title,
         eval_results=_results(files) if files else None,
         license=base.license.get("license"),

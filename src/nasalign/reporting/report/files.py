@@ -28,12 +28,14 @@ class RunFiles:
         rows: rows of ``eval/*.jsonl``, by data set and side.
         heads: ``heads.json``, of falling single head NAS.
         tuning: rows of ``tuning.jsonl``.
+        joint: rows of ``joint.jsonl``, an epoch of nasa+ each.
         nas: single head NAS over the probing set, [L, H], or None.
         samples: number of samples it is the mean of.
         diagnosis: ``diagnosis.json``, or None.
         scenarios: ``scenarios.json``, or None.
         side_effects: ``side_effects.json``, or None.
         attention: ``attention.json``, or None.
+        comparison: ``comparison.json``, or None.
     """
 
     folder: Path
@@ -42,12 +44,14 @@ class RunFiles:
     rows: dict[str, dict[Side, list[Row]]]
     heads: list[Row]
     tuning: list[Row]
+    joint: list[Row]
     nas: Array | None
     samples: int
     diagnosis: dict[str, Any] | None
     scenarios: dict[str, Any] | None
     side_effects: dict[str, Any] | None
     attention: dict[str, Any] | None
+    comparison: dict[str, Any] | None
 
     @classmethod
     def read(cls, folder: Path) -> "RunFiles":
@@ -69,17 +73,21 @@ class RunFiles:
             rows=_evaluations(folder / "eval"),
             heads=_optional(folder / "heads.json") or [],
             tuning=_rows(folder / "tuning.jsonl"),
+            joint=_rows(folder / "joint.jsonl"),
             nas=None if nas is None else nas.mean(axis=0),
             samples=0 if nas is None else len(nas),
             diagnosis=_optional(folder / "diagnosis.json"),
             scenarios=_optional(folder / "scenarios.json"),
             side_effects=_optional(folder / "side_effects.json"),
             attention=_optional(folder / "attention.json"),
+            comparison=_optional(folder / "comparison.json"),
         )
 
     @property
-    def kind(self) -> Literal["align", "diagnose", "evaluate"]:
+    def kind(self) -> Literal["align", "compare", "diagnose", "evaluate"]:
         """Returns the command that made the run."""
+        if "compare" in self.facts:
+            return "compare"
         if "part" in self.facts and not self.heads and not self.diagnosis:
             return "evaluate"
         found = self.diagnosis is not None and bool(self.diagnosis["heads"])
@@ -96,8 +104,15 @@ class RunFiles:
         return [row for row in self.tuning if row["record"] == "head"]
 
     @property
+    def to_no(self) -> bool:
+        """Says whether a lean to Yes was corrected, so that all is about No."""
+        return bool(self.facts.get("direction", {}).get("chosen") == "positive")
+
+    @property
     def kept(self) -> int:
         """Returns how many heads were kept."""
+        if self.joint:  # all heads together
+            return len(self.heads) * any(row["kept"] and row["epoch"] for row in self.joint)
         return sum(row["kept"] for row in self.decided)
 
     @property
@@ -126,6 +141,8 @@ class RunFiles:
 def fates(files: RunFiles) -> dict[tuple[int, int], str]:
     """Returns what became of each selected head: kept, cancelled, not finished or not reached."""
     found = {(head["layer"], head["head"]): "not reached" for head in files.heads}
+    if files.joint:
+        return dict.fromkeys(found, "kept" if files.kept else "cancelled")
     for row in files.tuning:
         if row["record"] == "head":
             fate = "kept" if row["kept"] else "cancelled"

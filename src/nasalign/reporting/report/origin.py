@@ -24,12 +24,14 @@ def command_line(files: RunFiles) -> str:
         words += _data_words(
             "--probing-data", facts.get("probing_data"), facts.get("probing_origin")
         )
-    if kind == "align":
+    if kind in ("align", "compare"):
         origins = dict(
             zip(list(facts.get("examples", {}))[1:], facts.get("further", []), strict=False)
         )
         for name, origin in origins.items():
             words += _data_words("--eval", name, origin)
+    if kind == "compare" and facts["compare"].get("only"):
+        words += ["--only", ",".join(facts["compare"]["only"])]
     if kind == "evaluate" and facts.get("adapter"):
         words += ["--adapter", str(facts["adapter"])]
     for name, value in _changed(files).items():
@@ -149,8 +151,19 @@ def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
                 f"{(high - low) / 2:.2f} on either side; smaller effects are not seen here. "
                 "Intervals are over questions: another seed or other heads are not in them."
             )
+    if files.kind == "compare":
+        told.append(
+            "The rows were chosen on other questions than these, but the best of many rows is the "
+            "best in part by luck, and each was fitted once, with one seed."
+        )
+        told.append(
+            "Seconds and memory are of this machine; memory is what fitting held at its highest "
+            "beyond what was held before."
+        )
+        return told
+    aim, other = (no, yes) if files.to_no else (yes, no)
     told.append(
-        f"Tuning raises the share of {yes}. It teaches no facts: where {no} is right more often "
+        f"Tuning raises the share of {aim}. It teaches no facts: where {other} is right more often "
         "than not, or the model does not know, it can cost accuracy."
     )
     return told

@@ -23,6 +23,8 @@ from nasalign.reporting.report.charts import (
     shifts_chart,
     timeline_chart,
 )
+from nasalign.reporting.report.comparison import COST_COLUMNS, comparison
+from nasalign.reporting.report.comparison_story import comparison_charts, comparison_verdict
 from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.examples import (
     attention,
@@ -32,6 +34,7 @@ from nasalign.reporting.report.examples import (
     painted,
 )
 from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.joint import joint_charts, joint_rows
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
 from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, outcome
 from nasalign.reporting.report.story import verdict
@@ -41,11 +44,13 @@ from nasalign.reporting.report.tuning import HEAD_COLUMNS, epochs, head_rows, li
 FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 _SECTIONS = {
+    "comparison": "Beside the alternatives",
     "figures": "Before and after",
     "gap": "Precision and recall",
     "confidence": "How sure the answers are",
     "heads": "The heads",
     "tuning": "Tuning, head by head",
+    "joint": "Tuning, all heads together",
     "subsets": "By what it knows, and how it was asked",
     "shifts": "What answers became",
     "examples": "Answers that changed",
@@ -53,6 +58,7 @@ _SECTIONS = {
     "effects": "Side effects",
     "origin": "How to reproduce it, and limits",
 }
+_OF_A_COMPARISON = ("comparison", "origin")
 _OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "subsets", "origin")
 _OUTCOMES = {
     "TP": "{yes}, rightly",
@@ -80,7 +86,7 @@ def report_html(folder: Path) -> str:
         NasAlignError: it is no run directory, or a file in it is broken.
     """
     files = RunFiles.read(folder)
-    sets = data_sets(files)
+    sets, compared = data_sets(files), files.kind == "compare"
     charts, subsets = _charts(files, sets), subset_tables(files)
     vega, script = vega_script(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     return (
@@ -90,7 +96,9 @@ def report_html(folder: Path) -> str:
             files=files,
             sets=sets,
             sections=_sections(files, bool(subsets)),
-            verdict=verdict(files, sets),
+            verdict=comparison_verdict(files) if compared else verdict(files, sets),
+            comparison=comparison(files),
+            cost_columns=COST_COLUMNS,
             charts=charts,
             specs={name: chart.spec for name, chart in charts.items()},
             policy=_policy(vega, script),
@@ -101,8 +109,9 @@ def report_html(folder: Path) -> str:
             **_captions(files, sets),
             **_answers(files, sets),
             **_origin(files, sets),
-            head_columns=HEAD_COLUMNS,
+            head_columns=[name.replace("Yes", files.words[files.to_no]) for name in HEAD_COLUMNS],
             head_rows=head_rows(files),
+            joint_rows=joint_rows(files),
             validation=files.facts.get("probing", {}).get("validation", "?"),
             effects=effect_rows(files.side_effects or {}),
             subsets=subsets,
@@ -125,11 +134,13 @@ def _environment() -> Environment:
 
 def _sections(files: RunFiles, subsets: bool) -> dict[str, str]:
     """The titles of the sections that a run of this kind has."""
+    if files.kind == "compare":
+        return {name: _SECTIONS[name] for name in _OF_A_COMPARISON}
     whole = files.kind == "align"
     names = [name for name in _SECTIONS if whole or name in _OF_ONE_MODEL]
-    if not subsets:
-        names.remove("subsets")
-    return {name: _SECTIONS[name] for name in names}
+    absent = {"comparison", "tuning" if files.joint else "joint"}
+    absent |= set() if subsets else {"subsets"}
+    return {name: _SECTIONS[name] for name in names if name not in absent}
 
 
 def _policy(*scripts: str) -> str:
@@ -144,6 +155,8 @@ def _policy(*scripts: str) -> str:
 
 def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
     """The charts by the names that the template has for them."""
+    if files.kind == "compare":
+        return comparison_charts(files)
     yes, _ = files.words
     found: dict[str, Chart | None] = {"heads": heads_chart(files)}
     if sets:
@@ -158,8 +171,10 @@ def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
     if rows:
         found["model-nas"] = timeline_chart(rows, "beta", "model NAS", limit_of(files, "tau"))
         share = limit_of(files, "share")
-        found["yes-share"] = timeline_chart(rows, "yes_share", f"share of {yes}", share)
+        aim = files.words[files.to_no]
+        found["yes-share"] = timeline_chart(rows, "yes_share", f"share of {aim}", share)
         found["head-nas"] = head_chart(rows)
+    found |= joint_charts(files, yes)
     return {name: chart for name, chart in found.items() if chart}
 
 

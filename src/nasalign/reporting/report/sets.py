@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from nasalign.evaluation.metrics import (
     METRICS,
     Array,
+    Figure,
     bootstrap_weights,
     from_sums,
+    gap_of,
     interval,
     sample_sums,
 )
+from nasalign.evaluation.ranking import auc
 from nasalign.evaluation.responses import confidence, example_of, kind_of
 from nasalign.reporting.report.files import SIDES, Row, RunFiles, Side
 
@@ -30,9 +32,6 @@ METRIC_NAMES = {
     "nas": "model NAS",
     "gap": "precision minus recall",
 }
-
-Figure = tuple[float, float, float]
-"""A value and its 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -169,15 +168,12 @@ def _sums(rows: Sequence[Row]) -> Array:
 
 
 def _with_gap(values: dict[str, Array]) -> dict[str, Array]:
-    return values | {"gap": values["precision"] - values["recall"]}
+    return values | {"gap": gap_of(values)}
 
 
 def _ranking(rows: Sequence[Row]) -> float | None:
-    """The area under the curve of the odds of the positive word, by the ranks of the positives."""
-    labels = np.array([row["label"] for row in rows], dtype=bool)
-    positives, negatives = int(labels.sum()), int((~labels).sum())
-    if not positives or not negatives:
-        return None
-    odds = [row["p_yes"] / max(row["p_yes"] + row["p_no"], 1e-12) for row in rows]
-    ranks = rankdata(odds)[labels]
-    return float((ranks.sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    """The area under the curve of the odds of the positive word."""
+    odds = np.array([row["p_yes"] / max(row["p_yes"] + row["p_no"], 1e-12) for row in rows])
+    labels = [row["label"] for row in rows]
+    (area,) = auc(odds, labels, np.ones((1, len(rows))))
+    return None if np.isnan(area) else float(area)

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nasalign.evaluation.metrics import Figure
 from nasalign.reporting.report.files import RunFiles
-from nasalign.reporting.report.sets import DataSet, Figure
+from nasalign.reporting.report.sets import DataSet
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _FEW = 20  # positive answers below which a precision says little
@@ -46,10 +47,11 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
     """The verdict of a complete alignment, by its first data set."""
     data, name = sets[0], files.name
     yes, no = files.words
-    share = percent(_no_share(data))
-    lean = f"{name} said {no} to {share} of {data.n:,} yes/no questions ({data.name})"
+    share = data.figures["before"]["yes_rate"][0] if files.to_no else _no_share(data)
+    word = yes if files.to_no else no
+    lean = f"{name} said {word} to {percent(share)} of {data.n:,} yes/no questions ({data.name})"
     heads = files.facts["model"]["layers"] * files.facts["model"]["heads"]
-    tried = len(files.decided)
+    tried = len(files.heads if files.joint else files.decided)
     if not files.kept:
         why = f"none of the {tried} heads that were tried was kept, so the model is what it was"
         advice = (
@@ -57,16 +59,17 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
             "heads (--set k=60 --set n=20)."
         )
         return Verdict("Unchanged", "plain", f"{lean}; {why}.", [advice])
+    gain = "precision" if files.to_no else "recall"
     sentence = (
         f"{lean}; after retuning {files.kept} of its {heads:,} attention heads "
-        f"({tried} tried), recall {moved(data, 'recall')}, accuracy {moved(data, 'accuracy')}, "
+        f"({tried} tried), {gain} {moved(data, gain)}, accuracy {moved(data, 'accuracy')}, "
         f"and calibration {_calibration(data)}."
     )
-    label, tone = _judged(data)
+    label, tone = _judged(data, files.to_no)
     if tone == "good" and any(direction(other.changes["accuracy"]) < 0 for other in sets[1:]):
         tone = "mixed"
     notes = [
-        *_balance(data, yes, no),
+        *_balance(data, files),
         *_ranking(data, yes),
         *_small_counts(data, yes),
         *_side_effects(files),
@@ -75,33 +78,37 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
     return Verdict(label, tone, sentence, notes)
 
 
-def _judged(data: DataSet) -> tuple[str, str]:
+def _judged(data: DataSet, to_no: bool) -> tuple[str, str]:
     """The verdict in a few words, by what the intervals of the change allow to say."""
-    recall, accuracy = direction(data.changes["recall"]), direction(data.changes["accuracy"])
-    if accuracy < 0 and recall > 0:
-        return "Fewer missed Yes, lower accuracy", "mixed"
-    if accuracy < 0 or (recall < 0 and accuracy == 0):
+    gain = direction(data.changes["precision" if to_no else "recall"])
+    accuracy = direction(data.changes["accuracy"])
+    fewer = "Fewer wrong Yes" if to_no else "Fewer missed Yes"
+    if accuracy < 0 and gain > 0:
+        return f"{fewer}, lower accuracy", "mixed"
+    if accuracy < 0 or (gain < 0 and accuracy == 0):
         return "Worse", "bad"
-    if recall > 0 and accuracy > 0:
+    if gain > 0 and accuracy > 0:
         return "Better", "good"
-    if recall > 0:
-        cost = direction(data.changes["ece"]) > 0 or _leans_to_yes(data)
-        return "Fewer missed Yes, same accuracy", "mixed" if cost else "good"
+    if gain > 0:
+        cost = direction(data.changes["ece"]) > 0 or _leans(data) == (-1 if to_no else 1)
+        return f"{fewer}, same accuracy", "mixed" if cost else "good"
     if accuracy > 0:
         return "Better accuracy", "good"
     return "No measurable change", "plain"
 
 
-def _balance(data: DataSet, yes: str, no: str) -> Iterator[str]:
+def _balance(data: DataSet, files: RunFiles) -> Iterator[str]:
     """Says on which side of the labels the answers now are."""
-    share, _, high = data.figures["after"]["yes_rate"]
+    yes, no = files.words
+    share, _, _ = data.figures["after"]["yes_rate"]
     if data.positives is None:
         return
     says = f"it says {yes} to {percent(share)}, where {yes} is right for {percent(data.positives)}"
-    if _leans_to_yes(data):
+    lean = _leans(data)
+    if lean == (-1 if files.to_no else 1):
         yield f"It now leans the other way: {says}."
-    elif high < data.positives:
-        yield f"It still leans to {no}: {says}."
+    elif lean:
+        yield f"It still leans to {yes if files.to_no else no}: {says}."
     else:
         yield f"It is even now: {says}."
     invalid = data.figures["after"]["invalid_rate"][0]
@@ -112,9 +119,12 @@ def _balance(data: DataSet, yes: str, no: str) -> Iterator[str]:
         )
 
 
-def _leans_to_yes(data: DataSet) -> bool:
-    _, low, _ = data.figures["after"]["yes_rate"]
-    return data.positives is not None and low > data.positives
+def _leans(data: DataSet) -> int:
+    """1 where the aligned model leans to Yes, -1 where it leans to No, else 0."""
+    _, low, high = data.figures["after"]["yes_rate"]
+    if data.positives is None:
+        return 0
+    return int(low > data.positives) - int(high < data.positives)
 
 
 def _calibration(data: DataSet) -> str:
@@ -184,10 +194,10 @@ def _unfinished(files: RunFiles, sets: list[DataSet]) -> Verdict:
 def _nothing_to_fix(files: RunFiles, sets: list[DataSet]) -> Verdict:
     assert files.diagnosis is not None
     known = files.facts.get("probing", {}).get("known", files.samples)
-    sentence = (
-        f"Nothing to fix: {files.name} denies none of the {known:,} answers that it knows, so no "
-        "head was tuned."
-    )
+    does_not = f"denies none of the {known:,} answers that it knows"
+    if files.to_no:
+        does_not = f"affirms no wrong answer to the {known:,} questions that it knows"
+    sentence = f"Nothing to fix: {files.name} {does_not}, so no head was tuned."
     return Verdict("Nothing to fix", "plain", sentence, [str(files.diagnosis["sentence"])])
 
 

@@ -1,0 +1,30 @@
+"""The rows of a comparison, in their order."""
+
+from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, THRESHOLD
+from nasalign.rivals.lora import lora
+from nasalign.rivals.ours import NASA_PLUS, samples_of_ours
+from nasalign.rivals.rival import Rival
+from nasalign.rivals.rows import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
+from nasalign.rivals.steering import STEERING
+from nasalign.rivals.unibias import UNIBIAS
+from nasalign.rivals.wordings import SHOTS, WORDING_A, WORDING_B
+
+RIVALS: tuple[Rival, ...] = (
+    UNTOUCHED,
+    WORDING_A,
+    WORDING_B,
+    SHOTS,
+    THRESHOLD,
+    CONTEXTUAL,
+    DOMAIN_CONTEXT,
+    BATCH,
+    lora("lora-same", "LoRA on the samples of NASA", lambda material: material.same),
+    lora("lora-pairs", "LoRA on these and their wrong twins", lambda material: material.pairs),
+    lora("lora-kinds", "LoRA on the samples of nasa+", samples_of_ours),
+    STEERING,
+    UNIBIAS,
+    RANDOM,
+    QUERY_ONLY,
+    NASA,
+    NASA_PLUS,
+)

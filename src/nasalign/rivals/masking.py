@@ -1,0 +1,59 @@
+"""Masking parts of a model: what enters its output projections is 0 in some columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from nasalign.errors import ModelError
+from nasalign.models.geometry import HeadGeometry
+from nasalign.rivals.observed import layer_names
+
+Columns = Mapping[str, Sequence[int]]
+"""By name of a linear module, columns of its weight, which are entries of its input."""
+
+
+@contextmanager
+def masked(model: PreTrainedModel, columns: Columns) -> Iterator[None]:
+    """Lets linear modules see 0 in some entries of their input, at every position."""
+
+    def hook(own: Sequence[int]) -> Any:
+        def mask(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            index = torch.tensor(own, device=inputs[0].device)
+            return (inputs[0].index_fill(-1, index, 0.0), *inputs[1:])
+
+        return mask
+
+    with ExitStack() as hooks:
+        for name, own in columns.items():
+            handle = model.get_submodule(name).register_forward_pre_hook(hook(own))
+            hooks.callback(handle.remove)
+        yield
+
+
+def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
+    """Returns the names of each layer's output projections, of attention and of feed-forward.
+
+    Raises:
+        ModelError: a layer has no such linear modules, as in a mixture of experts.
+    """
+    linear = {  # a quantised weight cannot be read
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.weight.is_floating_point()
+    }
+    found = []
+    attentions = HeadGeometry.of(model).attention_modules
+    for layer, attention in zip(layer_names(model), attentions, strict=True):
+        out = linear & {f"{attention}.o_proj", f"{attention}.dense"}
+        down = linear & {f"{layer}.mlp.down_proj", f"{layer}.mlp.dense_4h_to_h"}
+        if not out or not down:
+            raise ModelError(
+                f"Nothing can be masked in {type(model).__name__}: its layers lack a plain linear "
+                "output projection of attention or of the feed-forward network."
+            )
+        found.append((*out, *down))
+    return found

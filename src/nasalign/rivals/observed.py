@@ -1,0 +1,103 @@
+"""What rivals that reach into a model share: its layers, what enters modules, a few examples."""
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.data.prompts import BinaryPrompt
+from nasalign.data.qa import BinaryExample
+from nasalign.data.wordings import Vocabulary
+from nasalign.models import processes
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.batches import in_batches
+from nasalign.nas.forward import answer_logits, shared_prefix
+
+
+def layer_names(model: PreTrainedModel) -> list[str]:
+    """Returns the module names of the L layers, in order.
+
+    Raises:
+        ModelError: the architecture is not supported.
+    """
+    return [name.rpartition(".")[0] for name in HeadGeometry.of(model).attention_modules]
+
+
+def answer_pair(
+    tokenizer: PreTrainedTokenizerBase, prompt: BinaryPrompt, words: Vocabulary
+) -> tuple[int, int]:
+    """Returns the first token of each word, in the form that the model's turn begins with."""
+    target, negative = prompt.answers.target, prompt.answers.negative
+    said, *others = tokenizer.convert_ids_to_tokens([target, *negative])
+    begun = tokenizer.decode([target]).strip()  # the word, or its first part
+    wanted = said.removesuffix(begun) + words.negative  # with a space where the other has one
+    alike = [token for token, text in zip(negative, others, strict=True) if wanted.startswith(text)]
+    return target, (alike or list(negative))[0]
+
+
+@torch.no_grad()
+def last_inputs(
+    model: PreTrainedModel,
+    prompts: Sequence[BinaryPrompt],
+    modules: Sequence[str],
+    batch_size: int | None = None,
+) -> list[Tensor]:
+    """Returns what enters modules at the last token of prompts.
+
+    Args:
+        model: the model; left as it was.
+        prompts: N prompts.
+        modules: names of modules whose first argument is [B, T, width].
+        batch_size: prompts a batch; by tokens unless given.
+
+    Returns:
+        For each module what enters it, [N, width], float32 (float64 of a float64 model), on the
+        CPU.
+    """
+    hidden_size = model.config.get_text_config().hidden_size
+    dtype = torch.promote_types(model.dtype, torch.float32)
+    widths = [getattr(model.get_submodule(name), "in_features", hidden_size) for name in modules]
+    states = [torch.zeros(len(prompts), width, dtype=dtype) for width in widths]
+    seen: dict[str, Tensor] = {}
+
+    def see(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            seen[name] = inputs[0]  # the pass of the prefix comes first, and is overwritten
+
+        return hook
+
+    def work(indices: list[int]) -> None:
+        batch = [prompts[index] for index in indices]
+        prefix = shared_prefix(batch)
+        answer_logits(model, batch, prefix=prefix)
+        last = [len(prompt.token_ids) - prefix - 1 for prompt in batch]
+        for name, rows in zip(modules, states, strict=True):
+            rows[indices] = seen[name][range(len(batch)), last].cpu().to(dtype)
+
+    with ExitStack() as hooks:
+        for name in modules:
+            hook = model.get_submodule(name).register_forward_pre_hook(see(name))
+            hooks.callback(hook.remove)
+        in_batches(model, prompts, batch_size, work)
+    processes.add_up(*states)
+    return states
+
+
+def some_of_each(examples: Sequence[BinaryExample], count: int, draw: str) -> list[BinaryExample]:
+    """Returns at most ``count`` examples in their order, half of them of each label.
+
+    Args:
+        examples: what is drawn from.
+        count: how many at most.
+        draw: seed of the draw.
+    """
+    rng = random.Random(draw)
+    chosen: list[int] = []
+    for label in (True, False):
+        own = [place for place, example in enumerate(examples) if example.label == label]
+        chosen += rng.sample(own, min(len(own), count // 2))
+    return [examples[place] for place in sorted(chosen)]

@@ -1,0 +1,230 @@
+"""Masking of biased attention heads and feed-forward vectors (UniBias, Zhou et al., NeurIPS 2024).
+
+Written from the description. From the paper are
+
+* what is looked at: each vector v of a feed-forward network, which is a column of its output
+  projection and is added with the activation m as its coefficient, and each head's part of the
+  attention's output, both at the prompt's last token and projected onto the label words by the
+  output embedding (the logit lens),
+* the three criteria, over the samples of a support set: relatedness (it says much of the labels),
+  bias (it favours one label) and low variance (it does so whatever the sample, by the coefficient
+  of variation; of a vector that is its activation's),
+* that what meets all three is masked, heads and vectors, and that the thresholds are found by grid
+  search for the least biased label probabilities on the support set, of 20 samples a label, among
+  those that leave the labels nine tenths of their probability.
+
+Ours are
+
+* the gain of the final norm in the lens,
+* the figures for two labels: with label logits (a, b) of a sample, relatedness is the mean of
+  |a| + |b|, bias the mean of (a - b) / (|a| + |b|), and the variation that of a - b,
+* that only what favours the label that the model leans to is masked: with two labels, to mask what
+  favours the other would take away on one side what was won on the other,
+* that the threshold of relatedness is given by how many most related components are masked, since
+  logits have another scale in each model,
+* a grid of 6 points for heads and then 6 for vectors, beside that of masking none; the threshold
+  of variation is 1 throughout.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nasalign.data.chat import Progress
+from nasalign.data.qa import BinaryExample
+from nasalign.errors import NasAlignError
+from nasalign.models.geometry import HeadGeometry
+from nasalign.rivals.masking import Columns, masked, projections
+from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each
+from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
+
+SUPPORT = 40
+"""Examples of the development split at most that criteria and thresholds are measured on."""
+KEPT_MASS = 0.9
+"""Share of the labels' probability that must be left."""
+BIASES = (0.1, 0.4)
+"""Thresholds of bias that are tried."""
+VARIATION = 1.0
+"""Threshold of the coefficient of variation."""
+SHARES = {"heads": (0.01, 0.03, 0.1), "vectors": (0.0001, 0.0003, 0.001)}
+"""Shares of all heads and of all vectors of the model that are masked at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Heads or feed-forward vectors, C in all, and what they say of the labels.
+
+    Attributes:
+        columns: for each its module and the first and last (exclusive) of its columns there.
+        logits: label logits of N samples, positive and negative, float32 [C, N, 2].
+    """
+
+    columns: list[tuple[str, int, int]]
+    logits: Tensor
+
+    def biased(self, favoured: float, bias: float, variation: float, count: int) -> list[int]:
+        """Returns the indices of the most related components that meet the other criteria.
+
+        Args:
+            favoured: 1 for those that favour the positive label, -1 for the negative one.
+            bias: what the bias must be above, in [0, 1).
+            variation: what the coefficient of variation must be below.
+            count: how many at most.
+        """
+        size = self.logits.abs().sum(dim=-1)  # [C, N]
+        lead = favoured * (self.logits[..., 0] - self.logits[..., 1])
+        share = (lead / size.clamp(min=1e-30)).mean(dim=1)
+        steady = lead.std(dim=1) < variation * lead.mean(dim=1)  # a mean below 0 never is
+        related = size.mean(dim=1).masked_fill(~(steady & (share > bias)), -1.0)
+        order = related.argsort(descending=True, stable=True)[:count].tolist()
+        return [place for place in order if related[place] > 0]
+
+    def of(self, chosen: Sequence[int]) -> dict[str, list[int]]:
+        """Returns the columns of some of the components, by module."""
+        found: dict[str, list[int]] = {}
+        for name, start, stop in (self.columns[place] for place in chosen):
+            found.setdefault(name, []).extend(range(start, stop))
+        return found
+
+
+def components(
+    model: PreTrainedModel, labels: tuple[int, int], states: Mapping[str, Tensor]
+) -> dict[str, Components]:
+    """Returns the ``heads`` and the ``vectors`` of a model.
+
+    Args:
+        model: the model.
+        labels: token ids of the positive and the negative word.
+        states: what enters each module of ``projections`` at the last token of N samples.
+    """
+    directions = _directions(model, labels)  # [2, hidden]
+    head_size = HeadGeometry.of(model).head_size
+    found: dict[str, Components] = {}
+    names = zip(*projections(model), strict=True)
+    for kind, modules, size in zip(("heads", "vectors"), names, (head_size, 1), strict=True):
+        columns, logits = [], []
+        for name in modules:
+            seen = directions @ _weight(model, name)  # [2, width]
+            parts = states[name][:, None].to(seen.dtype) * seen  # [N, 2, width]
+            logits.append(parts.unflatten(-1, (-1, size)).sum(dim=-1).permute(2, 0, 1))
+            columns += [(name, start, start + size) for start in range(0, seen.shape[1], size)]
+        found[kind] = Components(columns, torch.cat(logits))
+    return found
+
+
+@torch.no_grad()
+def _directions(model: PreTrainedModel, labels: tuple[int, int]) -> Tensor:
+    """The output embeddings of the labels times the gain of the final norm, [2, hidden]."""
+    rows = model.get_output_embeddings().weight[list(labels)]
+    base = model.base_model
+    norm = getattr(base, "norm", None) or getattr(base, "final_layer_norm", None)
+    if norm is not None:  # an odd function but for its bias, of an input whose size is 1
+        ones = torch.ones(rows.shape[1], device=rows.device, dtype=rows.dtype)
+        ones[1::2] = -1.0  # and whose mean is 0
+        rows = rows * ((norm(ones) - norm(-ones)) / 2 * ones)
+    return rows.detach().cpu().float()
+
+
+def _weight(model: PreTrainedModel, name: str) -> Tensor:
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().cpu().float()
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """A point of the grid: what is masked, and what the model says of the support set then.
+
+    Attributes:
+        chosen: indices of the masked components by kind.
+        columns: their columns.
+        positive: mean probability of the positive word, of both.
+        mass: mean probability of both words.
+        accuracy: balanced accuracy; it decides nothing.
+    """
+
+    chosen: Mapping[str, Sequence[int]]
+    columns: Columns
+    positive: float
+    mass: float
+    accuracy: float
+
+    @property
+    def imbalance(self) -> float:
+        """How far the mean probabilities of the labels are from being equal."""
+        return abs(self.positive - 0.5)
+
+
+def _measured(
+    material: Material,
+    support: Sequence[BinaryExample],
+    found: Mapping[str, Components],
+    chosen: Mapping[str, Sequence[int]],
+) -> _Point:
+    columns = {
+        name: own for kind in chosen for name, own in found[kind].of(chosen[kind]).items()
+    }  # heads and vectors are of different modules
+    with masked(material.model, columns):
+        scores = material.scores(support)
+    odds = log_odds(scores)
+    mass = float((scores.p_positive + scores.p_negative).mean())
+    positive = float(odds.sigmoid().mean())
+    return _Point(chosen, columns, positive, mass, balanced_accuracy(odds, support))
+
+
+def _searched(
+    material: Material,
+    support: Sequence[BinaryExample],
+    found: Mapping[str, Components],
+    done: Progress,
+) -> _Point:
+    """Searches the grid of heads, and then that of vectors beside the best heads."""
+    untouched = best = _measured(material, support, found, {})
+    favoured = 1.0 if untouched.positive > 0.5 else -1.0
+    for kind, shares in SHARES.items():
+        base, known = best, set[tuple[int, ...]]()
+        for bias, share in product(BIASES, shares):
+            count = max(1, round(share * len(found[kind].columns)))
+            chosen = found[kind].biased(favoured, bias, VARIATION, count)
+            if chosen and tuple(chosen) not in known:
+                known.add(tuple(chosen))
+                point = _measured(material, support, found, {**base.chosen, kind: chosen})
+                if point.mass >= KEPT_MASS * untouched.mass and point.imbalance < best.imbalance:
+                    best = point
+            done(len(support))
+    return best
+
+
+def _fit(material: Material) -> Fitted:
+    """Masks heads, then vectors, as leaves the label probabilities least biased."""
+    model, builder, settings = material.model, material.builder(), material.settings
+    names = [name for pair in projections(model) for name in pair]
+    support = some_of_each(material.development, SUPPORT, f"{settings.seed}/unibias")
+    if not support:
+        raise NasAlignError("There is no example to find biased heads on; give more questions.")
+    prompts = [builder.binary(example) for example in support]
+    states = last_inputs(model, prompts, names, settings.batch_size)
+    labels = answer_pair(material.tokenizer, prompts[0], builder.words)
+    found = components(model, labels, dict(zip(names, states, strict=True)))
+    points = len(BIASES) * sum(map(len, SHARES.values()))
+    with material.run.stage("unibias", "Choosing what to mask", points * len(support)) as done:
+        best = _searched(material, support, found, done)
+    counts = {kind: len(best.chosen.get(kind, ())) for kind in SHARES}
+    return Fitted(
+        on=lambda served: masked(served, best.columns),
+        parameters=sum(counts.values()),
+        chosen={**counts, "mean probability": best.positive, "balanced accuracy": best.accuracy},
+    )
+
+
+UNIBIAS = Rival(
+    "unibias",
+    "biased heads and vectors masked (UniBias, Zhou et al., 2024)",
+    "columns of output projections set to 0",
+    False,
+    _fit,
+)

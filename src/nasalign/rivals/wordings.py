@@ -1,0 +1,34 @@
+"""Rivals that change no more than the prompt: another instruction (Table 12), examples shown."""
+
+from functools import partial
+
+from nasalign.rivals.rival import Fitted, Material, Rival
+
+
+def _wording(wording: str, material: Material) -> Fitted:
+    """Serves an instruction; the paper's first one where the settings have this one already."""
+    other = "nasa" if material.settings.instruction == wording else wording
+    return Fitted(changes={"instruction": other}, chosen={"instruction": other})
+
+
+def _shots(material: Material) -> Fitted:
+    """Shows the material's examples; says how many tokens a prompt has more by that."""
+    shots, example = material.shots, material.development[0]
+    plain, shown = (material.builder(given).binary(example) for given in ((), shots))
+    more = len(shown.token_ids) - len(plain.token_ids)
+    return Fitted(shots=shots, chosen={"examples": len(shots), "more tokens": more})
+
+
+WORDING_A = Rival(
+    "wording-a", "instruction A (Table 12)", "the other instruction", False, partial(_wording, "A")
+)
+WORDING_B = Rival(
+    "wording-b", "instruction B (Table 12)", "the other instruction", False, partial(_wording, "B")
+)
+SHOTS = Rival(
+    "shots",
+    "4 examples shown (Brown et al., 2020)",
+    "4 examples in each prompt: about 90 more tokens",
+    False,
+    _shots,
+)

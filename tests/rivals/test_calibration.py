@@ -1,0 +1,275 @@
+"""Offsets of the log odds: how they are applied, and how each rival finds its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from nasalign.data.qa import BinaryExample
+from nasalign.evaluation.evaluate import Evaluation, run_evaluation
+from nasalign.nas.scoring import Scores, score
+from nasalign.rivals.calibration import (
+    BATCH,
+    CONTEXTUAL,
+    DOMAIN_CONTEXT,
+    THRESHOLD,
+    best_threshold,
+    shifted,
+)
+from nasalign.rivals.rival import Material, balanced_accuracy, log_odds
+from rivals.material import material
+
+Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+WORDS = ["Paris", "London", "Berlin", "Rome", "Madrid", "Tokyo"]
+FORMS = {  # by name: what is asked
+    "verification": BinaryExample("What is the capital?", True, "Paris"),
+    "question": BinaryExample("Is Paris the capital?", True),
+    "context": BinaryExample("What is the capital?", True, "Paris", "Paris is the capital."),
+}
+
+
+@pytest.fixture
+def given(llama: Tiny) -> Material:
+    return material(*llama)
+
+
+@pytest.fixture
+def evaluated(given: Material) -> Evaluation:
+    return run_evaluation(given.model, given.tokenizer, given.development, given.settings)
+
+
+def labelled(labels: Sequence[bool]) -> list[BinaryExample]:
+    return [BinaryExample("What?", label, "that") for label in labels]
+
+
+def both(scores: Scores) -> Tensor:
+    """Probabilities of both words, normalised over the two, [N, 2]."""
+    p = torch.stack([scores.p_positive, scores.p_negative], dim=1).double()
+    return p / p.sum(dim=1, keepdim=True)
+
+
+def divided(evaluation: Evaluation, estimate: Tensor) -> Tensor:
+    """The papers' rule: probabilities [N, 2] over an estimate [2] or [N, 2], normalised again."""
+    p = both(evaluation.scores) / estimate
+    return p / p.sum(dim=1, keepdim=True)
+
+
+def test_an_offset_multiplies_the_odds_and_decides_by_them(evaluated: Evaluation) -> None:
+    found = shifted(evaluated, torch.tensor(3.0).log()).scores
+    positive, negative = both(evaluated.scores).unbind(1)
+    expected = 3 * positive / (3 * positive + negative)
+    torch.testing.assert_close(found.p_positive, expected.float())
+    torch.testing.assert_close(found.p_negative, 1 - expected.float())
+    assert found.verdicts == ["positive" if p > 0.5 else "negative" for p in expected]
+
+
+def test_one_offset_for_each_example(evaluated: Evaluation) -> None:
+    offsets = torch.full((len(evaluated.examples),), -50.0)
+    offsets[3] = 50.0
+    verdicts = shifted(evaluated, offsets).scores.verdicts
+    assert [place for place, one in enumerate(verdicts) if one == "positive"] == [3]
+
+
+def test_what_is_not_probability_or_verdict_is_kept(evaluated: Evaluation) -> None:
+    scores = replace(evaluated.scores, answers=["text"] * len(evaluated.examples))
+    found = shifted(replace(evaluated, scores=scores), 1.0)
+    assert found.examples == evaluated.examples
+    assert found.scores.nas is scores.nas
+    assert found.scores.answers is scores.answers
+    assert evaluated.scores.verdicts == scores.verdicts  # nothing was changed in place
+
+
+def test_probabilities_that_round_to_nothing_still_have_a_verdict() -> None:
+    scores = Scores(torch.tensor([1e-20]), torch.tensor([1.0]), ["negative"], torch.empty(1, 0, 0))
+    evaluation = Evaluation(labelled([True]), scores)
+    assert shifted(evaluation, 40.0).scores.verdicts == ["negative"]
+    assert shifted(evaluation, 60.0).scores.verdicts == ["positive"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_threshold_equals_brute_force(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    odds = torch.randn(31, generator=generator, dtype=torch.float64).mul(4).round() / 4  # with ties
+    noise = torch.randn(31, generator=generator, dtype=torch.float64)
+    examples = labelled((odds + noise > 1).tolist())
+    fine = torch.arange(-6.0, 6.0, 1 / 64, dtype=torch.float64) + 1 / 128
+    reached = [balanced_accuracy(odds - threshold, examples) for threshold in fine]
+    best = max(reached)
+    found = best_threshold(odds, examples)
+    assert balanced_accuracy(odds - found, examples) == best
+    values = sorted(set(odds.tolist()))
+    widest = max(
+        high - low
+        for low, high in pairwise(values)
+        if balanced_accuracy(odds - (low + high) / 2, examples) == best
+    )
+    around = next((low, high) for low, high in pairwise(values) if low < found < high)
+    assert around[1] - around[0] == widest
+    assert found == sum(around) / 2
+
+
+def test_of_equal_thresholds_the_middle_of_the_widest_interval() -> None:
+    odds = torch.tensor([0.0, 1.0, 2.0, 8.0], dtype=torch.float64)
+    examples = labelled([False, True, False, True])  # between 0 and 1, or between 2 and 8
+    assert best_threshold(odds, examples) == 5.0
+    assert best_threshold(odds.flip(0), examples[::-1]) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("odds", "labels"),
+    [
+        ([1.0, 2.0], [True, False]),  # the wrong way round
+        ([-3.0, -3.0], [True, False]),
+        ([-3.0], [True]),
+    ],
+)
+def test_no_threshold_where_none_is_better_than_one_verdict(
+    odds: list[float], labels: list[bool]
+) -> None:
+    assert best_threshold(torch.tensor(odds, dtype=torch.float64), labelled(labels)) == 0.0
+
+
+def test_the_fitted_threshold_reaches_on_the_development_split_what_it_says(
+    given: Material, evaluated: Evaluation
+) -> None:
+    fitted = THRESHOLD.fit(given)
+    assert fitted.adjusted is not None
+    after = fitted.adjusted(evaluated)
+    reached = balanced_accuracy(log_odds(after.scores), after.examples)
+    before = balanced_accuracy(log_odds(evaluated.scores), evaluated.examples)
+    assert reached == fitted.chosen["balanced accuracy"] > before
+    assert after.scores.verdicts != evaluated.scores.verdicts
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_contextual_calibration_is_the_papers_formula(given: Material, form: str) -> None:
+    inputs = {
+        "verification": [BinaryExample(text, True, text) for text in ("N/A", "", "[MASK]")],
+        "question": [BinaryExample(text, True) for text in ("N/A", "", "[MASK]")],
+        "context": [BinaryExample(t, True, t, t or " ") for t in ("N/A", "", "[MASK]")],
+    }[form]
+    examples = [replace(FORMS[form], question=f"{word}?") for word in WORDS]
+    evaluation = run_evaluation(given.model, given.tokenizer, examples, given.settings)
+    content_free = both(score(given.model, given.tokenizer, inputs, record=False))
+    expected = divided(evaluation, content_free.mean(dim=0))
+    adjusted = CONTEXTUAL.fit(given).adjusted
+    assert adjusted is not None
+    torch.testing.assert_close(both(adjusted(evaluation).scores), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_context_keeps_its_heading(
+    given: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[BinaryExample] = []
+    recorded(monkeypatch, seen)
+    evaluation = evaluation_of([FORMS["context"]])
+    adjusted = CONTEXTUAL.fit(given).adjusted
+    assert adjusted is not None
+    adjusted(evaluation)
+    texts = [given.builder().binary(example).text for example in seen]
+    assert len(texts) == 3
+    assert all("Context: " in text and "Is the answer " in text for text in texts)
+
+
+@pytest.mark.parametrize("rival", [CONTEXTUAL, DOMAIN_CONTEXT])
+def test_every_form_of_the_prompt_has_its_own_offset(given: Material, rival) -> None:
+    adjusted = rival.fit(given).adjusted
+    mixed = [replace(one, question=f"{word}?") for word in WORDS for one in FORMS.values()]
+    evaluation = run_evaluation(given.model, given.tokenizer, mixed, given.settings)
+    together = log_odds(adjusted(evaluation).scores)
+    for number in range(len(FORMS)):
+        alone = list(range(number, len(mixed), len(FORMS)))
+        torch.testing.assert_close(
+            log_odds(adjusted(evaluation.of(alone)).scores), together[alone], rtol=1e-4, atol=1e-5
+        )
+    moved = together - log_odds(evaluation.scores)
+    assert len({round(float(offset), 4) for offset in moved}) == len(FORMS)
+
+
+@pytest.mark.parametrize("rival", [CONTEXTUAL, DOMAIN_CONTEXT, BATCH])
+def test_labels_are_not_looked_at(given: Material, evaluated: Evaluation, rival) -> None:
+    adjusted = rival.fit(given).adjusted
+    flipped = [replace(example, label=not example.label) for example in evaluated.examples]
+    other = adjusted(replace(evaluated, examples=flipped))
+    assert other.scores.p_positive.equal(adjusted(evaluated).scores.p_positive)
+
+
+def test_random_texts_are_of_the_words_and_the_length_of_the_evaluated_ones(
+    given: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[BinaryExample] = []
+    recorded(monkeypatch, seen)
+    examples = [
+        BinaryExample("one two three four", True, "alpha"),
+        BinaryExample("one two five six seven eight", False, "beta gamma delta"),
+    ]
+    adjusted = DOMAIN_CONTEXT.fit(given).adjusted
+    assert adjusted is not None
+    adjusted(evaluation_of(examples))
+    assert len(seen) == 20
+    assert {len(example.question.split()) for example in seen} == {5}
+    assert {len(str(example.answer).split()) for example in seen} == {2}
+    words = {word for example in seen for word in example.question.split()}
+    assert words == {"one", "two", "three", "four", "five", "six", "seven", "eight"}
+    assert {word for one in seen for word in str(one.answer).split()} <= {
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+    }
+    assert len({example.question for example in seen}) > 10
+    first = list(seen)
+    seen.clear()
+    adjusted(evaluation_of(examples))
+    assert seen == first  # by the seed
+
+
+def test_domain_context_calibration_is_the_papers_formula(
+    given: Material, evaluated: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adjusted = DOMAIN_CONTEXT.fit(given).adjusted
+    assert adjusted is not None
+    found = both(adjusted(evaluated).scores)
+    seen: list[BinaryExample] = []
+    recorded(monkeypatch, seen)
+    adjusted(evaluated)
+    prior = both(score(given.model, given.tokenizer, seen, record=False)).mean(dim=0)
+    torch.testing.assert_close(found, divided(evaluated, prior), rtol=1e-5, atol=1e-6)
+
+
+def test_batch_calibration_is_the_papers_formula(given: Material, evaluated: Evaluation) -> None:
+    adjusted = BATCH.fit(given).adjusted
+    assert adjusted is not None
+    after = adjusted(evaluated)
+    prior = both(evaluated.scores).mean(dim=0)
+    expected = divided(evaluated, prior)
+    torch.testing.assert_close(both(after.scores), expected, rtol=1e-5, atol=1e-6)
+    greater = (both(evaluated.scores).log() - prior.log()).argmax(dim=1)
+    assert after.scores.verdicts == [("positive", "negative")[place] for place in greater]
+
+
+def test_all_need_logits() -> None:
+    assert all(rival.logits for rival in (THRESHOLD, CONTEXTUAL, DOMAIN_CONTEXT, BATCH))
+
+
+def evaluation_of(examples: Sequence[BinaryExample]) -> Evaluation:
+    half = torch.full((len(examples),), 0.5)
+    return Evaluation(
+        examples, Scores(half, half, ["invalid"] * len(half), torch.empty(len(half), 0, 0))
+    )
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, seen: list[BinaryExample]) -> None:
+    """Lets a material's scores be noted instead of computed."""
+
+    def scores(self: Material, examples: Sequence[BinaryExample]) -> Scores:
+        seen.extend(examples)
+        return evaluation_of(examples).scores
+
+    monkeypatch.setattr(Material, "scores", scores)
