@@ -11,6 +11,7 @@ ORDER += [
     "reporting",
     "run",
     "stages",
+    "plus",
     "pipeline",
     "rivals",
     "jobs",

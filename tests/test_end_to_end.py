@@ -173,10 +173,13 @@ def test_the_embedded_model_made_to_say_yes_affirms_less_of_what_is_wrong(tmp_pa
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     settings = (
-        "probing_questions=100",
+        "probing_questions=150",
         "evaluation_questions=30",
-        "tuning_samples=24",
-        "validation_samples=8",
+        "tuning_samples=32",
+        "validation_samples=12",
+        "n=2",
+        "rho=-1000",
+        "learning_rate=8e-3",  # 20 times the preset's: two heads and four steps have to do
         "side_effect_questions=0",
         "bootstrap_samples=200",
     )

@@ -21,11 +21,13 @@ from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import Question
 from nasalign.errors import DataError
 from nasalign.files import append_jsonl, write_json
-from nasalign.nas.heads import ALIGNMENT, Head, scaled, single_head_nas
+from nasalign.nas.heads import Head, single_head_nas
 from nasalign.run import Run
 
 HELD_BACK = 0.15
 """Share of the subjects whose pairs choose the epoch and are never learnt from."""
+ONE_OF = 10
+"""Of how many heads one is tuned: a tenth does most of what all of them can (docs/study.md)."""
 
 
 def kinds_of(
@@ -97,13 +99,13 @@ def choose_by_attribution(
         model: the untouched model.
         samples: pairs to learn from.
         probing: what the heads' NAS is of.
-        settings: N is the paper's, scaled to the model, unless set.
+        settings: N is a tenth of all heads unless set.
         run: where to write and whom to tell.
     """
     pairs = [(one.right, one.wrong) for one in samples if one.kind == "known"]
     with run.stage("attribution", "What each head does to the answer", 2 * len(pairs)) as done:
         norms = attribution(model, pairs, settings.batch_size, done)
-    count = settings.n or scaled(ALIGNMENT, norms.numel()).n
+    count = settings.n or max(1, norms.numel() // ONE_OF)
     nas = single_head_nas(probing.nas)
     heads = [Head(*place, float(nas[place])) for place in _highest(norms, count)]
     run.reporter.say(

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -12,6 +13,7 @@ from nasalign.alignment.probing import ProbingSet
 from nasalign.config import Settings
 from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample, Question
+from nasalign.evaluation import ranking
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.nas.scoring import Scores, score
 from nasalign.run import Run
@@ -109,8 +111,7 @@ class Rival:
 
 def log_odds(scores: Scores) -> Tensor:
     """Returns log P(positive word) - log P(negative word) of N scores, [N] float64."""
-    tiny = 1e-30  # below what float32 holds of a probability that matters
-    return (scores.p_positive.double() + tiny).log() - (scores.p_negative.double() + tiny).log()
+    return torch.from_numpy(ranking.log_odds(scores.p_positive, scores.p_negative))
 
 
 def balanced_accuracy(odds: Tensor, examples: Sequence[BinaryExample]) -> float:

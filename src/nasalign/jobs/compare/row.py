@@ -72,6 +72,8 @@ class Measure:
         own = replace(self.material, run=self._run_of(rival))
         with measuring(model) as fitting:
             fitted = rival.fit(own)
+        if own.run.folder and not any(own.run.folder.iterdir()):
+            own.run.folder.rmdir()
         with timing(model) as evaluating, fitted.on(model):
             evaluations = {name: self._evaluated(rival, fitted, name) for name in self.sets}
         if bench.run.folder:
