@@ -36,22 +36,23 @@ def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> li
     ]
 
 
-def literal_odds(model: PreTrainedModel, prompt: BinaryPrompt) -> torch.Tensor:
+def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[torch.Tensor, ...]:
     chances = model(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1].softmax(-1)
-    yes, no = (
-        sum(chances[token] for token in tokens)
+    return tuple(
+        torch.stack([chances[token] for token in tokens]).sum()
         for tokens in (prompt.answers.positive, prompt.answers.negative)
     )
-    return torch.log(yes) - torch.log(no)
 
 
 def literal_loss(model: PreTrainedModel, part: list[Twins]) -> torch.Tensor:
-    right, wrong = (
-        torch.stack([literal_odds(model, prompt) for prompt in prompts])
-        for prompts in ([pair.right for pair in part], [pair.wrong for pair in part])
-    )
-    surprise = -(torch.sigmoid(right).log().mean() + torch.sigmoid(-wrong).log().mean()) / 2
-    return surprise + SETTINGS.centring * (torch.cat([right, wrong]).mean()) ** 2
+    surprise, odds = [], []
+    for pair in part:
+        (yes, no), (yes_wrong, no_wrong) = (
+            literal_chances(model, prompt) for prompt in (pair.right, pair.wrong)
+        )
+        surprise.append(-(yes.log() + no_wrong.log()) / 2)
+        odds += [(yes / no).log(), (yes_wrong / no_wrong).log()]
+    return torch.stack(surprise).mean() + SETTINGS.centring * torch.stack(odds).mean() ** 2
 
 
 def plain_loop(name: str, tuning: list[Twins], validation: list[Twins]) -> list[float]:
@@ -120,7 +121,8 @@ def test_where_no_epoch_is_better_the_model_is_as_it_was(
     tuning = samples(tokenizer, "known")
     upside_down = [Twins(pair.wrong, pair.right, pair.kind) for pair in tuning]
     model = tiny.build_model("llama").requires_grad_(False)
-    list(JointTuner(model, tuning, tuning, HEADS, SETTINGS).tune())  # now it tells them apart
+    long = SETTINGS.replace({"joint_epochs": 20})
+    list(JointTuner(model, tuning, tuning, HEADS, long).tune())  # now it tells them apart
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     records = list(JointTuner(model, upside_down, tuning, HEADS, SETTINGS).tune())
     least = min(records, key=lambda record: record.validation)

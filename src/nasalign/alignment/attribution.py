@@ -31,13 +31,28 @@ def answer_log_odds(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:
     Returns:
         [B], float32 (float64 of such logits); differentiable.
     """
+    positive, negative = answer_log_probabilities(logits, prompts).unbind(dim=-1)
+    return positive - negative
+
+
+def answer_log_probabilities(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:
+    """Returns log P(positive word) and log P(negative word), each summed over surface forms.
+
+    Args:
+        logits: after B prompts, [B, vocabulary].
+        prompts: the B prompts.
+
+    Returns:
+        [B, 2], float32 (float64 of such logits); differentiable.
+    """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    odds = [
-        row[list(prompt.answers.positive)].logsumexp(0)
-        - row[list(prompt.answers.negative)].logsumexp(0)
-        for row, prompt in zip(logits, prompts, strict=True)
+    said = [
+        torch.stack(
+            [row[list(tokens)].logsumexp(0) for tokens in (answers.positive, answers.negative)]
+        )
+        for row, answers in zip(logits, (prompt.answers for prompt in prompts), strict=True)
     ]
-    return torch.stack(odds)
+    return torch.stack(said) - logits.logsumexp(dim=-1, keepdim=True)
 
 
 def attribution(

@@ -1,16 +1,16 @@
 """Tuning the rows of all chosen heads at once, on answers to affirm and answers to deny (nasa+).
 
-Samples come in pairs: a question with its right answer and with a wrong one, of log odds r and w of
-the two answer words. The loss of a batch of pairs is
+Samples come in pairs: a question with its right answer and with a wrong one. The loss of a batch is
 
-    mean((softplus(-r) + softplus(w)) / 2) + centring * mean((r + w) / 2)^2
+    mean(-log P(Yes | right) - log P(No | wrong)) / 2 + centring * mean(log odds of Yes)^2
 
-Unlike the likelihood of "Yes" alone, the logistic part punishes a Yes to a wrong answer as much as
-a No to a right one, and where the model cannot tell them apart it is least at a probability of one
+Unlike the likelihood of "Yes" alone, the first part punishes a Yes to a wrong answer as much as a
+No to a right one, and where the model cannot tell them apart it is least at a probability of one
 half. There, though, it is so flat that a small lean decides every verdict; the second part, the
-square of the lean, is what holds the share of Yes at one half. After each epoch the loss is
-measured on pairs of several kinds about other subjects, kind by kind; the epoch of least mean loss
-is kept, and that may be none.
+square of the lean, is what holds the share of Yes at one half. (A logistic loss of the odds alone
+lets the probability of both words go to nothing, and with it every free answer: docs/log.md.)
+After each epoch the loss is measured on pairs of several kinds about other subjects, kind by kind;
+the epoch of least mean loss is kept, and that may be none.
 """
 
 import math
@@ -21,11 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from nasalign.alignment.activations import GIB, ActivationMemory
-from nasalign.alignment.attribution import answer_log_odds
+from nasalign.alignment.attribution import answer_log_probabilities
 from nasalign.alignment.optimizer import RowOptimizer
 from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import TunableRows, head_slices, joined
@@ -168,25 +167,24 @@ class JointTuner:
     def _measured(self, loss: float) -> JointRecord:
         """Measures the held-back pairs with the rows as last written."""
         replay = self.replays[1]
-        odds = torch.zeros(len(replay.prompts), dtype=torch.float64)
+        said = torch.zeros(len(replay.prompts), 2, dtype=torch.float64)
 
         @torch.no_grad()
         def work(indices: list[int]) -> None:
             prompts = [replay.prompts[index] for index in indices]
-            odds[indices] = (
-                answer_log_odds(replay.logits(indices, self.layer), prompts).double().cpu()
-            )
+            logits = replay.logits(indices, self.layer)
+            said[indices] = answer_log_probabilities(logits, prompts).double().cpu()
 
         in_batches(self.model, replay.prompts, self.settings.batch_size, work, self.progress)
-        processes.add_up(odds)
+        processes.add_up(said)
         losses, accuracy, yes_rate = {}, {}, {}
         for kind in sorted({one.kind for one in self.validation}):
             mine = [place for place, one in enumerate(self.validation) if one.kind == kind]
-            pairs = odds.reshape(-1, 2)[mine]  # [pairs, right and wrong]
-            said = pairs > 0
+            pairs = said.reshape(-1, 2, 2)[mine]
+            yes = pairs[..., 0] > pairs[..., 1]  # [pairs, right and wrong]
             losses[kind] = float(self._loss_of(pairs))
-            accuracy[kind] = float((said == torch.tensor([True, False])).double().mean())
-            yes_rate[kind] = float(said.double().mean())
+            accuracy[kind] = float((yes == torch.tensor([True, False])).double().mean())
+            yes_rate[kind] = float(yes.double().mean())
         validation = sum(losses.values()) / len(losses)
         kept = validation < self.least
         if kept:
@@ -197,15 +195,14 @@ class JointTuner:
         """The mean loss of some pairs to learn from."""
         own = [2 * place + side for place in places for side in (0, 1)]
         logits = self.replays[0].logits(own, self.layer)
-        odds = answer_log_odds(logits, _prompts([self.tuning[place] for place in places]))
-        return self._loss_of(odds.reshape(-1, 2))
+        said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))
+        return self._loss_of(said.reshape(-1, 2, 2))
 
-    def _loss_of(self, odds: Tensor) -> Tensor:
-        """The mean loss of log odds [pairs, right and wrong]."""
-        right, wrong = odds.unbind(dim=1)
-        logistic = (functional.softplus(-right) + functional.softplus(wrong)) / 2
-        lean = ((right + wrong) / 2).mean()
-        return logistic.mean() + self.settings.centring * lean**2
+    def _loss_of(self, said: Tensor) -> Tensor:
+        """The mean loss of log probabilities [pairs, right and wrong, Yes and No]."""
+        surprise = -(said[:, 0, 0] + said[:, 1, 1]) / 2
+        lean = (said[..., 0] - said[..., 1]).mean()
+        return surprise.mean() + self.settings.centring * lean**2
 
     def _copies(self) -> dict[Any, Tensor]:
         return {where: rows.detach().clone() for where, rows in self.rows.parameters.items()}
