@@ -35,7 +35,7 @@ def test_the_mean_log_odds_are_near_0(material: Material) -> None:
     before = mean(material)
     fitted = OFFSET.fit(material)
     means = fitted.chosen["mean log odds"]
-    assert abs(before) > 4 * CLOSE
+    assert abs(before) > 2 * CLOSE
     assert means[0] == pytest.approx(before, abs=1e-3)
     assert 2 <= len(means) <= room.STEPS + 1
     with fitted.on(material.model):
