@@ -21,9 +21,7 @@ from rivals.material import material as material_of
 
 @pytest.fixture
 def material(tokenizer: PreTrainedTokenizerFast) -> Material:
-    model = tiny.build_model("llama", layers=2)
-    word = tokenizer.convert_tokens_to_ids("No")
-    model.lm_head.weight.data[word] *= 1.5  # it leans
+    model = tiny.build_model("llama", layers=2, seed=10)  # it leans to No
     return material_of(model, tokenizer, batch_size=8, k=7, n=4)
 
 
