@@ -4,7 +4,6 @@ Where the paper tunes one head after the other towards Yes, on answers the model
 nasa+ tunes the rows of all chosen heads together, on right and wrong answers alike.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -18,7 +17,7 @@ from nasalign.config import Settings
 from nasalign.data.binary import sample
 from nasalign.data.kinds import Pair, anchors, pairs_of
 from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import Question
+from nasalign.data.qa import Question, place_of
 from nasalign.errors import DataError
 from nasalign.files import append_jsonl, write_json
 from nasalign.nas.heads import Head, single_head_nas
@@ -62,8 +61,7 @@ def kinds_of(
 
 def held_back(subject: str, seed: int) -> bool:
     """Says whether the pairs of a subject choose the epoch; the same for all kinds."""
-    digest = hashlib.sha256(f"{seed}/{subject}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64 < HELD_BACK
+    return place_of(f"{seed}/{subject}") < HELD_BACK
 
 
 def rendered(

@@ -1,7 +1,7 @@
 """Which way a model is wrong: whether it denies right answers, or affirms wrong ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from statsmodels.stats.proportion import proportion_confint
@@ -13,7 +13,7 @@ from nasalign.data.binary import positive_example, sample, to_binary
 from nasalign.data.chat import Progress
 from nasalign.data.qa import BinaryExample
 from nasalign.data.reading import Dropped
-from nasalign.nas.scoring import score
+from nasalign.nas.scoring import score_as
 from nasalign.nas.verdicts import Verdict
 
 Lean = Literal["negative", "positive"]
@@ -126,18 +126,8 @@ def weigh(
     examples = [
         example for one, false in pairs for example in (positive_example(one.question), false)
     ]
-    scores = score(
-        model,
-        tokenizer,
-        examples,
-        batch_size=settings.batch_size,
-        vocabulary=settings.vocabulary,
-        instruction=settings.instruction,
-        chat=settings.chat,
-        decoder=settings.decoder,
-        record=False,
-        progress=progress,
-    )
+    plain = replace(settings, scenario="plain")  # as heads are tuned
+    scores = score_as(model, tokenizer, examples, plain, record=False, progress=progress)
     return Mistakes.of(scores.verdicts, [example.label for example in examples])
 
 

@@ -70,7 +70,7 @@ class JointRecord:
     kept: bool
 
     def as_row(self) -> dict[str, Any]:
-        """Returns a plain row of ``tuning.jsonl``."""
+        """Returns a plain row of ``joint.jsonl``."""
         return {"record": "joint", **asdict(self)}
 
 
@@ -128,15 +128,12 @@ class JointTuner:
         yield self._measured(math.nan)
         for _ in range(self.settings.joint_epochs):
             loss = self._train_epoch()
-            record = self._measured(loss) if math.isfinite(loss) else None
-            if record is None:
+            if not math.isfinite(loss):
                 break
-            yield record
+            yield self._measured(loss)
         for where, rows in self.best.items():
             self.rows.parameters[where].data.copy_(rows)
         self.rows.write()
-        if self.least_epoch == 0:
-            self.rows.restore()
 
     def _train_epoch(self) -> float:
         total = 0.0
@@ -188,7 +185,7 @@ class JointTuner:
         validation = sum(losses.values()) / len(losses)
         kept = validation < self.least
         if kept:
-            self.least, self.least_epoch, self.best = validation, self.epoch, self._copies()
+            self.least, self.best = validation, self._copies()
         return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)
 
     def _loss(self, places: list[int]) -> Tensor:

@@ -240,9 +240,7 @@ def _split(
     by_subject: dict[str, list[int]] = {}
     for index, verdict in enumerate(verdicts):
         if verdict == mistake:
-            question = samples[index].question
-            subject = (question.subject or question.question).casefold().strip()
-            by_subject.setdefault(subject, []).append(index)
+            by_subject.setdefault(samples[index].question.about, []).append(index)
     subjects = sorted(by_subject)
     random.Random(settings.seed).shuffle(subjects)
     denied = sum(len(indices) for indices in by_subject.values())

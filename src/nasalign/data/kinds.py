@@ -53,7 +53,7 @@ def pairs_of(questions: Sequence[Question], pool: Sequence[Question], seed: int)
     binary = to_binary(questions, seed, pool, sides="both")
     asked = (questions[origin] for origin in binary.origins[::2])
     return [
-        Pair((one.subject or one.question).casefold().strip(), right, wrong)
+        Pair(one.about, right, wrong)
         for one, right, wrong in zip(
             asked, binary.examples[::2], binary.examples[1::2], strict=True
         )

@@ -40,6 +40,11 @@ class Question:
     options: tuple[str, ...] = ()
     brief: str | None = None
 
+    @property
+    def about(self) -> str:
+        """Its subject, or itself where it names none, in a form that can be compared."""
+        return (self.subject or self.question).casefold().strip()
+
 
 @dataclass(frozen=True)
 class BinaryExample:
@@ -72,13 +77,17 @@ def lettered(options: Sequence[str]) -> list[str]:
 
 def split_of(subject: str) -> Split:
     """Returns the split of a subject: by its hash, so that it never depends on the other rows."""
-    digest = hashlib.sha256(subject.casefold().strip().encode()).digest()
-    place = int.from_bytes(digest[:8]) / 2**64
+    place = place_of(subject.casefold().strip())
     for split, share in SPLIT_SHARES.items():
         if place < share:
             return split
         place -= share
     return "test"
+
+
+def place_of(text: str) -> float:
+    """Returns a number in [0, 1) that looks drawn, and is always the same for a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from nasalign.evaluation.metrics import (
 )
 from nasalign.evaluation.ranking import auc, log_odds
 from nasalign.nas.heads import model_nas
-from nasalign.nas.scoring import Scores, score
+from nasalign.nas.scoring import Scores, score_as
 
 
 @dataclass(frozen=True)
@@ -195,20 +195,7 @@ def run_evaluation(
     if not examples:
         raise DataError("There is no example to evaluate.")
     examples = in_scenario(examples, settings.scenario)
-    scores = score(
-        model,
-        tokenizer,
-        examples,
-        batch_size=settings.batch_size,
-        vocabulary=settings.vocabulary,
-        instruction=settings.instruction,
-        chat=settings.chat,
-        shots=shots,
-        scenario=settings.scenario,
-        decoder=settings.decoder,
-        reasoning_tokens=settings.reasoning_tokens,
-        progress=progress,
-    )
+    scores = score_as(model, tokenizer, examples, settings, shots, progress=progress)
     return Evaluation(examples, scores)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Decoder, Scenario
+from nasalign.config import Decoder, Scenario, Settings
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
@@ -104,6 +104,37 @@ def score(
     if decoder == "logits":
         return scores
     return with_generated(scores, model, tokenizer, prompts, builder.words, batch_size)
+
+
+def score_as(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    settings: Settings,
+    shots: Sequence[BinaryExample] = (),
+    *,
+    record: bool = True,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores examples with the prompts, the decoder and the batch size of settings.
+
+    Arguments and errors are those of ``score``.
+    """
+    return score(
+        model,
+        tokenizer,
+        examples,
+        batch_size=settings.batch_size,
+        vocabulary=settings.vocabulary,
+        instruction=settings.instruction,
+        chat=settings.chat,
+        shots=shots,
+        scenario=settings.scenario,
+        decoder=settings.decoder,
+        reasoning_tokens=settings.reasoning_tokens,
+        record=record,
+        progress=progress,
+    )
 
 
 def with_generated(

@@ -1,36 +1,28 @@
 """nasa+ as a row of the comparison, and a LoRA on the very samples that it is tuned on."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from nasalign.data.qa import BinaryExample
-from nasalign.evaluation.side_effects import change_of
 from nasalign.models.loading import fingerprint
 from nasalign.pipeline import align_plus
 from nasalign.plus import held_back, kinds_of
 from nasalign.rivals.rival import Fitted, Material, Rival
-from nasalign.rivals.rows import IN_WEIGHTS
+from nasalign.rivals.rows import IN_WEIGHTS, taken_off
 
 
-def _plus(material: Material, selection: str = "attribution") -> Fitted:
-    model, run = material.model, material.run
-    settings = material.settings.replace({"selection": selection})
+def _plus(material: Material) -> Fitted:
+    model = material.model
     result = align_plus(
         model,
         material.tokenizer,
         material.asked,
         material.probing,
-        settings,
-        run,
+        material.settings,
+        material.run,
         fingerprint(model),
     )
-    result.adapter.revert(model)
     epochs = [one.epoch for one in result.history if one.kept]  # type: ignore[union-attr]
-    return Fitted(
-        on=change_of(result.adapter) if result.adapter.after else nullcontext,
-        parameters=result.adapter.parameters,
-        chosen={"heads": len(result.heads), "epoch": epochs[-1]},
-    )
+    return taken_off(result.adapter, model, {"heads": len(result.heads), "epoch": epochs[-1]})
 
 
 def samples_of_ours(material: Material) -> Sequence[BinaryExample]:
@@ -46,10 +38,3 @@ def samples_of_ours(material: Material) -> Sequence[BinaryExample]:
 
 
 NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _plus)
-NASA_PLUS_BY_NAS = Rival(
-    "nasa+nas",
-    "nasa+ on the heads of highest NAS",
-    IN_WEIGHTS,
-    False,
-    lambda material: _plus(material, "nas"),
-)

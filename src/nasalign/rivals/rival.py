@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample, Question
 from nasalign.evaluation import ranking
 from nasalign.evaluation.evaluate import Evaluation
-from nasalign.nas.scoring import Scores, score
+from nasalign.nas.scoring import Scores, score_as
 from nasalign.run import Run
 
 
@@ -55,17 +55,8 @@ class Material:
 
     def scores(self, examples: Sequence[BinaryExample]) -> Scores:
         """Scores examples with the model as it is now, by logits and without NAS."""
-        own = self.settings
-        return score(
-            self.model,
-            self.tokenizer,
-            examples,
-            batch_size=own.batch_size,
-            vocabulary=own.vocabulary,
-            instruction=own.instruction,
-            chat=own.chat,
-            record=False,
-        )
+        own = replace(self.settings, decoder="logits", scenario="plain")
+        return score_as(self.model, self.tokenizer, examples, own, record=False)
 
 
 @dataclass(frozen=True)

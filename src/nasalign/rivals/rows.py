@@ -2,9 +2,13 @@
 
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
+from transformers import PreTrainedModel
+
+from nasalign.alignment.adapter import Adapter
 from nasalign.alignment.probing import ProbingSet, check_probing_set
 from nasalign.alignment.tuning import HeadRecord
 from nasalign.config import Settings
@@ -57,19 +61,22 @@ def _tuned(material: Material, heads: Sequence[Head], settings: Settings) -> Fit
     """Runs Algorithm 1 on heads, and leaves the model as it was."""
     model, run = material.model, material.run
     history, adapter = tune_rows(model, material.probing, heads, settings, run, fingerprint(model))
-    adapter.revert(model)
     if run.folder:
         shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
     records = [one for one in history if isinstance(one, HeadRecord)]
-    return Fitted(
-        on=change_of(adapter) if adapter.after else nullcontext,
-        parameters=adapter.parameters,
-        chosen={
-            "heads": len(heads),
-            "tried": len(records),
-            "kept": [[one.layer, one.head] for one in records if one.kept],
-        },
-    )
+    chosen = {
+        "heads": len(heads),
+        "tried": len(records),
+        "kept": [[one.layer, one.head] for one in records if one.kept],
+    }
+    return taken_off(adapter, model, chosen)
+
+
+def taken_off(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:
+    """Takes tuned rows off the model and returns them as what fitting leaves."""
+    adapter.revert(model)
+    on = change_of(adapter) if adapter.after else nullcontext
+    return Fitted(on=on, parameters=adapter.parameters, chosen=chosen)
 
 
 UNTOUCHED = Rival("untouched", "untouched", IN_WEIGHTS, False, lambda material: Fitted())
