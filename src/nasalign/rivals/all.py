@@ -2,6 +2,7 @@
 
 from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, THRESHOLD
 from nasalign.rivals.lora import lora
+from nasalign.rivals.offset import OFFSET
 from nasalign.rivals.ours import NASA_PLUS, samples_of_ours
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.rows import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
@@ -23,6 +24,7 @@ RIVALS: tuple[Rival, ...] = (
     lora("lora-kinds", "LoRA on the samples of nasa+", samples_of_ours),
     STEERING,
     UNIBIAS,
+    OFFSET,
     RANDOM,
     QUERY_ONLY,
     NASA,
