@@ -71,20 +71,27 @@ def test_kinds_and_the_subjects_held_back(
     known = {one.question.question for one in probing.samples}
     assert all(pair.right.question in known for pair in kinds["known"])
     assert not any(pair.right.question in known for pair in kinds["unknown"])
-    tuning, validation = rendered(kinds, tokenizer, SETTINGS)
+    samples = rendered(kinds, probing, tokenizer, SETTINGS)
+    tuning, validation = samples.tuning, samples.validation
     assert len(tuning) + len(validation) == 68
     assert all(one.right.text != one.wrong.text for one in tuning)
     apart = {pair.subject: held_back(pair.subject, 0) for part in kinds.values() for pair in part}
     expected = sum(apart[pair.subject] for part in kinds.values() for pair in part)
     assert 0 < len(validation) == expected
+    assert len(samples.free) == 20  # the answers that were right
+    without = rendered(kinds, probing, tokenizer, SETTINGS.replace({"kl_weight": 0.0}))
+    assert (without.tuning, without.free) == (tuning, [])
 
 
+@pytest.mark.usefixtures("knows_every_other")
 def test_too_few_questions_are_refused(
-    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast], questions: list[Question]
 ) -> None:
+    model, tokenizer = llama
+    probing = probed(model, tokenizer, questions)
     one = nasalign.BinaryExample("Is it?", True)
     with pytest.raises(DataError, match="too few questions"):
-        rendered({"known": [Pair("it", one, one)]}, llama[1], SETTINGS)
+        rendered({"known": [Pair("it", one, one)]}, probing, tokenizer, SETTINGS)
 
 
 @pytest.mark.usefixtures("knows_every_other")
@@ -123,7 +130,8 @@ def test_the_heads_are_those_of_highest_attribution(
 ) -> None:
     model, tokenizer = llama
     probing = probed(model, tokenizer, questions)
-    tuning, _ = rendered(kinds_of(questions, probing, SETTINGS), tokenizer, SETTINGS)
+    kinds = kinds_of(questions, probing, SETTINGS)
+    tuning = rendered(kinds, probing, tokenizer, SETTINGS).tuning
     norms = attribution(model, [(one.right, one.wrong) for one in tuning if one.kind == "known"])
     result = nasalign.align(model, tokenizer, questions, run=Run(folder=tmp_path), preset=SETTINGS)
     best = sorted(norms.flatten().tolist(), reverse=True)[:3]

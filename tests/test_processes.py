@@ -26,9 +26,11 @@ LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend",
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["nasa", "nasa+"])
+def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
     model, data = case(tmp_path, DENIES, questions=61)
     sets = [part for setting in SETTINGS for part in ("--set", setting)]
+    sets += ["--set", f"method={method}", "--set", "joint_epochs=1"]
     command = ["-m", "nasalign", "align", str(model), "--data", str(data), *sets]
     one, two = tmp_path / "one", tmp_path / "two"
     alone = run(*command, "--out", str(one), "--json")
@@ -38,10 +40,11 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     printed = [line for line in both.stdout.splitlines() if line.startswith("{")]
     assert len(printed) == 1  # the first process speaks
 
-    names = ("parametric.jsonl", "probing.jsonl", "tuning.jsonl", "heads.json")
+    tuning = "tuning.jsonl" if method == "nasa" else "joint.jsonl"
+    names = ("parametric.jsonl", "probing.jsonl", tuning, "heads.json")
     for name in (*names, "side_effects.json"):
         assert_close(rows(one / name), rows(two / name))
-    assert any(row.get("kept") for row in rows(one / "tuning.jsonl"))
+    assert any(row.get("kept") for row in rows(one / tuning))
     assert_close(json.loads((one / "metrics.json").read_text()), json.loads(printed[0]))
     for name in ("questions.before.jsonl", "questions.after.jsonl"):
         assert_close(rows(one / "eval" / name), rows(two / "eval" / name))

@@ -97,6 +97,7 @@ class Settings:
     joint_learning_rate: float = 1e-5
     joint_epochs: int = 4
     centring: float = 0.1
+    kl_weight: float = 1.0
     # Evaluation
     decoder: Decoder = "logits"
     reasoning_tokens: int = 256
@@ -122,7 +123,7 @@ class Settings:
             value = getattr(self, name)
             known = value in (own, "self") or re.fullmatch(r"openai:\S+", value)
             _require(bool(known), name, value, f"must be {own}, self or openai:MODEL")
-        for name in ("shots", "replay_gib", "centring", "side_effect_questions"):
+        for name in ("shots", "replay_gib", "centring", "kl_weight", "side_effect_questions"):
             value = getattr(self, name)
             _require(value is None or value >= 0, name, value, "must not be negative")
 

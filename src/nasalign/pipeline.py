@@ -127,14 +127,14 @@ def align_plus(
     Raises:
         DataError: there are too few questions.
     """
-    parts = rendered(kinds_of(asked, probing, settings), tokenizer, settings)
+    samples = rendered(kinds_of(asked, probing, settings), probing, tokenizer, settings)
     if settings.selection == "attribution":
-        heads = choose_by_attribution(model, parts[0], probing, settings, run)
+        heads = choose_by_attribution(model, samples.tuning, probing, settings, run)
     else:
         heads = choose_heads(probing, settings, run)
     run.save()
     with rows_kept(model, heads, settings) as before:
-        history = tune_jointly(model, parts, heads, settings, run)
+        history = tune_jointly(model, samples, heads, settings, run)
     return AlignResult(probing, heads, history, Adapter.between(before, model, fingerprint))
 
 

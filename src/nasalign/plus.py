@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.attribution import attribution
-from nasalign.alignment.joint import JointRecord, JointTuner, Twins
+from nasalign.alignment.divergence import beginnings
+from nasalign.alignment.joint import JointRecord, JointTuner, Samples, Twins
 from nasalign.alignment.probing import ProbingSet
 from nasalign.config import Settings
 from nasalign.data.binary import sample
@@ -20,6 +21,7 @@ from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import Question, place_of
 from nasalign.errors import DataError
 from nasalign.files import append_jsonl, write_json
+from nasalign.models import processes
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.run import Run
 
@@ -65,9 +67,14 @@ def held_back(subject: str, seed: int) -> bool:
 
 
 def rendered(
-    kinds: Mapping[str, Sequence[Pair]], tokenizer: PreTrainedTokenizerBase, settings: Settings
-) -> tuple[list[Twins], list[Twins]]:
+    kinds: Mapping[str, Sequence[Pair]],
+    probing: ProbingSet,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
+) -> Samples:
     """Returns the pairs to learn from and those held back, of other subjects, as prompts.
+
+    Beside them stand the free answers by which the model knew what was probed.
 
     Raises:
         DataError: one of the two would be empty.
@@ -81,7 +88,8 @@ def rendered(
             parts[held_back(pair.subject, settings.seed)].append(one)
     if not all(parts):
         raise DataError("There are too few questions to learn from some and hold others back.")
-    return parts
+    answers = probing.samples if settings.kl_weight else []
+    return Samples(*parts, beginnings(builder, answers, settings.seed))
 
 
 def choose_by_attribution(
@@ -118,23 +126,30 @@ def choose_by_attribution(
 
 def tune_jointly(
     model: PreTrainedModel,
-    parts: tuple[Sequence[Twins], Sequence[Twins]],
+    samples: Samples,
     heads: Sequence[Head],
     settings: Settings,
     run: Run,
 ) -> list[JointRecord]:
-    """Tunes all heads together, which changes the model; writes ``joint.jsonl`` as it goes."""
-    tuning, validation = parts
+    """Tunes all heads together, which changes the model; writes ``joint.jsonl`` as it goes.
+
+    Of several processes each does all of it: a batch is small, and its lean is of the whole.
+    """
     if run.folder:  # what an interrupted run left is begun anew: it takes minutes
         (run.folder / "joint.jsonl").unlink(missing_ok=True)
     history: list[JointRecord] = []
-    total = 2 * settings.joint_epochs * (len(tuning) + len(validation)) + 2 * len(validation)
-    with run.stage("joint", f"Tuning {len(heads)} heads together", total) as done:
-        for record in JointTuner(model, tuning, validation, heads, settings, done).tune():
+    learnt, measured = 2 * len(samples.tuning), 2 * len(samples.validation)
+    total = settings.joint_epochs * (learnt + measured) + measured
+    title = f"Tuning {len(heads)} heads together"
+    with run.stage("joint", title, total) as done, processes.alone():
+        tuner = JointTuner(model, samples, heads, settings, done)
+        for record in tuner.tune():
             history.append(record)
             if run.folder:
                 append_jsonl(run.folder / "joint.jsonl", record.as_row())
             run.reporter.say(_sentence(record))
+    processes.as_the_first(*tuner.rows.parameters.values())
+    tuner.rows.write()
     return history
 
 

@@ -5,21 +5,30 @@ import random
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
 import tiny
-from nasalign.alignment.joint import JointRecord, JointTuner, Twins
+from nasalign.alignment.joint import JointRecord, JointTuner, Samples, Twins
 from nasalign.alignment.rows import head_slices, joined
 from nasalign.config import Settings
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
 from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.nas.generation import TokenIds
 from nasalign.nas.heads import Head
 
 HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]
 SETTINGS = Settings(
-    centring=0.5, joint_batch_size=4, joint_epochs=3, joint_learning_rate=1e-2, warmup_ratio=0.0
+    centring=0.5,
+    kl_weight=3.0,
+    joint_batch_size=4,
+    joint_epochs=3,
+    joint_learning_rate=1e-2,
+    warmup_ratio=0.0,
 )
+
+FREE = [TokenIds((5, 6, 7, *more)) for more in ((8,), (9, 10, 11), (30, 12))]
 
 
 def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[Twins]:
@@ -36,7 +45,7 @@ def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> li
     ]
 
 
-def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[torch.Tensor, ...]:
+def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[Tensor, ...]:
     chances = model(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1].softmax(-1)
     return tuple(
         torch.stack([chances[token] for token in tokens]).sum()
@@ -44,7 +53,7 @@ def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[torch
     )
 
 
-def literal_loss(model: PreTrainedModel, part: list[Twins]) -> torch.Tensor:
+def literal_loss(model: PreTrainedModel, part: list[Twins]) -> Tensor:
     surprise, odds = [], []
     for pair in part:
         (yes, no), (yes_wrong, no_wrong) = (
@@ -55,9 +64,19 @@ def literal_loss(model: PreTrainedModel, part: list[Twins]) -> torch.Tensor:
     return torch.stack(surprise).mean() + SETTINGS.centring * torch.stack(odds).mean() ** 2
 
 
-def plain_loop(name: str, tuning: list[Twins], validation: list[Twins]) -> list[float]:
+def literal_divergence(before: PreTrainedModel, after: PreTrainedModel, ids: TokenIds) -> Tensor:
+    old, new = (
+        one(input_ids=torch.tensor([ids.token_ids])).logits[0, -1].softmax(-1)
+        for one in (before, after)
+    )
+    return (old * (old / new).log()).sum()
+
+
+def plain_loop(name: str, samples: Samples) -> list[float]:
     """The validation loss of each epoch, with whole weights and masked gradients."""
+    tuning, validation = list(samples.tuning), list(samples.validation)
     model = tiny.build_model(name).double()
+    untouched = tiny.build_model(name).double().requires_grad_(False)
     geometry = HeadGeometry.of(model)
     slices = [where for head in HEADS for where in head_slices(geometry, *head[:2], "group")]
     modules = {where.module: model.get_submodule(where.module).weight for where in slices}
@@ -76,7 +95,12 @@ def plain_loop(name: str, tuning: list[Twins], validation: list[Twins]) -> list[
             order.shuffle(batches)
             for batch in batches:
                 model.zero_grad()
-                literal_loss(model, [tuning[place] for place in batch]).backward()
+                loss = literal_loss(model, [tuning[place] for place in batch])
+                for place in batch if samples.free else ():
+                    free = samples.free[place % len(samples.free)]
+                    part = literal_divergence(untouched, model, free) / len(batch)
+                    loss = loss + SETTINGS.kl_weight * part
+                loss.backward()
                 for module, weight in modules.items():
                     weight.grad *= masks[module]
                 adam.step()
@@ -86,22 +110,38 @@ def plain_loop(name: str, tuning: list[Twins], validation: list[Twins]) -> list[
     return losses
 
 
+@pytest.mark.parametrize("free", [[], FREE])
 @pytest.mark.parametrize("name", ["llama", "phi3", "gpt_neox", "qwen2"])
-def test_it_equals_a_plain_loop(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    tuning, validation = samples(tokenizer, "known"), samples(tokenizer, "known", 10)
+def test_it_equals_a_plain_loop(
+    name: str, free: list[TokenIds], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    validation = samples(tokenizer, "known", 10)
+    learnt = Samples(samples(tokenizer, "known"), validation, free)
     model = tiny.build_model(name).double().requires_grad_(False)
-    records = list(JointTuner(model, tuning, validation, HEADS, SETTINGS).tune())
-    expected = plain_loop(name, tuning, validation)
+    records = list(JointTuner(model, learnt, HEADS, SETTINGS).tune())
+    expected = plain_loop(name, learnt)
     assert [one.validation for one in records] == pytest.approx(expected, rel=1e-7)
     with torch.no_grad():  # the best epoch is what is left in the model
         assert float(literal_loss(model, validation)) == pytest.approx(min(expected), rel=1e-7)
+
+
+def test_free_answers_stay_nearer_to_what_they_were(tokenizer: PreTrainedTokenizerFast) -> None:
+    tuning = samples(tokenizer, "known")
+    untouched = tiny.build_model("llama")
+    moved = []
+    for free in ([], FREE):
+        model = tiny.build_model("llama").requires_grad_(False)
+        list(JointTuner(model, Samples(tuning, tuning, free), HEADS, SETTINGS).tune())
+        with torch.no_grad():
+            moved.append(sum(float(literal_divergence(untouched, model, one)) for one in FREE))
+    assert 0 < moved[1] < 0.8 * moved[0]
 
 
 def test_only_the_rows_move(tokenizer: PreTrainedTokenizerFast) -> None:
     tuning = samples(tokenizer, "known")
     model = tiny.build_model("llama").requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    list(JointTuner(model, tuning, tuning, HEADS, SETTINGS).tune())
+    list(JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS).tune())
     geometry = HeadGeometry.of(model)
     after = model.state_dict()
     for head in HEADS:
@@ -122,9 +162,9 @@ def test_where_no_epoch_is_better_the_model_is_as_it_was(
     upside_down = [Twins(pair.wrong, pair.right, pair.kind) for pair in tuning]
     model = tiny.build_model("llama").requires_grad_(False)
     long = SETTINGS.replace({"joint_epochs": 20})
-    list(JointTuner(model, tuning, tuning, HEADS, long).tune())  # now it tells them apart
+    list(JointTuner(model, Samples(tuning, tuning), HEADS, long).tune())  # now it tells them apart
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    records = list(JointTuner(model, upside_down, tuning, HEADS, SETTINGS).tune())
+    records = list(JointTuner(model, Samples(upside_down, tuning), HEADS, SETTINGS).tune())
     least = min(records, key=lambda record: record.validation)
     assert least.epoch == 0  # the opposite was learnt
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -134,7 +174,7 @@ def test_a_record_has_each_kind_and_the_best_is_marked(tokenizer: PreTrainedToke
     tuning = samples(tokenizer, "known")
     validation = samples(tokenizer, "known", 10) + samples(tokenizer, "direct", 20)
     model = tiny.build_model("llama").requires_grad_(False)
-    records = list(JointTuner(model, tuning, validation, HEADS, SETTINGS).tune())
+    records = list(JointTuner(model, Samples(tuning, validation), HEADS, SETTINGS).tune())
     assert [record.epoch for record in records] == [0, 1, 2, 3]
     assert math.isnan(records[0].loss)
     least = math.inf
@@ -151,7 +191,7 @@ def test_a_loss_that_is_not_finite_ends_the_tuning(
     tuning = samples(tokenizer, "known")
     model = tiny.build_model("llama").requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    tuner = JointTuner(model, tuning, tuning, HEADS, SETTINGS)
+    tuner = JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS)
     monkeypatch.setattr(
         tuner.optimizer, "loss_of", lambda places: torch.tensor(math.nan, requires_grad=True)
     )

@@ -3,12 +3,14 @@
 Samples come in pairs: a question with its right answer and with a wrong one. The loss of a batch is
 
     mean(-log P(Yes | right) - log P(No | wrong)) / 2 + centring * mean(log odds of Yes)^2
+        + kl_weight * KL(untouched || changed) of free answers
 
 Unlike the likelihood of "Yes" alone, the first part punishes a Yes to a wrong answer as much as a
 No to a right one, and where the model cannot tell them apart it is least at a probability of one
 half. There, though, it is so flat that a small lean decides every verdict; the second part, the
-square of the lean, is what holds the share of Yes at one half. (A logistic loss of the odds alone
-lets the probability of both words go to nothing, and with it every free answer: docs/log.md.)
+square of the lean, is what holds the share of Yes at one half. The third holds what the model says
+where nobody asks for yes or no (``divergence``). (A logistic loss of the odds alone lets the
+probability of both words go to nothing, and with it every free answer: docs/log.md.)
 After each epoch the loss is measured on pairs of several kinds about other subjects, kind by kind;
 the epoch of least mean loss is kept, and that may be none.
 """
@@ -25,6 +27,7 @@ from transformers import PreTrainedModel
 
 from nasalign.alignment.activations import GIB, ActivationMemory
 from nasalign.alignment.attribution import answer_log_probabilities
+from nasalign.alignment.divergence import Divergence
 from nasalign.alignment.optimizer import RowOptimizer
 from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import TunableRows, head_slices, joined
@@ -34,6 +37,7 @@ from nasalign.data.prompts import BinaryPrompt
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
+from nasalign.nas.generation import TokenIds
 from nasalign.nas.heads import Head
 
 ALIKE = 10
@@ -47,6 +51,21 @@ class Twins:
     right: BinaryPrompt
     wrong: BinaryPrompt
     kind: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What nasa+ learns from.
+
+    Attributes:
+        tuning: pairs to learn from.
+        validation: pairs of other subjects, by which the epoch is chosen.
+        free: beginnings of free answers, which are to go on as the untouched model would have them.
+    """
+
+    tuning: Sequence[Twins]
+    validation: Sequence[Twins]
+    free: Sequence[TokenIds] = ()
 
 
 @dataclass(frozen=True)
@@ -79,24 +98,23 @@ class JointTuner:
 
     Args:
         model: the model; its parameters must not require gradients.
-        tuning: pairs to learn from.
-        validation: pairs of other subjects, by which the epoch is chosen.
+        samples: what it learns from.
         heads: whose rows move.
-        settings: ``joint_*``, ``centring``, ``k_scope``, batch sizes, ``replay_gib`` and seed.
+        settings: ``joint_*``, ``centring``, ``kl_weight``, ``k_scope``, batch sizes,
+            ``replay_gib`` and seed.
         progress: told of each prompt trained on or measured.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        tuning: Sequence[Twins],
-        validation: Sequence[Twins],
+        samples: Samples,
         heads: Sequence[Head],
         settings: Settings,
         progress: Progress | None = None,
     ) -> None:
         self.model, self.settings, self.progress = model, settings, progress
-        self.tuning, self.validation = tuning, validation
+        self.tuning, self.validation = samples.tuning, samples.validation
         geometry = HeadGeometry.of(model)
         self.layer = min(head.layer for head in heads)
         slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
@@ -105,12 +123,16 @@ class JointTuner:
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
         self.replays = [
             Replay(model, _prompts(part), settings.batch_size, self.memory)
-            for part in (tuning, validation)
+            for part in (self.tuning, self.validation)
         ]
         for replay in self.replays:
             replay.prepare(self.layer)
+        self.divergence = None
+        if samples.free:
+            own = settings.batch_size
+            self.divergence = Divergence(model, samples.free, self.layer, own, self.memory)
         self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
-        steps = settings.joint_epochs * -(-len(tuning) // self.size)
+        steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
         self.optimizer = RowOptimizer(
             self.rows,
             self._loss,
@@ -163,16 +185,16 @@ class JointTuner:
 
     def _measured(self, loss: float) -> JointRecord:
         """Measures the held-back pairs with the rows as last written."""
-        replay = self.replays[1]
-        said = torch.zeros(len(replay.prompts), 2, dtype=torch.float64)
+        replay, asked = self.replays[1], _prompts(self.validation)
+        said = torch.zeros(len(asked), 2, dtype=torch.float64)
 
         @torch.no_grad()
         def work(indices: list[int]) -> None:
-            prompts = [replay.prompts[index] for index in indices]
+            prompts = [asked[index] for index in indices]
             logits = replay.logits(indices, self.layer)
             said[indices] = answer_log_probabilities(logits, prompts).double().cpu()
 
-        in_batches(self.model, replay.prompts, self.settings.batch_size, work, self.progress)
+        in_batches(self.model, asked, self.settings.batch_size, work, self.progress)
         processes.add_up(said)
         losses, accuracy, yes_rate = {}, {}, {}
         for kind in sorted({one.kind for one in self.validation}):
@@ -193,7 +215,11 @@ class JointTuner:
         own = [2 * place + side for place in places for side in (0, 1)]
         logits = self.replays[0].logits(own, self.layer)
         said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))
-        return self._loss_of(said.reshape(-1, 2, 2))
+        loss = self._loss_of(said.reshape(-1, 2, 2))
+        if self.divergence:
+            beside = [place % len(self.divergence.before) for place in places]
+            loss = loss + self.settings.kl_weight * self.divergence.of(beside)
+        return loss
 
     def _loss_of(self, said: Tensor) -> Tensor:
         """The mean loss of log probabilities [pairs, right and wrong, Yes and No]."""

@@ -59,7 +59,7 @@ class RowOptimizer:
 
     def _over_processes(self, loss: float) -> float:
         """Adds the gradients and the loss of all processes up; returns that loss."""
-        if processes.count() == 1:
+        if processes.shares() == 1:
             return loss
         total = torch.tensor(loss, dtype=torch.float64)
         for parameter in self.rows.parameters.values():

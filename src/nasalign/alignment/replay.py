@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nasalign.alignment.activations import ActivationMemory, Kept
-from nasalign.data.prompts import BinaryPrompt
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.batches import in_batches
+from nasalign.nas.batches import HasTokens, in_batches
 from nasalign.nas.forward import answer_logits, shared_prefix
 from nasalign.nas.recorder import NasRecorder
 
@@ -37,7 +36,7 @@ class Replay:
     def __init__(
         self,
         model: PreTrainedModel,
-        prompts: Sequence[BinaryPrompt],
+        prompts: Sequence[HasTokens],
         batch_size: int | None,
         memory: ActivationMemory,
     ) -> None:

@@ -72,13 +72,16 @@ def direct_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int)
 def context_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Pair]:
     """Returns pairs of embedded facts below a context that states the fact among others.
 
-    Every other one is asked directly, the others by "Is the answer ...?".
+    The wrong answer is stated too, of something else, so that what is named above is not the right
+    answer for that alone. Every other one is asked directly, the others by "Is the answer ...?".
     """
     rng = random.Random(f"{seed}/context")
     forms = (pairs_of(facts, pool, seed), direct_pairs(facts, pool, seed))
+    owners = {(one.kind, one.answer): one for one in pool}
     pairs = []
     for place, fact in enumerate(facts):
-        stated = [fact, *rng.sample(pool, STATEMENTS - 1)]
+        other = owners[fact.kind, str(forms[0][place].wrong.answer)]
+        stated = [fact, other, *rng.sample(pool, STATEMENTS - 2)]
         rng.shuffle(stated)
         context = " ".join(map(_statement, stated))
         pair = forms[place % 2][place]

@@ -141,12 +141,17 @@ class PromptBuilder:
             answers=self._answer_tokens(content, text, ids),
         )
 
-    def parametric(self, question: Question) -> tuple[int, ...]:
-        """Returns the token ids of Prompt II (Appendix E), with the options if there are any."""
+    def parametric(self, question: Question, answer: str | None = None) -> tuple[int, ...]:
+        """Returns the token ids of Prompt II (Appendix E), with the options if there are any.
+
+        Args:
+            question: what is asked.
+            answer: an answer to it that is to follow.
+        """
         context = f"Context: {question.context} " if question.context else ""
         asked = " ".join([question.question, *lettered(question.options)])
         content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {asked} Answer:"
-        return tuple(self._tokenise(self._render(content))[0])
+        return tuple(self._tokenise(self._render(content, answer))[0])
 
     def _body(self, example: BinaryExample) -> str:
         context = f"Context: {example.context} " if example.context else ""

@@ -6,7 +6,9 @@ one process nothing here does anything.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +18,8 @@ from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
 from nasalign.data.chat import Chat, Conversation, Progress
+
+_ALONE = ContextVar("alone", default=False)
 
 
 @lru_cache(maxsize=1)
@@ -44,19 +48,43 @@ def own_device() -> torch.device | None:
     return state.device if state else None
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Has each process do all of what follows for itself, since it is not to be shared."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
+def shares() -> int:
+    """Returns the number of processes that prompts are dealt out to."""
+    return 1 if _ALONE.get() else count()
+
+
 def mine(place: int) -> bool:
     """Says whether the prompt at a place is for this process."""
     state = _state()
-    return state is None or place % state.num_processes == state.process_index
+    return state is None or place % shares() == state.process_index % shares()
 
 
 def add_up(*tensors: Tensor) -> None:
     """Adds tensors up over the processes, in place; all hold the same sum then."""
     state = _state()
-    if state is None:
+    if state is None or _ALONE.get():
         return
     for tensor in tensors:
         tensor.copy_(reduce(tensor.detach().to(state.device), reduction="sum"))
+
+
+@torch.no_grad()
+def as_the_first(*tensors: Tensor) -> None:
+    """Makes tensors, in place, what they are in the first process."""
+    for tensor in tensors:
+        if not is_first():
+            tensor.zero_()
+        add_up(tensor)
 
 
 def put_together(texts: list[str]) -> list[str]:

@@ -76,7 +76,7 @@ def in_batches(
             waiting.appendleft(indices)
             waiting = deque(half for batch in waiting for half in halves(batch))
         elif progress:
-            progress(len(indices) * processes.count())  # the others are about as far
+            progress(len(indices) * processes.shares())  # the others are about as far
 
 
 def halved(work: Callable[[], None], size: int) -> bool:

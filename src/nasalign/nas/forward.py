@@ -7,7 +7,7 @@ This is exact: the prefix attends to nothing after it. Gradients flow through th
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,10 @@ from nasalign.nas.batches import HasTokens
 from nasalign.nas.recorder import NasRecorder, Positions
 
 
-def shared_prefix(prompts: Sequence[BinaryPrompt]) -> int:
+def shared_prefix(prompts: Sequence[HasTokens]) -> int:
     """Returns the number P of leading tokens that all prompts share, before the rows of Eq. 1."""
-    return min(common_beginning(prompts), min(prompt.first_row for prompt in prompts))
+    rows = (prompt.first_row for prompt in prompts if isinstance(prompt, BinaryPrompt))
+    return min([common_beginning(prompts), *rows])
 
 
 def common_beginning(prompts: Sequence[HasTokens]) -> int:
@@ -35,7 +36,7 @@ def common_beginning(prompts: Sequence[HasTokens]) -> int:
 
 def answer_logits(
     model: PreTrainedModel,
-    prompts: Sequence[BinaryPrompt],
+    prompts: Sequence[HasTokens],
     recorder: NasRecorder | None = None,
     prefix: int | None = None,
 ) -> Tensor:
@@ -43,8 +44,9 @@ def answer_logits(
 
     Args:
         model: the model; differentiable where its parameters are.
-        prompts: B prompts. They are padded on the right, where causal attention never looks, so
-            that distances, and with them sliding windows, are those of the prompt alone.
+        prompts: B prompts; binary ones where there is a recorder. They are padded on the right,
+            where causal attention never looks, so that distances, and with them sliding windows,
+            are those of the prompt alone.
         recorder: an entered recorder that takes the NAS of this batch.
         prefix: number P of shared leading tokens; ``shared_prefix`` of the batch unless given.
     """
@@ -56,7 +58,7 @@ def answer_logits(
     for row, prompt in enumerate(prompts):
         ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
     if recorder is not None:
-        recorder.expect(_positions(prompts, device))
+        recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts), device))
     try:
         with _last_token_only(model, lengths - 1):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
