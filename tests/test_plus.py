@@ -64,8 +64,8 @@ def test_kinds_and_the_subjects_held_back(
     assert {kind: len(pairs) for kind, pairs in kinds.items()} == {
         "known": 20,
         "unknown": 12,
-        "direct": 12,
-        "context": 12,
+        "direct": 18,
+        "context": 18,
         "numbers": 12,
     }
     known = {one.question.question for one in probing.samples}
@@ -73,7 +73,7 @@ def test_kinds_and_the_subjects_held_back(
     assert not any(pair.right.question in known for pair in kinds["unknown"])
     samples = rendered(kinds, probing, tokenizer, SETTINGS)
     tuning, validation = samples.tuning, samples.validation
-    assert len(tuning) + len(validation) == 68
+    assert len(tuning) + len(validation) == 80
     assert all(one.right.text != one.wrong.text for one in tuning)
     apart = {pair.subject: held_back(pair.subject, 0) for part in kinds.values() for pair in part}
     expected = sum(apart[pair.subject] for part in kinds.values() for pair in part)

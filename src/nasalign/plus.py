@@ -27,6 +27,8 @@ from nasalign.run import Run
 
 HELD_BACK = 0.15
 """Share of the subjects whose pairs choose the epoch and are never learnt from."""
+ONE_FOR = {"known": 1, "unknown": 3, "direct": 2, "context": 2, "numbers": 3}
+"""For how many known pairs there is one of a kind."""
 ONE_OF = 10
 """Of how many heads one is tuned: a tenth does most of what all of them can (docs/study.md)."""
 
@@ -34,7 +36,7 @@ ONE_OF = 10
 def kinds_of(
     questions: Sequence[Question], probing: ProbingSet, settings: Settings
 ) -> dict[str, list[Pair]]:
-    """Returns the pairs that nasa+ may use, by kind: ``known_pairs`` at most, the others a third.
+    """Returns the pairs that nasa+ may use, by kind: ``known_pairs`` at most, of others a share.
 
     ``known`` and ``unknown`` are questions of the probing data, by whether the model answers them
     under Prompt II; the others need no data (``data.kinds.anchors``).
@@ -49,8 +51,8 @@ def kinds_of(
         "known": [one for one in questions if one.question in known],
         "unknown": [one for one in questions if one.question not in known],
     }
-    third, seed = -(-settings.known_pairs // 3), settings.seed
-    sizes = {"known": settings.known_pairs, "unknown": third}
+    seed = settings.seed
+    sizes = {kind: -(-settings.known_pairs // part) for kind, part in ONE_FOR.items()}
     own = {
         kind: pairs_of(sample(part, sizes[kind], seed), questions, seed)
         for kind, part in parts.items()
@@ -58,7 +60,7 @@ def kinds_of(
     }
     if settings.kinds == "known":
         return {"known": own["known"]}
-    return own | anchors(third, seed)
+    return own | anchors(sizes, seed)
 
 
 def held_back(subject: str, seed: int) -> bool:
@@ -79,8 +81,7 @@ def rendered(
     Raises:
         DataError: one of the two would be empty.
     """
-    own = settings
-    builder = PromptBuilder(tokenizer, own.vocabulary, own.instruction, own.chat)
+    builder = PromptBuilder.of(tokenizer, settings)
     parts: tuple[list[Twins], list[Twins]] = ([], [])
     for kind, pairs in kinds.items():
         for pair in pairs:

@@ -50,28 +50,31 @@ def test_a_fact_is_asked_directly() -> None:
     assert pair.wrong.answer is None
 
 
-def test_a_context_states_the_fact_and_is_the_same_for_both() -> None:
+def test_a_context_is_the_same_for_both_and_states_the_right_answer_both_or_none() -> None:
     norway = fact("capital", "Norway")
-    verified, direct = context_pairs([norway, norway], FACTS, 0)
-    for pair in (verified, direct):
-        assert pair.right.context == pair.wrong.context
-        assert "Oslo is the capital of Norway." in str(pair.right.context)
-    assert str(verified.right.context).count(". ") == STATEMENTS - 1
-    assert verified.right.answer == "Oslo"
-    assert direct.right.answer is None
+    pairs = context_pairs([norway] * 6, FACTS, 0)
+    for place, pair in enumerate(pairs):
+        context = str(pair.right.context)
+        assert pair.wrong.context == context
+        assert context.count(". ") == STATEMENTS - 1
+        assert ("Oslo is the capital of Norway." in context) == (place % 3 < 2)
+        wrong = str(pairs_of([norway] * 6, FACTS, 0)[place].wrong.answer)
+        assert (f"{wrong} is the capital of " in context) == (place % 3 == 1)
+        assert pair.right.answer == ("Oslo", None)[place % 2]
 
 
 def test_anchors_are_of_the_probing_split_and_of_two_kinds() -> None:
-    kinds = anchors(40, 0)
+    sizes = {"direct": 30, "context": 40, "numbers": 20, "known": 10}
+    kinds = anchors(sizes, 0)
     assert {kind: len(pairs) for kind, pairs in kinds.items()} == {
-        "direct": 40,
+        "direct": 30,
         "context": 40,
-        "numbers": 40,
+        "numbers": 20,
     }
     facts = kinds["direct"] + kinds["context"]
     assert all(split_of(pair.subject) == "probing" for pair in facts)
-    assert kinds == anchors(40, 0)
-    assert kinds != anchors(40, 1)
+    assert kinds == anchors(sizes, 0)
+    assert kinds != anchors(sizes, 1)
 
 
 def test_sums_are_right_and_wrong_ones_are_not() -> None:

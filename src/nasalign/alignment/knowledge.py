@@ -74,7 +74,7 @@ def free_answers(
     """
     if not questions:
         raise DataError("The probing set is empty: there is no short-answer question to ask.")
-    builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
+    builder = PromptBuilder.of(tokenizer, settings)
     return generate(
         model,
         tokenizer,

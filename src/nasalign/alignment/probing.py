@@ -181,7 +181,7 @@ def _rendered(
 ) -> tuple[list[Parametric], list[BinaryExample], list[BinaryPrompt], Vocabulary]:
     """What is known, the answers asked about, their Prompt I, and the answer words."""
     known = known_of(parametric)
-    builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction, settings.chat)
+    builder = PromptBuilder.of(tokenizer, settings)
     if direction == "negative":
         examples = [positive_example(sample.question) for sample in known]
         return known, examples, [builder.binary(example) for example in examples], builder.words

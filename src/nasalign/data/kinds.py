@@ -6,7 +6,7 @@ right all the same: the only way to a small loss is then a probability near one 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nasalign.data.binary import sample, to_binary
@@ -70,23 +70,27 @@ def direct_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int)
 
 
 def context_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Pair]:
-    """Returns pairs of embedded facts below a context that states the fact among others.
+    """Returns pairs of embedded facts below a context of some statements.
 
-    The wrong answer is stated too, of something else, so that what is named above is not the right
-    answer for that alone. Every other one is asked directly, the others by "Is the answer ...?".
+    In turn the context states the right answer alone, the right and the wrong one, which there is
+    the answer to something else, and neither: so a context may help, but that an answer is named
+    in it, or is not, says little. Every other pair is asked directly, the others by "Is the answer
+    ...?".
     """
     rng = random.Random(f"{seed}/context")
     forms = (pairs_of(facts, pool, seed), direct_pairs(facts, pool, seed))
     owners = {(one.kind, one.answer): one for one in pool}
     pairs = []
     for place, fact in enumerate(facts):
-        other = owners[fact.kind, str(forms[0][place].wrong.answer)]
-        stated = [fact, other, *rng.sample(pool, STATEMENTS - 2)]
+        wrong = owners[fact.kind, str(forms[0][place].wrong.answer)]
+        named = ([fact], [fact, wrong], [])[place % 3]
+        others = [one for one in rng.sample(pool, STATEMENTS + 2) if one not in (fact, wrong)]
+        stated = (named + others)[:STATEMENTS]
         rng.shuffle(stated)
         context = " ".join(map(_statement, stated))
         pair = forms[place % 2][place]
-        right, wrong = (replace(one, context=context) for one in (pair.right, pair.wrong))
-        pairs.append(Pair(pair.subject, right, wrong))
+        right, wrong_one = (replace(one, context=context) for one in (pair.right, pair.wrong))
+        pairs.append(Pair(pair.subject, right, wrong_one))
     return pairs
 
 
@@ -110,19 +114,23 @@ def number_pairs(count: int, seed: int) -> list[Pair]:
     return pairs
 
 
-def anchors(count: int, seed: int) -> dict[str, list[Pair]]:
-    """Returns pairs that need no data, ``count`` of each kind: what keeps other domains even.
+def anchors(sizes: Mapping[str, int], seed: int) -> dict[str, list[Pair]]:
+    """Returns pairs that need no data, by kind: what keeps other domains even.
 
     ``direct`` and ``context`` are embedded facts in other forms than Prompt I's, of the probing
     split's subjects alone; ``numbers`` are small sums.
+
+    Args:
+        sizes: of each kind.
+        seed: of all that is drawn.
     """
     pool = load_facts("probing")
-    drawn = sample(pool, 2 * count, seed)
+    drawn = sample(pool, sizes["direct"] + sizes["context"], seed)
     random.Random(f"{seed}/anchors").shuffle(drawn)
     return {
-        "direct": direct_pairs(drawn[:count], pool, seed),
-        "context": context_pairs(drawn[count:], pool, seed),
-        "numbers": number_pairs(count, seed),
+        "direct": direct_pairs(drawn[: sizes["direct"]], pool, seed),
+        "context": context_pairs(drawn[sizes["direct"] :], pool, seed),
+        "numbers": number_pairs(sizes["numbers"], seed),
     }
 
 

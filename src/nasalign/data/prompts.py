@@ -6,12 +6,12 @@ alone or as the user's message of a chat template; ``data.scenarios`` has the ot
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from typing import Self, get_args
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.config import Scenario
+from nasalign.config import Scenario, Settings
 from nasalign.data.answer_tokens import AnswerTokens, PromptEnd
 from nasalign.data.qa import BinaryExample, Question, lettered
 from nasalign.data.scenarios import UNSURE, closing_in, instruction_in
@@ -104,6 +104,18 @@ class PromptBuilder:
         if self.chat and not has_template:
             raise PromptError("The tokenizer has no chat template; set chat=false.")
         self.chat = has_template if self.chat is None else self.chat
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: Settings,
+        shots: Sequence[BinaryExample] = (),
+        scenario: Scenario = "plain",
+    ) -> Self:
+        """Returns what renders prompts as the settings say; the scenario is said on its own."""
+        words, wording, chat = settings.vocabulary, settings.instruction, settings.chat
+        return cls(tokenizer, words, wording, chat, shots, scenario)
 
     @property
     def words(self) -> Vocabulary:

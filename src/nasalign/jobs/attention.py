@@ -41,9 +41,7 @@ def write_attention(
     run, settings, model = bench.run, bench.settings, bench.model
     if not run.folder or run.left(FILE):
         return
-    builder = PromptBuilder(
-        bench.tokenizer, settings.vocabulary, settings.instruction, settings.chat, shots
-    )
+    builder = PromptBuilder.of(bench.tokenizer, settings, shots)
     heads = _heads(result)
     old, new = before.rows(), after.rows()
     chosen = _examples(old, new, settings.seed)

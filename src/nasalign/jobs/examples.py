@@ -159,15 +159,7 @@ class Bench:
         return max(binary, free) <= limit
 
     def _builder(self, shots: Sequence[BinaryExample] = ()) -> PromptBuilder:
-        settings = self.settings
-        return PromptBuilder(
-            self.tokenizer,
-            settings.vocabulary,
-            settings.instruction,
-            settings.chat,
-            shots,
-            settings.scenario,
-        )
+        return PromptBuilder.of(self.tokenizer, self.settings, shots, self.settings.scenario)
 
 
 def settled(

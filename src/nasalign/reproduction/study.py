@@ -138,7 +138,7 @@ class Study:
     def _attention(self, name: str, side: str, heads: Sequence[tuple[int, int]]) -> dict[str, Any]:
         settings, examples = self.settings, self.examples(name)[1].examples
         with self.sides.tuned(side) as (model, tokenizer):
-            builder = PromptBuilder(tokenizer, settings.vocabulary, settings.instruction)
+            builder = PromptBuilder.of(tokenizer, settings)
             prompts = [builder.binary(example) for example in examples if example.label]
             prompt = min(prompts, key=lambda prompt: len(prompt.token_ids))
             maps = attention_map(model, [prompt], heads)[0]

@@ -50,8 +50,7 @@ class Material:
 
     def builder(self, shots: Sequence[BinaryExample] = ()) -> PromptBuilder:
         """Returns what renders prompts as the settings say."""
-        own = self.settings
-        return PromptBuilder(self.tokenizer, own.vocabulary, own.instruction, own.chat, shots)
+        return PromptBuilder.of(self.tokenizer, self.settings, shots)
 
     def scores(self, examples: Sequence[BinaryExample]) -> Scores:
         """Scores examples with the model as it is now, by logits and without NAS."""
