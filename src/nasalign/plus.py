@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.alignment.attribution import attribution
-from nasalign.alignment.divergence import beginnings
+from nasalign.alignment.divergence import answered
 from nasalign.alignment.joint import JointRecord, JointTuner, Samples, Twins
 from nasalign.alignment.probing import ProbingSet
 from nasalign.config import Settings
@@ -27,6 +27,8 @@ from nasalign.run import Run
 
 HELD_BACK = 0.15
 """Share of the subjects whose pairs choose the epoch and are never learnt from."""
+FREE_ANSWERS = 64
+"""Right free answers at most that it goes on giving; what is kept of them takes megabytes each."""
 ONE_FOR = {"known": 1, "unknown": 3, "direct": 2, "context": 2, "numbers": 3}
 """For how many known pairs there is one of a kind."""
 ONE_OF = 10
@@ -89,8 +91,8 @@ def rendered(
             parts[held_back(pair.subject, settings.seed)].append(one)
     if not all(parts):
         raise DataError("There are too few questions to learn from some and hold others back.")
-    answers = probing.samples if settings.kl_weight else []
-    return Samples(*parts, beginnings(builder, answers, settings.seed))
+    free = sample(probing.samples, FREE_ANSWERS if settings.kl_weight else 0, settings.seed)
+    return Samples(*parts, answered(builder, free))
 
 
 def choose_by_attribution(

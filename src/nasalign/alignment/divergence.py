@@ -1,12 +1,12 @@
 """How far a model has moved from the untouched one in what it answers freely (nasa+).
 
-The untouched model's free answers under Prompt II are cut off somewhere, and what it would say next
-is kept, over the whole vocabulary. The divergence from it, KL(untouched || changed), is a term of
-the loss: a model that is tuned on yes and no alone may forget how to say anything else.
+What the untouched model says next is kept at every token of its free answers under Prompt II, over
+the whole vocabulary. The divergence from it, KL(untouched || changed), is a term of the loss: a
+model that is tuned on yes and no alone may forget how to say anything else.
 """
 
-import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,65 +18,74 @@ from nasalign.alignment.knowledge import Parametric
 from nasalign.alignment.replay import Replay
 from nasalign.data.prompts import PromptBuilder
 from nasalign.nas.batches import in_batches
-from nasalign.nas.generation import TokenIds
 
 
-def beginnings(builder: PromptBuilder, answers: Sequence[Parametric], seed: int) -> list[TokenIds]:
-    """Returns Prompt II of each question with a beginning of the model's answer, maybe none of it.
+@dataclass(frozen=True)
+class Answered:
+    """Prompt II with an answer.
 
-    Args:
-        builder: of the prompts.
-        answers: N free answers.
-        seed: where each is cut off.
+    Attributes:
+        token_ids: of both.
+        own: number of the answer's tokens, and one: where it begins, and after each of them.
     """
-    rng = random.Random(f"{seed}/beginnings")
+
+    token_ids: tuple[int, ...]
+    own: int
+
+    @property
+    def first_row(self) -> int:
+        """Index of the token after which the answer begins."""
+        return len(self.token_ids) - self.own
+
+
+def answered(builder: PromptBuilder, answers: Sequence[Parametric]) -> list[Answered]:
+    """Returns questions under Prompt II with what the model answered to them."""
     prompts = []
     for one in answers:
-        asked = builder.parametric(one.question)
-        answered = builder.parametric(one.question, one.prediction)
-        end = rng.randint(len(asked), max(len(asked), len(answered)))
-        prompts.append(TokenIds(answered[:end]))
+        whole = builder.parametric(one.question, one.prediction)
+        prompts.append(Answered(whole, len(whole) - len(builder.parametric(one.question)) + 1))
     return prompts
 
 
 class Divergence:
-    """KL(untouched || changed) of the next token after some prompts.
+    """KL(untouched || changed) of the next token within some answers.
 
     Args:
         model: the untouched model, which is changed afterwards.
-        prompts: N prompts.
+        answers: N answers.
         layer: below it nothing will be changed.
-        batch_size: prompts a batch while what it says is computed; by tokens unless given.
+        batch_size: answers a batch while what it says is computed; by tokens unless given.
         memory: where what enters the layer is kept.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        prompts: Sequence[TokenIds],
+        answers: Sequence[Answered],
         layer: int,
         batch_size: int | None,
         memory: ActivationMemory,
     ) -> None:
-        self.layer = layer
-        self.replay = Replay(model, prompts, batch_size, memory)
+        self.answers, self.layer = answers, layer
+        self.replay = Replay(model, answers, batch_size, memory)
         self.replay.prepare(layer)
-        self.before: list[Tensor] = [torch.empty(0)] * len(prompts)  # each [vocabulary], on the CPU
+        self.before: dict[int, Tensor] = {}  # by place, each [own, vocabulary], on the CPU
 
         @torch.no_grad()
         def work(places: list[int]) -> None:
-            said = self._log_probabilities(places).cpu()
-            for place, row in zip(places, said, strict=True):
-                self.before[place] = row
+            own = [answers[place].own for place in places]
+            said = self._log_probabilities(places).cpu().split(own)
+            self.before.update(zip(places, said, strict=True))
 
-        in_batches(model, prompts, batch_size, work)
+        in_batches(model, answers, batch_size, work)
 
     def of(self, places: Sequence[int]) -> Tensor:
-        """Returns the mean divergence after the prompts at some places, in nats; a scalar."""
+        """Returns the mean divergence over the tokens of some answers, in nats; a scalar."""
         after = self._log_probabilities(places)
-        before = torch.stack([self.before[place] for place in places]).to(after.device)
+        before = torch.cat([self.before[place] for place in places]).to(after.device)
         return functional.kl_div(after, before, reduction="batchmean", log_target=True)
 
     def _log_probabilities(self, places: Sequence[int]) -> Tensor:
-        logits = self.replay.logits(places, self.layer)
+        last = [self.answers[place].own for place in places]
+        logits = self.replay.logits(places, self.layer, last=last)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 
 from nasalign.alignment.activations import GIB, ActivationMemory
 from nasalign.alignment.attribution import answer_log_probabilities
-from nasalign.alignment.divergence import Divergence
+from nasalign.alignment.divergence import Answered, Divergence
 from nasalign.alignment.optimizer import RowOptimizer
 from nasalign.alignment.replay import Replay
 from nasalign.alignment.rows import TunableRows, head_slices, joined
@@ -38,7 +38,6 @@ from nasalign.data.prompts import BinaryPrompt
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
-from nasalign.nas.generation import TokenIds
 from nasalign.nas.heads import Head
 
 
@@ -58,12 +57,12 @@ class Samples:
     Attributes:
         tuning: pairs to learn from.
         validation: pairs of other subjects, by which the epoch is chosen.
-        free: beginnings of free answers, which are to go on as the untouched model would have them.
+        free: answers of the untouched model, which is to go on answering like that.
     """
 
     tuning: Sequence[Twins]
     validation: Sequence[Twins]
-    free: Sequence[TokenIds] = ()
+    free: Sequence[Answered] = ()
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,7 @@ class JointTuner:
         said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))
         loss = self._loss_of(said.reshape(-1, 2, 2))
         if self.divergence:
-            beside = [place % len(self.divergence.before) for place in places]
+            beside = [place % len(self.divergence.answers) for place in places]
             loss = loss + self.settings.kl_weight * self.divergence.of(beside)
         return loss
 

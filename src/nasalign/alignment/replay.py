@@ -61,7 +61,11 @@ class Replay:
         return self.rows * self.width * self.dtype.itemsize
 
     def logits(
-        self, places: Sequence[int], layer: int, recorder: NasRecorder | None = None
+        self,
+        places: Sequence[int],
+        layer: int,
+        recorder: NasRecorder | None = None,
+        last: Sequence[int] | None = None,
     ) -> Tensor:
         """Returns the logits [B, vocabulary] after some of the prompts, run from a layer on.
 
@@ -69,6 +73,7 @@ class Replay:
             places: which prompts, B of them.
             layer: the first that must run; it is run from the nearest whose input is kept.
             recorder: takes the NAS of the layers that run; below, it stays 0.
+            last: after how many tokens of each one's end logits are wanted (``answer_logits``).
         """
         batch = [self.prompts[place] for place in places]
         start = self._nearest(layer)
@@ -76,7 +81,7 @@ class Replay:
             if start > 0:
                 passes = iter(self._passes(start, places))
                 stack.enter_context(self._idle(range(start), lambda: next(passes)))
-            return answer_logits(self.model, batch, recorder, self.prefix)
+            return answer_logits(self.model, batch, recorder, self.prefix, last)
 
     @torch.no_grad()
     def prepare(self, layer: int, later: Sequence[int] = ()) -> None:

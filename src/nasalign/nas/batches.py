@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
@@ -25,6 +25,15 @@ class HasTokens(Protocol):
     @property
     def token_ids(self) -> tuple[int, ...]:
         """Its T tokens."""
+
+
+@runtime_checkable
+class HasRows(HasTokens, Protocol):
+    """Something of which more is wanted than what follows its last token."""
+
+    @property
+    def first_row(self) -> int:
+        """Index of the first token that is of its own."""
 
 
 def sorted_batches(

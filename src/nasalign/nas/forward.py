@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from nasalign.data.prompts import BinaryPrompt
-from nasalign.nas.batches import HasTokens
+from nasalign.nas.batches import HasRows, HasTokens
 from nasalign.nas.recorder import NasRecorder, Positions
 
 
 def shared_prefix(prompts: Sequence[HasTokens]) -> int:
-    """Returns the number P of leading tokens that all prompts share, before the rows of Eq. 1."""
-    rows = (prompt.first_row for prompt in prompts if isinstance(prompt, BinaryPrompt))
+    """Returns the number P of leading tokens that all prompts share, before rows of their own."""
+    rows = (prompt.first_row for prompt in prompts if isinstance(prompt, HasRows))
     return min([common_beginning(prompts), *rows])
 
 
@@ -39,6 +39,7 @@ def answer_logits(
     prompts: Sequence[HasTokens],
     recorder: NasRecorder | None = None,
     prefix: int | None = None,
+    last: Sequence[int] | None = None,
 ) -> Tensor:
     """Returns the logits [B, vocabulary] after the last token of each prompt.
 
@@ -49,6 +50,8 @@ def answer_logits(
             are those of the prompt alone.
         recorder: an entered recorder that takes the NAS of this batch.
         prefix: number P of shared leading tokens; ``shared_prefix`` of the batch unless given.
+        last: after how many tokens of each prompt's end logits are wanted, prompt by prompt and
+            from front to back, [their sum, vocabulary]; one of each unless given.
     """
     device = model.get_input_embeddings().weight.device
     prefix = shared_prefix(prompts) if prefix is None else prefix
@@ -60,7 +63,7 @@ def answer_logits(
     if recorder is not None:
         recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts), device))
     try:
-        with _last_token_only(model, lengths - 1):
+        with _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
     finally:  # memory may run out, and then the next pass is of other prompts
         if recorder is not None:
@@ -91,13 +94,19 @@ def _positions(prompts: Sequence[BinaryPrompt], device: torch.device) -> Positio
 
 
 @contextmanager
-def _last_token_only(model: PreTrainedModel, last: Tensor) -> Iterator[None]:
-    """Lets the output embedding see the hidden states at ``last`` [B] alone, as [B, 1, hidden]."""
+def _only(model: PreTrainedModel, lengths: Tensor, last: Sequence[int]) -> Iterator[None]:
+    """Lets the output embedding see some hidden states alone, as [N, 1, hidden].
+
+    They are those of the ``last`` tokens of samples that are ``lengths`` [B] long.
+    """
+    counts = torch.tensor(last)
+    rows = torch.arange(len(lengths)).repeat_interleave(counts)  # [N]
+    before_end = torch.cat([torch.arange(count, 0, -1) for count in last])
+    places = lengths[rows] - before_end
 
     def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
         hidden = inputs[0]
-        rows = torch.arange(len(last), device=hidden.device)
-        return (hidden[rows, last.to(hidden.device)][:, None], *inputs[1:])
+        return (hidden[rows.to(hidden.device), places.to(hidden.device)][:, None], *inputs[1:])
 
     hook = model.get_output_embeddings().register_forward_pre_hook(select)
     try:

@@ -25,7 +25,9 @@ from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, lo
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 EPOCHS = 3
-DEVELOPMENT_EXAMPLES = 200
+MANY = 400
+"""Samples of which two epochs are more steps than three of the other rows' samples."""
+DEVELOPMENT_EXAMPLES = 100
 """Examples at most that rate and number of epochs are chosen by."""
 
 
@@ -116,7 +118,8 @@ def _fit(name: str, title: str, material: Material, examples: Sequence[BinaryExa
         material.development, DEVELOPMENT_EXAMPLES, f"{material.settings.seed}/lora"
     )
     best: tuple[float, float, int, LowRankChange] | None = None
-    runs = len(LEARNING_RATES) * EPOCHS
+    epochs = EPOCHS if len(known) < MANY else 2
+    runs = len(LEARNING_RATES) * epochs
     with aside(), material.run.stage(name, title, runs * (len(known) + len(judges))) as done:
         train = _trainer()
         for rate in LEARNING_RATES:
@@ -131,15 +134,15 @@ def _fit(name: str, title: str, material: Material, examples: Sequence[BinaryExa
                 if best is None or accuracy > best[0]:
                     best = accuracy, rate, epoch, change
 
-            train(material, known, rate, EPOCHS, judge, done)
+            train(material, known, rate, epochs, judge, done)
     assert best is not None
-    accuracy, rate, epochs, change = best
+    accuracy, rate, epoch, change = best
     return Fitted(
         on=change.on,
         parameters=change.parameters,
         chosen={
             "learning_rate": rate,
-            "epochs": epochs,
+            "epochs": epoch,
             "development_balanced_accuracy": accuracy,
         },
     )
