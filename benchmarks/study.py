@@ -4,7 +4,8 @@
     python benchmarks/study.py rivals --data-dir DATA
     python benchmarks/study.py ablations --data-dir DATA
 
-DATA holds strategyqa_train.json and hotpotqa_dev_simplified.json as they are published.
+DATA holds strategyqa_train.json and hotpotqa_dev_simplified.json as they are published. The first
+seed of the main table is in the folder of the rivals, so that none of its rows is measured twice.
 """
 
 import argparse
@@ -12,63 +13,94 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from nasalign.rivals.all import RIVALS
+
 SEEDS = (0, 1, 2)
-FIGURES = ("accuracy", "auc", "yes_rate", "gap", "f1", "ece")
+FIGURES = ("accuracy", "auc", "yes_rate", "f1", "ece")
+EVERY = tuple(rival.name for rival in RIVALS)
 OURS = ("untouched", "threshold", "nasa", "nasa+")
 ABLATIONS = {  # name: the settings that differ
-    "as it is": [],
     "heads of highest NAS": ["selection=nas"],
     "known pairs alone": ["kinds=known"],
-    "query rows alone": ["k_scope=none"],
+    "no divergence in the loss": ["kl_weight=0"],
     "9 heads": ["n=9"],
-    "81 heads": ["n=81"],
+    "query rows alone": ["k_scope=none"],
 }
 
 
 def compared(
-    arguments: argparse.Namespace, name: str, rows: tuple[str, ...], settings: list[str]
-) -> dict:
-    """Runs a comparison, or goes on with it, and returns its ``comparison.json``."""
-    folder = arguments.out / name
-    data = arguments.data_dir
-    command = [sys.executable, "-m", "nasalign", "compare", arguments.model, "--out", str(folder)]
-    command += ["--eval", "strategyqa", "--eval", "hotpotqa", "--limit", str(arguments.limit)]
-    command += ["--source", f"strategyqa={data / 'strategyqa_train.json'}"]
-    command += ["--source", f"hotpotqa={data / 'hotpotqa_dev_simplified.json'}"]
-    command += ["--resume"] * folder.exists()
-    command += [part for setting in settings for part in ("--set", setting)]
-    command += ["--only", ",".join(rows)] if rows else []
-    if not (folder / "comparison.json").exists():
-        subprocess.run(command, check=False)  # with a row that cannot be had it ends with 2
-    found: dict = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    return found
-
-
-def show(comparisons: list[tuple[str, dict]]) -> None:
-    """Prints a table a data set: a line a row, the mean over seeds, the intervals of a single one.
+    arguments: argparse.Namespace, name: str, rows: Sequence[str], settings: Sequence[str]
+) -> list[dict]:
+    """Runs rows of a comparison that are not there yet, and returns them.
 
     Args:
-        comparisons: a label (the same for the seeds of one thing), and a comparison.
+        arguments: of the command line.
+        name: of its folder.
+        rows: that are wanted.
+        settings: as ``--set`` takes them.
     """
-    for data, about in comparisons[0][1]["datasets"].items():
+    folder = arguments.out / name
+    if set(rows) - {row["name"] for row in _rows(folder)}:
+        data = arguments.data_dir
+        command = [sys.executable, "-m", "nasalign", "compare", arguments.model]
+        command += ["--eval", "strategyqa", "--eval", "hotpotqa", "--limit", str(arguments.limit)]
+        command += ["--source", f"strategyqa={data / 'strategyqa_train.json'}"]
+        command += ["--source", f"hotpotqa={data / 'hotpotqa_dev_simplified.json'}"]
+        command += ["--out", str(folder), *["--resume"] * folder.exists()]
+        command += [part for setting in settings for part in ("--set", setting)]
+        command += ["--only", ",".join(rows)]
+        subprocess.run(command, check=False)  # with a row that cannot be had it ends with 2
+    return [row for row in _rows(folder) if row["name"] in rows]
+
+
+def _rows(folder: Path) -> list[dict]:
+    """The rows of a comparison that were measured, each with what its data are."""
+    file = folder / "comparison.json"
+    if not file.exists():
+        return []
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return [row | {"about": found["datasets"]} for row in found["rows"] if not row["error"]]
+
+
+def show(lines: dict[str, list[dict]]) -> None:
+    """Prints a table a data set, and one of costs and side effects.
+
+    Args:
+        lines: by label, a row for each seed: their mean, least and greatest is shown, and of a
+            single one its interval.
+    """
+    for data, about in next(iter(lines.values()))[0]["about"].items():
         print(f"\n{data}: n = {about['n']} a seed, {about['positives']:.0%} yes\n")
-        print(f"| | {' | '.join(FIGURES)} | seconds |")
-        print("|---" * (len(FIGURES) + 2) + "|")
-        lines: dict[str, list[dict]] = {}
-        for label, comparison in comparisons:
-            for row in comparison["rows"]:
-                if not row["error"]:
-                    lines.setdefault(label or row["name"], []).append(row)
+        _head([*FIGURES])
         for label, rows in lines.items():
-            print(f"| {label} | {' | '.join(_cell(rows, data, one) for one in FIGURES)} | ", end="")
-            print(f"{statistics.mean(row['cost']['seconds_to_fit'] for row in rows):.0f} |")
+            figures = [[row["datasets"][data]["figures"][one] for row in rows] for one in FIGURES]
+            print(f"| {label} | {' | '.join(map(_cell, figures))} |")
+    print("\nCosts and side effects\n")
+    _head(["seconds", "parameters", "free answers", "their change", "KL", "perplexity"])
+    for label, rows in lines.items():
+        answers, kl, surprise = (
+            [row["side_effects"][one] for row in rows] for one in ("general_qa", "kl", "perplexity")
+        )
+        seconds = statistics.mean(row["cost"]["seconds_to_fit"] for row in rows)
+        change = [[one["after"] - one["before"], *one["change_interval"]] for one in answers]
+        print(
+            f"| {label} | {seconds:.0f} | {rows[0]['parameters']} "
+            f"| {statistics.mean(one['after'] for one in answers):.3f} | {_cell(change)} "
+            f"| {statistics.mean(one['mean'] for one in kl):.4f} "
+            f"| {statistics.mean(one['after'] for one in surprise):.1f} |"
+        )
 
 
-def _cell(rows: list[dict], data: str, figure: str) -> str:
+def _head(columns: list[str]) -> None:
+    print(f"| | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
+
+
+def _cell(found: list[list[float]]) -> str:
     """The mean over seeds with the least and the greatest, or one seed's value and interval."""
-    found = [row["datasets"][data]["figures"][figure] for row in rows]
     values = [value for value, _, _ in found]
     low, high = (min(values), max(values)) if len(values) > 1 else found[0][1:]
     return f"{statistics.mean(values):.3f} ({low:.2f} to {high:.2f})"
@@ -80,20 +112,19 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--limit", type=int, default=200, help="questions of a data set at most")
+    parser.add_argument("--limit", type=int, default=120, help="questions of a data set at most")
     arguments = parser.parse_args()
-    if arguments.table == "rivals":
-        show([("", compared(arguments, "rivals", (), []))])
-    elif arguments.table == "main":
-        seeds = [compared(arguments, f"seed-{seed}", OURS, [f"seed={seed}"]) for seed in SEEDS]
-        show([("", comparison) for comparison in seeds])
+    lines: dict[str, list[dict]] = {}
+    if arguments.table == "ablations":
+        lines["as it is"] = compared(arguments, "seed-0", ["nasa+"], ["seed=0"])
+        for place, (label, settings) in enumerate(ABLATIONS.items()):
+            lines[label] = compared(arguments, f"ablation-{place}", ["nasa+"], settings)
     else:
-        show(
-            [
-                (label, compared(arguments, f"ablation-{place}", ("nasa+",), settings))
-                for place, (label, settings) in enumerate(ABLATIONS.items())
-            ]
-        )
+        rows, seeds = (EVERY, SEEDS[:1]) if arguments.table == "rivals" else (OURS, SEEDS)
+        for seed in seeds:
+            for row in compared(arguments, f"seed-{seed}", rows, [f"seed={seed}"]):
+                lines.setdefault(row["name"], []).append(row)
+    show(lines)
 
 
 if __name__ == "__main__":

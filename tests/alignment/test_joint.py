@@ -91,14 +91,14 @@ def plain_loop(name: str, samples: Samples) -> list[float]:
     for where in slices:
         masks[where.module][where.start : where.stop] = 1
     adam = torch.optim.AdamW(modules.values(), lr=SETTINGS.joint_learning_rate, weight_decay=0)
-    schedule = get_cosine_schedule_with_warmup(adam, 0, 6 * SETTINGS.joint_epochs)
+    schedule = get_cosine_schedule_with_warmup(adam, 0, 5 * SETTINGS.joint_epochs)
     order, losses = random.Random(SETTINGS.seed), []
     for epoch in range(SETTINGS.joint_epochs + 1):
         if epoch:
             places = list(range(len(tuning)))
             order.shuffle(places)
-            kinds = [[one for one in places if tuning[one].kind == kind] for kind in ("a", "b")]
-            batches = [own[at : at + 2] for own in kinds for at in range(0, len(own), 2)]
+            places.sort(key=lambda place: len(tuning[place].right.token_ids))
+            batches = [places[start : start + 2] for start in range(0, len(places), 2)]
             order.shuffle(batches)
             for batch in batches:
                 model.zero_grad()

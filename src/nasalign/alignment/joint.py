@@ -17,7 +17,6 @@ the epoch of least mean loss is kept, and that may be none.
 
 import math
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,6 +38,10 @@ from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
 from nasalign.nas.heads import Head
+
+
+ALIKE = 10
+"""Batches' worth of samples that are drawn at once and sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,7 @@ class JointTuner:
             own = settings.batch_size
             self.divergence = Divergence(model, samples.free, self.layer, own, self.memory)
         self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
-        counts = Counter(one.kind for one in self.tuning).values()
-        steps = settings.joint_epochs * sum(-(-count // self.size) for count in counts)
+        steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
         self.optimizer = RowOptimizer(
             self.rows,
             self._loss,
@@ -170,13 +172,14 @@ class JointTuner:
         return total / len(self.tuning)
 
     def _batches(self) -> list[list[int]]:
-        """All pairs in batches of one kind each, in random order: its lean is that of a kind."""
-        places = list(range(len(self.tuning)))
+        """All pairs in batches of like length, so that little is padded, in random order."""
+        places, size = list(range(len(self.tuning))), self.size
         self.order.shuffle(places)
         batches = []
-        for kind in sorted({one.kind for one in self.tuning}):
-            own = [place for place in places if self.tuning[place].kind == kind]
-            batches += [own[at : at + self.size] for at in range(0, len(own), self.size)]
+        for start in range(0, len(places), ALIKE * size):
+            pool = places[start : start + ALIKE * size]
+            pool.sort(key=lambda place: len(self.tuning[place].right.token_ids))
+            batches += [pool[at : at + size] for at in range(0, len(pool), size)]
         self.order.shuffle(batches)
         return batches
 
