@@ -39,7 +39,6 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
 from nasalign.nas.heads import Head
 
-
 ALIKE = 10
 """Batches' worth of samples that are drawn at once and sorted by length."""
 
