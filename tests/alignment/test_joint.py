@@ -135,13 +135,14 @@ def test_it_equals_a_plain_loop(
 def test_free_answers_stay_nearer_to_what_they_were(tokenizer: PreTrainedTokenizerFast) -> None:
     tuning = samples(tokenizer, "known")
     untouched = tiny.build_model("llama")
+    firm = SETTINGS.replace({"kl_weight": 30.0, "joint_learning_rate": 3e-3, "joint_epochs": 8})
     moved = []
     for free in ([], FREE):
         model = tiny.build_model("llama").requires_grad_(False)
-        list(JointTuner(model, Samples(tuning, tuning, free), HEADS, SETTINGS).tune())
+        list(JointTuner(model, Samples(tuning, tuning, free), HEADS, firm).tune())
         with torch.no_grad():
             moved.append(float(literal_divergence(untouched, model, FREE)))
-    assert 0 < moved[1] < 0.8 * moved[0]
+    assert 0 < moved[1] < moved[0] / 2
 
 
 def test_only_the_rows_move(tokenizer: PreTrainedTokenizerFast) -> None:
