@@ -207,6 +207,16 @@ def test_a_loss_that_is_not_finite_ends_the_tuning(
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_of_a_model_that_says_no_number_the_untouched_state_is_kept(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tuning = samples(tokenizer, "known")
+    model = tiny.build_model("llama").requires_grad_(False)
+    model.get_output_embeddings().weight.mul_(math.nan)
+    records = list(JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS).tune())
+    assert [(record.epoch, record.kept) for record in records] == [(0, True)]
+
+
 def test_slices_are_joined_and_each_row_is_there_once() -> None:
     parts = [RowSlice("a", 4, 8), RowSlice("b", 0, 2), RowSlice("a", 0, 4), RowSlice("a", 4, 8)]
     parts += [RowSlice("a", 10, 12)]

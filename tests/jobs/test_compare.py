@@ -25,6 +25,7 @@ from nasalign.data.qa import BinaryExample, split_of
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.files import read_jsonl
+from nasalign.jobs.align import align_job
 from nasalign.jobs.compare import compare_job
 from nasalign.jobs.compare import job as room
 from nasalign.jobs.job import Job
@@ -328,6 +329,15 @@ def test_a_finished_comparison_takes_further_rows(
         file.writelines(json.dumps(row | {"question": "Other?"}) + "\n" for row in rows)
     with pytest.raises(NasAlignError, match="begun with other examples of questions"):
         compare_job(job_of(world, folder, resume=True), [str(world[2])], ["random"])
+
+
+def test_an_alignment_does_not_go_on_in_its_folder(
+    world: tuple[Path, Path, Path], made: tuple[Path, dict[str, Any]]
+) -> None:
+    before = (made[0] / "run.json").read_bytes()
+    with pytest.raises(NasAlignError, match="is a comparison; take another --out"):
+        align_job(job_of(world, made[0], resume=True), [str(world[2])])
+    assert (made[0] / "run.json").read_bytes() == before
 
 
 def test_a_row_that_leaves_the_model_changed_is_found(world: tuple[Path, Path, Path]) -> None:

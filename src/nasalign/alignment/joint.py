@@ -204,7 +204,7 @@ class JointTuner:
             accuracy[kind] = float((yes == torch.tensor([True, False])).double().mean())
             yes_rate[kind] = float(yes.double().mean())
         validation = sum(losses.values()) / len(losses)
-        kept = validation < self.least
+        kept = self.epoch == 0 or validation < self.least
         if kept:
             self.least, self.best = validation, self._copies()
         return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)

@@ -40,6 +40,8 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
     more = [job.read(name) for name in further]
     run.facts["further"] = [loaded.origin for loaded in more]
     model, tokenizer, settings = job.open()
+    if "compare" in run.facts:
+        raise NasAlignError(f"The run in {run.folder} is a comparison; take another --out.")
     bench = Bench(model, tokenizer, settings, run)
     records, binary = bench.examples(splits.name, splits.test, splits.pool)
     sets = {splits.name: binary.examples}
