@@ -61,7 +61,7 @@ def kinds_of(
         if part
     }
     if settings.kinds == "known":
-        return {"known": own["known"]}
+        return {kind: pairs for kind, pairs in own.items() if kind == "known"}
     return own | anchors(sizes, seed)
 
 

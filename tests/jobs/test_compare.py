@@ -34,6 +34,7 @@ from nasalign.reporting.comparison_table import print_comparison
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
 from nasalign.rivals.rows import NASA, RANDOM, UNTOUCHED
+from nasalign.rivals.steering import STEERING
 
 QUICK = {
     "sides": "both",
@@ -370,13 +371,15 @@ def test_a_model_that_says_no_number_is_a_row_without_figures(world: tuple) -> N
     assert "no probabilities on questions any more" in result["rows"][1]["error"]
 
 
-def test_a_model_with_nothing_to_fix(tmp_path: Path) -> None:
+def test_a_model_with_nothing_to_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = case(tmp_path, AFFIRMS)
     changes = QUICK | {"side_effect_questions": 0, "direction": "negative"}
     job = Job(model=str(model), data=str(data), changes=changes)
-    rows = by_name(compare_job(job, only=["threshold", "nasa"]))
+    monkeypatch.setattr(room, "RIVALS", (*room.RIVALS, STEERING))
+    rows = by_name(compare_job(job, only=["threshold", "steering", "nasa"]))
     assert rows["nasa"]["nothing_to_fix"]
     assert "denies none" in rows["nasa"]["error"]
+    assert rows["steering"]["nothing_to_fix"]
     assert not rows["threshold"]["error"]
 
 

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.data.qa import BinaryExample
-from nasalign.errors import NasAlignError, PromptError
+from nasalign.errors import NasAlignError, NothingToFixError, PromptError
 from nasalign.models import processes
 from nasalign.nas.batches import check_lengths
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
@@ -156,7 +156,7 @@ def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]
     if any(type(weight) is not nn.Parameter for weight in model.parameters()):
         raise NasAlignError("LoRA is compared on whole weights; load the model unquantised.")
     if not examples:
-        raise NasAlignError(f"There is no sample to train {title} on; probe more questions.")
+        raise NothingToFixError(f"There is no sample to train {title} on; probe more questions.")
 
 
 def _trainer() -> Callable[..., None]:

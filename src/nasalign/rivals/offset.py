@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from nasalign.alignment.attribution import answer_log_odds
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
-from nasalign.errors import NasAlignError
+from nasalign.errors import NothingToFixError
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
@@ -110,7 +110,7 @@ def _mean_and_slope(
 def _fit(material: Material) -> Fitted:
     """Balances all heads: it takes them a third of the offsets that those of highest NAS need."""
     if not material.pairs:
-        raise NasAlignError("There is no pair of answers to balance; probe more questions.")
+        raise NothingToFixError("There is no pair of answers to balance; probe more questions.")
     model, run, settings = material.model, material.run, material.settings
     geometry, builder = HeadGeometry.of(model), material.builder()
     chosen = torch.ones(geometry.layers, geometry.heads, dtype=torch.bool)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.data.wordings import Vocabulary
-from nasalign.errors import NasAlignError
+from nasalign.errors import NothingToFixError
 from nasalign.rivals.observed import answer_pair, last_inputs, layer_names, some_of_each
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
 
@@ -102,8 +102,8 @@ def _fit(material: Material) -> Fitted:
     The vector points away from the answer that the model leans to. Of equals the smaller
     coefficient counts, then the lower layer.
     """
-    if not material.pairs or not material.development:
-        raise NasAlignError("There is no example to find a steering vector on; probe more.")
+    if not material.pairs:
+        raise NothingToFixError("There is no example to find a steering vector on; probe more.")
     model, builder = material.model, material.builder()
     depth = len(layer_names(model))
     layers = sorted({min(depth - 1, round(share * depth)) for share in PLACES})
