@@ -16,8 +16,7 @@ Dimensions as in ``recorder``: B batch, L layers, H query heads, G key heads, T 
 and K keys.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,14 +24,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface, Cache, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import Cache, PreTrainedModel
 
 import nasalign.nas.recorder  # noqa: F401  its attention functions are among those wrapped here
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.attention_scores import RowScores, attended
+from nasalign.nas.implementations import Attention, attention_of, register
 
 _MORE = 8
 """Dimensions that are added, of which one is used: fused kernels want multiples of 8."""
@@ -218,7 +216,7 @@ def _wider(tensor: Tensor, column: Tensor) -> Tensor:
 _ACTIVE: WeakKeyDictionary[nn.Module, _Offset] = WeakKeyDictionary()
 
 
-def _offsetting(implementation: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _offsetting(implementation: str) -> Attention:
     """An attention function that has ``implementation`` compute with the offset."""
 
     def attend(
@@ -229,10 +227,7 @@ def _offsetting(implementation: str) -> Callable[..., tuple[Tensor, Tensor | Non
         attention_mask: Tensor | None,
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        if implementation == "eager":
-            attention = sys.modules[type(module).__module__].eager_attention_forward
-        else:
-            attention = ALL_ATTENTION_FUNCTIONS[implementation]
+        attention = attention_of(module, implementation)
         active, layer = _ACTIVE.get(module), int(module.layer_idx)  # type: ignore[arg-type]
         if active is None or layer not in active.layers:
             return attention(module, query, key, value, attention_mask, **options)
@@ -257,6 +252,4 @@ _NAMES = {  # "sdpa" in a name means the real one
     "nasalign_eager": "nasalign_offset_eager_recorded",
 }
 for _inner, _name in _NAMES.items():
-    AttentionInterface.register(_name, _offsetting(_inner))
-    # Without a mask function of the same name, transformers passes no mask at all.
-    AttentionMaskInterface.register(_name, ALL_MASK_ATTENTION_FUNCTIONS[_inner])
+    register(_name, _offsetting(_inner), _inner)

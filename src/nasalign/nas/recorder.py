@@ -10,7 +10,6 @@ its output; where it has not (eager attention), it is taken here over the keys i
 matrix is kept.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,13 +18,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import PreTrainedModel
 
 from nasalign.errors import ModelError
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.attention_scores import KernelLogsumexp, RowScores, attended, gather_keys
+from nasalign.nas.implementations import Attention, attention_of, has_eager, register
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class NasRecorder:
         modules = [self.model.get_submodule(name) for name in self.geometry.attention_modules]
         if any(module in _RECORDERS for module in modules):
             raise RuntimeError("the model is being recorded already")
-        if inner == "eager" and not hasattr(_modeling(modules[0]), "eager_attention_forward"):
+        if inner == "eager" and not has_eager(modules[0]):
             kind = type(modules[0]).__name__
             raise ModelError(f"{kind} has no eager attention to record beside.")
         _RECORDERS.update(dict.fromkeys(modules, self))
@@ -178,11 +176,7 @@ class NasRecorder:
 _RECORDERS: WeakKeyDictionary[nn.Module, NasRecorder] = WeakKeyDictionary()
 
 
-def _modeling(module: nn.Module) -> Any:
-    return sys.modules[type(module).__module__]
-
-
-def _recording(implementation: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _recording(implementation: str) -> Attention:
     """An attention function that computes as ``implementation`` does, and tells the recorder."""
 
     def attend(
@@ -193,10 +187,7 @@ def _recording(implementation: str) -> Callable[..., tuple[Tensor, Tensor | None
         attention_mask: Tensor | None,
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        if implementation == "eager":
-            attention = _modeling(module).eager_attention_forward
-        else:
-            attention = ALL_ATTENTION_FUNCTIONS[implementation]
+        attention = attention_of(module, implementation)
         recorder = _RECORDERS.get(module)
         if recorder is None or not recorder.expecting:
             return attention(module, query, key, value, attention_mask, **options)
@@ -212,6 +203,4 @@ def _recording(implementation: str) -> Callable[..., tuple[Tensor, Tensor | None
 
 _NAMES = {"sdpa": "nasalign", "eager": "nasalign_eager"}  # "sdpa" in a name means the real one
 for _inner, _name in _NAMES.items():
-    AttentionInterface.register(_name, _recording(_inner))
-    # Without a mask function of the same name, transformers passes no mask at all.
-    AttentionMaskInterface.register(_name, ALL_MASK_ATTENTION_FUNCTIONS[_inner])
+    register(_name, _recording(_inner), _inner)

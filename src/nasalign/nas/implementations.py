@@ -1,0 +1,39 @@
+"""Attention functions of ours around those that transformers has, by name."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+Attention = Callable[..., tuple[Tensor, Tensor | None]]
+"""Is given a module, queries, keys, values, a mask and options; returns output and weights."""
+
+
+def register(name: str, attend: Attention, inner: str) -> None:
+    """Makes an attention function known, with the masks of the implementation that it wraps.
+
+    Without a mask function of the same name, transformers passes no mask at all.
+    """
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[inner])
+
+
+def has_eager(module: nn.Module) -> bool:
+    """Says whether eager attention is a function of its own in a module's modeling file."""
+    return hasattr(_modeling(module), "eager_attention_forward")
+
+
+def attention_of(module: nn.Module, implementation: str) -> Attention:
+    """Returns the attention function of that name, or the module's own eager one."""
+    if implementation == "eager":
+        eager: Attention = _modeling(module).eager_attention_forward
+        return eager
+    return ALL_ATTENTION_FUNCTIONS[implementation]
+
+
+def _modeling(module: nn.Module) -> Any:
+    return sys.modules[type(module).__module__]
