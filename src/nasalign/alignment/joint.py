@@ -34,7 +34,6 @@ from nasalign.alignment.rows import TunableRows, head_slices, joined
 from nasalign.config import Settings
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
-from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
 from nasalign.nas.heads import Head
@@ -95,6 +94,8 @@ class JointRecord:
 class JointTuner:
     """Tunes the rows of several heads of a model in memory together; it changes the model.
 
+    Of several processes each does all of it (``processes.alone``).
+
     Args:
         model: the model; its parameters must not require gradients.
         samples: what it learns from.
@@ -128,8 +129,9 @@ class JointTuner:
             replay.prepare(self.layer)
         self.divergence = None
         if samples.free:
-            own = settings.batch_size
-            self.divergence = Divergence(model, samples.free, self.layer, own, self.memory)
+            self.divergence = Divergence(
+                model, samples.free, self.layer, settings.batch_size, self.memory
+            )
         self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
         steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
         self.optimizer = RowOptimizer(
@@ -194,7 +196,6 @@ class JointTuner:
             said[indices] = answer_log_probabilities(logits, prompts).double().cpu()
 
         in_batches(self.model, asked, self.settings.batch_size, work, self.progress)
-        processes.add_up(said)
         losses, accuracy, yes_rate = {}, {}, {}
         for kind in sorted({one.kind for one in self.validation}):
             mine = [place for place, one in enumerate(self.validation) if one.kind == kind]

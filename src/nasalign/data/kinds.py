@@ -82,15 +82,15 @@ def context_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int
     owners = {(one.kind, one.answer): one for one in pool}
     pairs = []
     for place, fact in enumerate(facts):
-        wrong = owners[fact.kind, str(forms[0][place].wrong.answer)]
-        named = ([fact], [fact, wrong], [])[place % 3]
-        others = [one for one in rng.sample(pool, STATEMENTS + 2) if one not in (fact, wrong)]
+        owner = owners[fact.kind, str(forms[0][place].wrong.answer)]
+        named = ([fact], [fact, owner], [])[place % 3]
+        others = [one for one in rng.sample(pool, STATEMENTS + 2) if one not in (fact, owner)]
         stated = (named + others)[:STATEMENTS]
         rng.shuffle(stated)
         context = " ".join(map(_statement, stated))
         pair = forms[place % 2][place]
-        right, wrong_one = (replace(one, context=context) for one in (pair.right, pair.wrong))
-        pairs.append(Pair(pair.subject, right, wrong_one))
+        right, wrong = (replace(one, context=context) for one in (pair.right, pair.wrong))
+        pairs.append(Pair(pair.subject, right, wrong))
     return pairs
 
 
