@@ -26,7 +26,7 @@ from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, lo
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 EPOCHS = 3
 MANY = 400
-"""Samples of which two epochs are more steps than three of the other rows' samples."""
+"""From so many samples on two rates and epochs are tried: more steps than all of a smaller set."""
 DEVELOPMENT_EXAMPLES = 100
 """Examples at most that rate and number of epochs are chosen by."""
 
@@ -118,11 +118,11 @@ def _fit(name: str, title: str, material: Material, examples: Sequence[BinaryExa
         material.development, DEVELOPMENT_EXAMPLES, f"{material.settings.seed}/lora"
     )
     best: tuple[float, float, int, LowRankChange] | None = None
-    epochs = EPOCHS if len(known) < MANY else 2
-    runs = len(LEARNING_RATES) * epochs
+    rates, epochs = (LEARNING_RATES, EPOCHS) if len(known) < MANY else (LEARNING_RATES[:2], 2)
+    runs = len(rates) * epochs
     with aside(), material.run.stage(name, title, runs * (len(known) + len(judges))) as done:
         train = _trainer()
-        for rate in LEARNING_RATES:
+        for rate in rates:
 
             def judge(epoch: int, trained: nn.Module, rate: float = rate) -> None:
                 nonlocal best
