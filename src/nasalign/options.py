@@ -139,7 +139,8 @@ class OutOptions:
     """Where a run is written."""
 
     out: Annotated[
-        Path | None, typer.Option(help="A run directory to write; nothing is written unless given.")
+        Path | None,
+        typer.Option(help="The run directory; diagnose and evaluate write none unless given."),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Use a run directory again.")] = (
         False
