@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint bench clean
+.PHONY: demo test test-fast lint docs bench wheel-check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+# Installs the wheel into an empty environment, and goes from there to a corrected model.
+wheel-check: $(STAMP)
+	$(BIN)/python benchmarks/wheel_check.py
 
 # Each prints its table; benchmarks/README.md has them. A GPU is for benchmarks/shapes.py.
 bench: $(STAMP)

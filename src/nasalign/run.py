@@ -8,22 +8,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
-from nasalign.data.chat import Chat, Progress
-from nasalign.data.endpoint import MAX_TOKENS, EndpointChat
+from nasalign.data.chat import MAX_TOKENS, Chat, Progress
 from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
+from nasalign.extras import require
 from nasalign.files import cache_folder, write_json
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.nas.generation import ModelChat
 from nasalign.reporting.console import Quiet, Reporter
+
+if TYPE_CHECKING:
+    from nasalign.data.endpoint import EndpointChat
 
 _FILES = (
     "run.json",
@@ -59,7 +62,7 @@ class Run:
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
     resuming: bool = False
-    _endpoints: dict[str, EndpointChat] = field(default_factory=dict)
+    _endpoints: "dict[str, EndpointChat]" = field(default_factory=dict)
 
     def part(self, folder: Path | None) -> "Run":
         """Returns a run within this one: it has a folder and facts of its own, or no folder."""
@@ -115,6 +118,9 @@ class Run:
             if model is None or tokenizer is None:
                 raise NasAlignError("There is no model here that could be asked; name an endpoint.")
             return ModelChat(model, tokenizer, MAX_TOKENS, settings.batch_size)
+        require("judge")
+        from nasalign.data.endpoint import EndpointChat
+
         name = who.removeprefix("openai:")
         if name not in self._endpoints:
             self._endpoints[name] = EndpointChat(
@@ -134,7 +140,7 @@ class Run:
             noted = self.facts.setdefault("dropped", {}).setdefault(data, {})
             noted |= dropped.counts
 
-    def _say_usage(self, chat: EndpointChat) -> None:
+    def _say_usage(self, chat: "EndpointChat") -> None:
         usage = chat.usage
         self.facts.setdefault("endpoints", {})[chat.name] = asdict(usage)
         refused = f", {usage.refused} refused" if usage.refused else ""

@@ -13,7 +13,8 @@ from nasalign.cli import app
 from nasalign.files import write_json
 from nasalign.reporting.report import report_html
 from nasalign.reporting.report.comparison import comparison
-from nasalign.reporting.report.comparison_story import comparison_charts, comparison_verdict
+from nasalign.reporting.report.comparison_charts import comparison_charts
+from nasalign.reporting.report.comparison_story import comparison_verdict
 from nasalign.reporting.report.files import RunFiles
 from nasalign.reporting.report.origin import command_line
 

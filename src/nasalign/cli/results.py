@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from nasalign.cli.app import app, command
+from nasalign.extras import require
 from nasalign.options import (
     DATA_HELP,
     AsJson,
@@ -82,6 +83,7 @@ def reproduce(
     A model is scored once for each data set and wording; an interrupted reproduction goes on.
     """
     with command(as_json) as (console, emit):
+        require("plots")
         from nasalign.reporting.console import columns_table
         from nasalign.reproduction.document import DOCUMENT
         from nasalign.reproduction.layout import texts

@@ -7,6 +7,9 @@ from typing import Protocol
 Progress = Callable[[int], None]
 """Is told how many are done more."""
 
+MAX_TOKENS = 128
+"""Tokens of an answer at most: a verdict, a wrong answer, or a converted question."""
+
 
 @dataclass(frozen=True)
 class Conversation:

@@ -18,11 +18,9 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from nasalign.data.chat import Conversation, Progress
+from nasalign.data.chat import MAX_TOKENS, Conversation, Progress
 from nasalign.errors import EndpointError
 
-MAX_TOKENS = 128
-"""Tokens of an answer at most: a verdict, a wrong answer, or a converted question."""
 _REASONING_TOKENS = 4096
 """The same where a model thinks before it answers."""
 _TIMEOUT = 120.0  # seconds

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from nasalign.errors import ModelError
+from nasalign.extras import require
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
@@ -99,6 +100,8 @@ def load(
     """
     if quantize and name.endswith(".gguf"):
         raise ModelError("A GGUF file is taken dequantised; leave quantize out.")
+    if quantize:
+        require("quant")
     spread = device == "auto"
     chosen_device = choose_device(None if spread else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError, PromptError
+from nasalign.extras import require
 from nasalign.models import processes
 from nasalign.nas.batches import check_lengths
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
@@ -161,12 +162,9 @@ def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]
 
 def _trainer() -> Callable[..., None]:
     """What trains, imported only now: it takes seconds, and TRL may not be there."""
-    try:
-        from nasalign.rivals.lora_training import train
-    except ImportError as error:
-        raise NasAlignError(
-            'LoRA is trained by TRL, which is not installed: pip install "nasalign[rivals]".'
-        ) from error
+    require("rivals")
+    from nasalign.rivals.lora_training import train
+
     return train
 
 

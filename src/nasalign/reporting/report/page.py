@@ -5,26 +5,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from nasalign.evaluation.responses import KINDS
+from nasalign.extras import lack
 from nasalign.files import write_text
 from nasalign.reporting.console import number
-from nasalign.reporting.report.chart_style import Chart, vega_script
-from nasalign.reporting.report.charts import (
-    confidence_charts,
-    gap_chart,
-    head_chart,
-    heads_chart,
-    metrics_chart,
-    shifts_chart,
-    timeline_chart,
-)
 from nasalign.reporting.report.comparison import COST_COLUMNS, comparison
-from nasalign.reporting.report.comparison_story import comparison_charts, comparison_verdict
+from nasalign.reporting.report.comparison_story import comparison_verdict
 from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.examples import (
     attention,
@@ -34,12 +25,15 @@ from nasalign.reporting.report.examples import (
     painted,
 )
 from nasalign.reporting.report.files import RunFiles
-from nasalign.reporting.report.joint import joint_charts, joint_rows
+from nasalign.reporting.report.joint import joint_rows
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
 from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, outcome
 from nasalign.reporting.report.story import verdict
 from nasalign.reporting.report.subsets import subset_tables
-from nasalign.reporting.report.tuning import HEAD_COLUMNS, epochs, head_rows, limit_of
+from nasalign.reporting.report.tuning import HEAD_COLUMNS, head_rows
+
+if TYPE_CHECKING:
+    from nasalign.reporting.report.chart_style import Chart
 
 FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -87,8 +81,8 @@ def report_html(folder: Path) -> str:
     """
     files = RunFiles.read(folder)
     sets, compared = data_sets(files), files.kind == "compare"
-    charts, subsets = _charts(files, sets), subset_tables(files)
-    vega, script = vega_script(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    (charts, vega), subsets = _drawn(files, sets), subset_tables(files)
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -100,6 +94,7 @@ def report_html(folder: Path) -> str:
             comparison=comparison(files),
             cost_columns=COST_COLUMNS,
             charts=charts,
+            undrawn=lack("plots"),
             specs={name: chart.spec for name, chart in charts.items()},
             policy=_policy(vega, script),
             vega=Markup(vega),
@@ -153,29 +148,13 @@ def _policy(*scripts: str) -> str:
     )
 
 
-def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
-    """The charts by the names that the template has for them."""
-    if files.kind == "compare":
-        return comparison_charts(files)
-    yes, _ = files.words
-    found: dict[str, Chart | None] = {"heads": heads_chart(files)}
-    if sets:
-        found["gap"] = gap_chart(sets)
-    for data in sets:
-        found[f"metrics-{data.name}"] = metrics_chart(data, yes)
-        found[f"shifts-{data.name}"] = shifts_chart(data)
-        if data.rows:
-            for kind, chart in confidence_charts(data).items():
-                found[f"confidence-{data.name}-{kind}"] = chart
-    rows = epochs(files)
-    if rows:
-        found["model-nas"] = timeline_chart(rows, "beta", "model NAS", limit_of(files, "tau"))
-        share = limit_of(files, "share")
-        aim = files.words[files.to_no]
-        found["yes-share"] = timeline_chart(rows, "yes_share", f"share of {aim}", share)
-        found["head-nas"] = head_chart(rows)
-    found |= joint_charts(files, yes)
-    return {name: chart for name, chart in found.items() if chart}
+def _drawn(files: RunFiles, sets: Sequence[DataSet]) -> tuple[dict[str, "Chart"], str]:
+    """The charts, and the script that makes them live; neither where nothing can draw them."""
+    if lack("plots"):
+        return {}, ""
+    from nasalign.reporting.report.drawing import charts_of, vega_script
+
+    return charts_of(files, sets), vega_script()
 
 
 def _words(files: RunFiles) -> dict[str, Any]:
