@@ -37,6 +37,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("nasalign")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nasalign' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)
