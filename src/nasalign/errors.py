@@ -23,3 +23,10 @@ class ModelError(NasAlignError):
 
 class NothingToFixError(NasAlignError):
     """The probing set has no false negative: the model has no negative bias here. Exits with 0."""
+
+
+def shortened(text: str, longest: int = 200) -> str:
+    """Returns a text as a message quotes it: of a long one the beginning and the end."""
+    if len(text) > longest:
+        text = f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
+    return repr(text)

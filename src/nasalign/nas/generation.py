@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from nasalign.data.chat import Conversation, Progress
+from nasalign.data.encoding import Encoder
 from nasalign.models import processes
 from nasalign.nas.batches import HasTokens, check_lengths, in_batches
 from nasalign.nas.forward import common_beginning, prefix_cache
@@ -178,7 +179,7 @@ class ModelChat:
     def _tokens(self, conversation: Conversation) -> tuple[int, ...]:
         if self._tokenizer.chat_template is None:
             text = f"{conversation.system}\n{conversation.user}"
-            return tuple(self._tokenizer(text)["input_ids"])
+            return tuple(Encoder(self._tokenizer, special=True)(text, [text])[0])
         messages = [
             {"role": "system", "content": conversation.system},
             {"role": "user", "content": conversation.user},
@@ -188,7 +189,8 @@ class ModelChat:
         except TemplateError:  # some templates, such as Gemma's, know no system message
             both = f"{conversation.system}\n{conversation.user}"
             text = self._render([{"role": "user", "content": both}])
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        encode = Encoder(self._tokenizer, special=False)
+        return tuple(encode(text, [conversation.user.strip()])[0])
 
     def _render(self, messages: list[dict[str, str]]) -> str:
         return self._tokenizer.apply_chat_template(
