@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,14 @@ _LOADING_ERRORS = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
     RuntimeError,
     ImportError,
+    struct.error,
     SafetensorError,
     StrictDataclassError,
 )
