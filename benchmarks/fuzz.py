@@ -61,12 +61,13 @@ PIECES = (
     "{{ 7 * 7 }}", "{% for %}", "[red]", "[/]", "\x1b]0;x\x07", "\x00", "\ud800", "\udfff",
     "\u202e", "\u200b", "\ufeff", "e\u0301\u0301", "👩‍👩‍👧", "🇫🇷", "ß", "İ", "²", "٣", "௧", "Ⅷ", "﷽",  # noqa: RUF001
     "法国", "ไทย", "العربية", "\r\n", "\n", "\t", "\u2028", "\\", '"', "'", "`", "|", ";", ",",
-    "=cmd()", "@x", "../../x", "/etc/x", "nan", "inf", "-0", "1e400", "0" * 50, "9" * 400, "a" * 300,
-    "I don't know", "pi", "i", "(1,2]", "+-+-", "**", "--", " ", "", "9" * 5000,
+    "=cmd()", "@x", "../../x", "/etc/x", "nan", "inf", "-0", "1e400", "0" * 50, "9" * 400,
+    "a" * 300, "I don't know", "pi", "i", "(1,2]", "+-+-", "**", "--", " ", "", "9" * 5000,
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 3.5, float("nan"), float("inf"), 10**400, -(2**63), "", " ", "yes",
-    "no", "A", "B", "ß", "E", [], {}, [[]], [None], ["a", 1], [{}], {"a": {}}, "|", "a|b|", [1.5, "x"],
+    "no", "A", "B", "ß", "E", [], {}, [[]], [None], ["a", 1], [{}],
+    {"a": {}}, "|", "a|b|", [1.5, "x"],
 )  # fmt: skip
 TOML = (
     "seed = {}", "epochs = {}", "learning_rate = {}", "rho = {}", "judge = {}", "context = {}",
@@ -75,7 +76,8 @@ TOML = (
 )  # fmt: skip
 LITERALS = (
     "1", "-1", "0", "1.5", "1e-6", "nan", "inf", "-inf", '"none"', "none", "true", '"x"', "[1]",
-    "{a=1}", "1979-05-27", "0x10", "9" * 400, "9" * 5000, "[" * 3000, "'", '"""', "\x00", '"\\ud800"',
+    "{a=1}", "1979-05-27", "0x10", "9" * 400, "9" * 5000, "[" * 3000, "'",
+    '"""', "\x00", '"\\ud800"',
     "openai:m", '"openai:m"', "self", "1\nepochs = 2", "1_0", "yes/no", " ", "",
 )  # fmt: skip
 
@@ -113,7 +115,9 @@ class Maker:
             elif kind < 0.8:
                 parts.append("".join(chr(rng.randrange(32, 127)) for _ in range(rng.randint(1, 9))))
             else:
-                parts.append("".join(chr(rng.randrange(0x110000)) for _ in range(rng.randint(1, 4))))
+                parts.append(
+                    "".join(chr(rng.randrange(0x110000)) for _ in range(rng.randint(1, 4)))
+                )
         return rng.choice(("", " ")).join(parts)
 
     def value(self) -> Any:
@@ -242,7 +246,8 @@ def prompt_locator() -> Callable[[Maker, Path], None]:
             (prompt.negative_position, words.negative),
         ):
             said = tokenizer.decode([prompt.token_ids[place]]).strip()
-            assert said and word.startswith(said), f"{said!r} located for {word!r}"
+            assert said, f"nothing located for {word!r}"
+            assert word.startswith(said), f"{said!r} located for {word!r}"
         assert prompt.first_row == plain.first_row, "the instruction ends elsewhere"
         assert prompt.positive_position == plain.positive_position, "another Yes is located"
         assert prompt.answers == plain.answers, "the answers begin otherwise"
@@ -374,7 +379,7 @@ def adapters() -> Callable[[Maker, Path], None]:
 
 def run_files(make: Maker, folder: Path) -> None:
     """A run directory with one of its files broken, and its report."""
-    run = run_folder.write(folder / "run")
+    run = run_folder.make_run(folder / "run")
     for path in make.rng.sample(sorted(path for path in run.rglob("*") if path.is_file()), 1):
         if path.suffix == ".json" and make.rng.random() < 0.6:
             content = json.loads(path.read_text())
@@ -416,7 +421,7 @@ def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
         "final answers": (final_answers, 1.0),
         "verdicts": (verdicts, 1.0),
         "adapters": (adapters(), 0.25),
-        "run files": (run_files, 0.05),
+        "run files": (run_files, 0.02),
         "GGUF headers": (gguf, 0.1),
     }
 
