@@ -154,6 +154,11 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
                     "the model already?"
                 )
     except FileNotFoundError as error:
+        if (folder / "adapter_model.bin").exists():
+            raise ModelError(
+                f"The adapter in {folder} is a pickle (adapter_model.bin), which can run code; "
+                "only safetensors are read, and only what nasalign has written."
+            ) from error
         raise ModelError(f"There is no adapter in {folder}.") from error
     except (SafetensorError, OSError, AttributeError, LookupError, RuntimeError) as error:
         reason = shortened(" ".join(str(error).split()))

@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self, get_args
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from nasalign.config import Scenario, Settings
@@ -16,6 +15,7 @@ from nasalign.data.answer_tokens import AnswerTokens, PromptEnd
 from nasalign.data.encoding import Encoder
 from nasalign.data.qa import BinaryExample, Question, lettered
 from nasalign.data.scenarios import UNSURE, closing_in, instruction_in
+from nasalign.data.template import render
 from nasalign.data.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
 from nasalign.errors import PromptError, shortened
 
@@ -186,15 +186,7 @@ class PromptBuilder:
         messages = [{"role": "user", "content": content}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=answer is None,
-                enable_thinking=False,
-            )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            raise PromptError(f"The chat template fails: {error}. Try chat=false.") from error
+        return render(self.tokenizer, messages, answering=answer is None)
 
     def _locate(
         self, word: str, place: int, ids: list[int], offsets: list[tuple[int, int]], text: str

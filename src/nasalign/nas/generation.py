@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jinja2.exceptions import TemplateError
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
@@ -23,6 +22,8 @@ from transformers import (
 
 from nasalign.data.chat import Conversation, Progress
 from nasalign.data.encoding import Encoder
+from nasalign.data.template import render
+from nasalign.errors import PromptError
 from nasalign.models import processes
 from nasalign.nas.batches import HasTokens, check_lengths, in_batches
 from nasalign.nas.forward import common_beginning, prefix_cache
@@ -185,17 +186,12 @@ class ModelChat:
             {"role": "user", "content": conversation.user},
         ]
         try:
-            text = self._render(messages)
-        except TemplateError:  # some templates, such as Gemma's, know no system message
-            both = f"{conversation.system}\n{conversation.user}"
-            text = self._render([{"role": "user", "content": both}])
+            text = render(self._tokenizer, messages, answering=True)
+        except PromptError:  # some templates, such as Gemma's, know no system message
+            both = {"role": "user", "content": f"{conversation.system}\n{conversation.user}"}
+            text = render(self._tokenizer, [both], answering=True)
         encode = Encoder(self._tokenizer, special=False)
         return tuple(encode(text, [conversation.user.strip()])[0])
-
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        return self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
 
 
 class _FirstTokenEntropy(LogitsProcessor):
