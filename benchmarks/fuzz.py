@@ -53,7 +53,7 @@ from nasalign.nas.verdicts import parse_final, parse_verdict
 from nasalign.reporting.report import write_report
 
 LIMIT = 20.0
-"""Seconds that one input may take."""
+"""Seconds of computing that one input may take."""
 PIECES = (
     "Yes", "No", "yes or no", "True", "Question:", "Answer: No", "####", "\\boxed{", "}", "{", "$",
     "\\frac{1}{2}", "\\frac47", "\\sqrt[3]{2}", "1,000", "12_5", "3rd", "1/0", "9^9^9", "((((", "=",
@@ -434,13 +434,13 @@ def limited(seconds: float) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Hung(f"longer than {seconds:.0f} s")
 
-    old = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    old = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, old)
 
 
 def attack(target: str, check: Callable[[Maker, Path], None], inputs: int, seed: int) -> Outcome:

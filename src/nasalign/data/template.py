@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.errors import PromptError, shortened
 
 SECONDS = 10.0
-"""Time that one message takes at most; mostly it is well below a thousandth of that."""
+"""Computing time of one message at most; mostly it is well below a thousandth of that."""
 ROOM = 100_000
 """Characters that a template may add to what it is given."""
 
@@ -48,7 +48,8 @@ def render(
             )
     except _TooSlow:
         raise PromptError(
-            f"The chat template has not ended after {SECONDS:.0f} seconds. Try chat=false."
+            f"The chat template has not ended after {SECONDS:.0f} seconds of computing. Try "
+            "chat=false."
         ) from None
     except (
         TemplateError,
@@ -80,7 +81,7 @@ def _limited(seconds: float) -> Iterator[None]:
     free = (
         hasattr(signal, "setitimer")
         and threading.current_thread() is threading.main_thread()
-        and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+        and signal.getitimer(signal.ITIMER_VIRTUAL)[0] == 0
     )
     if not free:
         yield
@@ -89,10 +90,10 @@ def _limited(seconds: float) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise _TooSlow
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
