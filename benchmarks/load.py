@@ -110,7 +110,7 @@ def many_calls() -> dict[str, Any]:
             tries[asked] += 1
             first = tries[asked] == 1
         number = int(asked.split()[1])
-        time.sleep(0.3)  # long enough for all to be under way
+        time.sleep(1.0)  # long enough for all to be under way
         if first and number % 10 == 0:
             return (429 if number % 20 else 500), {"error": {"message": "later"}}
         return completion(f"yes {number}")

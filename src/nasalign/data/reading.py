@@ -188,6 +188,8 @@ def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
                 break
         if _skip_space(text, place + 1) < len(text):
             raise json.JSONDecodeError("Extra data", text, place + 1)
+    except json.JSONDecodeError as error:  # says its line
+        raise _not_json(str(path), error) from error
     except (ValueError, RecursionError) as error:
         raise _not_json(f"{path}, row {number + 1}", error) from error
 
