@@ -1,6 +1,7 @@
 """Settings of a run: defaults of the paper, presets by model size, TOML files and key=value."""
 
 import dataclasses
+import math
 import re
 import tomllib
 import types
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nasalign.errors import NasAlignError
+from nasalign.errors import NasAlignError, shortened
 
 Decoder = Literal["logits", "generate"]
 KeyScope = Literal["group", "none"]
@@ -110,6 +111,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            finite = not isinstance(value, float) or math.isfinite(value)
+            _require(finite, name, value, "must be a finite number")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be in [0, 2**32)")
         for name in _COUNTS:
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
         for name in ("k", "n", "max_calls", "batch_size"):
@@ -138,7 +143,7 @@ class Settings:
         for name, value in changes.items():
             if name not in hints:
                 raise NasAlignError(
-                    f"There is no setting {name!r}; the settings are {', '.join(hints)}."
+                    f"There is no setting {shortened(name)}; the settings are {', '.join(hints)}."
                 )
             checked[name] = _check(name, value, hints[name])
         return dataclasses.replace(self, **checked)
@@ -168,8 +173,10 @@ def settings_from_file(path: Path, base: Settings | None = None) -> Settings:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise NasAlignError(f"Cannot read the settings file {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise NasAlignError(f"{path} is not valid TOML: {error}.") from error
+    except RecursionError as error:
+        raise NasAlignError(f"{path} is not valid TOML: it is nested too deep.") from error
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
+        raise NasAlignError(f"{path} is not valid TOML: {_on_one_line(error)}.") from error
     try:
         return (base or Settings()).replace(values)
     except NasAlignError as error:
@@ -180,18 +187,24 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Parses ``key=value`` texts; a value is read as TOML, and as plain text if it is not TOML.
 
     Raises:
-        NasAlignError: a text has no ``=``.
+        NasAlignError: a text has no ``=``, or more than one line.
     """
     values = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
-            raise NasAlignError(f"--set takes key=value, not {assignment!r}.")
+            raise NasAlignError(f"--set takes key=value, not {shortened(assignment)}.")
+        if "\n" in text:
+            raise NasAlignError(f"--set takes one line, not {shortened(assignment)}.")
         try:
             values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             values[name.strip()] = text.strip()
     return values
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _presets_folder() -> Path:
@@ -202,7 +215,14 @@ def _presets_folder() -> Path:
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
-        raise NasAlignError(f"The setting {name} is {value!r}, but it {rule}.")
+        raise NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
+
+
+def _shown(value: object) -> str:
+    """A value as messages name it; a number of thousands of digits cannot be written out."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a number of more than 18 digits"
+    return shortened(value) if isinstance(value, str) else repr(value)[:200]
 
 
 def _check(name: str, value: Any, hint: Any) -> Any:
@@ -216,9 +236,11 @@ def _check(name: str, value: Any, hint: Any) -> Any:
     kinds = typing.get_args(hint) if origin is types.UnionType else (hint,)
     if value == "none" and type(None) in kinds:  # TOML, and so --set, has no null
         return None
+    if type(value) is int:
+        _require(abs(value) < 2**63, name, value, "must have at most 18 digits")
     if float in kinds and type(value) is int:
         return float(value)
     if type(value) not in kinds:
         wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
-        raise NasAlignError(f"The setting {name} takes {wanted}, not {value!r}.")
+        raise NasAlignError(f"The setting {name} takes {wanted}, not {_shown(value)}.")
     return value

@@ -1,5 +1,10 @@
 """The errors a user meets: one sentence that says what is wrong and what to do next."""
 
+import re
+
+# What moves the cursor, rings, colours, hides or turns round what follows, or is no character.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class NasAlignError(Exception):
     """A user's mistake or an unmet condition; the command line prints it and exits with 2."""
@@ -23,3 +28,15 @@ class ModelError(NasAlignError):
 
 class NothingToFixError(NasAlignError):
     """The probing set has no false negative: the model has no negative bias here. Exits with 0."""
+
+
+def shortened(text: str, longest: int = 200) -> str:
+    """Returns a text as a message quotes it: of a long one the beginning and the end."""
+    if len(text) > longest:
+        text = f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
+    return repr(text)
+
+
+def visible(text: str) -> str:
+    """Returns a text as a terminal may show it: control characters stand there as ``\\x1b``."""
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -1,8 +1,10 @@
 """Writing plain files so that each is the old or the new one, never half of one; the cache."""
 
+import csv
+import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasalign.errors import NasAlignError
+
+_FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of a formula
 
 
 def cache_folder() -> Path:
@@ -51,6 +55,26 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
 
 
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the text of a CSV file; in no cell of it does a spreadsheet find a formula.
+
+    A text is put on one line, and one that begins as a formula does gets an apostrophe before it.
+    Numbers stay as they are, and None is an empty cell.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_cell(column) for column in columns])
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.replace("\ufeff", " ").split())
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def write_tensors(
     path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
@@ -85,7 +109,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise NasAlignError(f"Cannot read {path}: {error.strerror}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise NasAlignError(f"{path} is not valid JSON: {error}.") from error
 
 

@@ -183,6 +183,8 @@ def make_folder(folder: Path) -> None:
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
         for name in ("adapter", "eval", "checkpoint", "compare"):
+            if (folder / name).is_symlink():  # what it points to is not the run's
+                (folder / name).unlink()
             shutil.rmtree(folder / name, ignore_errors=True)
     except OSError as error:
         raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error

@@ -83,7 +83,7 @@ def test_a_folder_without_a_model_is_named(folder: Path, tmp_path: Path) -> None
     (folder / "model.safetensors").unlink()
     refused(folder, rf"{folder} holds no weights \(\*\.safetensors\)")
     torch.save(tiny.build_model("llama").state_dict(), folder / "pytorch_model.bin")
-    refused(folder, r"no weights \(\*\.safetensors\); other formats are not read")
+    refused(folder, r"holds its weights as pytorch_model\.bin\. Only safetensors are read")
 
 
 def test_a_folder_without_a_tokenizer_is_named(folder: Path) -> None:
@@ -179,7 +179,9 @@ def test_code_in_a_folder_is_not_run(folder: Path, tmp_path: Path, model_type: s
     if model_type == "llama":  # known to transformers, which has code of its own for it
         assert load(str(folder), device="cpu")[0].__class__.__module__.startswith("transformers.")
     else:
-        refused(folder, r"contains custom code which must be executed")
+        refused(
+            folder, r"brings Python code of its own, which is not run.* give --trust-remote-code"
+        )
     assert not trace.exists()
 
 

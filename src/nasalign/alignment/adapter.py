@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nasalign.alignment.rows import read_rows, write_rows
-from nasalign.errors import ModelError, NasAlignError
+from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.files import write_json, write_tensors
 from nasalign.models.geometry import RowSlice
 from nasalign.models.loading import fingerprint
@@ -129,7 +129,7 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
             if origin is None:
                 raise ModelError(f"{path} was not written by nasalign.")
             base = fingerprint(model)
-            made_for, digest = origin.split()
+            made_for, _, digest = origin.partition(" ")
             # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
             if made_for != base and "quantised" not in made_for + base:
                 raise ModelError(
@@ -146,15 +146,23 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
                     before[where] = read_rows(model, where)
                     delta = deltas[part].to(before[where].device)
                     after[where] = (before[where].float() + delta).to(before[where].dtype)
+                    if not torch.isfinite(after[where]).all():
+                        raise ModelError(f"The adapter {path} holds numbers that are not finite.")
             if digest != _digest(before):
                 raise ModelError(
                     f"The rows that the adapter {folder} changes are not as they were; is it in "
                     "the model already?"
                 )
     except FileNotFoundError as error:
+        if (folder / "adapter_model.bin").exists():
+            raise ModelError(
+                f"The adapter in {folder} is a pickle (adapter_model.bin), which can run code; "
+                "only safetensors are read, and only what nasalign has written."
+            ) from error
         raise ModelError(f"There is no adapter in {folder}.") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"The adapter {path} cannot be read: {error}.") from error
+    except (SafetensorError, OSError, AttributeError, LookupError, RuntimeError) as error:
+        reason = shortened(" ".join(str(error).split()))
+        raise ModelError(f"The adapter {path} is broken and cannot be read: {reason}.") from error
     return Adapter(before, after, out_features, base)
 
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from nasalign.errors import NasAlignError, NothingToFixError
+from nasalign.errors import NasAlignError, NothingToFixError, visible
 
 app = typer.Typer(
     help="Find and retune the attention heads that make a language model say No too often.",
@@ -21,6 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class PlainConsole(Console):
+    """A console to which a text is a text: it has no markup, and controls no terminal."""
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
+        super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Renders a text with its control characters written out."""
+        return super().render_str(visible(text), **how)
 
 
 def _print_version(wanted: bool) -> None:
@@ -45,7 +57,7 @@ def _options(
 def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
     """Yields the console and what prints the JSON result; turns errors into exit codes."""
     silent = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
-    console = Console(stderr=as_json, quiet=silent)
+    console = PlainConsole(stderr=as_json, quiet=silent)
     _quieten_libraries()
 
     def emit(value: dict[str, Any]) -> None:
@@ -58,7 +70,7 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         console.print(str(nothing), markup=False, highlight=False)
         emit({"nothing_to_fix": str(nothing)})
     except NasAlignError as error:
-        failed = Console(stderr=True, quiet=silent)
+        failed = PlainConsole(stderr=True, quiet=silent)
         failed.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:

@@ -1,11 +1,11 @@
 """The tokens by which an answer to a prompt can begin."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.errors import PromptError
+from nasalign.errors import PromptError, shortened
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class PromptEnd:
 
     Attributes:
         tokenizer: the model's tokenizer.
-        special: whether it adds its special tokens, which the text of a chat template holds.
+        encode: gives the token ids of a text that begins with the prompt.
         text: the prompt.
         ids: its tokens.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    special: bool
+    encode: Callable[[str], Sequence[int]]
     text: str
     ids: Sequence[int]
 
@@ -76,13 +76,13 @@ class PromptEnd:
         if not all(first) or len(set().union(*first)) < sum(map(len, first)):
             raise PromptError(
                 f"The answers {' and '.join(map(repr, words))} cannot be told apart by their "
-                f"first token after the prompt {self.text!r}."
+                f"first token after the prompt {shortened(self.text)}."
             )
         target, other_target = (self._target(lead, word) for word in words[:2])
         if target is None:
             raise PromptError(
                 f"The answer {words[0]!r} does not begin with a token of its own after the prompt "
-                f"{self.text!r}."
+                f"{shortened(self.text)}."
             )
         positive, negative, *unsure = (tuple(sorted(tokens)) for tokens in first)
         return AnswerTokens(positive, negative, target, other_target, *unsure)
@@ -109,8 +109,8 @@ class PromptEnd:
     def _first_token(self, continuation: str) -> int | None:
         """The first new token of prompt and continuation together; None if they do not part."""
         whole = self.text + continuation
-        together = self.tokenizer(whole, add_special_tokens=self.special)["input_ids"]
+        together = self.encode(whole)
         before = len(self.ids)
-        if together[:before] != list(self.ids) or len(together) == before:
+        if list(together[:before]) != list(self.ids) or len(together) == before:
             return None
         return int(together[before])

@@ -1,13 +1,12 @@
 """An OpenAI-compatible endpoint, with a cache on disk, retries, and a bound on what it may cost.
 
 Base URL and key come from the environment (``OPENAI_BASE_URL``, ``OPENAI_API_KEY``) and are never
-written. Every answer is in the cache as soon as it is there, so what an interrupted run has paid
-for is never asked again.
+written, nor shown where an endpoint repeats them in an error. Every answer is in the cache as soon
+as it is there, so what an interrupted run has paid for is never asked again.
 """
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
+from nasalign.data.access import Access
 from nasalign.data.chat import MAX_TOKENS, Conversation, Progress
 from nasalign.errors import EndpointError
 
@@ -67,10 +67,16 @@ class EndpointChat:
         self._model, self._concurrency, self._max_calls = model, concurrency, max_calls
         self._refusal = ""
         self._options: dict[str, Any] = {"temperature": 0, "max_tokens": MAX_TOKENS}
-        local = os.environ.get("OPENAI_BASE_URL")
-        try:  # a server of one's own mostly asks for no key
-            key = os.environ.get("OPENAI_API_KEY") or ("none" if local else None)
-            self._client = openai.OpenAI(api_key=key, max_retries=_RETRIES, timeout=_TIMEOUT)
+        access = Access.from_environment()
+        self._safe = access.safe
+        try:
+            self._client = openai.OpenAI(
+                api_key=access.key,
+                base_url=access.url,
+                default_headers=access.headers,
+                max_retries=_RETRIES,
+                timeout=_TIMEOUT,
+            )
             self._cache = _Cache(cache)
         except openai.OpenAIError as error:
             raise EndpointError(
@@ -165,34 +171,42 @@ class EndpointChat:
                 **options,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            self._refusal = _first_line(error)
+            self._refusal = self._said(error)
             if _accepted(options, str(error)) == options:
                 return None
             self._options = _accepted(options, str(error))
             return self._call(conversation)
+        # The causes are left out, since they may hold the key.
         except openai.APIStatusError as error:
             raise EndpointError(
                 f"The endpoint {self._client.base_url} answers {error.status_code}: "
-                f"{_first_line(error)} What was answered before is kept."
-            ) from error
+                f"{self._said(error)} What was answered before is kept."
+            ) from None
         except openai.APIConnectionError as error:
             raise EndpointError(
-                f"The endpoint {self._client.base_url} cannot be reached: {_first_line(error)} "
+                f"The endpoint {self._client.base_url} cannot be reached: {self._said(error)} "
                 "What was answered before is kept; see that it runs, and start again."
-            ) from error
-        except (openai.OpenAIError, json.JSONDecodeError) as error:
-            raise self._nonsense() from error
+            ) from None
+        except (openai.OpenAIError, ValueError):  # no JSON, or no text
+            raise self._nonsense() from None
 
     def _keep(self, key: str, conversation: Conversation, completion: ChatCompletion) -> str:
         if not isinstance(completion, ChatCompletion) or not completion.choices:
             raise self._nonsense()
-        answer = completion.choices[0].message.content or ""
+        message = completion.choices[0].message
+        said = getattr(message, "content", None) or ""
+        answer = str(said).encode(errors="replace").decode()  # half a character cannot be kept
         self.usage.calls += 1
         if completion.usage:
             self.usage.prompt_tokens += completion.usage.prompt_tokens
             self.usage.completion_tokens += completion.usage.completion_tokens
         self._cache.put(key, self._model, conversation, answer)
         return answer
+
+    def _said(self, error: Exception) -> str:
+        """The first line of an error, without what is secret."""
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return self._safe(text if text.endswith(".") else f"{text}.")
 
     def _nonsense(self) -> EndpointError:
         return EndpointError(
@@ -227,11 +241,6 @@ class _Cache:
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
             (key, model, conversation.system, conversation.user, answer),
         )
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text if text.endswith(".") else f"{text}."
 
 
 def _accepted(options: dict[str, Any], error: str) -> dict[str, Any]:

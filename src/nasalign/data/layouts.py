@@ -29,7 +29,8 @@ def hotpotqa(row: Row) -> Iterator[Record]:
 def strategyqa(row: Row) -> Iterator[Record]:
     """StrategyQA: a yes/no question as it is, its facts as context (Table 14)."""
     facts = row.values.get("facts")
-    context = " ".join(row.texts("facts")) if isinstance(facts, list) else facts
+    whole = isinstance(facts, list)
+    context = " ".join(row.texts("facts")) if whole else row.optional_text("facts")
     name = row.optional_text("qid") or f"strategyqa-{row.number}"
     yield BinaryExample(row.text("question"), row.truth("answer"), context=context or None, id=name)
 
@@ -105,7 +106,7 @@ def ar_lsat(row: Row) -> Iterator[Record]:
         return
     options = row.texts("answers")
     label = row.values.get("label")
-    if not isinstance(label, int) or not 0 <= label < len(options):
+    if type(label) is not int or not 0 <= label < len(options):
         raise Drop("its label names no option")
     yield _choice(row, row.text("context"), options, options[label], f"ar-lsat-{row.number}")
 

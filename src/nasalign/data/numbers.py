@@ -8,6 +8,8 @@ _SEPARATOR = r"(?:,\s?\\!\s?|\{,\}|,)"
 _GROUPED = rf"\d{{1,3}}(?:{_SEPARATOR}\d{{3}})+(?!\d)"
 # Not a number: the digit of \frac47 after the first, a base as in 12_5, a letter's index as in x_1.
 _NUMBER = re.compile(rf"(?<![_\d.])(?<!_\{{)(?:{_GROUPED}|\d+)(?:\.\d+)?|(?<![\d\w])\.\d+")
+_MOST_DIGITS = 300  # a float can hold no more, and Python reads no endless number
+_ENDLESS = re.compile(rf"\d{{{_MOST_DIGITS + 1}}}")
 _ORDINAL = re.compile(r"(\d+)(st|nd|rd|th)\b")
 _BASE = re.compile(r"_\{?(\d+)\}?")
 _ASKS_FOR_YEAR = re.compile(
@@ -32,7 +34,8 @@ def vary_number(text: str, question: str, rng: random.Random) -> str:
         place = rng.choice((1, 2))
         digit = rng.choice([sign for sign in "123456789" if sign != short[place]])
         return text[: short.start(place)] + digit + text[short.end(place) :]
-    found = list(_NUMBER.finditer(text))
+    every = [] if _ENDLESS.search(text) else _NUMBER.finditer(text)
+    found = [one for one in every if len(one[0]) <= _MOST_DIGITS]
     if not found:
         return text
     dated = _MONTH.search(text) is not None
@@ -51,6 +54,8 @@ def vary_number(text: str, question: str, rng: random.Random) -> str:
 def is_reduced(text: str) -> bool:
     """Says whether every fraction of whole numbers in a text is in its lowest terms."""
     for found in _FRACTION.finditer(text):
+        if len(found[0]) > _MOST_DIGITS:
+            continue
         above, below = (int(part) for part in found.groups() if part)
         if math.gcd(above, below) != 1 or below == 1:
             return False

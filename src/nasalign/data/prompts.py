@@ -8,15 +8,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self, get_args
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from nasalign.config import Scenario, Settings
 from nasalign.data.answer_tokens import AnswerTokens, PromptEnd
+from nasalign.data.encoding import Encoder
 from nasalign.data.qa import BinaryExample, Question, lettered
 from nasalign.data.scenarios import UNSURE, closing_in, instruction_in
+from nasalign.data.template import render
 from nasalign.data.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
-from nasalign.errors import PromptError
+from nasalign.errors import PromptError, shortened
 
 TAIL = 8  # two prompts that end in the same characters are continued by the same tokens
 
@@ -78,6 +79,7 @@ class PromptBuilder:
     shots: Sequence[BinaryExample] = ()
     scenario: Scenario = "plain"
     _answers: dict[str, AnswerTokens] = field(default_factory=dict, init=False, repr=False)
+    _encode: Encoder = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         choices: dict[str, Collection[str]] = {
@@ -104,6 +106,8 @@ class PromptBuilder:
         if self.chat and not has_template:
             raise PromptError("The tokenizer has no chat template; set chat=false.")
         self.chat = has_template if self.chat is None else self.chat
+        # A template's text already holds its special tokens.
+        self._encode = Encoder(self.tokenizer, special=not self.chat)
 
     @classmethod
     def of(
@@ -135,11 +139,10 @@ class PromptBuilder:
         shots = (f"{self._body(shot)} {self._word(shot.label)}\n" for shot in self.shots)
         content = f"{instruction} {''.join(shots)}{self._body(example)}"
         text = self._render(content)
-        ids, offsets = self._tokenise(text)
-
         start = text.find(content)
         if start < 0:
-            raise PromptError(f"The chat template rewrites the message {content!r}.")
+            raise PromptError(f"The chat template rewrites the message {shortened(content)}.")
+        ids, offsets = self._encode(text, [content])
         positive = start + template.index("{positive}")
         negative = start + template.format(positive=words.positive, negative="\0").index("\0")
         end = start + len(instruction)
@@ -163,7 +166,8 @@ class PromptBuilder:
         context = f"Context: {question.context} " if question.context else ""
         asked = " ".join([question.question, *lettered(question.options)])
         content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {asked} Answer:"
-        return tuple(self._tokenise(self._render(content, answer))[0])
+        written = [content] if answer is None else [content, answer]
+        return tuple(self._encode(self._render(content, answer), written)[0])
 
     def _body(self, example: BinaryExample) -> str:
         context = f"Context: {example.context} " if example.context else ""
@@ -182,22 +186,7 @@ class PromptBuilder:
         messages = [{"role": "user", "content": content}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=answer is None,
-                enable_thinking=False,
-            )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            raise PromptError(f"The chat template fails: {error}. Try chat=false.") from error
-
-    def _tokenise(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids with character offsets; a template's text already holds its special tokens."""
-        encoded = self.tokenizer(
-            text, add_special_tokens=not self.chat, return_offsets_mapping=True
-        )
-        return encoded["input_ids"], encoded["offset_mapping"]
+        return render(self.tokenizer, messages, answering=answer is None)
 
     def _locate(
         self, word: str, place: int, ids: list[int], offsets: list[tuple[int, int]], text: str
@@ -209,7 +198,7 @@ class PromptBuilder:
         if not decoded or not word.startswith(decoded):
             raise PromptError(
                 f"The answer word {word!r} has no token of its own: the tokenizer reads "
-                f"{decoded!r} there, in the prompt {text!r}."
+                f"{decoded!r} there, in the prompt {shortened(text)}."
             )
         return index
 
@@ -218,7 +207,11 @@ class PromptBuilder:
         if tail not in self._answers:
             words = self.words
             answers = [words.positive, words.negative, *[UNSURE] * (self.scenario == "unsure")]
-            end = PromptEnd(self.tokenizer, not self.chat, text, ids)
+
+            def encode(whole: str) -> list[int]:
+                return self._encode(whole, [content])[0]
+
+            end = PromptEnd(self.tokenizer, encode, text, ids)
             self._answers[tail] = end.answers(answers, self._lead(content, text))
         return self._answers[tail]
 

@@ -6,13 +6,15 @@ raised as ``Drop`` by whoever reads the row, and counted in ``Dropped``.
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from nasalign.errors import DataError
+from nasalign.errors import DataError, shortened
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -68,10 +70,10 @@ class Row:
         """
         value = self.values.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(value)
+            value = str(value) if value - value == 0 else None  # neither infinite nor NaN
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"{self.where} has no text in {key!r}.")
-        return value.strip()
+        return self._whole(value.strip(), key)
 
     def optional_text(self, key: str) -> str | None:
         """Returns a text, or None where the column is missing or empty."""
@@ -87,7 +89,8 @@ class Row:
             isinstance(part, str | int | float) for part in parts
         ):
             raise DataError(f"{self.where} has neither a text nor a list in {key!r}.")
-        return tuple(str(part).strip() for part in parts if str(part).strip())
+        texts = (self._whole(str(part).strip(), key) for part in parts)
+        return tuple(text for text in texts if text)
 
     def rows(self, key: str) -> list["Row"]:
         """Returns the rows of a list of objects, each with the place of this one."""
@@ -101,8 +104,18 @@ class Row:
         value = self.values.get(key)
         truth = _TRUTHS.get(str(value).strip().casefold())
         if truth is None:
-            raise DataError(f"{self.where} has the {key} {value!r}; it takes true or false.")
+            said = shortened(str(value))
+            raise DataError(f"{self.where} has the {key} {said}; it takes true or false.")
         return truth
+
+    def _whole(self, text: str, key: str) -> str:
+        """Returns a text that can be written and read by a tokenizer."""
+        if _SURROGATE.search(text):
+            raise DataError(
+                f"{self.where} has half a character in {key!r} (a lone UTF-16 surrogate, such as "
+                "\\ud800); write it as valid Unicode."
+            )
+        return text
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -133,6 +146,10 @@ def _csv_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
     csv.field_size_limit(2**31 - 1)  # a context may be long
     reader = csv.DictReader(file, strict=True)
     try:
+        names = [name for name in reader.fieldnames or () if name]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"{path} has the column {twice[0]!r} twice; only one could be read.")
         for values in reader:
             where = f"{path}, line {reader.line_num}"
             if None in values:
@@ -171,8 +188,10 @@ def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
                 break
         if _skip_space(text, place + 1) < len(text):
             raise json.JSONDecodeError("Extra data", text, place + 1)
-    except json.JSONDecodeError as error:
+    except json.JSONDecodeError as error:  # says its line
         raise _not_json(str(path), error) from error
+    except (ValueError, RecursionError) as error:
+        raise _not_json(f"{path}, row {number + 1}", error) from error
 
 
 def _skip_space(text: str, place: int) -> int:
@@ -184,11 +203,15 @@ def _skip_space(text: str, place: int) -> int:
 def _parsed(where: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_json(where, error) from error
 
 
-def _not_json(where: str, error: json.JSONDecodeError) -> DataError:
+def _not_json(where: str, error: ValueError | RecursionError) -> DataError:
+    if not isinstance(error, json.JSONDecodeError):
+        deep = isinstance(error, RecursionError)
+        what = "lists or objects nested too deep" if deep else "a number of too many digits"
+        return DataError(f"{where} cannot be read: it has {what}.")
     line = f"line {error.lineno}, " if error.lineno > 1 else ""
     place = f"{line}column {error.colno}"
     return DataError(f"{where} is not valid JSON: {error.msg} at {place}.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nasalign.data.qa import BinaryExample, Question, Record
 from nasalign.data.reading import Row, read_rows
-from nasalign.errors import DataError
+from nasalign.errors import DataError, shortened
 
 _VERDICTS = ("true", "false", "yes", "no")
 
@@ -62,7 +62,9 @@ def chosen_option(row: Row, options: tuple[str, ...], answer: str) -> str:
     """
     if answer in options:
         return answer
-    place = ord(answer.upper()) - ord("A") if len(answer) == 1 else -1
+    place = ord(answer.upper()) - ord("A") if len(answer) == 1 and answer.isascii() else -1
     if not 0 <= place < len(options):
-        raise DataError(f"{row.where} has the answer {answer!r}, which is none of its options.")
+        raise DataError(
+            f"{row.where} has the answer {shortened(answer)}, which is none of its options."
+        )
     return options[place]

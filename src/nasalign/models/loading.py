@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,23 @@ from nasalign.extras import require
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
+from nasalign.models.safety import check_folder, own_code
 
 _LOADING_ERRORS = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
     RuntimeError,
     ImportError,
+    struct.error,
     SafetensorError,
     StrictDataclassError,
+    pickle.UnpicklingError,  # torch refuses it, with weights_only
 )
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -123,6 +132,8 @@ def load(
             source, dtype=chosen_dtype, output_loading_info=True, **options
         )
     except _LOADING_ERRORS as error:
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise ModelError(own_code(name)) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"The model {name!r} cannot be loaded: {reason}") from error
     if report["missing_keys"]:  # transformers would fill them with random numbers
@@ -164,12 +175,7 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
             raise ModelError(f"There is no GGUF file {path}.")
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"The folder {path} holds no config.json, so it is not a model.")
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(
-                f"The folder {path} holds no weights (*.safetensors); other formats are not read."
-            )
+        check_folder(path)
         return str(path), {}
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jinja2.exceptions import TemplateError
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
@@ -22,6 +21,9 @@ from transformers import (
 )
 
 from nasalign.data.chat import Conversation, Progress
+from nasalign.data.encoding import Encoder
+from nasalign.data.template import render
+from nasalign.errors import PromptError
 from nasalign.models import processes
 from nasalign.nas.batches import HasTokens, check_lengths, in_batches
 from nasalign.nas.forward import common_beginning, prefix_cache
@@ -178,22 +180,18 @@ class ModelChat:
     def _tokens(self, conversation: Conversation) -> tuple[int, ...]:
         if self._tokenizer.chat_template is None:
             text = f"{conversation.system}\n{conversation.user}"
-            return tuple(self._tokenizer(text)["input_ids"])
+            return tuple(Encoder(self._tokenizer, special=True)(text, [text])[0])
         messages = [
             {"role": "system", "content": conversation.system},
             {"role": "user", "content": conversation.user},
         ]
         try:
-            text = self._render(messages)
-        except TemplateError:  # some templates, such as Gemma's, know no system message
-            both = f"{conversation.system}\n{conversation.user}"
-            text = self._render([{"role": "user", "content": both}])
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        return self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+            text = render(self._tokenizer, messages, answering=True)
+        except PromptError:  # some templates, such as Gemma's, know no system message
+            both = {"role": "user", "content": f"{conversation.system}\n{conversation.user}"}
+            text = render(self._tokenizer, [both], answering=True)
+        encode = Encoder(self._tokenizer, special=False)
+        return tuple(encode(text, [conversation.user.strip()])[0])
 
 
 class _FirstTokenEntropy(LogitsProcessor):

@@ -5,7 +5,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 WIDE = 120
@@ -47,7 +46,7 @@ def print_comparison(console: Console, comparison: Mapping[str, Any]) -> None:
 def _table(comparison: Mapping[str, Any], name: str, columns: tuple[str, ...]) -> Table:
     """The rows on one data set; those that need logits have an asterisk."""
     about = comparison["datasets"][name]
-    title = f"{escape(name)}, {about['n']} test examples, {about['positives']:.0%} of them Yes"
+    title = f"{name}, {about['n']} test examples, {about['positives']:.0%} of them Yes"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("row", no_wrap=True)
     for column in columns:
@@ -74,7 +73,7 @@ def _cells(row: Mapping[str, Any], name: str) -> dict[str, str]:
     return cells | {
         "seconds": f"{row['cost']['seconds_to_fit']:,.1f}",
         "trained": short_count(row["parameters"]),
-        "needs": escape(row["serving"]),
+        "needs": row["serving"],
         "kl": format(float(effects["kl"]["mean"]), ".2g"),  # an infinite one is a text in the file
         "free": f"{general['after']:.3f}" if general else "n/a",
     }

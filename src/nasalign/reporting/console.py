@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from nasalign.data.chat import Progress
+from nasalign.errors import visible
 from nasalign.evaluation.lean import LEAN
 from nasalign.evaluation.metrics import METRICS
 
@@ -60,13 +61,13 @@ class Terminal:
     def say(self, text: str) -> None:
         """Prints a sentence, above the bar if one is shown; on one line unless to a terminal."""
         whole = not self.console.is_terminal  # a path that is broken over lines cannot be found
-        self.console.print(text, highlight=False, markup=False, soft_wrap=whole)
+        self.console.print(visible(text), highlight=False, markup=False, soft_wrap=whole)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Progress]:
         """Shows a bar with the time that passed and the time left."""
         columns = (
-            TextColumn("{task.description:<32}"),
+            TextColumn("{task.description:<32}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -78,7 +79,7 @@ class Terminal:
         with RichProgress(
             *columns, console=self.console, disable=not self.console.is_terminal
         ) as bars:
-            task = bars.add_task(title, total=total)
+            task = bars.add_task(visible(title), total=total)
             yield lambda done: bars.advance(task, done)
 
 

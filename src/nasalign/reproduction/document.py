@@ -1,8 +1,6 @@
 """What a reproduction leaves: a CSV file and pictures an item, and one document of all."""
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from nasalign.files import write_bytes, write_text
+from nasalign.files import csv_text, write_bytes, write_text
 from nasalign.reproduction.layout import lay_out
 from nasalign.reproduction.result import Result
 
@@ -30,13 +28,7 @@ class Failure:
 def write_result(folder: Path, result: Result) -> None:
     """Writes an item's CSV file and its pictures as SVG and PNG."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, result.columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: _plain(row.get(name)) for name in result.columns} for row in result.rows
-    )
-    write_text(folder / f"{result.name}.csv", text.getvalue())
+    write_text(folder / f"{result.name}.csv", csv_text(result.columns, result.rows))
     for name, chart in result.charts.items():
         drawing = chart.to_json()
         write_text(folder / f"{name}.svg", vl_convert.vegalite_to_svg(drawing))
@@ -82,10 +74,3 @@ def _item(folder: Path, result: Result | Failure) -> dict[str, Any]:
         "notes": result.notes,
         "pictures": pictures,
     }
-
-
-def _plain(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value

@@ -1,15 +1,13 @@
 """The table of a comparison as a CSV file: a line a row and data set."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from nasalign.evaluation.metrics import METRICS
+from nasalign.files import csv_text
 
 FIGURES = (*METRICS, "auc", "gap", "accuracy_change")
-_FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of a formula
 _MIB = 2**20
 
 
@@ -28,11 +26,7 @@ def as_csv(comparison: Mapping[str, Any]) -> str:
         for row in comparison["rows"]
     ]
     columns = list(dict.fromkeys(column for line in lines for column in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({column: _plain(value) for column, value in line.items()} for line in lines)
-    return text.getvalue()
+    return csv_text(columns, lines)
 
 
 def _line(row: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,11 +76,3 @@ def _spread(name: str, figure: Any) -> dict[str, Any]:
     """A figure with the ends of its interval in three columns."""
     value, low, high = figure or (None, None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _plain(value: Any) -> Any:
-    """A value as the file has it; nothing in it is taken for a formula."""
-    if not isinstance(value, str):
-        return value
-    text = " ".join(value.split())  # on one line
-    return f"'{text}" if text.startswith(_FORMULA) else text

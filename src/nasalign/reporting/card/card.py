@@ -10,15 +10,16 @@ from typing import Any, Literal
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from nasalign.data.sources import SOURCES
 from nasalign.data.wordings import INSTRUCTIONS
+from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import METRICS
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.console import number
 from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.files import RunFiles, as_written
 from nasalign.reporting.report.origin import command_line, limits
 from nasalign.reporting.report.sets import DataSet, data_sets
 
@@ -44,6 +45,11 @@ def model_card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
     Raises:
         NasAlignError: a file of the run is broken.
     """
+    with as_written(run or adapter):
+        return _card(run, adapter, form, base)
+
+
+def _card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
     files = _public(RunFiles.read(run)) if run else None
     of = Base.of(base)
     title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
@@ -168,9 +174,13 @@ def _instruction(files: RunFiles | None) -> str:
 
 def _changed_weights(adapter: Path) -> int:
     """Number of weights that an adapter changes: the size of all its row deltas."""
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    path = adapter / "adapter_model.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (SafetensorError, OSError) as error:
+        raise NasAlignError(f"The adapter {path} cannot be read: {error}.") from error
 
 
 def _public(files: RunFiles) -> RunFiles:

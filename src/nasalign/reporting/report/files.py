@@ -1,10 +1,14 @@
 """What a run directory holds, read for the report; each file but ``run.json`` may be missing."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from altair.utils.schemapi import SchemaValidationError
+from jinja2.exceptions import UndefinedError
 from safetensors import SafetensorError
 
 from nasalign.data.wordings import VOCABULARIES
@@ -15,6 +19,33 @@ from nasalign.files import read_json, read_jsonl, read_tensors
 Side = Literal["before", "after"]
 Row = dict[str, Any]
 SIDES: tuple[Side, ...] = ("before", "after")
+_NOT_AS_WRITTEN = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    UndefinedError,
+    SchemaValidationError,
+)
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Says in a sentence that files of a run are not as they were written, where one is not.
+
+    Raises:
+        NasAlignError: what is done with them fails on what is in them.
+    """
+    try:
+        yield
+    except _NOT_AS_WRITTEN as error:
+        lines = str(error).splitlines() or [""]
+        raise NasAlignError(
+            f"The files of {folder} are not as nasalign writes them ({type(error).__name__}: "
+            f"{lines[0][:200]}); run the command again."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -159,6 +190,8 @@ def _optional(path: Path) -> Any:
 def _rows(path: Path) -> list[Row]:
     try:
         return read_jsonl(path) if path.exists() else []
+    except UnicodeDecodeError as error:
+        raise NasAlignError(f"{path} is not UTF-8 text: {error}.") from error
     except json.JSONDecodeError as error:
         raise NasAlignError(f"{path} has a line that is not valid JSON: {error}.") from error
 

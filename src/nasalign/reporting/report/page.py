@@ -24,7 +24,7 @@ from nasalign.reporting.report.examples import (
     contingency,
     painted,
 )
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.files import RunFiles, as_written
 from nasalign.reporting.report.joint import joint_rows
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
 from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, outcome
@@ -79,7 +79,11 @@ def report_html(folder: Path) -> str:
     Raises:
         NasAlignError: it is no run directory, or a file in it is broken.
     """
-    files = RunFiles.read(folder)
+    with as_written(folder):
+        return _page(RunFiles.read(folder))
+
+
+def _page(files: RunFiles) -> str:
     sets, compared = data_sets(files), files.kind == "compare"
     (charts, vega), subsets = _drawn(files, sets), subset_tables(files)
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")

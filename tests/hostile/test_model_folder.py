@@ -1,0 +1,202 @@
+"""A model's folder runs no code: neither its own Python, nor a pickle, nor its chat template."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import tiny
+from nasalign.alignment.adapter import load_adapter
+from nasalign.cli import app
+from nasalign.data import template
+from nasalign.data.prompts import PromptBuilder
+from nasalign.data.qa import BinaryExample
+from nasalign.errors import ModelError, PromptError
+from nasalign.models.loading import load
+
+RUNNER = CliRunner()
+PICKLES = ("pytorch_model.bin", "adapter_model.bin", "model.pt", "model.ckpt", "training_args.bin")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    tiny.build_model("llama").save_pretrained(folder)
+    tiny.build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """A file that hostile code would write."""
+    return tmp_path / "the-code-ran"
+
+
+class Malicious:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def refused(name: Path) -> str:
+    """Loads a model that must be refused, by the function and by the command."""
+    with pytest.raises(ModelError) as caught:
+        load(str(name), device="cpu")
+    said = str(caught.value)
+    assert "\n" not in said
+    result = RUNNER.invoke(app, ["ask", str(name), "Is it?", "--device", "cpu"])
+    assert result.exit_code == 2
+    assert " ".join(result.stderr.split()) == " ".join(said.split())
+    return said
+
+
+def own_code(folder: Path, marker: Path, known: bool) -> None:
+    code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\n"
+    code += "from transformers import LlamaConfig, LlamaForCausalLM\n"
+    code += "class Config(LlamaConfig):\n    model_type = 'own'\n"
+    code += "class Model(LlamaForCausalLM):\n    config_class = Config\n"
+    (folder / "modeling_own.py").write_text(code)
+    classes = {"AutoConfig": "modeling_own.Config", "AutoModelForCausalLM": "modeling_own.Model"}
+    change(folder / "config.json", auto_map=classes)
+    if not known:
+        change(folder / "config.json", model_type="own", architectures=["Model"])
+
+
+def test_code_of_a_model_is_not_run(folder: Path, marker: Path) -> None:
+    own_code(folder, marker, known=False)
+    said = refused(folder)
+    assert "--trust-remote-code" in said
+    assert "code" in said
+    assert not marker.exists()
+
+
+def test_code_beside_a_known_model_is_not_run(folder: Path, marker: Path) -> None:
+    own_code(folder, marker, known=True)
+    model, _ = load(str(folder), device="cpu")
+    assert type(model).__module__.startswith("transformers.")
+    assert not marker.exists()
+
+
+def test_code_of_a_tokenizer_is_not_run(folder: Path, marker: Path) -> None:
+    (folder / "tokenization_own.py").write_text(
+        f"from pathlib import Path\nPath({str(marker)!r}).touch()\n"
+        "from transformers import PreTrainedTokenizerFast\n"
+        "class Own(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    change(
+        folder / "tokenizer_config.json",
+        tokenizer_class="Own",
+        auto_map={"AutoTokenizer": [None, "tokenization_own.Own"]},
+    )
+    with suppress(ModelError):  # or it is loaded as the class it is derived from
+        load(str(folder), device="cpu")
+    assert not marker.exists()
+
+
+def test_with_trust_it_is_run_and_that_is_said_loudly(folder: Path, marker: Path) -> None:
+    own_code(folder, marker, known=False)
+    result = RUNNER.invoke(
+        app, ["ask", str(folder), "Is it?", "--device", "cpu", "--trust-remote-code"]
+    )
+    assert marker.exists()
+    said = " ".join(result.output.split())
+    assert "--trust-remote-code" in said
+    assert "runs code" in said
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_a_pickle_is_not_read(folder: Path, marker: Path, name: str) -> None:
+    torch.save(Malicious(marker), folder / name)
+    load(str(folder), device="cpu")  # beside the weights it is no matter
+    (folder / "model.safetensors").unlink()
+    said = refused(folder)
+    assert "safetensors" in said
+    assert name in said
+    assert "save_pretrained" in said
+    assert not marker.exists()
+
+
+def test_the_pickle_is_malicious(marker: Path, tmp_path: Path) -> None:
+    torch.save(Malicious(marker), tmp_path / "x.bin")
+    torch.load(tmp_path / "x.bin", weights_only=False)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("shard", ["pytorch_model.bin", "../evil.bin", "../other.safetensors"])
+def test_an_index_that_names_a_pickle_or_another_folder(
+    folder: Path, marker: Path, shard: str
+) -> None:
+    torch.save(Malicious(marker), folder / shard)
+    weights = {"model.embed_tokens.weight": shard}
+    index = {"metadata": {"total_size": 1}, "weight_map": weights}
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    said = refused(folder)
+    assert shard in said
+    assert not marker.exists()
+
+
+def test_an_adapter_in_the_folder_is_not_read(folder: Path, marker: Path, tmp_path: Path) -> None:
+    torch.save(Malicious(marker), folder / "adapter_model.bin")
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(folder), "r": 1}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    said = refused(folder)
+    assert "adapter_config.json" in said
+    assert not marker.exists()
+
+
+def test_a_pickled_adapter_is_not_read(saved: Path, marker: Path, tmp_path: Path) -> None:
+    torch.save(Malicious(marker), tmp_path / "adapter_model.bin")
+    model, _ = load(str(saved), device="cpu")
+    with pytest.raises(ModelError, match="safetensors"):
+        load_adapter(tmp_path, model)
+    assert not marker.exists()
+
+
+TEMPLATES = {
+    "an escape": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "an escape by attr": "{{ (''|attr('__class__')).__mro__ }}",
+    "an escape by format": "{{ '{0.__class__}'.format(messages) }}",
+    "a global": "{{ cycler.__init__.__globals__.os.system('touch MARKER') }}",
+    "an import": "{% import 'os' as os %}",
+    "a long range": "{% for i in range(10**9) %}x{% endfor %}",
+    "a power": "{{ 10 ** 10 ** 10 }}",
+    "a division": "{{ 1 / 0 }}",
+    "no end": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "huge": "{{ 'x' * 9000000 }}{{ messages[0].content }}",
+    "not a template": "{% if %}",
+    "nothing": "",
+    "without the message": "{{ bos_token }}",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_hostile_chat_template(name: str, marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "SECONDS", 0.5)
+    tokenizer = tiny.build_tokenizer()
+    tokenizer.chat_template = TEMPLATES[name].replace("MARKER", str(marker))
+    with pytest.raises(PromptError) as caught:
+        PromptBuilder(tokenizer).binary(BinaryExample("Is it?", True))
+    assert "chat" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert not marker.exists()
+    assert not isinstance(PromptBuilder(tokenizer, chat=False).binary, type(None))
