@@ -11,6 +11,7 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -61,7 +62,7 @@ class World:
         """What stands for parts of Python code."""
         return {
             '"smollm2-135m"': repr(self.words["MODEL"]),
-            'nasalign.load_facts("probing")': "own_questions()",
+            'nasalign.load_facts("probing")': "own_questions(), **small",
         }
 
     def own_questions(self) -> list[nasalign.Question]:
@@ -142,7 +143,8 @@ def test_the_blocks_of_a_page_run_in_their_order(
     shutil.copytree(world.folder / "mine", "runs/mine")
     shutil.copy(world.folder / "questions.jsonl", tmp_path)
     shutil.copy(world.folder / "data" / "gsm8k.jsonl", "gsm8k_test.jsonl")
-    names = {"own_questions": world.own_questions}
+    small = {"k": 8, "n": 2, "epochs": 1, "learning_rate": 1e-3}
+    names: dict[str, Any] = {"own_questions": world.own_questions, "small": small}
     names["base_model"] = nasalign.load(world.words["MODEL"])[0]
     done = 0
     for block in blocks(page):
