@@ -8,6 +8,7 @@ the colour of the page that it is on; the screenshots are of the report itself, 
 """
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ IMAGES = Path(__file__).with_name("images")
 INKS = {"light": "#1f2328", "dark": "#dfe3e8"}
 SECTIONS = ("figures", "gap", "confidence", "heads", "tuning", "shifts", "examples", "attention")
 SECTIONS += ("effects", "origin")
-TALLEST = 900  # of a screenshot; what is longer is cut there
+WIDTH, TALLEST = 780, 1000  # of a screenshot; what is longer is cut there
+ROOM = 24  # pixels beside a chart, where the reader's font is wider than the one it was made with
 
 
 def charts(run: Path) -> None:
@@ -40,7 +42,18 @@ def charts(run: Path) -> None:
         assert chart is not None, f"the run has nothing for {name}"
         for scheme, ink in INKS.items():
             path = IMAGES / f"{name}-{scheme}.svg"
-            path.write_text(chart.svg.replace("currentColor", ink), encoding="utf-8")
+            path.write_text(roomy(chart.svg).replace("currentColor", ink), encoding="utf-8")
+
+
+def roomy(svg: str) -> str:
+    """Widens a picture to its left."""
+
+    def wider(found: re.Match[str]) -> str:
+        width, height = int(found[1]) + ROOM, found[2]
+        return f'width="{width}" height="{height}" viewBox="-{ROOM} 0 {width} {height}"'
+
+    size = r'width="(\d+)" height="(\d+)" viewBox="0 0 \1 \2"'
+    return re.sub(size, wider, svg, count=1)
 
 
 def screenshots(run: Path) -> None:
@@ -49,7 +62,7 @@ def screenshots(run: Path) -> None:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        size = {"width": 1000, "height": TALLEST}
+        size = {"width": WIDTH, "height": TALLEST}
         page = browser.new_page(viewport=size, color_scheme="light")
         page.goto(report)
         page.wait_for_selector("body[data-charts=live]")

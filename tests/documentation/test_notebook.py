@@ -1,0 +1,23 @@
+"""The notebook runs from its first cell to its last, on the embedded model."""
+
+import importlib.util
+import re
+
+import pytest
+
+from pages import DOCS
+
+
+@pytest.mark.slow
+def test_the_notebook_corrects_the_embedded_model() -> None:
+    spec = importlib.util.spec_from_file_location("make_notebook", DOCS / "make_notebook.py")
+    assert spec and spec.loader
+    room = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(room)
+    notebook = room.executed()
+    outputs = [one for cell in notebook.cells for one in cell.get("outputs", ())]
+    printed = "".join(one["text"] for one in outputs if one.output_type == "stream")
+    assert "0 of them affirmed" in printed
+    assert len(re.findall(r"NAS +[\d.]+ kept", printed)) >= 1
+    drawn = [one.data for one in outputs if one.output_type == "execute_result"]
+    assert [("image/svg+xml" in data) for data in drawn] == [True, True]
