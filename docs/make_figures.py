@@ -26,6 +26,15 @@ INKS = {"light": "#1f2328", "dark": "#dfe3e8"}
 SECTIONS = ("figures", "gap", "confidence", "heads", "tuning", "shifts", "examples", "attention")
 SECTIONS += ("effects", "origin")
 WIDTH, TALLEST = 780, 1000  # of a screenshot; what is longer is cut there
+MARGIN = 12  # around a section
+BOX = """(section, tallest) => {
+  const whole = section.getBoundingClientRect();
+  const ends = [...section.querySelectorAll("tr, p, li, form, pre, svg, .tokens")]
+    .map(part => part.getBoundingClientRect().bottom - whole.top)
+    .filter(end => end <= tallest);
+  const height = Math.max(...ends);
+  return {x: whole.x, y: whole.y + window.scrollY, width: whole.width, height};
+}"""  # of a section, down to the last of its parts that has room
 ROOM = 24  # pixels beside a chart, where the reader's font is wider than the one it was made with
 
 
@@ -66,15 +75,14 @@ def screenshots(run: Path) -> None:
         page = browser.new_page(viewport=size, color_scheme="light")
         page.goto(report)
         page.wait_for_selector("body[data-charts=live]")
-        page.screenshot(path=IMAGES / "report-top.png")
+        edge = page.locator("#figures").bounding_box()
+        assert edge is not None
+        opening = {"x": 0, "y": 0, "width": WIDTH, "height": edge["y"] - MARGIN}
+        page.screenshot(path=IMAGES / "report-top.png", clip=opening)
         for name in SECTIONS:
-            section = page.locator(f"#{name}")
-            section.scroll_into_view_if_needed()
-            box = section.bounding_box()
-            assert box is not None, f"the report has no {name}"
-            top = page.evaluate("window.scrollY")
-            clip = {"x": box["x"], "y": box["y"] + top, "width": box["width"]}
-            clip["height"] = min(box["height"], TALLEST)
+            box = page.locator(f"#{name}").evaluate(BOX, TALLEST)
+            clip = {"x": box["x"] - MARGIN, "y": box["y"] - MARGIN}
+            clip |= {"width": box["width"] + 2 * MARGIN, "height": box["height"] + MARGIN + 2}
             page.screenshot(path=IMAGES / f"report-{name}.png", full_page=True, clip=clip)
         browser.close()
 
