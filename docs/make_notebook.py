@@ -1,6 +1,6 @@
 """Runs docs/quickstart.ipynb and writes it again with what it printed and drew.
 
-    python docs/make_notebook.py
+python docs/make_notebook.py
 """
 
 from pathlib import Path
