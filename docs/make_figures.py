@@ -3,8 +3,8 @@
     nasalign align smollm2-135m --out runs/demo
     python docs/make_figures.py runs/demo
 
-The charts are those of the report, once for light pages and once for dark ones, as a picture cannot take
-the colour of the page that it is on; the screenshots are of the report itself, in Chromium.
+The charts are those of the report, once for light pages and once for dark ones, as a picture cannot
+take the colour of the page that it is on; the screenshots are of the report itself, in Chromium.
 """
 
 import os

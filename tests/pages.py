@@ -1,9 +1,11 @@
 """The pages of the documentation, and the fenced blocks on them."""
 
+import importlib.util
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -60,3 +62,13 @@ def blocks(page: Path) -> list[Block]:
 def prose(page: Path) -> str:
     """Returns a page without its blocks and its inline code, where a link is no link."""
     return re.sub(r"`[^`\n]*`", "", _FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def script(name: str) -> ModuleType:
+    """Returns a script of the documentation as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,19 +1,15 @@
 """The notebook runs from its first cell to its last, on the embedded model."""
 
-import importlib.util
 import re
 
 import pytest
 
-from pages import DOCS
+from pages import script
 
 
 @pytest.mark.slow
 def test_the_notebook_corrects_the_embedded_model() -> None:
-    spec = importlib.util.spec_from_file_location("make_notebook", DOCS / "make_notebook.py")
-    assert spec and spec.loader
-    room = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(room)
+    room = script("make_notebook")
     notebook = room.executed()
     outputs = [one for cell in notebook.cells for one in cell.get("outputs", ())]
     printed = "".join(one["text"] for one in outputs if one.output_type == "stream")

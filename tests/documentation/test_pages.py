@@ -1,23 +1,19 @@
 """Pages that are written from the code say what the code says."""
 
-import importlib.util
 from importlib.metadata import version
 
 import pytest
 
 import nasalign
 from nasalign.config import Settings
-from pages import DOCS, ROOT
+from pages import DOCS, ROOT, script
 
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
     tested = [line for line in constraints() if line.startswith("typer==")]
     if tested and tested != [f"typer=={version('typer')}"]:
         pytest.skip("another typer words the help differently")
-    spec = importlib.util.spec_from_file_location("make_cli", DOCS / "make_cli.py")
-    assert spec and spec.loader
-    room = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(room)
+    room = script("make_cli")
     written = (DOCS / "cli.md").read_text(encoding="utf-8")
     assert written == room.page(), "run python docs/make_cli.py"
 
