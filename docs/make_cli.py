@@ -18,8 +18,8 @@ HEAD = """\
 # Commands
 
 This page is written by `docs/make_cli.py` from the commands themselves; `nasalign COMMAND --help`
-says the same. Every command exits with 0 when it did what was asked, and with 2 and one sentence when
-it could not.
+says the same. Every command exits with 0 when it did what was asked, and with 2 and one sentence
+when it could not.
 
 """
 
