@@ -5,6 +5,7 @@ a page.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def _cell(cell: Any) -> str:
             picture = "".join(output["data"]["image/svg+xml"])
             parts.append(f'<div class="drawn">\n{picture}\n</div>')
     return "\n\n".join(parts)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Marks what is so short that it needs no break, such as an option after its hyphens."""
+    return re.sub(r"<code>([^<]{1,24})</code>", r'<code class="short">\1</code>', html)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

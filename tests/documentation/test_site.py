@@ -93,6 +93,8 @@ def test_the_search_finds_a_setting(served: str) -> None:
         browser = play.chromium.launch(executable_path=BROWSER, args=arguments)
         page = browser.new_page()
         page.goto(served)
+        page.click("input[name=query]")
+        page.get_by_text("Type to start searching").wait_for()  # the index is there
         page.fill("input[name=query]", "halting_share")
         page.locator(".md-search-result__link").first.wait_for()
         assert "settings" in "".join(
