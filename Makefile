@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Installs the wheel into an empty environment, and goes from there to a corrected model.
 wheel-check: $(STAMP)
