@@ -1,9 +1,9 @@
 """The command line: thin, one function a command; torch is loaded only when a command runs."""
 
-from nasalign.cli import models, results
+from nasalign.cli import interactive, models, results
 from nasalign.cli.app import app
 
-__all__ = ["app", "main", "models", "results"]
+__all__ = ["app", "interactive", "main", "models", "results"]
 
 
 def main() -> None:

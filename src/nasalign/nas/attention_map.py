@@ -64,11 +64,12 @@ def attention_map(
             maps.append(
                 [
                     HeadAttention(
-                        layer,
-                        head,
-                        *layers[layer][0, head].unbind(dim=-1),
-                        float(recorder.nas[0, layer, head]),
-                        last[layer][0, head],
+                        layer=layer,
+                        head=head,
+                        positive=layers[layer][0, head, :, 0],
+                        negative=layers[layer][0, head, :, 1],
+                        nas=float(recorder.nas[0, layer, head]),
+                        last=last[layer][0, head],
                     )
                     for layer, head in heads
                 ]

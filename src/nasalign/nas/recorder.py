@@ -47,7 +47,7 @@ Watch = Callable[[int, Tensor], None]
 """Is told of a layer's attention [B, H, R, 2] to the two words, 0 where they are masked; the rows
 are those from the first of any sum to the last."""
 WatchLast = Callable[[int, Tensor], None]
-"""Is told of a layer's attention [B, H, K] from the last of these rows to all positions up to it."""
+"""Is told of a layer's attention [B, H, K] from the last of these rows to all that it sees."""
 
 
 class NasRecorder:
