@@ -124,3 +124,27 @@ def _piped(console: Console) -> Iterator[str]:
     for line in sys.stdin:
         console.print(line.rstrip(), style="bold", markup=False, highlight=False)
         yield line
+
+
+@app.command()
+@grouped
+def serve(
+    model: Model,
+    settings: SettingOptions,
+    load: LoadOptions,
+    adapter: AdapterOf = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; this machine alone unless given.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = 8000,
+) -> None:
+    """Serve a page to ask at: both answers side by side, and where the heads look.
+
+    It needs FastAPI and uvicorn: pip install nasalign[serve].
+    """
+    with command(as_json=False) as (console, _):
+        from nasalign.serve.server import serve_job
+
+        serve_job(make_job(console, model, load=load, settings=settings), adapter, host, port)

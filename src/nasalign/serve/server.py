@@ -1,0 +1,95 @@
+"""Serving the page until somebody stops it."""
+
+import errno
+import ipaddress
+import socket
+from pathlib import Path
+
+from nasalign.errors import NasAlignError
+from nasalign.jobs.job import Job
+
+PLACES = 64
+"""Questions that may wait for the model at once."""
+GRACE = 5
+"""Seconds that answers under way have when the server ends."""
+
+
+def serve_job(job: Job, adapter: Path | None, host: str, port: int, places: int = PLACES) -> None:
+    """Serves the page until it is interrupted.
+
+    Args:
+        job: the model, and whom to tell where the page is.
+        adapter: a run directory or an adapter folder, or None for the untouched model alone.
+        host: to listen at.
+        port: to listen at; 0 takes a free one.
+        places: questions that may wait at once.
+
+    Raises:
+        NasAlignError: FastAPI or uvicorn is missing, the address cannot be listened at, or the
+            model or the adapter does not fit.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise NasAlignError(
+            "The page needs FastAPI and uvicorn; get them with: pip install nasalign[serve]"
+        ) from error
+    from nasalign.jobs.ask import Pair
+    from nasalign.serve.app import make_app
+    from nasalign.serve.desk import Desk
+    from nasalign.serve.guard import is_loopback
+
+    say = job.run.reporter.say
+    with listen(host, port) as listener:  # before the model is loaded, which may take long
+        pair = Pair.open(job, adapter)
+        desk = Desk(places)
+        config = uvicorn.Config(
+            make_app(pair, desk, host, job.model),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE,
+        )
+        if not is_loopback(host):
+            say(f"Anybody who reaches {host} can ask this model; there is no password.")
+        say(f"The page is at {_address(listener, host)}; Ctrl-C ends it.")
+        try:
+            uvicorn.Server(config).run([listener])
+        except KeyboardInterrupt:
+            say("Stopped; the model's files are untouched.")
+        finally:
+            desk.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listens at an address; who comes before the model is loaded waits.
+
+    Raises:
+        NasAlignError: the port is taken, or the host is none of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=1)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except (OSError, OverflowError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            why = f"Port {port} of {host} is taken; give another one with --port, or 0 for any."
+        elif isinstance(error, OSError) and error.errno == errno.EACCES:
+            why = f"Port {port} is for the system; give one above 1023 with --port."
+        else:
+            why = f"Cannot listen at {host}, port {port}: {error}."
+        raise NasAlignError(why) from error
+
+
+def _address(listener: socket.socket, host: str) -> str:
+    port = listener.getsockname()[1]
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}/"
+    if literal.is_unspecified:
+        return f"http://{socket.gethostname()}:{port}/"
+    return f"http://[{host}]:{port}/" if literal.version == 6 else f"http://{host}:{port}/"
