@@ -3,12 +3,12 @@
 import asyncio
 import base64
 import hashlib
-import logging
 import re
 from concurrent.futures import Future
 from importlib import resources
 from typing import Annotated, Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -26,6 +26,9 @@ LIMITS = {"question": 2000, "answer": 500, "context": 20_000}
 """Characters of each part of a question at most."""
 RETRY_AFTER = 2
 """Seconds after which a refused request may come again."""
+
+GRACE = 5
+"""Seconds that answers under way have when the server ends."""
 
 Answer = dict[str, Any]
 
@@ -85,6 +88,20 @@ def make_app(pair: Pair, desk: Desk, host: str, model: str) -> ASGIApp:
     return Guard(app, host, _headers(page))
 
 
+def make_server(pair: Pair, desk: Desk, host: str, model: str) -> uvicorn.Server:
+    """Returns what serves the application; see ``make_app``."""
+    config = uvicorn.Config(
+        make_app(pair, desk, host, model),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE,
+    )
+    return uvicorn.Server(config)
+
+
 def answer(pair: Pair, asked: Asked) -> Answer:
     """Returns what was asked, each side's answer as of ``Pair.ask``, and where the heads look.
 
@@ -98,10 +115,11 @@ def answer(pair: Pair, asked: Asked) -> Answer:
 
 async def _unless_left(request: Request, future: "Future[Answer]") -> Answer:
     """The result; if who asked leaves before its turn comes, the work is cancelled."""
-    result = asyncio.wrap_future(future)
-    left = asyncio.ensure_future(_left(request))
+    result: asyncio.Future[Answer] = asyncio.wrap_future(future)
+    left: asyncio.Future[None] = asyncio.ensure_future(_left(request))
+    both: set[asyncio.Future[Any]] = {result, left}
     try:
-        await asyncio.wait({result, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
         left.cancel()
         if not result.done():
@@ -138,7 +156,6 @@ def _explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        logging.getLogger(__name__).error("A question failed: %s", type(error).__name__)
         return _error(500, "The model failed on this question; the server's terminal says more.")
 
 

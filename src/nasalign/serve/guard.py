@@ -8,13 +8,12 @@ rebinding).
 import ipaddress
 import json
 import socket
-from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_LIMIT = 64 * 1024
+BODY_LIMIT = 128 * 1024
 """Bytes of a body at most."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

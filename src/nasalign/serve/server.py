@@ -10,11 +10,9 @@ from nasalign.jobs.job import Job
 
 PLACES = 64
 """Questions that may wait for the model at once."""
-GRACE = 5
-"""Seconds that answers under way have when the server ends."""
 
 
-def serve_job(job: Job, adapter: Path | None, host: str, port: int, places: int = PLACES) -> None:
+def serve_job(job: Job, adapter: Path | None, host: str, port: int) -> None:
     """Serves the page until it is interrupted.
 
     Args:
@@ -22,7 +20,6 @@ def serve_job(job: Job, adapter: Path | None, host: str, port: int, places: int 
         adapter: a run directory or an adapter folder, or None for the untouched model alone.
         host: to listen at.
         port: to listen at; 0 takes a free one.
-        places: questions that may wait at once.
 
     Raises:
         NasAlignError: FastAPI or uvicorn is missing, the address cannot be listened at, or the
@@ -30,34 +27,25 @@ def serve_job(job: Job, adapter: Path | None, host: str, port: int, places: int 
     """
     try:
         import fastapi  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise NasAlignError(
             "The page needs FastAPI and uvicorn; get them with: pip install nasalign[serve]"
         ) from error
     from nasalign.jobs.ask import Pair
-    from nasalign.serve.app import make_app
+    from nasalign.serve.app import make_server
     from nasalign.serve.desk import Desk
     from nasalign.serve.guard import is_loopback
 
     say = job.run.reporter.say
     with listen(host, port) as listener:  # before the model is loaded, which may take long
         pair = Pair.open(job, adapter)
-        desk = Desk(places)
-        config = uvicorn.Config(
-            make_app(pair, desk, host, job.model),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=GRACE,
-        )
+        desk = Desk(PLACES)
         if not is_loopback(host):
             say(f"Anybody who reaches {host} can ask this model; there is no password.")
         say(f"The page is at {_address(listener, host)}; Ctrl-C ends it.")
         try:
-            uvicorn.Server(config).run([listener])
+            make_server(pair, desk, host, job.model).run([listener])
         except KeyboardInterrupt:
             say("Stopped; the model's files are untouched.")
         finally:
@@ -71,7 +59,9 @@ def listen(host: str, port: int) -> socket.socket:
         NasAlignError: the port is taken, or the host is none of this machine.
     """
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=1)
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except (OSError, OverflowError, UnicodeError) as error:
