@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "nasalign"
-ORDER = ["errors", "config", "files", "data", "models", "nas", "alignment", "evaluation"]
+ORDER = ["errors", "extras", "config", "files", "data", "models", "nas", "alignment", "evaluation"]
 ORDER += [
     "reporting",
     "run",

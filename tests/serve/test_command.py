@@ -84,7 +84,7 @@ def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, name, None)
     code, said = serve("no-such-model")
     assert code == 2
-    assert "pip install nasalign[serve]" in said
+    assert said == f'The web page needs {name}: pip install "nasalign[serve]".'
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from nasalign.cli.app import app, command
 from nasalign.errors import NasAlignError
+from nasalign.extras import require
 from nasalign.options import (
     AdapterOf,
     AsJson,
@@ -142,9 +143,10 @@ def serve(
 ) -> None:
     """Serve a page to ask at: both answers side by side, and where the heads look.
 
-    It needs FastAPI and uvicorn: pip install nasalign[serve].
+    It needs the packages of the extra "serve".
     """
     with command(as_json=False) as (console, _):
+        require("serve")
         from nasalign.serve.server import serve_job
 
         serve_job(make_job(console, model, load=load, settings=settings), adapter, host, port)

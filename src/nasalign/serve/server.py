@@ -6,7 +6,11 @@ import socket
 from pathlib import Path
 
 from nasalign.errors import NasAlignError
+from nasalign.jobs.ask import Pair
 from nasalign.jobs.job import Job
+from nasalign.serve.app import make_server
+from nasalign.serve.desk import Desk
+from nasalign.serve.guard import is_loopback
 
 PLACES = 64
 """Questions that may wait for the model at once."""
@@ -22,21 +26,8 @@ def serve_job(job: Job, adapter: Path | None, host: str, port: int) -> None:
         port: to listen at; 0 takes a free one.
 
     Raises:
-        NasAlignError: FastAPI or uvicorn is missing, the address cannot be listened at, or the
-            model or the adapter does not fit.
+        NasAlignError: the address cannot be listened at, or the model or the adapter does not fit.
     """
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise NasAlignError(
-            "The page needs FastAPI and uvicorn; get them with: pip install nasalign[serve]"
-        ) from error
-    from nasalign.jobs.ask import Pair
-    from nasalign.serve.app import make_server
-    from nasalign.serve.desk import Desk
-    from nasalign.serve.guard import is_loopback
-
     say = job.run.reporter.say
     with listen(host, port) as listener:  # before the model is loaded, which may take long
         pair = Pair.open(job, adapter)
