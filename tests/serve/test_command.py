@@ -14,6 +14,7 @@ import uvicorn
 from typer.testing import CliRunner
 
 from nasalign.cli import app
+from nasalign.serve.server import _address, listen
 from tiny_pair import make_pair
 
 RUNNER = CliRunner()
@@ -79,6 +80,12 @@ def test_a_model_that_is_not_there_frees_the_port() -> None:
     assert "no-such-model" in said
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_an_address_with_colons_stands_in_brackets() -> None:
+    with listen("::1", 0) as listener:
+        assert _address(listener, "::1") == f"http://[::1]:{listener.getsockname()[1]}/"
+
+
 @pytest.mark.parametrize("name", ["fastapi", "uvicorn"])
 def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
@@ -93,6 +100,7 @@ def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
         ("127.0.0.1", False, "http://127.0.0.1:"),
         ("localhost", False, "http://localhost:"),
         ("0.0.0.0", True, f"http://{socket.gethostname()}:"),
+        ("", True, f"http://{socket.gethostname()}:"),
     ],
 )
 def test_other_machines_are_warned_about(

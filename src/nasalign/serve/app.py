@@ -69,7 +69,6 @@ def make_app(pair: Pair, desk: Desk, host: str, model: str) -> ASGIApp:
         "model": model,
         "aligned": pair.adapter is not None,
         "words": pair.words,
-        "limits": LIMITS,
     }
 
     @app.get("/", response_class=HTMLResponse)

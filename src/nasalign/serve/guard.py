@@ -24,6 +24,12 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or (address is not None and address.is_loopback)
 
 
+def listens_everywhere(host: str) -> bool:
+    """Says whether a server at a host can be reached by every address of this machine."""
+    address = _address(host)
+    return host == "" or (address is not None and address.is_unspecified)
+
+
 def names_of(host: str) -> set[str]:
     """Returns the names that requests may use for a server that listens at a host.
 
@@ -31,7 +37,7 @@ def names_of(host: str) -> set[str]:
     any address is allowed in ``Guard``, since an address cannot be rebound.
     """
     names = {*LOOPBACK, host.casefold()}
-    return names | ({socket.gethostname().casefold()} if _listens_everywhere(host) else set())
+    return names | ({socket.gethostname().casefold()} if listens_everywhere(host) else set())
 
 
 class Guard:
@@ -45,7 +51,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, host: str, headers: dict[str, str]) -> None:
         self._app, self._headers = app, headers
-        self._names, self._everywhere = names_of(host), _listens_everywhere(host)
+        self._names, self._everywhere = names_of(host), listens_everywhere(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or passes it on with its body read."""
@@ -97,11 +103,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def _listens_everywhere(host: str) -> bool:
-    address = _address(host)
-    return host == "" or (address is not None and address.is_unspecified)
 
 
 async def _body(headers: Headers, receive: Receive) -> bytes | None:

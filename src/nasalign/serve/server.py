@@ -1,7 +1,6 @@
 """Serving the page until somebody stops it."""
 
 import errno
-import ipaddress
 import socket
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from nasalign.jobs.ask import Pair
 from nasalign.jobs.job import Job
 from nasalign.serve.app import make_server
 from nasalign.serve.desk import Desk
-from nasalign.serve.guard import is_loopback
+from nasalign.serve.guard import is_loopback, listens_everywhere
 
 PLACES = 64
 """Questions that may wait for the model at once."""
@@ -66,11 +65,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _address(listener: socket.socket, host: str) -> str:
+    name = socket.gethostname() if listens_everywhere(host) else host
     port = listener.getsockname()[1]
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError:
-        return f"http://{host}:{port}/"
-    if literal.is_unspecified:
-        return f"http://{socket.gethostname()}:{port}/"
-    return f"http://[{host}]:{port}/" if literal.version == 6 else f"http://{host}:{port}/"
+    return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
