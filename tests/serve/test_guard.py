@@ -1,19 +1,25 @@
 """What a request must be before it is read, over a real connection."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from nasalign.jobs.ask import Pair
 from nasalign.jobs.job import Job
-from nasalign.serve.guard import BODY_LIMIT, Guard, is_loopback
+from nasalign.serve.guard import BODY_LIMIT, READ_LIMIT, Guard, is_loopback
 from served_page import serving
 from tiny_pair import make_pair
 
 JSON = {"Content-Type": "application/json"}
 ASKED = json.dumps({"question": "Is it?"}).encode()
+
+
+async def nothing(scope: object, receive: object, send: object) -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,23 @@ def test_a_body_is_not_larger_than_the_limit(client: httpx.Client) -> None:
     assert "128 KiB" in refused(response, 413)
 
 
+def test_a_body_without_end_is_not_read_to_its_end() -> None:
+    read, sent = [], []
+
+    async def receive() -> Message:
+        read.append(1)
+        return {"type": "http.request", "body": b"a" * BODY_LIMIT, "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "headers": headers}
+    asyncio.run(Guard(nothing, "127.0.0.1", {})(scope, receive, send))
+    assert sent[0]["status"] == 413
+    assert len(read) == READ_LIMIT // BODY_LIMIT + 1
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
@@ -149,10 +172,6 @@ def test_the_page_names_nothing_elsewhere(client: httpx.Client) -> None:
     assert "http:" not in page
     assert "https:" not in page
     assert "innerHTML" not in page
-
-
-async def nothing(scope: object, receive: object, send: object) -> None:
-    pass
 
 
 def test_a_server_at_all_addresses_is_called_by_any_of_them() -> None:

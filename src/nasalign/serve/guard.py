@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT = 128 * 1024
 """Bytes of a body at most."""
+READ_LIMIT = 16 * BODY_LIMIT
+"""Bytes that are read of a body that is refused, so that who sends it sees the answer."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -64,14 +66,14 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
+        body = await _body(receive)
         refusal = self._refusal(scope["method"], headers)
-        body = b"" if refusal else await _body(headers, receive)
-        if body is None:
-            refusal = (413, f"The request is larger than {BODY_LIMIT // 1024} KiB; shorten it.")
+        if refusal is None and body is None:
+            refusal = 413, f"The request is larger than {BODY_LIMIT // 1024} KiB; shorten it."
         if refusal:
             await _refuse(send_guarded, *refusal)
-            return
-        await self._app(scope, _replayed(body or b"", receive), send_guarded)
+        else:
+            await self._app(scope, _replayed(body or b"", receive), send_guarded)
 
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         """Status and sentence for a request that is not let through."""
@@ -105,19 +107,18 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-async def _body(headers: Headers, receive: Receive) -> bytes | None:
-    """The whole body, or None as soon as it is too large."""
-    length = headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > BODY_LIMIT:
-        return None
-    body = bytearray()
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body, or None where it is too large; of that no more than the limit is kept."""
+    body, length = bytearray(), 0
     while True:
         message = await receive()
-        body += message.get("body", b"")
-        if len(body) > BODY_LIMIT:
-            return None
-        if not message.get("more_body", False):  # at its end, or who asked has left
-            return bytes(body)
+        part = message.get("body", b"")
+        length += len(part)
+        if length <= BODY_LIMIT:
+            body += part
+        # At its end, or who asked has left, or sends without end.
+        if not message.get("more_body", False) or length > READ_LIMIT:
+            return bytes(body) if length <= BODY_LIMIT else None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -131,7 +132,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(send: Send, status: int, sentence: str) -> None:
-    """Answers at once; the connection ends, since what is left of the body stays unread."""
+    """Answers; the connection ends, since some of the body may be unread."""
     body = json.dumps({"error": sentence}).encode()
     headers = [
         (b"content-type", b"application/json"),
