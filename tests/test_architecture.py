@@ -16,6 +16,7 @@ ORDER += [
     "rivals",
     "jobs",
     "reproduction",
+    "serve",
     "options",
     "cli",
 ]

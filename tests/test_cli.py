@@ -30,7 +30,9 @@ def refused(*arguments: object) -> str:
     return " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize("command", ["align", "diagnose", "evaluate", "compare", "ask", "export"])
+@pytest.mark.parametrize(
+    "command", ["align", "diagnose", "evaluate", "compare", "ask", "chat", "export"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     result = RUNNER.invoke(app, [command, "--help"])
     assert result.exit_code == 0

@@ -35,6 +35,7 @@ def test_equals_eager_attention(family: str, tokenizer: PreTrainedTokenizerFast)
         for (layer, head), found in zip(HEADS, heads, strict=True):
             rows = weights[layer][head, prompt.first_row :]
             assert (found.layer, found.head) == (layer, head)
+            torch.testing.assert_close(found.last, weights[layer][head, -1], atol=1e-10, rtol=1e-10)
             columns = (prompt.positive_position, prompt.negative_position)
             for column, attention in zip(columns, (found.positive, found.negative), strict=True):
                 torch.testing.assert_close(attention, rows[:, column], atol=1e-10, rtol=1e-10)

@@ -1,9 +1,9 @@
 """The command line: thin, one function a command; torch is loaded only when a command runs."""
 
-from nasalign.cli import models, results, system
+from nasalign.cli import interactive, models, results, system
 from nasalign.cli.app import app
 
-__all__ = ["app", "main", "models", "results", "system"]
+__all__ = ["app", "interactive", "main", "models", "results", "system"]
 
 
 def main() -> None:

@@ -216,30 +216,3 @@ def compare(
         emit(result | {"run": str(folder)})
         if any(row["error"] and not row["nothing_to_fix"] for row in result["rows"]):
             raise typer.Exit(2)
-
-
-@app.command()
-@grouped
-def ask(
-    model: Model,
-    question: Annotated[str, typer.Argument(help="A yes/no question, or one for --answer.")],
-    settings: SettingOptions,
-    load: LoadOptions,
-    answer: Annotated[
-        str | None, typer.Option(help="An answer to verify: Is the answer ANSWER?")
-    ] = None,
-    context: Annotated[str | None, typer.Option(help="A text to answer from.")] = None,
-    adapter: AdapterOf = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask one yes/no question, of the untouched model and of the aligned one."""
-    with command(as_json) as (console, emit):
-        from nasalign.data.qa import BinaryExample
-        from nasalign.jobs.ask import ask_job
-        from nasalign.reporting.console import answer_tables
-
-        job = make_job(console, model, load=load, settings=settings)
-        answers = ask_job(job, BinaryExample(question, True, answer, context), adapter)
-        for table in answer_tables(question, answers):
-            console.print(table)
-        emit(answers)

@@ -169,6 +169,10 @@ class PromptBuilder:
         written = [content] if answer is None else [content, answer]
         return tuple(self._encode(self._render(content, answer), written)[0])
 
+    def message(self, text: str) -> tuple[int, ...]:
+        """Returns the token ids of a message as it is, with no instruction of ours."""
+        return tuple(self._tokenise(self._render(text))[0])
+
     def _body(self, example: BinaryExample) -> str:
         context = f"Context: {example.context} " if example.context else ""
         is_it = "Is the answer not" if example.negated else "Is the answer"

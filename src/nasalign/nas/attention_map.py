@@ -23,6 +23,7 @@ class HeadAttention:
             on, float32 on the CPU (float64 of a float64 model); 0 where the word is masked.
         negative: the same on the negative word.
         nas: of the head on the prompt (Eq. 1).
+        last: weights of the last row, after which the answer comes, on all T tokens.
     """
 
     layer: int
@@ -30,6 +31,7 @@ class HeadAttention:
     positive: Tensor
     negative: Tensor
     nas: float
+    last: Tensor
 
 
 @torch.no_grad()
@@ -44,29 +46,35 @@ def attention_map(
         heads: each a layer and the head's place in it.
     """
     layers: dict[int, Tensor] = {}  # those of the heads, each [1, H, R, 2]
+    last: dict[int, Tensor] = {}  # the same, each [1, H, T]
     wanted = {layer for layer, _ in heads}
 
     def watch(layer: int, attention: Tensor) -> None:
         if layer in wanted:
             layers[layer] = attention.cpu()
 
+    def watch_last(layer: int, attention: Tensor) -> None:
+        if layer in wanted:
+            last[layer] = attention.cpu()
+
     maps = []
-    with NasRecorder(model, watch) as recorder:
+    with NasRecorder(model, watch, watch_last) as recorder:
         for prompt in prompts:
             answer_logits(model, [prompt], recorder)
             maps.append(
                 [
-                    _of(layers[layer][0, head], layer, head, float(recorder.nas[0, layer, head]))
+                    HeadAttention(
+                        layer=layer,
+                        head=head,
+                        positive=layers[layer][0, head, :, 0],
+                        negative=layers[layer][0, head, :, 1],
+                        nas=float(recorder.nas[0, layer, head]),
+                        last=last[layer][0, head],
+                    )
                     for layer, head in heads
                 ]
             )
     return maps
-
-
-def _of(attention: Tensor, layer: int, head: int, nas: float) -> HeadAttention:
-    """The attention [R, 2] of a head."""
-    positive, negative = attention.unbind(dim=-1)
-    return HeadAttention(layer, head, positive, negative, nas)
 
 
 def readable_tokens(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:

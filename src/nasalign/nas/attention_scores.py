@@ -3,7 +3,7 @@
 Dimensions as in ``recorder``: B batch, H query heads, G key heads, R rows, K keys, D head size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -130,6 +130,20 @@ class RowScores:
         if sinks is not None:
             total = torch.logaddexp(total, sinks.to(total.dtype).reshape(1, -1, 1))
         return total
+
+    def last(self, key: Tensor, mask: Tensor | None, rows: Tensor, total: Tensor) -> Tensor:
+        """Returns the softmax weights of the last row on all keys, [B, H, K].
+
+        Args:
+            key: [B, G, K, D].
+            mask: as for ``attended``.
+            rows: position of each row, [R].
+            total: the ``logsumexp`` of the rows, [B, H, R].
+        """
+        scores = replace(self, query=self.query[:, :, -1:]).of(key.to(self.query.dtype))
+        part = None if mask is None else mask[:, :, -1:]
+        scores = scores + _additive(part, rows[-1:], 0, scores)
+        return (scores - total[:, :, -1:, None]).exp()[:, :, 0]
 
 
 def _additive(mask: Tensor | None, rows: Tensor, start: int, scores: Tensor) -> Tensor:

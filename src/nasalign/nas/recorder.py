@@ -46,6 +46,8 @@ class Positions:
 Watch = Callable[[int, Tensor], None]
 """Is told of a layer's attention [B, H, R, 2] to the two words, 0 where they are masked; the rows
 are those from the first of any sum to the last."""
+WatchLast = Callable[[int, Tensor], None]
+"""Is told of a layer's attention [B, H, K] from the last of these rows to all that it sees."""
 
 
 class NasRecorder:
@@ -63,13 +65,19 @@ class NasRecorder:
         model: a supported model; one that runs flash or flex attention is recorded with SDPA, or
             with its eager attention where SDPA lacks soft-capping or sinks.
         watch: is told of the attention itself, layer by layer.
+        watch_last: is told of the attention of the last row, layer by layer.
 
     Raises:
         ModelError: the architecture is not supported.
     """
 
-    def __init__(self, model: PreTrainedModel, watch: Watch | None = None) -> None:
-        self.model, self.watch = model, watch
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        watch: Watch | None = None,
+        watch_last: WatchLast | None = None,
+    ) -> None:
+        self.model, self.watch, self.watch_last = model, watch, watch_last
         self.geometry = HeadGeometry.of(model)
         self.nas = torch.empty(0)
         self._positions: Positions | None = None
@@ -168,6 +176,8 @@ class NasRecorder:
         seen = attended(part, rows, columns)
         if self.watch:
             self.watch(layer, torch.where(seen, attention, 0))
+        if self.watch_last:
+            self.watch_last(layer, scores.last(key[:, :, :keys], part, rows, total))
         term = attention.sum(dim=-1) * (pair[..., 1] - pair[..., 0])
         counted = seen.all(dim=-1) & inside[:, None]
         self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1).to(self.nas.device)

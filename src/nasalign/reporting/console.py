@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -210,10 +211,31 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
+def sides_table(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]) -> Table:
+    """Returns the answers to one question, a row a side."""
+    said = {"positive": words[0], "negative": words[1], "unsure": "I don't know"}
+    table = Table("", "verdict", box=SIMPLE_HEAD, pad_edge=False)
+    for name in (f"P({words[0]})", f"P({words[1]})", "model NAS"):
+        table.add_column(name, justify="right")
+    for side, answer in answers.items():
+        figures = (number(answer[name]) for name in ("p_yes", "p_no", "nas"))
+        table.add_row(side, said.get(answer["verdict"], "invalid"), *figures)
+    return table
+
+
+def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
+    """Returns free answers, a column a side."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for side in answers:
+        table.add_column(side, overflow="fold")
+    table.add_row(*(escape(answer["text"]) or "(nothing)" for answer in answers.values()))
+    return table
+
+
 def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     """Yields the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
-    table = Table(title=question, title_justify="left")
+    table = Table(title=escape(question), title_justify="left")
     table.add_column("")
     for side in sides:
         table.add_column(side, justify="right")

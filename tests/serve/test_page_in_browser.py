@@ -1,0 +1,219 @@
+"""The page in a browser: a question, both answers, where a head looks, and hostile text."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from nasalign.data.qa import BinaryExample
+from nasalign.jobs.ask import Pair
+from nasalign.jobs.job import Job
+from served_page import serving
+from tiny_pair import make_pair
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is here")
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script></textarea><b>Is it?</b>"
+PATIENCE = 60_000  # ms: how long the browser waits at most where the machine is busy
+
+
+@dataclass
+class Seen:
+    """A page and what it did."""
+
+    page: Page
+    asked: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_pair(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def pair(folders: tuple[Path, Path]) -> Pair:
+    return Pair.open(Job(model=str(folders[0])), folders[1])
+
+
+@pytest.fixture(scope="module")
+def url(pair: Pair) -> Iterator[str]:
+    with serving(pair) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses it to root
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield started
+        started.close()
+
+
+def opened(browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> Seen:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
+    seen = Seen(context.new_page())
+    page = seen.page
+    page.on("request", lambda request: seen.asked.append(request.url))
+    page.on("console", lambda message: seen.said.append(message.text))
+    page.on("pageerror", lambda error: seen.said.append(str(error)))
+
+    def refuse(dialog) -> None:
+        seen.said.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    page.goto(f"{url}/")
+    page.wait_for_selector("body[data-ready]")
+    return seen
+
+
+def shading(page: Page, side: str) -> list[str]:
+    tokens = page.locator(f"#texts .{side} .tokens span")
+    return tokens.evaluate_all("all => all.map((one) => getComputedStyle(one).backgroundColor)")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_question_is_answered_on_both_sides(
+    browser: Browser, url: str, pair: Pair, width: int, scheme: str
+) -> None:
+    seen = opened(browser, url, width=width, scheme=scheme)
+    page = seen.page
+    assert page.evaluate("document.activeElement.id") == "question"
+    assert not page.locator("#result").is_visible()
+    page.fill("#question", "Who wrote Hamlet?")
+    page.fill("#answer", "Shakespeare")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.locator("#asked").inner_text() == "Who wrote Hamlet? Is the answer Shakespeare?"
+
+    answers = pair.ask(BinaryExample("Who wrote Hamlet?", True, "Shakespeare"))
+    words = {"positive": "Yes", "negative": "No"}
+    for side, answer in answers.items():
+        card = page.locator(f"#answers .{side}")
+        assert card.locator(".said").inner_text() == words[answer["verdict"]]
+        figures = card.locator(".figure").all_inner_texts()
+        assert figures[:2] == [f"{answer['p_yes']:.3f}", f"{answer['p_no']:.3f}"]
+        assert float(card.locator("strong").inner_text().replace("\u2212", "-")) == pytest.approx(
+            answer["nas"], abs=0.06
+        )
+        filled = card.locator(".toward-yes .track span").evaluate("bar => bar.style.cssText")
+        assert float(filled.split(":")[1].strip(" ;")) == pytest.approx(answer["p_yes"], abs=1e-6)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen.asked == [f"{url}/", f"{url}/api/about", f"{url}/api/ask"]
+    assert seen.said == []
+
+
+def test_a_head_that_is_clicked_shades_the_prompt(browser: Browser, url: str) -> None:
+    page = opened(browser, url).page
+    page.fill("#question", "Is Paris in France?")
+    page.press("#question", "Enter")
+    page.wait_for_selector("#result:not([hidden])")
+    heads = page.locator(".head")
+    assert heads.count() >= 8
+    before = {side: shading(page, side) for side in ("untouched", "aligned")}
+    for colours in before.values():
+        assert len(set(colours)) > 5
+    heads.nth(2).click()
+    assert heads.nth(2).locator("input").is_checked()
+    after = shading(page, "untouched")
+    assert after != before["untouched"]
+    page.keyboard.press("ArrowUp")  # and without a mouse
+    assert heads.nth(1).locator("input").is_checked()
+    assert shading(page, "untouched") != after
+
+    tokens = page.locator("#texts .untouched .tokens span")
+    weights = map(float, tokens.evaluate_all("all => all.map((one) => one.dataset.weight)"))
+    assert sum(weights) == pytest.approx(1, abs=1e-3)
+    assert page.locator("#texts .untouched .word.yes").inner_text() == "Yes"
+    assert page.locator("#texts .untouched .word.no").inner_text() == "No"
+    assert "Is Paris in France?" in page.locator("#texts .untouched .tokens").inner_text()
+    page.locator("#texts .aligned .word.no").click()
+    assert re.search(r"“No”, aligned: [\d.e-]+\.", page.locator("#token").inner_text())
+
+
+def test_hostile_text_is_text(browser: Browser, url: str) -> None:
+    seen = opened(browser, url, width=390)
+    page = seen.page
+    for part in ("question", "answer", "context"):
+        page.fill(f"#{part}", HOSTILE)
+    page.fill("#answer", HOSTILE + "x" * 60)  # too wide for a phone, and no space to break at
+    page.press("#question", "Enter")
+    page.wait_for_selector("#result:not([hidden])")
+    assert HOSTILE in page.locator("#asked").inner_text()
+    assert page.locator("#texts .untouched .tokens").inner_text().count(HOSTILE) == 3
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 1
+    assert page.locator("b").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert {request.removeprefix(url) for request in seen.asked} == {"/", "/api/about", "/api/ask"}
+    assert seen.said == []
+
+
+def test_the_policy_holds_where_a_script_gets_in(browser: Browser, url: str) -> None:
+    seen = opened(browser, url)
+    seen.page.evaluate(
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "document.body.dataset.ran = 'yes'";
+          document.body.append(script);
+          document.body.insertAdjacentHTML("beforeend", "<i onclick='1' style='color: red'>i</i>");
+          const image = new Image(); image.src = "http://192.0.2.1/leak.png";
+          document.body.append(image);
+        }"""
+    )
+    assert seen.page.evaluate("document.body.dataset.ran") is None
+    assert sum("Content Security Policy" in line for line in seen.said) >= 3
+
+
+def test_what_cannot_be_answered_is_said_and_the_next_is_answered(
+    browser: Browser, url: str
+) -> None:
+    page = opened(browser, url).page
+    page.fill("#question", "word " * 400 + "?")
+    page.press("#question", "Enter")
+    expect(page.locator("#error")).not_to_be_empty(timeout=PATIENCE)
+    assert "longer than" in page.locator("#error").inner_text()
+    assert not page.locator("#result").is_visible()
+    page.get_by_role("button", name="Is Oslo the capital of Norway?").click()
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.locator("#error").inner_text() == ""
+    assert page.locator("#asked").inner_text() == "Is Oslo the capital of Norway?"
+
+
+def test_everything_has_a_name(browser: Browser, url: str) -> None:
+    page = opened(browser, url).page
+    for name in ("Question", "Is the answer …? (optional)", "Context to answer from (optional)"):
+        assert page.get_by_role("textbox", name=name).count() == 1
+    page.fill("#question", "Is it?")
+    page.press("#question", "Enter")
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.get_by_role("article", name="untouched model").count() == 1
+    assert page.get_by_role("article", name="aligned: attention").count() == 1
+    assert page.get_by_role("group", name="Head, and its NAS (untouched, aligned)").count() == 1
+    assert page.get_by_role("radio", name=re.compile(r"layer \d, head \d")).count() >= 8
+    said = page.locator("#status").inner_text()
+    assert re.fullmatch(r"untouched: (Yes|No); aligned: (Yes|No)\.", said)
+
+
+def test_without_an_adapter_there_is_one_side(browser: Browser, folders: tuple[Path, Path]) -> None:
+    with serving(Pair.open(Job(model=str(folders[0])), None)) as url:
+        page = opened(browser, url).page
+        assert "give --adapter" in page.locator("#model").inner_text()
+        page.fill("#question", "Is it?")
+        page.press("#question", "Enter")
+        page.wait_for_selector("#result:not([hidden])")
+        assert page.locator("#answers article").count() == 1
+        assert page.locator("#texts article").count() == 1
+    page.press("#question", "Enter")  # the server has ended
+    expect(page.locator("#error")).not_to_be_empty(timeout=PATIENCE)
+    assert "does not answer" in page.locator("#error").inner_text()
