@@ -153,3 +153,23 @@ def test_other_line_ends_do_not_end_a_row(tmp_path: Path) -> None:
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"question": "cut of')
     assert files.read_jsonl(tmp_path / "rows.jsonl") == rows
+
+
+def test_a_folder_beside_a_target_is_cleared_away_with_the_parents_made_for_it(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "new" / "parent" / "target"
+
+    def half_way() -> None:
+        with files.beside(target) as workplace:
+            (workplace / "inside").mkdir()
+            raise KeyError("half way")
+
+    with pytest.raises(KeyError):
+        half_way()
+    assert list(tmp_path.iterdir()) == []
+    with files.beside(target) as workplace:
+        assert workplace.parent == target.parent
+        (workplace / "whole").mkdir()
+        (workplace / "whole").rename(target)
+    assert list(target.parent.iterdir()) == [target]

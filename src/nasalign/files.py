@@ -1,8 +1,10 @@
-"""Writing plain files so that each is the old or the new one, never half of one; the cache."""
+"""Writing files and folders so that each is the old or the new one, never half; the cache."""
 
 import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """Yields an empty folder beside a target, for what is renamed to the target once it is whole.
+
+    The folder is cleared away at the end, and so are parents that were made for a target that did
+    not come to be.
+    """
+    parents = [path for path in target.parents if not path.exists()]  # the innermost first
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for path in parents:
+            with suppress(OSError):  # it holds the target
+                path.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:
