@@ -1,7 +1,6 @@
 """An exported model loads as its card says, without nasalign, and both forms are the same model."""
 
 import contextlib
-import json
 import re
 import resource
 from collections.abc import Iterator
@@ -12,38 +11,20 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import tiny
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.rows import read_rows, write_rows
+from aligned import aligned
 from nasalign.errors import NasAlignError
 from nasalign.jobs.export import export_job
 from nasalign.jobs.job import Job
-from nasalign.models.geometry import HeadGeometry
-from nasalign.models.loading import fingerprint, load
+from nasalign.models.loading import load
 from nasalign.reporting.card import Form
-from nasalign.run import describe
 
 IDS = torch.arange(5, 45)[None]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run directory with the adapter of one head of a tiny model."""
-    base, folder = tmp_path / "model", tmp_path / "run"
-    tiny.build_model("llama").save_pretrained(base)
-    tiny.build_tokenizer().save_pretrained(base)
-    model, tokenizer = load(str(base))
-    folder.mkdir()
-    facts = describe(model, tokenizer) | {"settings": {"decoder": "logits"}}
-    facts["model"]["source"] = str(base)
-    (folder / "run.json").write_text(json.dumps(facts))
-    rows = HeadGeometry.of(model).rows(1, 2)
-    before = {where: read_rows(model, where) for where in (rows.query, rows.key)}
-    print_of_base = fingerprint(model)
-    for where, values in before.items():
-        write_rows(model, where, values + 0.5)
-    Adapter.between(before, model, print_of_base).save(folder / "adapter", str(base))
-    return folder
+    """A run directory with the adapter of a tiny model."""
+    return aligned(tmp_path)
 
 
 def loaded_as_the_card_says(folder: Path) -> PreTrainedModel:

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
+from nasalign.alignment.adapter_file import Origin
 from nasalign.config import load_preset
 from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
@@ -67,7 +68,8 @@ def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") ->
         f"{name}.lora_A.weight": torch.zeros(rows, 64) for name, rows in (("q", 16), ("k", 5))
     }
     tensors["q.lora_B.weight"] = torch.zeros(64, 16)
-    save_file(tensors, folder / "adapter" / "adapter_model.safetensors")
+    path = folder / "adapter" / "adapter_model.safetensors"
+    save_file(tensors, path, Origin("base", "rows", "float32").metadata())
     return folder
 
 

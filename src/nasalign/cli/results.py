@@ -1,5 +1,6 @@
 """Commands that write data, tables, reports and corrected models."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -120,12 +121,25 @@ def report(
         emit({"report": str(path)})
 
 
+@dataclass(frozen=True)
+class WrittenOptions(LoadOptions):
+    """How the base of an export is loaded, and the dtype that is written."""
+
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the checkpoint that is written: float32, bfloat16 or float16; unless given, "
+            "that in which it was tuned, so that nothing is rounded."
+        ),
+    ] = None
+
+
 @app.command()
 @grouped
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory of align.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder that is not there.")],
-    load: LoadOptions,
+    written: WrittenOptions,
     form: Annotated[
         Literal["merged", "adapter"],
         typer.Option("--format", help="A whole checkpoint, or the PEFT adapter alone."),
@@ -138,8 +152,11 @@ def export(
     """Write a corrected model that loads without nasalign."""
     with command(as_json) as (console, emit):
         from nasalign.jobs.export import export_job
+        from nasalign.reporting.export import rounding_text
 
-        job = make_job(console, model, load=load)
-        export_job(job, run_folder, target, form)
-        console.print(f"Written to {target}.", highlight=False)
-        emit({"target": str(target), "format": form})
+        job = make_job(console, model, load=replace(written, dtype=None))
+        exported = export_job(job, run_folder, target, form, written.dtype)
+        console.print(f"Written to {exported.target}.", highlight=False, soft_wrap=True)
+        if exported.rounding:
+            console.print(rounding_text(exported.rounding), highlight=False)
+        emit(exported.as_dict())

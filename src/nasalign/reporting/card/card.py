@@ -1,6 +1,5 @@
 """The card of an exported model: ``README.md`` in the hub's format, from the run's plain files."""
 
-import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,13 +9,15 @@ from typing import Any, Literal
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from safetensors import safe_open
 
+from nasalign.alignment.adapter_file import changed_weights
+from nasalign.alignment.rounding import Rounding
 from nasalign.data.sources import SOURCES
 from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.console import number
+from nasalign.reporting.export import rounding_text
 from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.files import RunFiles
 from nasalign.reporting.report.origin import command_line, limits
@@ -32,7 +33,9 @@ class Markdown(str):
     """A text that is Markdown already; every other text is escaped."""
 
 
-def model_card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
+def model_card(
+    run: Path | None, adapter: Path, form: Form, base: str, rounding: Rounding | None = None
+) -> str:
     """Returns the card of an exported model.
 
     Args:
@@ -40,9 +43,10 @@ def model_card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
         adapter: the folder of the adapter.
         form: a whole checkpoint, or the adapter alone.
         base: the name by which the base model is loaded.
+        rounding: what is left of the change, where the checkpoint was rounded to another dtype.
 
     Raises:
-        NasAlignError: a file of the run is broken.
+        NasAlignError: a file of the run is broken, or nasalign did not write the adapter.
     """
     files = _public(RunFiles.read(run)) if run else None
     of = Base.of(base)
@@ -53,7 +57,8 @@ def model_card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
         title=title,
         form=form,
         base=of,
-        weights=_changed_weights(adapter),
+        rounding=rounding_text(rounding) if rounding else "",
+        weights=changed_weights(adapter),
         files=files,
         sets=[_figures(one, files) for one in sets if one.name in files.metrics] if files else [],
         effects=effect_rows(files.side_effects) if files and files.side_effects else [],
@@ -164,13 +169,6 @@ def _instruction(files: RunFiles | None) -> str:
     positive, negative = files.words if files else ("Yes", "No")
     template = INSTRUCTIONS[settings.get("instruction", "nasa")]
     return template.format(positive=positive, negative=negative)
-
-
-def _changed_weights(adapter: Path) -> int:
-    """Number of weights that an adapter changes: the size of all its row deltas."""
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
 
 
 def _public(files: RunFiles) -> RunFiles:
