@@ -112,7 +112,9 @@ class Adapter:
 
 
 def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
-    """Reads an adapter that ``Adapter.save`` wrote, for the untouched model it was made from.
+    """Reads an adapter that nasalign wrote, for the untouched model it was made from.
+
+    One that was reduced (``alignment.rank``) is as near to the exact one as its file says.
 
     Raises:
         ModelError: there is no adapter, it is broken, or it belongs to another model.
@@ -129,10 +131,13 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
                 f"{model.name_or_path}."
             )
         for module, name in modules_of(file).items():
-            deltas = file.get_tensor(name)
-            selector = file.get_tensor(name.replace("lora_A", "lora_B"))
-            out_features[module] = len(selector)
-            for where, part in _slices(module, selector.argmax(dim=0).tolist()):
+            first, second = file.get_tensor(name), file.get_tensor(name.replace("lora_A", "lora_B"))
+            out_features[module] = len(second)
+            deltas, rows = first, second.argmax(dim=0).tolist()  # B selects the rows
+            if origin.reduction:
+                rows = origin.reduction.rows[module]
+                deltas = (second[rows].double() @ first.double()).float()
+            for where, part in _slices(module, rows):
                 before[where] = read_rows(model, where)
                 delta = deltas[part].to(before[where].device)
                 after[where] = (before[where].float() + delta).to(before[where].dtype)

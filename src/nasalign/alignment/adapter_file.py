@@ -1,7 +1,6 @@
 """The file of an adapter: PEFT's tensors, and in its metadata what nasalign has to know of them."""
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +17,23 @@ _KEY = "nasalign"  # one key alone: the order of several in the file is not fixe
 
 
 @dataclass(frozen=True)
+class Reduction:
+    """What an adapter of low rank lacks of the exact one.
+
+    Attributes:
+        rank: of every module.
+        error: norm of what is missing, over that of the exact change, of all modules together.
+        modules: the same for each module.
+        rows: the rows of each module that the exact adapter changes, rising.
+    """
+
+    rank: int
+    error: float
+    modules: dict[str, float]
+    rows: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
 class Origin:
     """What an adapter was made from.
 
@@ -25,11 +41,13 @@ class Origin:
         base: ``models.loading.fingerprint`` of the untouched model.
         rows: a SHA-256 over its rows that the adapter changes.
         dtype: the dtype in which it was tuned; empty in a file that does not say.
+        reduction: what it lacks; None for an exact adapter.
     """
 
     base: str
     rows: str
     dtype: str = ""
+    reduction: Reduction | None = None
 
     def metadata(self) -> dict[str, str]:
         """Returns it as the metadata of a safetensors file."""
@@ -43,8 +61,11 @@ class Origin:
             return None
         try:
             if not text.startswith("{"):  # as the first versions wrote it
-                return cls(*text.split())
-            return cls(**json.loads(text))
+                base, rows = text.split()
+                return cls(base, rows)
+            fields = json.loads(text)
+            reduction = fields.pop("reduction", None)
+            return cls(**fields, reduction=Reduction(**reduction) if reduction else None)
         except (ValueError, TypeError):
             return None
 
@@ -81,5 +102,17 @@ def changed_weights(folder: Path) -> int:
     Raises:
         ModelError: as of ``open_adapter``.
     """
-    with open_adapter(folder) as (file, _):
-        return sum(math.prod(file.get_slice(a).get_shape()) for a in modules_of(file).values())
+    with open_adapter(folder) as (file, origin):
+        shapes = {name: file.get_slice(a).get_shape() for name, a in modules_of(file).items()}
+        rows = origin.reduction.rows if origin.reduction else {}
+        return sum(len(rows.get(name, range(rank))) * size for name, (rank, size) in shapes.items())
+
+
+def reduction_of(folder: Path) -> Reduction | None:
+    """Returns what an adapter lacks of the exact one, or None if it is exact.
+
+    Raises:
+        ModelError: as of ``open_adapter``.
+    """
+    with open_adapter(folder) as (_, origin):
+        return origin.reduction

@@ -1,6 +1,6 @@
 """How much of an alignment is left when its weights are rounded to another dtype."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,10 +23,6 @@ class Rounding:
     norm: float
     cosine: float
     entries: float
-
-    def as_dict(self) -> dict[str, float | str]:
-        """Returns it as JSON takes it."""
-        return asdict(self)
 
     @classmethod
     def of(cls, adapter: Adapter, dtype: torch.dtype) -> "Rounding":

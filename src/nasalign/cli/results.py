@@ -144,6 +144,15 @@ def export(
         Literal["merged", "adapter"],
         typer.Option("--format", help="A whole checkpoint, or the PEFT adapter alone."),
     ] = "merged",
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Reduce an adapter to this rank, the same for every module, for servers that cap "
+            "it; exact unless given.",
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="The base model; the one named in the run unless given.")
     ] = "",
@@ -152,11 +161,11 @@ def export(
     """Write a corrected model that loads without nasalign."""
     with command(as_json) as (console, emit):
         from nasalign.jobs.export import export_job
-        from nasalign.reporting.export import rounding_text
+        from nasalign.reporting.export import export_lines
 
         job = make_job(console, model, load=replace(written, dtype=None))
-        exported = export_job(job, run_folder, target, form, written.dtype)
+        exported = export_job(job, run_folder, target, form, written.dtype, rank)
         console.print(f"Written to {exported.target}.", highlight=False, soft_wrap=True)
-        if exported.rounding:
-            console.print(rounding_text(exported.rounding), highlight=False)
+        for line in export_lines(exported.rounding, exported.reduction):
+            console.print(line, highlight=False)
         emit(exported.as_dict())

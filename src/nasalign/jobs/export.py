@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from nasalign.alignment.adapter import load_adapter
-from nasalign.alignment.adapter_file import open_adapter
+from nasalign.alignment.adapter_file import Reduction, open_adapter, reduction_of
+from nasalign.alignment.rank import reduce_adapter
 from nasalign.alignment.rounding import Rounding
 from nasalign.errors import NasAlignError
 from nasalign.files import beside, read_json, write_text
@@ -31,23 +32,33 @@ class Exported:
         form: ``"merged"`` or ``"adapter"``.
         dtype: of the weights.
         rounding: what is left of the change, where the weights were rounded to another dtype.
+        reduction: what the adapter lacks of the exact one, where it was reduced.
     """
 
     target: Path
     form: Form
     dtype: str
     rounding: Rounding | None = None
+    reduction: Reduction | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON takes it."""
-        rounding = self.rounding.as_dict() if self.rounding else None
-        return {"target": str(self.target), "format": self.form, "dtype": self.dtype} | {
-            "rounding": rounding
+        return {
+            "target": str(self.target),
+            "format": self.form,
+            "dtype": self.dtype,
+            "rounding": asdict(self.rounding) if self.rounding else None,
+            "reduction": asdict(self.reduction) if self.reduction else None,
         }
 
 
 def export_job(
-    job: Job, folder: Path, target: Path, form: Form, dtype: str | None = None
+    job: Job,
+    folder: Path,
+    target: Path,
+    form: Form,
+    dtype: str | None = None,
+    rank: int | None = None,
 ) -> Exported:
     """Writes a run's result as a merged checkpoint or as a copy of its adapter, with ``README.md``.
 
@@ -59,6 +70,7 @@ def export_job(
         target: a folder that is not there yet.
         form: ``"merged"`` or ``"adapter"``.
         dtype: of a checkpoint's weights; that in which it was tuned unless given.
+        rank: of an adapter's modules at most; it is exact unless given.
 
     Raises:
         NasAlignError: the run, its adapter or its model is not there, the target is, the options
@@ -69,15 +81,17 @@ def export_job(
     adapter = adapter_folder(folder)
     if not adapter.is_dir():
         raise NasAlignError(f"There is no adapter in {folder}.")
-    _check(job, form, dtype)
+    _check(job, form, dtype, rank)
     run = next((path for path in (folder, adapter.parent) if (path / "run.json").exists()), None)
     job = replace(job, model=job.model or _base(run, adapter))
     if form == "adapter":
-        card = model_card(run, adapter, form, job.model)
         with _place(target) as place:
-            shutil.copytree(adapter, place)
-            write_text(place / FILE, card)
-        return Exported(target, form, "float32")
+            if rank:
+                reduce_adapter(adapter, place, rank)
+            else:
+                shutil.copytree(adapter, place)
+            write_text(place / FILE, model_card(run, place, form, job.model))
+            return Exported(target, form, "float32", reduction=reduction_of(place))
     with open_adapter(adapter) as (_, origin):
         model, tokenizer, _ = replace(job, dtype=job.dtype or origin.dtype or None).open()
     rounding = _align(model, adapter, dtype)
@@ -86,11 +100,15 @@ def export_job(
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)
         write_text(place / FILE, card)
-    return Exported(target, form, str(model.dtype).removeprefix("torch."), rounding)
+    return Exported(
+        target, form, str(model.dtype).removeprefix("torch."), rounding, reduction_of(adapter)
+    )
 
 
-def _check(job: Job, form: Form, dtype: str | None) -> None:
+def _check(job: Job, form: Form, dtype: str | None, rank: int | None) -> None:
     """Refuses options that do not fit each other, before anything is loaded."""
+    if rank and form != "adapter":
+        raise NasAlignError("--rank is for --format adapter; a checkpoint holds the whole change.")
     if dtype is None:
         return
     choose_dtype(dtype, torch.device("cpu"))

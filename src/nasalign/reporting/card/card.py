@@ -10,14 +10,14 @@ from typing import Any, Literal
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from nasalign.alignment.adapter_file import changed_weights
+from nasalign.alignment.adapter_file import changed_weights, reduction_of
 from nasalign.alignment.rounding import Rounding
 from nasalign.data.sources import SOURCES
 from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.console import number
-from nasalign.reporting.export import rounding_text
+from nasalign.reporting.export import reduction_rows, reduction_text, rounding_text
 from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.files import RunFiles
 from nasalign.reporting.report.origin import command_line, limits
@@ -52,11 +52,14 @@ def model_card(
     of = Base.of(base)
     title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
     sets = data_sets(files) if files else []
+    reduction = reduction_of(adapter)
     return _template().render(
         front=Markdown(_front_matter(files, of, form, title).to_yaml()),
         title=title,
         form=form,
         base=of,
+        reduction=reduction_text(reduction) if reduction else "",
+        reduced=reduction_rows(reduction) if reduction else [],
         rounding=rounding_text(rounding) if rounding else "",
         weights=changed_weights(adapter),
         files=files,
