@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tiny
 from nasalign.alignment.adapter import Adapter
@@ -38,9 +39,21 @@ def aligned(
     tiny.build_model(family, dtype=stored).save_pretrained(base)
     tiny.build_tokenizer().save_pretrained(base)
     model, tokenizer = load(str(base), dtype=dtype)
+    return changed(model, tokenizer, str(base), run, change, heads)
+
+
+def changed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: str,
+    run: Path,
+    change: float,
+    heads: tuple[tuple[int, int], ...] = HEADS,
+) -> Path:
+    """Changes the rows of heads by noise and leaves it as a run directory; changes the model."""
     run.mkdir()
     facts = describe(model, tokenizer) | {"settings": {"decoder": "logits"}}
-    facts["model"]["source"] = str(base)
+    facts["model"]["source"] = source
     (run / "run.json").write_text(json.dumps(facts))
     geometry = HeadGeometry.of(model)
     slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
@@ -49,5 +62,5 @@ def aligned(
     generator = torch.Generator().manual_seed(5)
     for where, rows in before.items():
         write_rows(model, where, rows + change * torch.randn(rows.shape, generator=generator))
-    Adapter.between(before, model, print_of_base).save(run / "adapter", str(base))
+    Adapter.between(before, model, print_of_base).save(run / "adapter", source)
     return run
