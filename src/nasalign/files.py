@@ -37,21 +37,30 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """Yields an empty folder beside a target, for what is renamed to the target once it is whole.
+def beside(*targets: Path) -> Iterator[Path]:
+    """Yields an empty folder in which to make targets of one parent, each by its name.
 
-    The folder is cleared away at the end, and so are parents that were made for a target that did
-    not come to be.
+    At the end all of them are moved to where they belong; after a failure none is there. The folder
+    is cleared away, and so are parents that were made for targets that did not come to be.
     """
-    parents = [path for path in target.parents if not path.exists()]  # the innermost first
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    first = targets[0]
+    parents = [path for path in first.parents if not path.exists()]  # the innermost first
+    temporary = first.with_name(f".{first.name}.{os.getpid()}")
+    moved: list[Path] = []
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for target in targets:
+            (temporary / target.name).rename(target)
+            moved.append(target)
+        moved.clear()
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for path in (temporary, *moved):
+            shutil.rmtree(path, ignore_errors=True)
+            if path.is_file():
+                path.unlink()
         for path in parents:
-            with suppress(OSError):  # it holds the target
+            with suppress(OSError):  # it holds the targets
                 path.rmdir()
 
 

@@ -138,11 +138,17 @@ class WrittenOptions(LoadOptions):
 @grouped
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory of align.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder that is not there.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="A folder that is not there, or a GGUF file.")
+    ],
     written: WrittenOptions,
     form: Annotated[
-        Literal["merged", "adapter"],
-        typer.Option("--format", help="A whole checkpoint, or the PEFT adapter alone."),
+        Literal["merged", "adapter", "gguf"],
+        typer.Option(
+            "--format",
+            help="A whole checkpoint, the PEFT adapter alone, or a GGUF file by llama.cpp's "
+            "convert_hf_to_gguf.py, from the checkout that LLAMA_CPP names or from the PATH.",
+        ),
     ] = "merged",
     rank: Annotated[
         int | None,

@@ -24,7 +24,8 @@ from nasalign.reporting.report.origin import command_line, limits
 from nasalign.reporting.report.sets import DataSet, data_sets
 
 FILE = "README.md"
-Form = Literal["merged", "adapter"]
+Form = Literal["merged", "adapter", "gguf"]
+_TAGS = {"adapter": ("lora",), "gguf": ("gguf",)}
 _TEMPLATES = Path(__file__).parent / "templates"
 _ORIGINS = ("data_origin", "probing_origin")
 
@@ -34,16 +35,22 @@ class Markdown(str):
 
 
 def model_card(
-    run: Path | None, adapter: Path, form: Form, base: str, rounding: Rounding | None = None
+    run: Path | None,
+    adapter: Path,
+    form: Form,
+    base: str,
+    rounding: Rounding | None = None,
+    name: str = "",
 ) -> str:
     """Returns the card of an exported model.
 
     Args:
         run: the run directory, or None where there is only an adapter.
         adapter: the folder of the adapter.
-        form: a whole checkpoint, or the adapter alone.
+        form: a whole checkpoint, the adapter alone, or a GGUF file.
         base: the name by which the base model is loaded.
         rounding: what is left of the change, where the checkpoint was rounded to another dtype.
+        name: of the GGUF file.
 
     Raises:
         NasAlignError: a file of the run is broken, or nasalign did not write the adapter.
@@ -57,6 +64,7 @@ def model_card(
         front=Markdown(_front_matter(files, of, form, title).to_yaml()),
         title=title,
         form=form,
+        name=name,
         base=of,
         reduction=reduction_text(reduction) if reduction else "",
         reduced=reduction_rows(reduction) if reduction else [],
@@ -82,6 +90,7 @@ def _template() -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["code"] = lambda text: Markdown(repr(str(text)))
+    environment.filters["word"] = lambda text: Markdown(shlex.quote(" ".join(text.split())))
     return environment.get_template("card.md.jinja")
 
 
@@ -92,10 +101,10 @@ def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) ->
     return ModelCardData(
         base_model=base.hub,
         base_model_relation="adapter" if form == "adapter" else "finetune",
-        library_name="peft" if form == "adapter" else "transformers",
+        library_name={"adapter": "peft", "merged": "transformers"}.get(form),
         pipeline_tag="text-generation",
         datasets=[SOURCES[probed].hub] if probed in SOURCES else None,
-        tags=["nasalign", bias, "attention-heads", *["lora"] * (form == "adapter")],
+        tags=["nasalign", bias, "attention-heads", *_TAGS.get(form, ())],
         model_name=title,
         eval_results=_results(files) if files else None,
         license=base.license.get("license"),
