@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from nasalign.cli.app import app, command
+from nasalign.errors import NasAlignError
 from nasalign.options import (
     DATA_HELP,
     AsJson,
@@ -159,6 +160,17 @@ def export(
             "it; exact unless given.",
         ),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPO",
+            help="Then upload it with its card to this repository of the Hugging Face hub "
+            "(owner/name), which is made if it is not there.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make that repository a private one.")
+    ] = False,
     model: Annotated[
         str, typer.Option(help="The base model; the one named in the run unless given.")
     ] = "",
@@ -166,12 +178,20 @@ def export(
 ) -> None:
     """Write a corrected model that loads without nasalign."""
     with command(as_json) as (console, emit):
+        from nasalign.jobs import push as hub
         from nasalign.jobs.export import export_job
         from nasalign.reporting.export import export_lines
 
+        if private and push is None:
+            raise NasAlignError("--private is for --push REPO.")
+        if push is not None:
+            hub.check_push(push)
         job = make_job(console, model, load=replace(written, dtype=None))
         exported = export_job(job, run_folder, target, form, written.dtype, rank)
         console.print(f"Written to {exported.target}.", highlight=False, soft_wrap=True)
         for line in export_lines(exported.rounding, exported.reduction):
             console.print(line, highlight=False)
-        emit(exported.as_dict())
+        pushed = hub.push(exported, push, private) if push else None
+        if pushed:
+            console.print(f"Uploaded to {pushed}.", highlight=False, soft_wrap=True)
+        emit(exported.as_dict() | {"pushed": pushed})
