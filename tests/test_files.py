@@ -153,3 +153,27 @@ def test_other_line_ends_do_not_end_a_row(tmp_path: Path) -> None:
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"question": "cut of')
     assert files.read_jsonl(tmp_path / "rows.jsonl") == rows
+
+
+def test_what_is_made_beside_its_place_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder, text = tmp_path / "new" / "parent" / "folder", tmp_path / "new" / "parent" / "text"
+
+    def make(*parts: str) -> None:
+        with files.beside(folder, text) as workplace:
+            assert workplace.parent == folder.parent
+            if "folder" in parts:
+                (workplace / "folder").mkdir()
+                (workplace / "folder" / "inside").write_text("whole")
+            if "text" in parts:
+                (workplace / "text").write_text("whole")
+            if "error" in parts:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make("folder", "text", "error")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        make("folder")  # the first is moved before the second is missed
+    assert list(tmp_path.iterdir()) == []
+    make("folder", "text")
+    assert sorted(folder.parent.rglob("*")) == [folder, folder / "inside", text]

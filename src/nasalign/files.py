@@ -1,10 +1,12 @@
-"""Writing plain files so that each is the old or the new one, never half of one; the cache."""
+"""Writing files and folders so that each is the old or the new one, never half; the cache."""
 
 import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,34 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(*targets: Path) -> Iterator[Path]:
+    """Yields an empty folder in which to make targets of one parent, each by its name.
+
+    At the end all of them are moved to where they belong; after a failure none is there. The folder
+    is cleared away, and so are parents that were made for targets that did not come to be.
+    """
+    first = targets[0]
+    parents = [path for path in first.parents if not path.exists()]  # the innermost first
+    temporary = first.with_name(f".{first.name}.{os.getpid()}")
+    moved: list[Path] = []
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for target in targets:
+            (temporary / target.name).rename(target)
+            moved.append(target)
+        moved.clear()
+    finally:
+        for path in (temporary, *moved):
+            shutil.rmtree(path, ignore_errors=True)
+            if path.is_file():
+                path.unlink()
+        for path in parents:
+            with suppress(OSError):  # it holds the targets
+                path.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 import tiny
 from nasalign.alignment.adapter import Adapter, load_adapter
+from nasalign.alignment.adapter_file import open_adapter
 from nasalign.alignment.rows import head_slices, read_rows, write_rows
 from nasalign.errors import ModelError
 from nasalign.models.geometry import HeadGeometry, RowSlice
@@ -243,3 +244,20 @@ def test_an_alignment_that_changed_nothing_has_an_empty_adapter() -> None:
     assert (adapter.before, adapter.after, adapter.out_features) == ({}, {}, {})
     adapter.apply(model)
     assert all(torch.equal(untouched[key], tensor) for key, tensor in state(model).items())
+
+
+def test_an_adapter_of_the_first_versions_still_loads(tmp_path: Path) -> None:
+    model, adapter = tuned("llama")
+    adapter.save(tmp_path, "base")
+    path = tmp_path / "adapter_model.safetensors"
+    with open_adapter(tmp_path) as (_, origin):
+        assert origin.dtype == "float32"
+    old = {"nasalign": f"{origin.base} {origin.rows}"}
+    save_file(load_file(path), path, metadata=old)
+    base = tiny.build_model("llama")
+    load_adapter(tmp_path, base).apply(base)
+    torch.testing.assert_close(logits(base), logits(model), atol=1e-5, rtol=0)
+    for broken in ("{}", '{"base": 1', "one two three", "[]"):
+        save_file(load_file(path), path, metadata={"nasalign": broken})
+        with pytest.raises(ModelError, match="was not written by nasalign"):
+            load_adapter(tmp_path, base)

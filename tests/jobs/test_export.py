@@ -1,47 +1,30 @@
 """An exported model loads as its card says, without nasalign, and both forms are the same model."""
 
 import contextlib
-import json
 import re
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import tiny
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.rows import read_rows, write_rows
+from aligned import aligned
 from nasalign.errors import NasAlignError
 from nasalign.jobs.export import export_job
 from nasalign.jobs.job import Job
-from nasalign.models.geometry import HeadGeometry
-from nasalign.models.loading import fingerprint, load
+from nasalign.models.loading import load
 from nasalign.reporting.card import Form
-from nasalign.run import describe
 
 IDS = torch.arange(5, 45)[None]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run directory with the adapter of one head of a tiny model."""
-    base, folder = tmp_path / "model", tmp_path / "run"
-    tiny.build_model("llama").save_pretrained(base)
-    tiny.build_tokenizer().save_pretrained(base)
-    model, tokenizer = load(str(base))
-    folder.mkdir()
-    facts = describe(model, tokenizer) | {"settings": {"decoder": "logits"}}
-    facts["model"]["source"] = str(base)
-    (folder / "run.json").write_text(json.dumps(facts))
-    rows = HeadGeometry.of(model).rows(1, 2)
-    before = {where: read_rows(model, where) for where in (rows.query, rows.key)}
-    print_of_base = fingerprint(model)
-    for where, values in before.items():
-        write_rows(model, where, values + 0.5)
-    Adapter.between(before, model, print_of_base).save(folder / "adapter", str(base))
-    return folder
+    """A run directory with the adapter of a tiny model."""
+    return aligned(tmp_path)
 
 
 def loaded_as_the_card_says(folder: Path) -> PreTrainedModel:
@@ -89,3 +72,69 @@ def test_an_adapter_folder_is_enough(run: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_there_is_left_alone(run: Path, tmp_path: Path) -> None:
     with pytest.raises(NasAlignError, match="is there already; choose another"):
         export_job(Job(), run, tmp_path, "adapter")
+
+
+@contextlib.contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """As on a full disk, the system refuses to write more."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_a_full_disk_leaves_nothing(form: Form, run: Path, tmp_path: Path) -> None:
+    there = set(tmp_path.rglob("*"))
+    target = tmp_path / "new" / "parent" / "out"
+    with (
+        files_no_larger_than(10_000),
+        pytest.raises(NasAlignError, match=f"cannot be written to {target}: [^(]*File too large"),
+    ):
+        export_job(Job(), run, target, form)
+    assert set(tmp_path.rglob("*")) == there
+    export_job(Job(), run, target, form)
+    assert (target / "README.md").exists()
+    assert set(target.parent.iterdir()) == {target}
+
+
+def test_a_disk_that_is_full_at_the_tokenizer_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = set(tmp_path.rglob("*"))
+    write = PreTrainedTokenizerFast.save_pretrained
+
+    def on_a_full_disk(self: PreTrainedTokenizerFast, folder: Path) -> None:
+        assert (folder / "model.safetensors").exists()
+        with files_no_larger_than(1000):
+            write(self, folder)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", on_a_full_disk)
+    with pytest.raises(NasAlignError, match="cannot be written to"):
+        export_job(Job(), run, tmp_path / "out", "merged")
+    assert set(tmp_path.rglob("*")) == there
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interrupted_export_leaves_nothing(
+    error: type[BaseException], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = set(tmp_path.rglob("*"))
+
+    def interrupted(self: PreTrainedTokenizerFast, folder: Path) -> None:
+        assert (folder / "model.safetensors").exists()
+        raise error
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", interrupted)
+    with pytest.raises(error):
+        export_job(Job(), run, tmp_path / "out", "merged")
+    assert set(tmp_path.rglob("*")) == there
+
+
+def test_a_folder_that_cannot_be_made_is_named(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NasAlignError, match="cannot be written"):
+        export_job(Job(), run, tmp_path / "file" / "out", "adapter")
+    assert (tmp_path / "file").read_text() == "mine"

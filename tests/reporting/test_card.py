@@ -11,8 +11,10 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from nasalign.alignment.adapter_file import Origin, Reduction
+from nasalign.alignment.rounding import Rounding
 from nasalign.config import load_preset
 from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
@@ -67,13 +69,15 @@ def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") ->
         f"{name}.lora_A.weight": torch.zeros(rows, 64) for name, rows in (("q", 16), ("k", 5))
     }
     tensors["q.lora_B.weight"] = torch.zeros(64, 16)
-    save_file(tensors, folder / "adapter" / "adapter_model.safetensors")
+    path = folder / "adapter" / "adapter_model.safetensors"
+    save_file(tensors, path, Origin("base", "rows", "float32").metadata())
     return folder
 
 
 def card_of(run: Path, form: Form = "adapter", base: str = "smollm2-135m") -> ModelCard:
     path = run / FILE
-    path.write_text(model_card(run, run / "adapter", form, base), encoding="utf-8")
+    text = model_card(run, run / "adapter", form, base, name=f"{Path(base).name}.gguf")
+    path.write_text(text, encoding="utf-8")
     return ModelCard.load(path)
 
 
@@ -177,7 +181,7 @@ def test_the_command_makes_the_run_again(tmp_path: Path) -> None:
     assert sum(word == "--set" for word in words) == 1  # only what differs from the preset
 
 
-@pytest.mark.parametrize("form", ["adapter", "merged"])
+@pytest.mark.parametrize("form", ["adapter", "merged", "gguf"])
 def test_names_cannot_break_the_card(form: Form, tmp_path: Path) -> None:
     source = f"/home/ann/{EVIL.replace('/', '-')}"
     run = make_run(tmp_path / "run", EVIL.replace("/", "-"), source)
@@ -234,3 +238,23 @@ def test_the_license_is_that_of_the_base_models_card(tmp_path: Path) -> None:
     assert Base.of("owner/model").hub == "owner/model"
     gguf = Base.of("/home/ann/m/model.gguf")
     assert (gguf.title, gguf.place, gguf.gguf) == ("model.gguf", "m", "model.gguf")
+
+
+def test_what_is_not_exact_is_said_beside_figures_that_are_of_the_exact_change(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path / "run")
+    exact = "measured with the exact change"
+    assert exact not in card_of(run).text
+    rounded = model_card(
+        run, run / "adapter", "merged", "smollm2-135m", Rounding("bfloat16", 1.002, 0.998, 0.75)
+    )
+    assert "to the bit" not in rounded
+    for part in (exact, "100.2 % of its norm", "cosine 0.9980", "75.0 % of the changed weights"):
+        assert part in rounded, part
+    path = run / "adapter" / "adapter_model.safetensors"
+    reduction = Reduction(4, 0.25, {"q": 0.2, "k": 0.3}, {"q": list(range(16)), "k": [1, 3]})
+    save_file(load_file(path), path, Origin("base", "rows", "float32", reduction).metadata())
+    reduced = card_of(run).text
+    for part in (exact, "Reduced to rank 4", "lacks 25.0 %", "| k | 2 | 0.3000 |", "hold 1,152 w"):
+        assert part in reduced, part

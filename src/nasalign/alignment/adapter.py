@@ -7,18 +7,15 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nasalign.alignment.adapter_file import FILE, PREFIX, Origin, modules_of, open_adapter
 from nasalign.alignment.rows import read_rows, write_rows
-from nasalign.errors import ModelError, NasAlignError, shortened
+from nasalign.errors import ModelError, NasAlignError
 from nasalign.files import write_json, write_tensors
 from nasalign.models.geometry import RowSlice
 from nasalign.models.loading import fingerprint
-
-_PREFIX = "base_model.model."
-_ORIGIN = "nasalign"  # one key alone: the order of several in the file is not fixed
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,8 @@ class Adapter:
             )
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
             ranks[module] = len(rows)
-            tensors[f"{_PREFIX}{module}.lora_A.weight"] = deltas.cpu()
-            tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
+            tensors[f"{PREFIX}{module}.lora_A.weight"] = deltas.cpu()
+            tensors[f"{PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
         folder.mkdir(parents=True, exist_ok=True)
         rank = max(ranks.values())
         config = LoraConfig(
@@ -109,60 +106,48 @@ class Adapter:
         ).to_dict()
         # PEFT keeps the modules as a set, whose order differs from one process to the next.
         write_json(folder / "adapter_config.json", config | {"target_modules": sorted(ranks)})
-        origin = {_ORIGIN: f"{self.base_fingerprint} {_digest(self.before)}"}
-        write_tensors(folder / "adapter_model.safetensors", tensors, origin)
+        dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
+        origin = Origin(self.base_fingerprint, _digest(self.before), dtype)
+        write_tensors(folder / FILE, tensors, origin.metadata())
 
 
 def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
-    """Reads an adapter that ``Adapter.save`` wrote, for the untouched model it was made from.
+    """Reads an adapter that nasalign wrote, for the untouched model it was made from.
+
+    One that was reduced (``alignment.rank``) is as near to the exact one as its file says.
 
     Raises:
         ModelError: there is no adapter, it is broken, or it belongs to another model.
     """
-    path = folder / "adapter_model.safetensors"
     before: dict[RowSlice, Tensor] = {}
     after: dict[RowSlice, Tensor] = {}
     out_features: dict[str, int] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            origin = (file.metadata() or {}).get(_ORIGIN)
-            if origin is None:
-                raise ModelError(f"{path} was not written by nasalign.")
-            base = fingerprint(model)
-            made_for, _, digest = origin.partition(" ")
-            # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
-            if made_for != base and "quantised" not in made_for + base:
-                raise ModelError(
-                    f"The adapter {folder} was made for another model or another dtype than "
-                    f"{model.name_or_path}."
-                )
-            names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
-            for name in sorted(names):
-                module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
-                deltas = file.get_tensor(name)
-                selector = file.get_tensor(name.replace("lora_A", "lora_B"))
-                out_features[module] = len(selector)
-                for where, part in _slices(module, selector.argmax(dim=0).tolist()):
-                    before[where] = read_rows(model, where)
-                    delta = deltas[part].to(before[where].device)
-                    after[where] = (before[where].float() + delta).to(before[where].dtype)
-                    if not torch.isfinite(after[where]).all():
-                        raise ModelError(f"The adapter {path} holds numbers that are not finite.")
-            if digest != _digest(before):
-                raise ModelError(
-                    f"The rows that the adapter {folder} changes are not as they were; is it in "
-                    "the model already?"
-                )
-    except FileNotFoundError as error:
-        if (folder / "adapter_model.bin").exists():
+    with open_adapter(folder) as (file, origin):
+        base = fingerprint(model)
+        # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
+        if origin.base != base and "quantised" not in origin.base + base:
             raise ModelError(
-                f"The adapter in {folder} is a pickle (adapter_model.bin), which can run code; "
-                "only safetensors are read, and only what nasalign has written."
-            ) from error
-        raise ModelError(f"There is no adapter in {folder}.") from error
-    except (SafetensorError, OSError, AttributeError, LookupError, RuntimeError) as error:
-        reason = shortened(" ".join(str(error).split()))
-        raise ModelError(f"The adapter {path} is broken and cannot be read: {reason}.") from error
+                f"The adapter {folder} was made for another model or another dtype than "
+                f"{model.name_or_path}."
+            )
+        for module, name in modules_of(file).items():
+            first, second = file.get_tensor(name), file.get_tensor(name.replace("lora_A", "lora_B"))
+            out_features[module] = len(second)
+            deltas, rows = first, second.argmax(dim=0).tolist()  # B selects the rows
+            if origin.reduction:
+                rows = origin.reduction.rows[module]
+                deltas = (second[rows].double() @ first.double()).float()
+            for where, part in _slices(module, rows):
+                before[where] = read_rows(model, where)
+                delta = deltas[part].to(before[where].device)
+                after[where] = (before[where].float() + delta).to(before[where].dtype)
+                if not torch.isfinite(after[where]).all():
+                    raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
+        if origin.rows != _digest(before):
+            raise ModelError(
+                f"The rows that the adapter {folder} changes are not as they were; is it in "
+                "the model already?"
+            )
     return Adapter(before, after, out_features, base)
 
 

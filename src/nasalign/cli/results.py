@@ -1,11 +1,13 @@
 """Commands that write data, tables, reports and corrected models."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from nasalign.cli.app import app, command
+from nasalign.errors import NasAlignError
 from nasalign.extras import require
 from nasalign.options import (
     DATA_HELP,
@@ -122,16 +124,55 @@ def report(
         emit({"report": str(path)})
 
 
+@dataclass(frozen=True)
+class WrittenOptions(LoadOptions):
+    """How the base of an export is loaded, and the dtype that is written."""
+
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the checkpoint that is written: float32, bfloat16 or float16; unless given, "
+            "that in which it was tuned, so that nothing is rounded."
+        ),
+    ] = None
+
+
 @app.command()
 @grouped
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory of align.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder that is not there.")],
-    load: LoadOptions,
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="A folder that is not there, or a GGUF file.")
+    ],
+    written: WrittenOptions,
     form: Annotated[
-        Literal["merged", "adapter"],
-        typer.Option("--format", help="A whole checkpoint, or the PEFT adapter alone."),
+        Literal["merged", "adapter", "gguf"],
+        typer.Option(
+            "--format",
+            help="A whole checkpoint, the PEFT adapter alone, or a GGUF file by llama.cpp's "
+            "convert_hf_to_gguf.py, from the checkout that LLAMA_CPP names or from the PATH.",
+        ),
     ] = "merged",
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Reduce an adapter to this rank, the same for every module, for servers that cap "
+            "it; exact unless given.",
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPO",
+            help="Then upload it with its card to this repository of the Hugging Face hub "
+            "(owner/name), which is made if it is not there.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make that repository a private one.")
+    ] = False,
     model: Annotated[
         str, typer.Option(help="The base model; the one named in the run unless given.")
     ] = "",
@@ -139,9 +180,20 @@ def export(
 ) -> None:
     """Write a corrected model that loads without nasalign."""
     with command(as_json) as (console, emit):
+        from nasalign.jobs import push as hub
         from nasalign.jobs.export import export_job
+        from nasalign.reporting.export import export_lines
 
-        job = make_job(console, model, load=load)
-        export_job(job, run_folder, target, form)
-        console.print(f"Written to {target}.", highlight=False)
-        emit({"target": str(target), "format": form})
+        if private and push is None:
+            raise NasAlignError("--private is for --push REPO.")
+        if push is not None:
+            hub.check_push(push)
+        job = make_job(console, model, load=replace(written, dtype=None))
+        exported = export_job(job, run_folder, target, form, written.dtype, rank)
+        console.print(f"Written to {exported.target}.", highlight=False, soft_wrap=True)
+        for line in export_lines(exported.rounding, exported.reduction):
+            console.print(line, highlight=False)
+        pushed = hub.push(exported, push, private) if push else None
+        if pushed:
+            console.print(f"Uploaded to {pushed}.", highlight=False, soft_wrap=True)
+        emit(exported.as_dict() | {"pushed": pushed})

@@ -171,7 +171,7 @@ class PromptBuilder:
 
     def message(self, text: str) -> tuple[int, ...]:
         """Returns the token ids of a message as it is, with no instruction of ours."""
-        return tuple(self._tokenise(self._render(text))[0])
+        return tuple(self._encode(self._render(text), [text])[0])
 
     def _body(self, example: BinaryExample) -> str:
         context = f"Context: {example.context} " if example.context else ""

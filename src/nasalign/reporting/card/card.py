@@ -1,6 +1,5 @@
 """The card of an exported model: ``README.md`` in the hub's format, from the run's plain files."""
 
-import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,21 +9,23 @@ from typing import Any, Literal
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from safetensors import SafetensorError, safe_open
 
+from nasalign.alignment.adapter_file import changed_weights, reduction_of
+from nasalign.alignment.rounding import Rounding
 from nasalign.data.sources import SOURCES
 from nasalign.data.wordings import INSTRUCTIONS
-from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import METRICS
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.console import number
+from nasalign.reporting.export import reduction_rows, reduction_text, rounding_text
 from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.files import RunFiles, as_written
 from nasalign.reporting.report.origin import command_line, limits
 from nasalign.reporting.report.sets import DataSet, data_sets
 
 FILE = "README.md"
-Form = Literal["merged", "adapter"]
+Form = Literal["merged", "adapter", "gguf"]
+_TAGS = {"adapter": ("lora",), "gguf": ("gguf",)}
 _TEMPLATES = Path(__file__).parent / "templates"
 _ORIGINS = ("data_origin", "probing_origin")
 
@@ -33,33 +34,49 @@ class Markdown(str):
     """A text that is Markdown already; every other text is escaped."""
 
 
-def model_card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
+def model_card(
+    run: Path | None,
+    adapter: Path,
+    form: Form,
+    base: str,
+    rounding: Rounding | None = None,
+    name: str = "",
+) -> str:
     """Returns the card of an exported model.
 
     Args:
         run: the run directory, or None where there is only an adapter.
         adapter: the folder of the adapter.
-        form: a whole checkpoint, or the adapter alone.
+        form: a whole checkpoint, the adapter alone, or a GGUF file.
         base: the name by which the base model is loaded.
+        rounding: what is left of the change, where the checkpoint was rounded to another dtype.
+        name: of the GGUF file.
 
     Raises:
-        NasAlignError: a file of the run is broken.
+        NasAlignError: a file of the run is broken, or nasalign did not write the adapter.
     """
     with as_written(run or adapter):
-        return _card(run, adapter, form, base)
+        return _card(run, adapter, form, base, rounding, name)
 
 
-def _card(run: Path | None, adapter: Path, form: Form, base: str) -> str:
+def _card(
+    run: Path | None, adapter: Path, form: Form, base: str, rounding: Rounding | None, name: str
+) -> str:
     files = _public(RunFiles.read(run)) if run else None
     of = Base.of(base)
     title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
     sets = data_sets(files) if files else []
+    reduction = reduction_of(adapter)
     return _template().render(
         front=Markdown(_front_matter(files, of, form, title).to_yaml()),
         title=title,
         form=form,
+        name=name,
         base=of,
-        weights=_changed_weights(adapter),
+        reduction=reduction_text(reduction) if reduction else "",
+        reduced=reduction_rows(reduction) if reduction else [],
+        rounding=rounding_text(rounding) if rounding else "",
+        weights=changed_weights(adapter),
         files=files,
         sets=[_figures(one, files) for one in sets if one.name in files.metrics] if files else [],
         effects=effect_rows(files.side_effects) if files and files.side_effects else [],
@@ -80,6 +97,7 @@ def _template() -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["code"] = lambda text: Markdown(repr(str(text)))
+    environment.filters["word"] = lambda text: Markdown(shlex.quote(" ".join(text.split())))
     return environment.get_template("card.md.jinja")
 
 
@@ -90,10 +108,10 @@ def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) ->
     return ModelCardData(
         base_model=base.hub,
         base_model_relation="adapter" if form == "adapter" else "finetune",
-        library_name="peft" if form == "adapter" else "transformers",
+        library_name={"adapter": "peft", "merged": "transformers"}.get(form),
         pipeline_tag="text-generation",
         datasets=[SOURCES[probed].hub] if probed in SOURCES else None,
-        tags=["nasalign", bias, "attention-heads", *["lora"] * (form == "adapter")],
+        tags=["nasalign", bias, "attention-heads", *_TAGS.get(form, ())],
         model_name=title,
         eval_results=_results(files) if files else None,
         license=base.license.get("license"),
@@ -170,17 +188,6 @@ def _instruction(files: RunFiles | None) -> str:
     positive, negative = files.words if files else ("Yes", "No")
     template = INSTRUCTIONS[settings.get("instruction", "nasa")]
     return template.format(positive=positive, negative=negative)
-
-
-def _changed_weights(adapter: Path) -> int:
-    """Number of weights that an adapter changes: the size of all its row deltas."""
-    path = adapter / "adapter_model.safetensors"
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
-    except (SafetensorError, OSError) as error:
-        raise NasAlignError(f"The adapter {path} cannot be read: {error}.") from error
 
 
 def _public(files: RunFiles) -> RunFiles:

@@ -1,0 +1,66 @@
+"""A run directory with the adapter of a tiny model, for what is done with a result."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import tiny
+from nasalign.alignment.adapter import Adapter
+from nasalign.alignment.rows import head_slices, read_rows, write_rows
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import fingerprint, load
+from nasalign.run import describe
+
+HEADS = ((0, 0), (0, 1), (2, 3), (1, 2))  # (0, 0) and (0, 1) share a key group
+
+
+def aligned(
+    folder: Path,
+    family: str = "llama",
+    *,
+    change: float = 0.1,
+    stored: torch.dtype = torch.float32,
+    dtype: str = "float32",
+    heads: tuple[tuple[int, int], ...] = HEADS,
+) -> Path:
+    """Returns a run directory beside its base model, ``folder / "model"``.
+
+    Args:
+        folder: where both are made.
+        family: a key of ``tiny.FAMILIES``.
+        change: standard deviation of the change of the rows.
+        stored: dtype of the base model's files.
+        dtype: in which it is loaded and changed.
+        heads: (layer, head) of those changed.
+    """
+    base, run = folder / "model", folder / "run"
+    tiny.build_model(family, dtype=stored).save_pretrained(base)
+    tiny.build_tokenizer().save_pretrained(base)
+    model, tokenizer = load(str(base), dtype=dtype)
+    return changed(model, tokenizer, str(base), run, change, heads)
+
+
+def changed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: str,
+    run: Path,
+    change: float,
+    heads: tuple[tuple[int, int], ...] = HEADS,
+) -> Path:
+    """Changes the rows of heads by noise and leaves it as a run directory; changes the model."""
+    run.mkdir()
+    facts = describe(model, tokenizer) | {"settings": {"decoder": "logits"}}
+    facts["model"]["source"] = source
+    (run / "run.json").write_text(json.dumps(facts))
+    geometry = HeadGeometry.of(model)
+    slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
+    before = {where: read_rows(model, where) for where in slices}
+    print_of_base = fingerprint(model)
+    generator = torch.Generator().manual_seed(5)
+    for where, rows in before.items():
+        write_rows(model, where, rows + change * torch.randn(rows.shape, generator=generator))
+    Adapter.between(before, model, print_of_base).save(run / "adapter", source)
+    return run

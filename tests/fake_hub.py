@@ -1,0 +1,112 @@
+"""A Hugging Face hub on loopback that takes uploads, or refuses them as it is told to."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class FakeHub:
+    """What the hub holds, and what it refuses.
+
+    Attributes:
+        files: what was uploaded, by repository and path.
+        private: whether each repository that is there is private.
+        refuses: status and message by a part of the path that is asked.
+        asked: method and path of every request.
+        tokens: that which was sent, by path.
+        url: its address.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, dict[str, bytes]] = {}
+        self.private: dict[str, bool] = {}
+        self.refuses: dict[str, tuple[int, str]] = {}
+        self.asked: list[str] = []
+        self.tokens: dict[str, str | None] = {}
+        self.url = ""
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Returns status and JSON of a request."""
+        for part, (status, message) in self.refuses.items():
+            if part in path:
+                return status, {"error": message}
+        if path == "/api/whoami-v2":
+            return 200, {"type": "user", "name": "ann", "orgs": []}
+        if path == "/api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        if path == "/api/repos/create":
+            return self._create(json.loads(body))
+        repo = "/".join(path.split("/")[3:5])
+        if "/preupload/" in path:
+            names = [file["path"] for file in json.loads(body)["files"]]
+            modes = [
+                {"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names
+            ]
+            return 200, {"files": modes}
+        if "/commit/" in path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    self.files.setdefault(repo, {})[line["value"]["path"]] = content
+            url = f"{self.url}/{repo}/commit/0"
+            return 200, {"commitUrl": url, "commitOid": "0" * 40, "success": True}
+        if method == "GET" and repo in self.private:
+            return 200, {"id": repo, "private": self.private[repo], "siblings": [], "tags": []}
+        return 404, {"error": "not here"}
+
+    def _create(self, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        repo = f"{asked.get('organization') or 'ann'}/{asked['name']}"
+        url = f"{self.url}/{repo}"
+        if repo in self.private:
+            return 409, {"error": "You already created this model repo", "url": url}
+        private = asked.get("private") or asked.get("visibility") == "private"
+        self.private[repo] = bool(private)
+        return 200, {"url": url, "name": repo, "id": repo}
+
+
+@contextmanager
+def serving() -> Iterator[FakeHub]:
+    """Serves a hub on a free port until the context ends."""
+    hub = FakeHub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _do(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            hub.asked.append(f"{self.command} {self.path}")
+            hub.tokens[self.path] = self.headers.get("Authorization")
+            status, value = hub.answer(self.command, self.path, body)
+            content = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = _do  # noqa: N815
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
