@@ -37,7 +37,9 @@ def log_probabilities(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) 
     """
     words = doc["words"]
     return [
-        _log_sum([float(result[0]) for result, mine in zip(results, words, strict=True) if mine == word])
+        _log_sum(
+            [float(result[0]) for result, mine in zip(results, words, strict=True) if mine == word]
+        )
         for word in range(max(words) + 1)
     ]
 

@@ -4,7 +4,6 @@ A task is a YAML file, the JSONL file of its documents, and ``answers.py``, whic
 off as nasalign does. The prompts are written out, chat template and its special tokens included.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field

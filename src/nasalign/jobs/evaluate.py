@@ -14,12 +14,15 @@ from nasalign.errors import DataError
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.files import read_json
 from nasalign.jobs.examples import Bench, settled
+from nasalign.jobs.harness import Harness
 from nasalign.jobs.job import Job
 from nasalign.reporting.report import write_report
 from nasalign.stages import ask_what_it_knows
 
 
-def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dict[str, Any]:
+def evaluate_job(
+    job: Job, adapter: Path | None, knowledge: bool = False, harness: Harness | None = None
+) -> dict[str, Any]:
     """Evaluates a model, with an adapter if given; returns the metrics.
 
     Args:
@@ -40,6 +43,9 @@ def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dic
     if knowledge:
         parts = sitting.by_knowledge(evaluation)
         metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
+    if task:
+        applied = adapter_folder(adapter) if adapter else None
+        metrics["harness"] = harness.beside(task, sitting.bench, evaluation, applied)
     job.write("metrics.json", {"datasets": {name: {sitting.side: metrics}}})
     job.run.save()
     if job.run.folder:
