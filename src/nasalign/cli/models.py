@@ -116,6 +116,7 @@ def evaluate(
     out: OutOptions,
     settings: SettingOptions,
     load: LoadOptions,
+    harness: HarnessOptions,
     split: Annotated[
         Literal["auto", "test", "development", "all"] | None,
         typer.Option(help="Which subjects: auto takes all of a data set of the paper, else test."),
@@ -139,7 +140,6 @@ def evaluate(
             "may be repeated, and gives one table.",
         ),
     ] = None,
-    harness: HarnessOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model, with an adapter if given, on data it was not tuned on."""

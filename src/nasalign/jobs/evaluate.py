@@ -30,13 +30,18 @@ def evaluate_job(
         adapter: a run directory or an adapter folder.
         knowledge: whether to ask each question by Prompt II too, and to give the metrics for what
             the model answers rightly, wrongly and not at all (Appendix G), under ``knowledge``.
+        harness: what is wanted of lm-evaluation-harness; its result is under ``harness``.
 
     Raises:
         NasAlignError: the model, the data or the adapter does not fit, or the evaluation would
             take in what the adapter was tuned on.
     """
+    harness = harness or Harness()
+    harness.check(job.given_settings)
     sitting = prepare(job, adapter, knowledge)
     name, settings = sitting.splits.name, sitting.bench.settings
+    examples = sitting.examples[settings.scenario]
+    task = harness.task(sitting.bench, sitting.splits, examples) if harness.wanted else None
     evaluation = sitting.evaluate(settings.scenario, name)
     figures = (settings.bootstrap_samples, settings.seed)
     metrics = evaluation.metrics(*figures)
