@@ -9,9 +9,10 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from lm_eval import simple_evaluate
+from lm_eval import evaluator
 from lm_eval.api import task as task_module
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -86,7 +87,7 @@ def run_task(
             batch_size=batch_size or max(1, LOGITS // (task.longest * vocabulary)),
         )
         wrapped.loglikelihood = partial(wrapped.loglikelihood, disable_tqdm=True)
-        result = simple_evaluate(
+        result = evaluator.simple_evaluate(
             wrapped,
             tasks=[task.name],
             task_manager=TaskManager(include_path=str(folder), include_defaults=False),
@@ -112,16 +113,22 @@ def _outcome(figures: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps lm_eval silent: its log, and one bar for which it has no option."""
-    logger, bar = logging.getLogger("lm_eval"), task_module.tqdm
+    """Keeps lm_eval silent, and from asking git and pip what they know of the machine.
+
+    It has no option for either.
+    """
+    logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    task_module.tqdm = partial(bar, disable=True)
     try:
-        yield
+        with (
+            patch.object(task_module, "tqdm", partial(task_module.tqdm, disable=True)),
+            patch.object(evaluator, "get_git_commit_hash", str),
+            patch.object(evaluator, "add_env_info", id),
+        ):
+            yield
     finally:
         logger.setLevel(level)
-        task_module.tqdm = bar
 
 
 @contextmanager

@@ -21,8 +21,8 @@ ANSWERS = "nasalign_answers"
 """Name of the copy of ``answers.py``; the folder may hold other tasks' modules."""
 _YAML = """\
 # Written by nasalign: {title}.
-# The prompts are as the model reads them{template}. Do not give --apply_chat_template,
-# --system_instruction or --num_fewshot.
+# The prompts are as the model reads them{template}, so give neither
+# --apply_chat_template nor --system_instruction:
 #   lm_eval --model hf --model_args pretrained=MODEL,{arguments} \\
 #     --include_path THIS_FOLDER --tasks {task}
 task: {task}
@@ -46,7 +46,7 @@ metric_list:
     higher_is_better: true
   - metric: yes_rate
     aggregation: mean
-    higher_is_better: false
+    higher_is_better: null  # neither
 metadata:
   version: 1.0
 """
@@ -127,7 +127,7 @@ class Task:
         Raises:
             NasAlignError: it cannot be written.
         """
-        template = ", with the chat template in them" if self.chat else ""
+        template = ", chat template included" if self.chat else ""
         text = _YAML.format(
             title=" ".join(title.split()),
             template=template,

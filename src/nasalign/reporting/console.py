@@ -167,8 +167,8 @@ def harness_table(metrics: Mapping[str, Any]) -> Table:
         for name, theirs in found["figures"].items()
     ]
     rows.append(("verdicts that differ", "", f"{found['different_verdicts']} of {metrics['n']}"))
-    rows.append(("log odds of Yes apart", "", f"{found['largest_difference_of_log_odds']:.1e}"))
-    title = f"The same by lm-evaluation-harness, task {found['task']}"
+    rows.append(("largest gap of log odds", "", f"{found['largest_difference_of_log_odds']:.1e}"))
+    title = "The same through lm-evaluation-harness"
     return columns_table(title, rows, ("", "nasalign", f"lm_eval {found['lm_eval']}"))
 
 
