@@ -9,7 +9,7 @@ WRITES_BOS = "{% if bos_token %}{{ bos_token }}{% endif %}"
 
 def examples(questions: int = 12) -> list[BinaryExample]:
     facts = sample(load_facts("test"), questions, 0)
-    return to_binary(facts, 0, facts, sides="both").examples
+    return to_binary(facts, 0, load_facts("test"), sides="both").examples
 
 
 def tokenizers() -> dict:
