@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny
+import upstream
 from nasalign.alignment.adapter import Adapter
 from nasalign.alignment.rows import read_rows, write_rows
 from nasalign.cli import app
+from nasalign.data.sources import SOURCES
 from nasalign.files import read_json, read_jsonl
 from nasalign.harness.answers import log_probabilities, verdict
 from nasalign.jobs import harness as harness_job
@@ -115,6 +117,29 @@ def test_its_figures_stand_beside_ours(model: Path, adapter: Path, tmp_path: Pat
         assert (folder / "report.html").exists()
         said[name] = read_jsonl(folder / "eval" / f"facts.{name}.jsonl")
     assert [row["p_yes"] for row in said["before"]] != [row["p_yes"] for row in said["after"]]
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_data_set_is_a_task(name: str, model: Path, tmp_path: Path) -> None:
+    source = upstream.write(tmp_path, name)
+    more = [
+        "--data",
+        name,
+        "--source",
+        source,
+        "--split",
+        "all",
+        "--harness-out",
+        tmp_path / "tasks",
+    ]
+    metrics = evaluate(model, *more, "--harness")
+    found = metrics["harness"]
+    documents = read_jsonl(tmp_path / "tasks" / f"{found['task']}.jsonl")
+    assert len(documents) == metrics["n"] > 0
+    assert found["different_verdicts"] == 0
+    assert found["largest_difference_of_log_odds"] < 1e-4
+    assert found["figures"]["accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-12)
 
 
 @needs_lm_eval
