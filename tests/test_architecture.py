@@ -14,6 +14,7 @@ ORDER += [
     "plus",
     "pipeline",
     "rivals",
+    "harness",
     "jobs",
     "reproduction",
     "serve",

@@ -147,6 +147,25 @@ class OutOptions:
     )
 
 
+@dataclass(frozen=True)
+class HarnessOptions:
+    """What lm-evaluation-harness has to do with it."""
+
+    harness: Annotated[
+        bool,
+        typer.Option(
+            "--harness",
+            help="Also evaluate through lm-evaluation-harness, and set its figures beside ours.",
+        ),
+    ] = False
+    harness_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."
+        ),
+    ] = None
+
+
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Lets a command take groups of options: each field of such a dataclass becomes an option."""
     parameters: list[inspect.Parameter] = []

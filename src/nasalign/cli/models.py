@@ -12,6 +12,7 @@ from nasalign.options import (
     AsJson,
     DataOptions,
     Further,
+    HarnessOptions,
     LoadOptions,
     Model,
     OutOptions,
@@ -115,6 +116,7 @@ def evaluate(
     out: OutOptions,
     settings: SettingOptions,
     load: LoadOptions,
+    harness: HarnessOptions,
     split: Annotated[
         Literal["auto", "test", "development", "all"] | None,
         typer.Option(help="Which subjects: auto takes all of a data set of the paper, else test."),
@@ -142,10 +144,18 @@ def evaluate(
 ) -> None:
     """Measure a model, with an adapter if given, on data it was not tuned on."""
     with command(as_json) as (console, emit):
+        from nasalign.errors import NasAlignError
         from nasalign.jobs.evaluate import evaluate_job
+        from nasalign.jobs.harness import Harness
         from nasalign.jobs.scenarios import scenarios_job
-        from nasalign.reporting.console import knowledge_table, metrics_table, scenarios_table
+        from nasalign.reporting import console as tables
 
+        wanted = Harness(harness.harness, harness.harness_out, out.overwrite)
+        if wanted.wanted and scenario:
+            raise NasAlignError(
+                "A task of lm_eval asks in one scenario: take --set scenario=NAME in place of "
+                "--scenario."
+            )
         job = make_job(
             console,
             model,
@@ -158,13 +168,18 @@ def evaluate(
         if scenario:
             result = scenarios_job(job, scenario, adapter, knowledge)
             title = f"{data.data}, {result['n']} examples, decoder {result['decoder']}"
-            console.print(scenarios_table(title, result))
+            console.print(tables.scenarios_table(title, result))
             emit(result)
             return
-        metrics = evaluate_job(job, adapter, knowledge)
-        console.print(metrics_table(f"{data.data}, {metrics['n']} examples", metrics))
+        metrics = evaluate_job(job, adapter, knowledge, wanted)
+        console.print(tables.metrics_table(f"{data.data}, {metrics['n']} examples", metrics))
         if knowledge:
-            console.print(knowledge_table(metrics["knowledge"]))
+            console.print(tables.knowledge_table(metrics["knowledge"]))
+        if harness.harness:
+            console.print(tables.harness_table(metrics))
+        if harness.harness_out:
+            command_line = metrics["harness"]["command"]
+            job.run.reporter.say(f"The task is in {harness.harness_out}; run it by: {command_line}")
         emit(metrics)
 
 

@@ -14,12 +14,15 @@ from nasalign.errors import DataError
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.files import read_json
 from nasalign.jobs.examples import Bench, settled
+from nasalign.jobs.harness import Harness
 from nasalign.jobs.job import Job
 from nasalign.reporting.report import write_report
 from nasalign.stages import ask_what_it_knows
 
 
-def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dict[str, Any]:
+def evaluate_job(
+    job: Job, adapter: Path | None, knowledge: bool = False, harness: Harness | None = None
+) -> dict[str, Any]:
     """Evaluates a model, with an adapter if given; returns the metrics.
 
     Args:
@@ -27,19 +30,27 @@ def evaluate_job(job: Job, adapter: Path | None, knowledge: bool = False) -> dic
         adapter: a run directory or an adapter folder.
         knowledge: whether to ask each question by Prompt II too, and to give the metrics for what
             the model answers rightly, wrongly and not at all (Appendix G), under ``knowledge``.
+        harness: what is wanted of lm-evaluation-harness; its result is under ``harness``.
 
     Raises:
         NasAlignError: the model, the data or the adapter does not fit, or the evaluation would
             take in what the adapter was tuned on.
     """
+    harness = harness or Harness()
+    harness.check(job.given_settings)
     sitting = prepare(job, adapter, knowledge)
     name, settings = sitting.splits.name, sitting.bench.settings
+    examples = sitting.examples[settings.scenario]
+    task = harness.task(sitting.bench, sitting.splits, examples) if harness.wanted else None
     evaluation = sitting.evaluate(settings.scenario, name)
     figures = (settings.bootstrap_samples, settings.seed)
     metrics = evaluation.metrics(*figures)
     if knowledge:
         parts = sitting.by_knowledge(evaluation)
         metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
+    if task:
+        applied = adapter_folder(adapter) if adapter else None
+        metrics["harness"] = harness.beside(task, sitting.bench, evaluation, applied)
     job.write("metrics.json", {"datasets": {name: {sitting.side: metrics}}})
     job.run.save()
     if job.run.folder:

@@ -1,0 +1,75 @@
+"""What a written task calls. It is copied beside the task, so that lm_eval needs no nasalign.
+
+lm_eval gives the log likelihood of each text in ``choices``, which is one token by which an answer
+can begin. A word's probability is the sum over its tokens, as nasalign's decoder ``logits`` has it.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+VERDICTS = ("positive", "negative", "unsure")
+"""What a number in ``words`` stands for."""
+
+
+def documents(file: str, **_: object) -> dict[str, Any]:
+    """Returns the documents of a task, which lie in a file beside this one.
+
+    lm_eval passes the task's metadata too, and whatever its command was given as such.
+    """
+    from datasets import Dataset
+
+    lines = (Path(__file__).parent / file).read_text(encoding="utf-8").split("\n")
+    return {"test": Dataset.from_list([json.loads(line) for line in lines if line])}
+
+
+def log_probabilities(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> list[float]:
+    """Returns the log probability of each word, in the order of ``VERDICTS``.
+
+    Where the prompt ends in a space or a line end, all of them lack the same summand: lm_eval
+    counts it to the answer.
+
+    Args:
+        doc: a document.
+        results: for each of its choices the log likelihood, and whether it is the likeliest text.
+    """
+    words = doc["words"]
+    return [
+        _log_sum(
+            [float(result[0]) for result, mine in zip(results, words, strict=True) if mine == word]
+        )
+        for word in range(max(words) + 1)
+    ]
+
+
+def verdict(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> str:
+    """Returns the verdict of the most probable word; a tie is invalid. Arguments as before."""
+    found = log_probabilities(doc, results)
+    best = [word for word, value in enumerate(found) if value == max(found)]
+    return VERDICTS[best[0]] if len(best) == 1 else "invalid"
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Returns what a document adds to the metrics ``acc``, ``f1`` and ``yes_rate``."""
+    said = verdict(doc, results)
+    right = VERDICTS[0] if doc["label"] else VERDICTS[1]
+    return {
+        "acc": float(said == right),
+        "f1": (bool(doc["label"]), said),
+        "yes_rate": float(said == VERDICTS[0]),
+    }
+
+
+def f1(items: Sequence[tuple[bool, str]]) -> float:
+    """Returns F1 of the positive word over the valid answers; 0/0 counts as 0."""
+    valid = [(label, said == VERDICTS[0]) for label, said in items if said in VERDICTS[:2]]
+    hits = sum(label and says for label, says in valid)
+    either = sum(label + says for label, says in valid)
+    return 2 * hits / either if either else 0.0
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    top = max(logs)
+    return top if math.isinf(top) else top + math.log(sum(math.exp(value - top) for value in logs))
