@@ -5,11 +5,10 @@ import sys
 from dataclasses import asdict
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nasalign.cli.app import app
+from nasalign.cli.app import PlainConsole, app
 from nasalign.options import AsJson
 
 _STYLES = {"good": "", "note": "yellow", "problem": "bold red"}
@@ -28,7 +27,7 @@ def doctor(as_json: AsJson = False) -> None:
         found = {"usable": usable(findings), "findings": [asdict(one) for one in findings]}
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        console, part = Console(), ""
+        console, part = PlainConsole(), ""
         table = Table(show_header=False, box=None, pad_edge=False)
         for one in findings:
             heading = one.part if one.part != part else ""
@@ -37,6 +36,6 @@ def doctor(as_json: AsJson = False) -> None:
         console.print(table)
         problems = [one.name for one in findings if one.state == "problem"]
         says = f"To be mended first: {', '.join(problems)}." if problems else "Ready."
-        console.print(says, markup=False, highlight=False)
+        console.print(says, highlight=False)
     if not usable(findings):
         raise typer.Exit(1)

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -241,14 +240,14 @@ def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for side in answers:
         table.add_column(side, overflow="fold")
-    table.add_row(*(escape(answer["text"]) or "(nothing)" for answer in answers.values()))
+    table.add_row(*(answer["text"] or "(nothing)" for answer in answers.values()))
     return table
 
 
 def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     """Yields the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
-    table = Table(title=escape(question), title_justify="left")
+    table = Table(title=question, title_justify="left")
     table.add_column("")
     for side in sides:
         table.add_column(side, justify="right")
