@@ -139,8 +139,6 @@ def _fill(model: PreTrainedModel, generator: torch.Generator) -> None:
         elif "sinks" in name:
             parameter.copy_(noise)
         elif parameter.dim() == 1 or "norm" in name:  # its weight is 1, or 0 where 1 is added
-            parameter.dim() == 1 or "norm" in name
-        ):  # a norm, whose weight is 1, or 0 where the model adds 1 to it
             shift = gain - 1 if "q_norm" in name or "k_norm" in name else 0.0
             parameter.add_(shift + 0.1 * noise)
         elif "embed" in name:
