@@ -31,6 +31,7 @@ from transformers import (
     PreTrainedModel,
     Qwen3NextConfig,
     T5Config,
+    ViTConfig,
 )
 from typer.testing import CliRunner
 
@@ -74,14 +75,31 @@ ROWS = {
     "qwen2": Row("Qwen 2, 2.5", "biases of q and k"),
     "qwen3": Row("Qwen 3", "q and k norm"),
     "qwen3_moe": Row("Qwen 3 MoE", "q and k norm; mixture of experts"),
-    "phi3": Row("Phi-3, Phi-4", "q, k and v in one projection"),
-    "gpt_neox": Row("GPT-NeoX, Pythia", "q, k and v of each head in turn"),
+    "phi3": Row("Phi-3, Phi-4", "q, k and v in one projection", 1),
+    "gpt_neox": Row("GPT-NeoX, Pythia", "q, k and v of each head in turn", 1),
     "olmo2": Row("OLMo 2", "q and k norm over all heads of a layer"),
-    "smollm3": Row("SmolLM 3", "no positions in every fourth layer"),
+    "smollm3": Row("SmolLM 3", "no positions in every fourth layer", 1),
     "granite": Row("Granite 3", "its own scale of the scores"),
     "cohere": Row("Command R", "q and k norm with a weight for each head"),
     "cohere2": Row("Command R7B, Command A", "windows; no positions in every fourth layer"),
     "gpt_oss": Row("gpt-oss", "attention sinks; windows; mixture of experts"),
+}
+SMALL: dict[str, Any] = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2}
+REFUSED: dict[str, tuple[str, PretrainedConfig]] = {  # by the architecture that a checkpoint names
+    "T5ForConditionalGeneration": ("T5, Flan-T5", T5Config()),
+    "BartForConditionalGeneration": ("BART", BartConfig()),
+    "BertForMaskedLM": ("BERT", BertConfig(**SMALL, num_attention_heads=4)),
+    "ViTForImageClassification": ("ViT", ViTConfig()),
+    "GPT2LMHeadModel": ("GPT-2", GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)),
+    "BloomForCausalLM": ("BLOOM", BloomConfig(vocab_size=50, n_layer=2)),
+    "MptForCausalLM": ("MPT", MptConfig(vocab_size=50, n_layers=2)),
+    "FalconForCausalLM": ("Falcon 1", FalconConfig(**SMALL, num_attention_heads=4)),
+    "DeepseekV3ForCausalLM": ("DeepSeek V3, R1", DeepseekV3Config(num_hidden_layers=2)),
+    "DiffLlamaForCausalLM": ("DiffLlama", DiffLlamaConfig(num_hidden_layers=2)),
+    "MambaForCausalLM": ("Mamba", MambaConfig(**SMALL)),
+    "Mamba2ForCausalLM": ("Mamba 2", Mamba2Config(num_hidden_layers=2)),
+    "JambaForCausalLM": ("Jamba", JambaConfig(num_hidden_layers=8)),
+    "Qwen3NextForCausalLM": ("Qwen 3 Next", Qwen3NextConfig(num_hidden_layers=4)),
 }
 COLUMNS: dict[str, Callable[..., None]] = {}
 
@@ -224,3 +242,62 @@ def test_reload(family: str, folder: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(case.model)
     said = logits(PeftModel.from_pretrained(base, adapter))
     torch.testing.assert_close(said, expected, atol=1e-4, rtol=1e-4)
+
+
+def refusal(folder: Path, architecture: str) -> str:
+    """What ``load`` says of a model whose weights and tokenizer cannot even be read."""
+    config = REFUSED[architecture][1]
+    config.architectures = [architecture]
+    config.save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError) as caught:
+        load(str(folder))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", REFUSED)
+def test_what_is_refused_is_refused_by_its_configuration(architecture: str, tmp_path: Path) -> None:
+    said = refusal(tmp_path, architecture)
+    assert re.fullmatch(r"The architecture \w+ is not supported: .+\.", said), said
+    assert table(("models", "refused, since"), [refused_line(architecture, said)])[-1] in written()
+
+
+def test_a_folder_that_is_supported_is_not_refused_by_its_configuration(tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_config(tiny.FAMILIES["llama"]()).config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load(str(tmp_path))
+
+
+def refused_line(architecture: str, said: str) -> tuple[str, str]:
+    why = said.partition("not supported: ")[2].removesuffix(".")
+    return REFUSED[architecture][0], re.sub(
+        r"only \d+ of its \d+ layers", "only some of its layers", why
+    )
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def written() -> list[str]:
+    return DOCUMENT.read_text(encoding="utf-8").splitlines()
+
+
+def matrix() -> list[str]:
+    """The matrix as the document has it: a mark stands for a test of this file."""
+    rows = []
+    for family, row in ROWS.items():
+        architecture = type(tiny.build_model(family)).__name__
+        cells = (row.models, f"`{architecture}`", row.special, *("✓" for _ in COLUMNS))
+        rows.append(cells)
+    return table(("models", "architecture", "what is special", *COLUMNS), rows)
+
+
+def test_the_document_has_a_cell_for_each_test_and_no_other() -> None:
+    assert set(ROWS) == set(tiny.FAMILIES)
+    lines = [line for line in written() if line.startswith("|")]
+    expected = matrix()
+    assert lines[: len(expected)] == expected
+    assert len(lines) == len(expected) + 2 + len(REFUSED)

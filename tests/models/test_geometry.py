@@ -170,7 +170,7 @@ UNSUPPORTED: dict[str, tuple[PretrainedConfig, str]] = {
     ),
     "BertLMHeadModel": (
         BertConfig(**DEPTH, intermediate_size=32, is_decoder=True),
-        "0 of its 2 layers",
+        "none of its layers",
     ),
     "BartForCausalLM": (  # self-attention and cross-attention in each layer
         BartConfig(vocab_size=50, d_model=32, decoder_layers=2, decoder_attention_heads=4),

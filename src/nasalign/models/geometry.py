@@ -135,7 +135,8 @@ def _why_not(model: PreTrainedModel, found: int, layers: int) -> str:
         return "its projections are Conv1D, whose weights lie the other way"
     if not any("att" in name for name in inner):
         return "it has no attention heads"
-    return f"{found} of its {layers} layers have q and k projections that we know"
+    which = f"only {found} of its {layers} layers have" if found else "none of its layers has"
+    return f"{which} q and k projections that we know"
 
 
 def _measure(model: PreTrainedModel, attention: Any) -> tuple[int, int, int, str]:
