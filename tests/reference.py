@@ -48,6 +48,16 @@ def softmax_in_float64() -> Iterator[None]:
         torch.nn.functional.softmax = original
 
 
+def as_precise(model: PreTrainedModel) -> contextlib.AbstractContextManager[None]:
+    """The context in which a pass rounds no more than `attention_weights` does.
+
+    Eager attention rounds its weights to float32 between the layers, and the router of Qwen 3 MoE
+    its probabilities; SDPA does not.
+    """
+    rounds = model.config._attn_implementation == "eager" or model.config.model_type == "qwen3_moe"
+    return softmax_in_float64() if rounds else contextlib.nullcontext()
+
+
 @torch.no_grad()
 def attention_weights(model: PreTrainedModel, input_ids: Tensor) -> list[Tensor]:
     """The attention weights A of Eq. 1 of one unpadded sample, from eager attention.

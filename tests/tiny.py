@@ -16,11 +16,14 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
+    Cohere2Config,
+    CohereConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
     GPTNeoXConfig,
     GptOssConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     MixtralConfig,
@@ -31,6 +34,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
+    SmolLM3Config,
 )
 
 VOCABULARY = 600
@@ -76,7 +81,25 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     ),
     "mixtral": lambda: MixtralConfig(**GROUPED, **EXPERTS),
     "olmo2": lambda: Olmo2Config(**GROUPED),
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **WIDE_HEADS, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=96
+    ),
+    "smollm3": lambda: SmolLM3Config(**GROUPED, no_rope_layers=[1, 0, 1]),
+    "granite": lambda: GraniteConfig(
+        **GROUPED,
+        attention_multiplier=0.35,  # not 16 ** -0.5
+        embedding_multiplier=3.0,
+        residual_multiplier=0.6,
+        logits_scaling=0.5,
+    ),
+    "cohere": lambda: CohereConfig(**GROUPED, use_qk_norm=True, logit_scale=2.0),
+    "cohere2": lambda: Cohere2Config(  # no positions in the layers without a window
+        **GROUPED, sliding_window=8, layer_types=MIXED_LAYERS, logit_scale=2.0
+    ),
 }
+
+MIXTURES = ("gpt_oss", "mixtral", "qwen3_moe")
+"""The families whose feed-forward layers are mixtures of experts."""
 
 
 def build_model(
@@ -98,7 +121,7 @@ def build_model(
     config.num_hidden_layers = layers or config.num_hidden_layers
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    if hasattr(model.config, "num_local_experts"):
+    if family in MIXTURES:
         model.set_experts_implementation("eager")
     _fill(model, torch.Generator().manual_seed(seed))
     return model.to(dtype).eval()
@@ -115,7 +138,7 @@ def _fill(model: PreTrainedModel, generator: torch.Generator) -> None:
             parameter.copy_(0.3 * noise)
         elif "sinks" in name:
             parameter.copy_(noise)
-        elif parameter.dim() == 1:  # a norm, whose weight is 1, or 0 where the model adds 1 to it
+        elif parameter.dim() == 1 or "norm" in name:  # its weight is 1, or 0 where 1 is added
             shift = gain - 1 if "q_norm" in name or "k_norm" in name else 0.0
             parameter.add_(shift + 0.1 * noise)
         elif "embed" in name:

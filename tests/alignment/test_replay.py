@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +48,7 @@ def test_logits_and_nas_equal_the_whole_model(
     family: str, layer: int, prompts: list[BinaryPrompt]
 ) -> None:
     model = tiny.build_model(family, dtype=torch.float64)
-    eager = model.config._attn_implementation == "eager"
-    with torch.no_grad(), reference.softmax_in_float64() if eager else nullcontext():
+    with torch.no_grad(), reference.as_precise(model):
         replay = replay_of(model, prompts)
         places = [7, 2, 5]
         with NasRecorder(model) as recorder:

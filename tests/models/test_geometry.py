@@ -166,22 +166,22 @@ DEPTH: dict[str, Any] = SMALL | {"num_hidden_layers": 2, "num_attention_heads": 
 UNSUPPORTED: dict[str, tuple[PretrainedConfig, str]] = {
     "GPT2LMHeadModel": (  # Conv1D, whose weight is [in, out]
         GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2),
-        "0 of its 2 layers",
+        "Conv1D",
     ),
     "BertLMHeadModel": (
         BertConfig(**DEPTH, intermediate_size=32, is_decoder=True),
-        "0 of its 2 layers",
+        "none of its layers",
     ),
     "BartForCausalLM": (  # self-attention and cross-attention in each layer
         BartConfig(vocab_size=50, d_model=32, decoder_layers=2, decoder_attention_heads=4),
-        "layers",
+        "encoder",
     ),
     "BloomForCausalLM": (BloomConfig(**SMALL, n_layer=2, n_head=4), "AttentionInterface"),
     "GPTJForCausalLM": (
         GPTJConfig(vocab_size=50, n_embd=32, n_layer=2, n_head=4, rotary_dim=4),
         "AttentionInterface",
     ),
-    "MambaForCausalLM": (MambaConfig(**SMALL, num_hidden_layers=2), "0 of its 2 layers"),
+    "MambaForCausalLM": (MambaConfig(**SMALL, num_hidden_layers=2), "no attention heads"),
 }
 
 

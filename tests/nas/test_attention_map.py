@@ -1,7 +1,5 @@
 """The attention of a head is that of eager attention, and tokens are shown as text."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -27,8 +25,7 @@ def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
 
 def test_equals_eager_attention(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
     model = tiny.build_model(family, dtype=torch.float64)
-    eager = model.config._attn_implementation == "eager"
-    with reference.softmax_in_float64() if eager else nullcontext():
+    with reference.as_precise(model):
         maps = attention_map(model, prompts(tokenizer), HEADS)
     for prompt, heads in zip(prompts(tokenizer), maps, strict=True):
         weights = reference.attention_weights(model, torch.tensor(prompt.token_ids))

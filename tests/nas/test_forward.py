@@ -1,7 +1,5 @@
 """A shared prefix changes nothing: logits, NAS and gradients are those of the prompts alone."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -48,8 +46,7 @@ def test_nas_and_logits_equal_each_prompt_alone(
     family: str, prompts: list[BinaryPrompt], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = tiny.build_model(family, dtype=torch.float64)
-    eager = model.config._attn_implementation == "eager"
-    with torch.no_grad(), reference.softmax_in_float64() if eager else nullcontext():
+    with torch.no_grad(), reference.as_precise(model):
         nas = score_prompts(model, prompts).nas
         together = answer_logits(model, prompts)
         unshared = answer_logits(model, prompts, prefix=0)

@@ -1,7 +1,5 @@
 """The recorder equals the paper's equation for every family and padding, and disturbs nothing."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -57,9 +55,7 @@ def record(
 def test_equals_the_reference(family: str, side: str) -> None:
     model = tiny.build_model(family, dtype=torch.float64)
     samples, inputs, positions = batch(side)
-    # Eager attention rounds its weights to float32 between the layers; SDPA does not.
-    eager = model.config._attn_implementation == "eager"
-    with reference.softmax_in_float64() if eager else nullcontext():
+    with reference.as_precise(model):
         nas = record(model, inputs, positions)
     places = zip(samples, POSITIVE, NEGATIVE, FIRST_ROW, strict=False)
     expected = torch.stack([reference.nas_of_sample(model, *place) for place in places])

@@ -20,7 +20,6 @@ from nasalign.rivals.unibias import UNIBIAS, Components, components
 from rivals.material import material
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]
-EXPERTS = ("gpt_oss", "mixtral")
 IDS = torch.arange(5, 25)[None]
 
 
@@ -40,7 +39,7 @@ def hooks(model: PreTrainedModel) -> int:
 
 @torch.no_grad()
 def test_masking_is_to_set_columns_of_the_weights_to_zero(family: str) -> None:
-    if family in EXPERTS:
+    if family in tiny.MIXTURES:
         pytest.skip("a mixture of experts has no such columns")
     model, copy = tiny.build_model(family), tiny.build_model(family)
     attention, down = projections(model)[1]
@@ -79,7 +78,7 @@ def test_in_a_batch_with_a_shared_prefix_it_does_what_it_does_to_a_prompt_alone(
             torch.testing.assert_close(together.p_positive[place], alone, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("family", EXPERTS)
+@pytest.mark.parametrize("family", tiny.MIXTURES)
 def test_an_architecture_that_has_no_such_modules_is_refused_in_a_sentence(family: str) -> None:
     with pytest.raises(ModelError, match=r"^Nothing can be masked in \w+ForCausalLM: .*\.$"):
         projections(tiny.build_model(family))

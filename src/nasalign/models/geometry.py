@@ -97,7 +97,7 @@ class HeadGeometry:
         found.sort(key=lambda item: item[1].layer_idx)
         layers = model.config.get_text_config().num_hidden_layers
         if [module.layer_idx for _, module in found] != list(range(layers)):
-            _refuse(model, f"{len(found)} of its {layers} layers have q and k projections we know")
+            _refuse(model, _why_not(model, len(found), layers))
         if not model._can_set_attn_implementation():
             _refuse(model, "its attention does not go through transformers.AttentionInterface")
         geometries = {_measure(model, module) for _, module in found}
@@ -122,6 +122,21 @@ def _layout(module: nn.Module) -> str | None:
         if all(isinstance(getattr(module, name, None), nn.Linear) for name in names):
             return layout
     return None
+
+
+def _why_not(model: PreTrainedModel, found: int, layers: int) -> str:
+    """Why not each layer has one pair of q and k projections."""
+    inner = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    if "encoder_attn" in inner:
+        return "its layers look at an encoder too"
+    if {"kv_a_proj_with_mqa", "kv_b_proj"} & inner:
+        return "its keys come out of a latent that all heads share (MLA), so none has rows of keys"
+    if "c_attn" in inner:
+        return "its projections are Conv1D, whose weights lie the other way"
+    if not any("att" in name for name in inner):
+        return "it has no attention heads"
+    which = f"only {found} of its {layers} layers have" if found else "none of its layers has"
+    return f"{which} q and k projections that we know"
 
 
 def _measure(model: PreTrainedModel, attention: Any) -> tuple[int, int, int, str]:

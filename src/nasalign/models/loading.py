@@ -11,6 +11,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -25,6 +26,7 @@ from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
 from nasalign.models.safety import check_folder, own_code
+from nasalign.models.support import check_supported
 
 _LOADING_ERRORS = (
     OSError,
@@ -105,7 +107,8 @@ def load(
         The model in evaluation mode with frozen parameters, and its tokenizer.
 
     Raises:
-        ModelError: it cannot be found or loaded; the sentence says why.
+        ModelError: it cannot be found or loaded, or its architecture is not supported, which is
+            said before the weights are fetched; the sentence says why.
     """
     if quantize and name.endswith(".gguf"):
         raise ModelError("A GGUF file is taken dequantised; leave quantize out.")
@@ -118,6 +121,8 @@ def load(
         source, extra = _source(name)
         options: dict[str, Any] = dict(extra)
         options |= {"trust_remote_code": trust_remote_code, "revision": revision}
+        if not trust_remote_code:  # a model's own code may not build without its weights
+            check_supported(AutoConfig.from_pretrained(source, **options))
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if "gguf_file" in extra:
             options["quantization_config"] = GgufConfig(dequantize=True)
