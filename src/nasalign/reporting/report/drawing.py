@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from altair.utils.schemapi import SchemaValidationError
+
 from nasalign.reporting.report.chart_style import Chart, vega_script
 from nasalign.reporting.report.charts import (
     confidence_charts,
@@ -22,7 +24,18 @@ __all__ = ["charts_of", "vega_script"]
 
 
 def charts_of(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
-    """Returns the charts of a run by the names that the template has for them."""
+    """Returns the charts of a run by the names that the template has for them.
+
+    Raises:
+        ValueError: a value is none that a chart can show.
+    """
+    try:
+        return _charts(files, sets)
+    except SchemaValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
     if files.kind == "compare":
         return comparison_charts(files)
     yes, _ = files.words

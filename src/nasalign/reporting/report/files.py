@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from altair.utils.schemapi import SchemaValidationError
 from jinja2.exceptions import UndefinedError
 from safetensors import SafetensorError
 
@@ -27,7 +26,6 @@ _NOT_AS_WRITTEN = (
     ArithmeticError,
     RecursionError,
     UndefinedError,
-    SchemaValidationError,
 )
 
 
