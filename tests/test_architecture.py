@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "nasalign"
-ORDER = ["errors", "config", "files", "data", "models", "nas", "alignment", "evaluation"]
+ORDER = ["errors", "config", "files", "locks", "data", "models", "nas", "alignment"]
 ORDER += [
+    "evaluation",
     "reporting",
     "run",
     "stages",

@@ -9,6 +9,10 @@ class PromptError(NasAlignError):
     """A prompt cannot be scored: an answer word is not found, or it is longer than the context."""
 
 
+class StorageError(NasAlignError):
+    """A file cannot be written: a full disk, a missing right, a folder that another run holds."""
+
+
 class DataError(NasAlignError):
     """A data file is broken or empty; the sentence names the file and the line."""
 

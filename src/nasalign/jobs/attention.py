@@ -11,7 +11,7 @@ from nasalign.data.qa import BinaryExample
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.evaluation.responses import kind_of
 from nasalign.evaluation.side_effects import rows_put_back
-from nasalign.files import write_json
+from nasalign.files import seal, write_json
 from nasalign.jobs.examples import Bench
 from nasalign.nas.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.pipeline import AlignResult
@@ -62,6 +62,7 @@ def write_attention(
         for place, prompt, *maps in zip(chosen, prompts, untouched, aligned, strict=True)
     ]
     write_json(run.folder / FILE, {"heads": heads, "examples": examples})
+    seal(run.folder / FILE)
 
 
 def _heads(result: AlignResult) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from nasalign.data.scenarios import evidence_of, in_scenario
 from nasalign.data.splits import Splits, with_context
 from nasalign.errors import DataError, NasAlignError
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
-from nasalign.files import read_jsonl, write_jsonl
+from nasalign.files import make_subfolder, read_jsonl, seal, write_jsonl
 from nasalign.models.loading import context_length
 from nasalign.nas.scoring import VERDICT_TOKENS
 from nasalign.run import Run
@@ -137,11 +137,12 @@ class Bench:
                     self.model, self.tokenizer, examples, self.settings, shots, done
                 )
             if self.run.folder:
-                (self.run.folder / "eval").mkdir(exist_ok=True)
+                make_subfolder(self.run.folder / "eval")
                 path = self.run.folder / "eval" / f"{name}.{side}.jsonl"
                 rows = evaluations[name].rows()
                 more = marks or [{}] * len(rows)
                 write_jsonl(path, (row | mark for row, mark in zip(rows, more, strict=True)))
+                seal(path)
         return evaluations
 
     def fits(self, question: Question) -> bool:

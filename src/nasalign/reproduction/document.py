@@ -11,7 +11,7 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from nasalign.files import write_bytes, write_text
+from nasalign.files import make_subfolder, write_bytes, write_text
 from nasalign.reproduction.layout import lay_out
 from nasalign.reproduction.result import Result
 
@@ -29,7 +29,7 @@ class Failure:
 
 def write_result(folder: Path, result: Result) -> None:
     """Writes an item's CSV file and its pictures as SVG and PNG."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_subfolder(folder)
     text = io.StringIO()
     writer = csv.DictWriter(text, result.columns, lineterminator="\n")
     writer.writeheader()

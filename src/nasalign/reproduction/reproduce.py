@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nasalign.errors import NasAlignError
+from nasalign.errors import NasAlignError, StorageError
 from nasalign.jobs.job import Job
 from nasalign.reporting.console import Reporter
 from nasalign.reproduction.document import Failure, write_document, write_result
@@ -95,6 +95,8 @@ def reproduce(
         reporter.say(f"{name} ({place} of {len(names)})")
         try:
             result = ITEMS[name](studies)
+        except StorageError:  # the next item could not be written either
+            raise
         except NasAlignError as error:
             results.append(Failure(name, str(error)))
             reporter.say(f"{name} cannot be made: {error}")
