@@ -25,5 +25,9 @@ class ModelError(NasAlignError):
     """A model cannot be loaded, or its architecture is not supported."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM); whoever cleans up after Ctrl-C does so then."""
+
+
 class NothingToFixError(NasAlignError):
     """The probing set has no false negative: the model has no negative bias here. Exits with 0."""

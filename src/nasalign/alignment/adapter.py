@@ -1,6 +1,7 @@
 """The result of an alignment: changed rows, as an exact LoRA adapter or inside a checkpoint."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from transformers import PreTrainedModel
 
 from nasalign.alignment.rows import read_rows, write_rows
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.files import write_json, write_tensors
+from nasalign.files import make_subfolder, replacing, write_json, write_tensors
 from nasalign.models.geometry import RowSlice
 from nasalign.models.loading import fingerprint
 
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _ORIGIN = "nasalign"  # one key alone: the order of several in the file is not fixed
 
@@ -77,10 +79,17 @@ class Adapter:
             base_model: name of the model, for ``adapter_config.json``.
 
         Raises:
-            NasAlignError: no row has changed; PEFT has no form for an empty adapter.
+            NasAlignError: no row has changed, and PEFT has no form for an empty adapter; or a row
+                is not finite.
         """
         if not self.after:
             raise NasAlignError("No row has changed, so there is no adapter to write.")
+        for where, rows in self.after.items():
+            if not rows.isfinite().all():
+                raise NasAlignError(
+                    f"The tuned rows of {where.module} are not finite, so there is no adapter to "
+                    "write; take a lower learning rate."
+                )
         tensors: dict[str, Tensor] = {}
         ranks: dict[str, int] = {}
         for module in sorted({where.module for where in self.after}):
@@ -95,7 +104,6 @@ class Adapter:
             ranks[module] = len(rows)
             tensors[f"{_PREFIX}{module}.lora_A.weight"] = deltas.cpu()
             tensors[f"{_PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
-        folder.mkdir(parents=True, exist_ok=True)
         rank = max(ranks.values())
         config = LoraConfig(
             task_type="CAUSAL_LM",
@@ -108,9 +116,12 @@ class Adapter:
             inference_mode=True,
         ).to_dict()
         # PEFT keeps the modules as a set, whose order differs from one process to the next.
-        write_json(folder / "adapter_config.json", config | {"target_modules": sorted(ranks)})
-        origin = {_ORIGIN: f"{self.base_fingerprint} {_digest(self.before)}"}
-        write_tensors(folder / "adapter_model.safetensors", tensors, origin)
+        made_of = f"{self.base_fingerprint} {_digest(self.before)} {_digest_of(tensors)}"
+        make_subfolder(folder.parent)
+        with replacing(folder) as whole:  # both files or none
+            whole.mkdir()
+            write_json(whole / CONFIG, config | {"target_modules": sorted(ranks)})
+            write_tensors(whole / WEIGHTS, tensors, {_ORIGIN: made_of})
 
 
 def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
@@ -119,43 +130,63 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
     Raises:
         ModelError: there is no adapter, it is broken, or it belongs to another model.
     """
-    path = folder / "adapter_model.safetensors"
+    tensors, made_for, digest = read_adapter(folder)
+    base = fingerprint(model)
+    another = ModelError(
+        f"The adapter {folder} was made for another model or another dtype than "
+        f"{model.name_or_path}."
+    )
+    # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
+    if made_for != base and "quantised" not in made_for + base:
+        raise another
     before: dict[RowSlice, Tensor] = {}
     after: dict[RowSlice, Tensor] = {}
     out_features: dict[str, int] = {}
+    for name in sorted(name for name in tensors if name.endswith(".lora_A.weight")):
+        module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
+        deltas, selector = tensors[name], tensors[name.replace("lora_A", "lora_B")]
+        out_features[module] = len(selector)
+        for where, part in _slices(module, selector.argmax(dim=0).tolist()):
+            try:
+                before[where] = read_rows(model, where)
+            except AttributeError:  # it has no such module
+                raise another from None
+            delta = deltas[part].to(before[where].device)
+            after[where] = (before[where].float() + delta).to(before[where].dtype)
+    if digest != _digest(before):
+        raise ModelError(
+            f"The rows that the adapter {folder} changes are not as they were; is it in "
+            "the model already?"
+        )
+    return Adapter(before, after, out_features, base)
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Tensor], str, str]:
+    """Returns the tensors of an adapter, its model's fingerprint, and the digest of its rows.
+
+    Raises:
+        ModelError: it is not there, cut off, changed, or not ours.
+    """
+    path, config = folder / WEIGHTS, folder / CONFIG
     try:
         with safe_open(path, framework="pt") as file:
-            origin = (file.metadata() or {}).get(_ORIGIN)
-            if origin is None:
-                raise ModelError(f"{path} was not written by nasalign.")
-            base = fingerprint(model)
-            made_for, digest = origin.split()
-            # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
-            if made_for != base and "quantised" not in made_for + base:
-                raise ModelError(
-                    f"The adapter {folder} was made for another model or another dtype than "
-                    f"{model.name_or_path}."
-                )
-            names = [name for name in file.keys() if name.endswith(".lora_A.weight")]  # noqa: SIM118
-            for name in sorted(names):
-                module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
-                deltas = file.get_tensor(name)
-                selector = file.get_tensor(name.replace("lora_A", "lora_B"))
-                out_features[module] = len(selector)
-                for where, part in _slices(module, selector.argmax(dim=0).tolist()):
-                    before[where] = read_rows(model, where)
-                    delta = deltas[part].to(before[where].device)
-                    after[where] = (before[where].float() + delta).to(before[where].dtype)
-            if digest != _digest(before):
-                raise ModelError(
-                    f"The rows that the adapter {folder} changes are not as they were; is it in "
-                    "the model already?"
-                )
+            origin = (file.metadata() or {}).get(_ORIGIN, "").split()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        modules = json.loads(config.read_text(encoding="utf-8"))["target_modules"]
     except FileNotFoundError as error:
-        raise ModelError(f"There is no adapter in {folder}.") from error
+        missing = "" if path.exists() == config.exists() else " whole"
+        raise ModelError(f"There is no{missing} adapter in {folder}.") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(f"The adapter {path} cannot be read: {error}.") from error
-    return Adapter(before, after, out_features, base)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{config} is broken; make the adapter again.") from error
+    if len(origin) < 2:
+        raise ModelError(f"{path} was not written by nasalign.")
+    made_for, digest, *made_of = origin
+    named = {name.removeprefix(_PREFIX).rsplit(".", 2)[0] for name in tensors}
+    if made_of not in ([], [_digest_of(tensors)]) or sorted(named) != modules:
+        raise ModelError(f"The adapter {folder} is not what nasalign wrote; make it again.")
+    return tensors, made_for, digest
 
 
 def _selector(rows: Tensor, out_features: int) -> Tensor:
@@ -179,4 +210,13 @@ def _digest(rows: dict[RowSlice, Tensor]) -> str:
     digest = hashlib.sha256()
     for where in sorted(rows, key=lambda where: (where.module, where.start)):
         digest.update(rows[where].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of(tensors: dict[str, Tensor]) -> str:
+    """A SHA-256 over tensors by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

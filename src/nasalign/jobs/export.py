@@ -4,9 +4,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from nasalign.alignment.adapter import load_adapter
+from nasalign.alignment.adapter import load_adapter, read_adapter
 from nasalign.errors import NasAlignError
-from nasalign.files import read_json, write_text
+from nasalign.files import make_subfolder, read_json, replacing, write_text
 from nasalign.jobs.evaluate import adapter_folder
 from nasalign.jobs.job import Job
 from nasalign.reporting.card import FILE, Form, model_card
@@ -29,17 +29,21 @@ def export_job(job: Job, folder: Path, target: Path, form: Form) -> None:
     adapter = adapter_folder(folder)
     if not adapter.is_dir():
         raise NasAlignError(f"There is no adapter in {folder}.")
+    read_adapter(adapter)  # before a model is loaded
     run = next((path for path in (folder, adapter.parent) if (path / "run.json").exists()), None)
     name = job.model or _base(run, adapter)
     card = model_card(run, adapter, form, name)
-    if form == "adapter":
-        shutil.copytree(adapter, target)
-    else:
+    if form == "merged":
         model, tokenizer, _ = replace(job, model=name).open()
         load_adapter(adapter, model).apply(model)
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
-    write_text(target / FILE, card)
+    make_subfolder(target.parent)
+    with replacing(target) as whole:  # half a checkpoint would load, with random weights
+        if form == "adapter":
+            shutil.copytree(adapter, whole)
+        else:
+            model.save_pretrained(whole)
+            tokenizer.save_pretrained(whole)
+        write_text(whole / FILE, card)
 
 
 def _base(run: Path | None, adapter: Path) -> str:
