@@ -35,36 +35,57 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    lock = FileLock(path, timeout=_WAIT, fallback_to_soft=False)
     try:
-        _acquire(lock, path, warn)
-        yield
+        with lock(path, _WAIT) as held:
+            if held:
+                with suppress(OSError):  # it merely tells others who is here
+                    path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+            else:
+                warn(
+                    f"The file system of {folder} has no locks; see that no other run writes there."
+                )
+            yield
+    except Timeout:
+        raise StorageError(
+            f"Another run is at work in {folder}: {_holder(path)}. Wait until it ends or stop it, "
+            "or take another --out."
+        ) from None
     finally:
-        if lock.is_locked:
-            with suppress(OSError):
-                path.unlink()  # while it is held: who opens it now finds out that it has no name
-            lock.release()
         with suppress(OSError):  # not empty
             for each in made:
                 each.rmdir()
 
 
-def _acquire(lock: FileLock, path: Path, warn: Callable[[str], None]) -> None:
+@contextmanager
+def lock(path: Path, wait: float) -> Iterator[bool]:
+    """Holds a lock file, which vanishes with the lock; yields False where there are no locks.
+
+    Args:
+        path: the lock file.
+        wait: seconds at most until it is free, or -1 to wait for ever.
+
+    Raises:
+        Timeout: it is not free.
+        StorageError: it cannot be made.
+    """
+    file = FileLock(path, timeout=wait, fallback_to_soft=False)
     try:
-        lock.acquire()
-    except Timeout:
-        raise StorageError(
-            f"Another run is at work in {path.parent}: {_holder(path)}. Wait until it ends or stop "
-            "it, or take another --out."
-        ) from None
+        file.acquire()
     except (OSError, NotImplementedError) as error:
+        if isinstance(error, Timeout):
+            raise
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            with storing(path.parent):
+            with storing(path):
                 raise
-        warn(f"The file system of {path.parent} has no locks; see that no other run writes there.")
-    else:
-        with suppress(OSError):  # it merely tells others who is here
-            path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        path.unlink(missing_ok=True)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while it is held: who opens it now finds out that it has no name
+        file.release()
 
 
 def _holder(path: Path) -> str:

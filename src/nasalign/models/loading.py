@@ -121,6 +121,8 @@ def load(
         )
     except _LOADING_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if name in EMBEDDED_MODELS:  # it was whole when it was put there
+            reason += f" Remove the folder {embedded_folder(name)}, and it is fetched again."
         raise ModelError(f"The model {name!r} cannot be loaded: {reason}") from error
     if report["missing_keys"]:  # transformers would fill them with random numbers
         missing = sorted(report["missing_keys"])
@@ -136,7 +138,25 @@ def load(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    return (model if spread or quantize else model.to(chosen_device)).eval(), tokenizer
+    model = (model if spread or quantize else model.to(chosen_device)).eval()
+    _check_finite(model, name)
+    return model, tokenizer
+
+
+def _check_finite(model: PreTrainedModel, name: str) -> None:
+    """Refuses a weight that is not finite: every figure would be wrong, and none would say why.
+
+    The least and the greatest entry tell; that takes an eighth of the time of looking at each.
+    """
+    for parameter, weight in model.named_parameters():
+        if weight.dtype not in (*DTYPES.values(), torch.float64) or not weight.numel():
+            continue
+        least, greatest = torch.aminmax(weight.detach())
+        if not bool(least.isfinite() & greatest.isfinite()):
+            raise ModelError(
+                f"The model {name!r} has weights that are not finite (NaN or infinite), in "
+                f"{parameter}; get it anew, or take another --dtype if it was made for one."
+            )
 
 
 def _quantization(bits: str, dtype: torch.dtype) -> BitsAndBytesConfig:
