@@ -65,9 +65,7 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
         by, code = ("", 130) if not isinstance(stop, Terminated) else (" by SIGTERM", 143)
-        Console(stderr=True).print(
-            f"Stopped{by}; the model's files are untouched, and --resume goes on."
-        )
+        Console(stderr=True).print(f"Stopped{by}; the model's files are untouched.")
         raise typer.Exit(code) from None
 
 
