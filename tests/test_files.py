@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nasalign import files
-from nasalign.errors import NasAlignError
+from nasalign.errors import NasAlignError, StorageError
 
 
 def rows_that_break() -> Iterator[dict[str, Any]]:
@@ -50,7 +50,7 @@ def test_the_old_file_stays_when_the_disk_is_full(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", half_written)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space left on device"):
         files.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
@@ -67,7 +67,7 @@ def test_the_old_tensors_stay_when_the_disk_is_full(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "save_file", half_written)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space left on device"):
         files.write_tensors(path, {"nas": torch.zeros(2)})
     assert torch.equal(load_file(path)["nas"], torch.ones(2))
     assert list(tmp_path.iterdir()) == [path]

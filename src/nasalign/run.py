@@ -152,7 +152,7 @@ class Run:
             write_json(self.folder / "run.json", self.facts)
 
 
-def check_folder(folder: Path, overwrite: bool, resume: bool = False) -> None:
+def check_folder(folder: Path, overwrite: bool) -> None:
     """Refuses a run directory that must not be written to; touches nothing.
 
     A folder with nothing but what a run leaves that is killed before it begins counts as empty.
@@ -164,7 +164,7 @@ def check_folder(folder: Path, overwrite: bool, resume: bool = False) -> None:
         raise NasAlignError(f"{folder} is a file, so no run can be written there.")
     found = [path.name for path in folder.iterdir()] if folder.exists() else []
     empty = all(name == LOCK or name.endswith(".partial") for name in found)
-    if folder.exists() and not overwrite and not (resume and empty):
+    if not empty and not overwrite:
         raise NasAlignError(
             f"The folder {folder} is there already; choose another --out, or give --overwrite "
             "(align and compare also go on with --resume)."

