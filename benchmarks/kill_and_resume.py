@@ -5,8 +5,8 @@ killed after a random time by SIGKILL or SIGTERM, started again, and so on; when
 end, what it has left is compared with the undisturbed run, and it begins anew until there were
 enough kills. After every kill each file in the run directory must be whole.
 
-Compared byte for byte is every file, but of run.json the timings, and of the report what is made of
-them: both reports are made again with the same timings.
+Compared byte for byte is every file, but of run.json the timings and what memory was free; the
+report, which tells them, is made again with those of the undisturbed run.
 
     python benchmarks/kill_and_resume.py --kills 40
 """
@@ -16,12 +16,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from common import finish, machine, parser, table
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from nasalign.files import SUMS, whole
+from nasalign.cli import app
+from nasalign.files import SUMS, whole, write_json
 from nasalign.reporting.report import write_report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the tiny model is that of the tests
@@ -96,7 +99,7 @@ def main() -> None:
 def _command(model: Path, data: Path, method: str) -> list[str]:
     sets = [part for one in SETTINGS + METHODS[method] for part in ("--set", one)]
     sets += ["--method", method, "--resume", "--out"]
-    return [sys.executable, "-m", "nasalign", "align", str(model), "--data", str(data), *sets]
+    return ["align", str(model), "--data", str(data), *sets]
 
 
 def _kill(command: list[str], place: Path, kills: int, rng: random.Random) -> Tally:
@@ -104,8 +107,11 @@ def _kill(command: list[str], place: Path, kills: int, rng: random.Random) -> Ta
     place.mkdir()
     undisturbed, folder, tally = place / "undisturbed", place / "run", Tally()
     start = time.perf_counter()
-    assert _end(_start(command, undisturbed), None, "")[0] == 0
+    code, said = _end(_start(command, folder), folder, None)
+    if code != 0:
+        raise SystemExit(f"The undisturbed run failed: {said}")
     longest = time.perf_counter() - start
+    folder.rename(undisturbed)  # both had the same name, which the report tells
     while tally.kills.total() < kills or folder.exists():
         process = _start(command, folder)
         sign = None
@@ -113,10 +119,11 @@ def _kill(command: list[str], place: Path, kills: int, rng: random.Random) -> Ta
             sign = rng.choice((signal.SIGKILL, signal.SIGTERM))
             time.sleep(rng.uniform(0, longest * 0.5))
         stage = _stage(folder)
-        code, said = _end(process, sign, stage)
+        code, said = _end(process, folder, sign)
         if sign is not None and code != 0:
             tally.kills[sign.name] += 1
             tally.stages[stage] += 1
+            print(f"{place.name}: {sign.name} at: {stage}", file=sys.stderr, flush=True)
             tally.ends[f"{sign.name}: exit {code}"] += 1
             seen, half = _half(folder)
             tally.files_seen += seen
@@ -135,31 +142,39 @@ def _kill(command: list[str], place: Path, kills: int, rng: random.Random) -> Ta
     return tally
 
 
-def _start(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # the same sums in the same order
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [*command, str(folder)], env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
-    )
+def _start(command: list[str], folder: Path) -> BaseProcess:
+    """Starts a run in a process of its own; what it would import is there already."""
+    process = get_context("fork").Process(target=_run, args=([*command, str(folder)], _log(folder)))
+    process.start()
+    return process
 
 
-def _at_work(process: subprocess.Popen[str], folder: Path) -> bool:
+def _run(command: list[str], log: Path) -> None:
+    with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        app(command)
+
+
+def _log(folder: Path) -> Path:
+    return folder.with_suffix(".log")
+
+
+def _at_work(process: BaseProcess, folder: Path) -> bool:
     """Waits until a process has taken its folder: before that there is nothing to break."""
     lock = folder / ".lock"
-    while process.poll() is None:
-        if lock.exists() and str(process.pid) in lock.read_text():
-            return True
-        time.sleep(0.01)
+    while process.is_alive():
+        with suppress(FileNotFoundError):
+            if str(process.pid) in lock.read_text():
+                return True
+        time.sleep(0.005)
     return False
 
 
-def _end(
-    process: subprocess.Popen[str], sign: signal.Signals | None, stage: str
-) -> tuple[int, str]:
-    if sign is not None and process.poll() is None:
-        process.send_signal(sign)
-    said, _ = process.communicate()
-    return process.returncode, said
+def _end(process: BaseProcess, folder: Path, sign: signal.Signals | None) -> tuple[int, str]:
+    if sign is not None and process.pid and process.is_alive():
+        os.kill(process.pid, sign)
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode, " ".join(_log(folder).read_text().split())
 
 
 def _stage(folder: Path) -> str:
@@ -213,10 +228,8 @@ def _read(path: Path) -> None:
 def _unequal(undisturbed: Path, folder: Path) -> tuple[int, list[str]]:
     """How many files were compared, and which differ."""
     facts = [json.loads((run / "run.json").read_text()) for run in (undisturbed, folder)]
-    shared = {name: facts[0].get(name) for name in UNEQUAL}
-    for run, mine in zip((undisturbed, folder), facts, strict=True):
-        (run / "run.json").write_text(json.dumps(mine | shared))
-        write_report(run)
+    write_json(folder / "run.json", facts[1] | {name: facts[0].get(name) for name in UNEQUAL})
+    write_report(folder)
     names = sorted(
         {str(path.relative_to(run)) for run in (undisturbed, folder) for path in run.rglob("*")}
     )
