@@ -38,7 +38,7 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        reason = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2]
         raise StorageError(
             f"Cannot write {path}: {reason.rstrip('.')}. What was written before is whole; see to "
             "that, and run it again (align and compare go on with --resume)."
