@@ -229,7 +229,9 @@ def _unequal(undisturbed: Path, folder: Path) -> tuple[int, list[str]]:
     """How many files were compared, and which differ."""
     facts = [json.loads((run / "run.json").read_text()) for run in (undisturbed, folder)]
     write_json(folder / "run.json", facts[1] | {name: facts[0].get(name) for name in UNEQUAL})
-    write_report(folder)
+    report = get_context("fork").Process(target=write_report, args=(folder,))  # its charts
+    report.start()  # start threads, which a process must not have that is forked later
+    report.join()
     names = sorted(
         {str(path.relative_to(run)) for run in (undisturbed, folder) for path in run.rglob("*")}
     )

@@ -155,7 +155,7 @@ def test_a_cache_that_is_read_only_or_full_is_a_sentence(
             EndpointChat("m", files.cache_folder() / "answers.sqlite")
         assert "set NASALIGN_CACHE to a folder" in refused(invoke("ask", "smollm2-135m", "Is it?"))
     chat = EndpointChat("m", tmp_path / "answers.sqlite")
-    with at_most(4096), pytest.raises(EndpointError, match="cannot be used: .*set NASALIGN_CACHE"):
+    with at_most(4096), pytest.raises(EndpointError, match=r"cannot be used: .*set NASALIGN_CACHE"):
         chat._cache.put("key", "m", Conversation("system", "user"), "x" * 100_000)
     chat._cache.put("key", "m", Conversation("system", "user"), "answer")
     assert chat._cache.get("key") == "answer"

