@@ -92,7 +92,7 @@ def test_numbers_of_tokens_that_are_none_are_not_counted(
     fake: FakeEndpoint, tmp_path: Path
 ) -> None:
     for usage in ("many", {"prompt_tokens": None, "completion_tokens": 3}, {}):
-        status, body = completion("yes")
+        _, body = completion("yes")
         fake.reply = lambda request, body=body, usage=usage: (200, body | {"usage": usage})
         chat = EndpointChat("m", tmp_path / f"{len(str(usage))}.sqlite")
         assert chat.complete(ASKED[:1]) == ["yes"]
