@@ -228,7 +228,10 @@ def _read(path: Path) -> None:
 def _unequal(undisturbed: Path, folder: Path) -> tuple[int, list[str]]:
     """How many files were compared, and which differ."""
     facts = [json.loads((run / "run.json").read_text()) for run in (undisturbed, folder)]
-    write_json(folder / "run.json", facts[1] | {name: facts[0].get(name) for name in UNEQUAL})
+    write_json(
+        folder / "run.json",
+        facts[1] | {name: facts[0][name] for name in UNEQUAL if name in facts[0]},
+    )
     report = get_context("fork").Process(target=write_report, args=(folder,))  # its charts
     report.start()  # start threads, which a process must not have that is forked later
     report.join()

@@ -112,10 +112,11 @@ class Job:
         if not self.folder or not processes.is_first():
             yield
             return
-        if self._begun(say=lambda _: None) is None:
+        if not (self.resume and (self.folder / "run.json").exists()):
             check_folder(self.folder, self.overwrite)
         with one_run_in(self.folder, self.run.reporter.say):
             sweep(self.folder)
+            self._begun(say=lambda _: None)  # it may be complete, or broken
             yield
 
     def _begun(self, say: Callable[[str], None]) -> dict[str, Any] | None:
