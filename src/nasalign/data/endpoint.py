@@ -189,9 +189,11 @@ class EndpointChat:
     def _keep(self, key: str, conversation: Conversation, completion: ChatCompletion) -> str:
         if not isinstance(completion, ChatCompletion) or not completion.choices:
             raise self._nonsense()
-        message = completion.choices[0].message
-        answer = getattr(message, "content", None) or ""
-        if message is None or not isinstance(answer, str):
+        try:
+            answer = completion.choices[0].message.content or ""
+        except (AttributeError, TypeError, KeyError):  # the client does not look at what came
+            raise self._nonsense() from None
+        if not isinstance(answer, str):
             raise self._nonsense()
         self.usage.calls += 1
         if isinstance(completion.usage, CompletionUsage):

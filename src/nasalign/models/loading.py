@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nasalign.data.hub import silence_of_the_hub
 from nasalign.errors import ModelError
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
@@ -102,10 +103,14 @@ def load(
     spread = device == "auto"
     chosen_device = choose_device(None if spread else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
+    silence = ""
     try:
         source, extra = _source(name)
         options: dict[str, Any] = dict(extra)
         options |= {"trust_remote_code": trust_remote_code, "revision": revision}
+        if source == name and not Path(name).exists():
+            silence = silence_of_the_hub(name)
+            options["local_files_only"] = bool(silence)  # it may have been fetched before
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if "gguf_file" in extra:
             options["quantization_config"] = GgufConfig(dequantize=True)
@@ -121,6 +126,8 @@ def load(
         )
     except _LOADING_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if silence:
+            reason = f"{silence}, and it was not fetched before."
         if name in EMBEDDED_MODELS:  # it was whole when it was put there
             reason += f" Remove the folder {embedded_folder(name)}, and it is fetched again."
         raise ModelError(f"The model {name!r} cannot be loaded: {reason}") from error
