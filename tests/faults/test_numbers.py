@@ -36,6 +36,7 @@ def test_a_rate_that_blows_up_leaves_no_number_that_is_none(
         assert any("not finite" in fate for fate in fates)
     for path in (tmp_path / "run").glob("adapter/*.safetensors"):
         assert all(tensor.isfinite().all() for tensor in load_file(path).values())
+    assert (tmp_path / "run" / "report.html").exists()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())["datasets"]["questions"]
     assert all(math.isfinite(metrics[side]["accuracy"]) for side in ("before", "after"))
 
