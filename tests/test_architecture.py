@@ -6,8 +6,18 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "nasalign"
-ORDER = ["errors", "extras", "config", "files", "data", "models", "nas", "alignment", "evaluation"]
-ORDER += [
+ORDER = [
+    "errors",
+    "extras",
+    "config",
+    "storage",
+    "files",
+    "locks",
+    "data",
+    "models",
+    "nas",
+    "alignment",
+    "evaluation",
     "reporting",
     "run",
     "stages",

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nasalign import files
-from nasalign.errors import NasAlignError
+from nasalign import files, storage
+from nasalign.errors import NasAlignError, StorageError
 
 
 def rows_that_break() -> Iterator[dict[str, Any]]:
@@ -23,7 +23,7 @@ BREAKING: dict[str, Callable[[Path], None]] = {
     "json": lambda path: files.write_json(path, {"a": object()}),
     "jsonl": lambda path: files.write_jsonl(path, [{"a": 1}, {"a": object()}]),
     "rows": lambda path: files.write_jsonl(path, rows_that_break()),
-    "text": lambda path: files.write_text(path, "half \ud800"),  # UTF-8 has no lone surrogate
+    "text": lambda path: storage.write_text(path, "half \ud800"),  # UTF-8 has no lone surrogate
     "tensors": lambda path: files.write_tensors(path, {"a": object()}),
 }
 
@@ -50,7 +50,7 @@ def test_the_old_file_stays_when_the_disk_is_full(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", half_written)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space left on device"):
         files.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
@@ -67,7 +67,7 @@ def test_the_old_tensors_stay_when_the_disk_is_full(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "save_file", half_written)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space left on device"):
         files.write_tensors(path, {"nas": torch.zeros(2)})
     assert torch.equal(load_file(path)["nas"], torch.ones(2))
     assert list(tmp_path.iterdir()) == [path]
@@ -75,8 +75,8 @@ def test_the_old_tensors_stay_when_the_disk_is_full(
 
 def test_a_new_file_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    files.write_text(path, "old and longer")
-    files.write_text(path, "neu: ü\n")
+    storage.write_text(path, "old and longer")
+    storage.write_text(path, "neu: ü\n")
     assert path.read_bytes() == "neu: ü\n".encode()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -140,10 +140,10 @@ def test_a_json_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 def test_the_cache_is_the_users_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path))
-    assert files.cache_folder() == tmp_path
+    assert storage.cache_folder() == tmp_path
     monkeypatch.delenv("NASALIGN_CACHE")
-    monkeypatch.setattr(files, "user_cache_path", lambda name: tmp_path / "user" / name)
-    assert files.cache_folder() == tmp_path / "user" / "nasalign"
+    monkeypatch.setattr(storage, "user_cache_path", lambda name: tmp_path / "user" / name)
+    assert storage.cache_folder() == tmp_path / "user" / "nasalign"
 
 
 def test_other_line_ends_do_not_end_a_row(tmp_path: Path) -> None:

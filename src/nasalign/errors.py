@@ -14,6 +14,10 @@ class PromptError(NasAlignError):
     """A prompt cannot be scored: an answer word is not found, or it is longer than the context."""
 
 
+class StorageError(NasAlignError):
+    """A file cannot be written: a full disk, a missing right, a folder that another run holds."""
+
+
 class DataError(NasAlignError):
     """A data file is broken or empty; the sentence names the file and the line."""
 
@@ -24,6 +28,10 @@ class EndpointError(NasAlignError):
 
 class ModelError(NasAlignError):
     """A model cannot be loaded, or its architecture is not supported."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM); whoever cleans up after Ctrl-C does so then."""
 
 
 class NothingToFixError(NasAlignError):

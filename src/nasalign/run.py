@@ -1,7 +1,6 @@
 """A run: its directory, whom it tells and asks, and what ``run.json`` says of it."""
 
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,12 +17,14 @@ from nasalign.data.chat import MAX_TOKENS, Chat, Progress
 from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
 from nasalign.extras import require
-from nasalign.files import cache_folder, write_json
+from nasalign.files import write_json
+from nasalign.locks import LOCK
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.nas.generation import ModelChat
 from nasalign.reporting.console import Quiet, Reporter
+from nasalign.storage import SUMS, cache_folder, remove_folder, storing, whole
 
 if TYPE_CHECKING:
     from nasalign.data.endpoint import EndpointChat
@@ -69,9 +70,12 @@ class Run:
         return Run(self.reporter, folder, _endpoints=self._endpoints)
 
     def left(self, name: str) -> Path | None:
-        """Returns a file that the run this one goes on with has written already, or None."""
+        """Returns a file that the run this one goes on with has written and sealed, or None.
+
+        One that is not what was written counts as none, and that is told.
+        """
         path = self.folder / name if self.folder and self.resuming else None
-        return path if path and path.exists() else None
+        return path if path and whole(path, self.reporter.say) else None
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -158,36 +162,39 @@ class Run:
 def check_folder(folder: Path, overwrite: bool) -> None:
     """Refuses a run directory that must not be written to; touches nothing.
 
+    A folder with nothing but what a run leaves that is killed before it begins counts as empty.
+
     Raises:
         NasAlignError: it is there already and ``overwrite`` is false, or it holds something else.
     """
-    if folder.exists() and not overwrite:
+    if folder.exists() and not folder.is_dir():
+        raise NasAlignError(f"{folder} is a file, so no run can be written there.")
+    found = [path.name for path in folder.iterdir()] if folder.exists() else []
+    empty = all(name == LOCK or name.endswith(".partial") for name in found)
+    if not empty and not overwrite:
         raise NasAlignError(
             f"The folder {folder} is there already; choose another --out, or give --overwrite "
             "(align and compare also go on with --resume)."
         )
-    if folder.exists() and not folder.is_dir():
-        raise NasAlignError(f"{folder} is a file, so no run can be written there.")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
+    if not empty and "run.json" not in found:
         raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
 
 
 def make_folder(folder: Path) -> None:
     """Makes the run directory and removes what an earlier run left in it.
 
+    What tells that a file is whole goes first and ``run.json`` last: a kill in between leaves a run
+    that can be overwritten, or gone on with by doing it all again.
+
     Raises:
-        NasAlignError: it cannot be written.
+        StorageError: it cannot be written.
     """
-    try:
+    with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
+        for name in ("checkpoint", "adapter", "eval", "compare"):
+            remove_folder(folder / name)
+        for name in (SUMS, *reversed(_FILES)):
             (folder / name).unlink(missing_ok=True)
-        for name in ("adapter", "eval", "checkpoint", "compare"):
-            if (folder / name).is_symlink():  # what it points to is not the run's
-                (folder / name).unlink()
-            shutil.rmtree(folder / name, ignore_errors=True)
-    except OSError as error:
-        raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error
 
 
 def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -199,8 +206,14 @@ def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         new: what it would be now.
 
     Raises:
-        NasAlignError: names the first thing that differs.
+        NasAlignError: names the first thing that differs; or the file says too little.
     """
+    try:
+        _ = old["model"]["fingerprint"], old["settings"], old["timings"]
+    except (KeyError, TypeError):
+        raise NasAlignError(
+            f"{folder / 'run.json'} does not say which run that is; begin again with --overwrite."
+        ) from None
     pairs = {
         name: (old.get(name), new.get(name))
         for name in ("data", "data_origin", "probing_data", "probing_origin", "further")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -44,6 +44,7 @@ from nasalign.files import (
 )
 from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
 from nasalign.run import Run
+from nasalign.storage import seal
 
 
 def ask_what_it_knows(
@@ -100,6 +101,7 @@ def what_it_knows(
         parametric = ask_what_it_knows(model, tokenizer, asked, settings, run)
     if run.folder and not known_already:
         write_jsonl(run.folder / "parametric.jsonl", parametric_rows(parametric))
+        seal(run.folder / "parametric.jsonl")
     known = sum(item.known for item in parametric)
     run.reporter.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
     return parametric
@@ -138,9 +140,11 @@ def probing_set(
         f"{counts['tuning']} to tune on (D), {counts['validation']} to watch (V), "
         f"{counts['unused']} unused; {counts['invalid']} answers invalid."
     )
-    if run.folder:
+    if run.folder and not (probed_already and nas_file):
         write_tensors(run.folder / "nas.safetensors", {"nas": probing.nas})
+        seal(run.folder / "nas.safetensors")
         write_jsonl(run.folder / "probing.jsonl", probing.rows())
+        seal(run.folder / "probing.jsonl")
     return probing
 
 
@@ -222,8 +226,8 @@ def tune(
         folder = run.folder / "checkpoint" if run.folder else None
         rows = RowTuner(model, tuning, validation, settings, heads, done)
         run.reporter.say(rows.replay_plan())
-        tuner = CheckpointedTuner(rows, folder)
-        history = _history(run, tuner.heads_done)
+        tuner = CheckpointedTuner(rows, folder, run.reporter.say)
+        history = _history(run, tuner.history)
         if history and cast(HeadRecord, history[-1]).halted:
             return history
         epochs_left -= tuner.heads_done * settings.epochs
@@ -234,7 +238,7 @@ def tune(
                 if run.folder:
                     append_jsonl(run.folder / "tuning.jsonl", as_row(record))
                 if isinstance(record, HeadRecord):
-                    tuner.head_is_done(record)
+                    tuner.head_is_done(history)
                     epochs_left -= settings.epochs
                     spared = settings.epochs - record.epochs + (epochs_left if record.halted else 0)
                     done(spared * an_epoch)
@@ -246,16 +250,13 @@ def tune(
     return history
 
 
-def _history(run: Run, heads: int) -> list[EpochRecord | HeadRecord]:
-    """The records of heads that are done already; what the file has beyond them is cut off."""
-    path = run.left("tuning.jsonl")
-    if path is None:
-        return []
-    rows = read_jsonl(path)
-    ends = [place for place, row in enumerate(rows, start=1) if row["record"] == "head"]
-    rows = rows[: ends[heads - 1]] if heads else []
-    write_jsonl(path, rows)
-    run.reporter.say(f"Going on after {heads} heads.")
+def _history(run: Run, rows: list[dict[str, Any]]) -> list[EpochRecord | HeadRecord]:
+    """The records of heads that are done already, which ``tuning.jsonl`` then has and no more."""
+    if run.folder:
+        write_jsonl(run.folder / "tuning.jsonl", rows)
+    if rows:
+        heads = sum(row["record"] == "head" for row in rows)
+        run.reporter.say(f"Going on after {heads} heads.")
     return records_from_rows(rows)
 
 

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 import tiny
 from nasalign.alignment.adapter import Adapter, load_adapter
-from nasalign.alignment.adapter_file import open_adapter
+from nasalign.alignment.adapter_file import read_adapter
 from nasalign.alignment.rows import head_slices, read_rows, write_rows
-from nasalign.errors import ModelError
+from nasalign.errors import ModelError, NasAlignError
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.models.loading import fingerprint
 
@@ -250,8 +250,8 @@ def test_an_adapter_of_the_first_versions_still_loads(tmp_path: Path) -> None:
     model, adapter = tuned("llama")
     adapter.save(tmp_path, "base")
     path = tmp_path / "adapter_model.safetensors"
-    with open_adapter(tmp_path) as (_, origin):
-        assert origin.dtype == "float32"
+    origin = read_adapter(tmp_path).origin
+    assert origin.dtype == "float32"
     old = {"nasalign": f"{origin.base} {origin.rows}"}
     save_file(load_file(path), path, metadata=old)
     base = tiny.build_model("llama")
@@ -261,3 +261,11 @@ def test_an_adapter_of_the_first_versions_still_loads(tmp_path: Path) -> None:
         save_file(load_file(path), path, metadata={"nasalign": broken})
         with pytest.raises(ModelError, match="was not written by nasalign"):
             load_adapter(tmp_path, base)
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
+    _, adapter = tuned("llama")
+    (tmp_path / "mine.txt").write_text("not an adapter")
+    with pytest.raises(NasAlignError, match=r"holds more than an adapter \(mine.txt\)"):
+        adapter.save(tmp_path, "base")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -3,6 +3,7 @@
 The first place that has room takes them, the fastest first. On a CPU the device is main memory.
 """
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -81,7 +82,8 @@ class ActivationMemory:
         size = rows * width * dtype.itemsize
         for place in self.places(device):
             if place.held + size <= place.limit:
-                return Kept(place.make((rows, width), dtype), place)
+                with suppress(OSError):  # the disk has filled since
+                    return Kept(place.make((rows, width), dtype), place)
         return None
 
     def places(self, device: torch.device) -> list[Place]:
@@ -130,6 +132,9 @@ def _mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         path = Path(file.name)
     count = shape[0] * shape[1]
     try:
+        if hasattr(os, "posix_fallocate"):  # a write to a mapped hole of a full disk would kill us
+            with path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, count * dtype.itemsize)
         flat = torch.from_file(str(path), shared=True, size=count, dtype=dtype)
     finally:
         with suppress(PermissionError):  # Windows keeps a file that is mapped

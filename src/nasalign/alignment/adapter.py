@@ -10,10 +10,9 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nasalign.alignment.adapter_file import FILE, PREFIX, Origin, modules_of, open_adapter
+from nasalign.alignment.adapter_file import PREFIX, Origin, read_adapter, write_adapter
 from nasalign.alignment.rows import read_rows, write_rows
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.files import write_json, write_tensors
 from nasalign.models.geometry import RowSlice
 from nasalign.models.loading import fingerprint
 
@@ -74,10 +73,17 @@ class Adapter:
             base_model: name of the model, for ``adapter_config.json``.
 
         Raises:
-            NasAlignError: no row has changed; PEFT has no form for an empty adapter.
+            NasAlignError: no row has changed, and PEFT has no form for an empty adapter; or a row
+                is not finite.
         """
         if not self.after:
             raise NasAlignError("No row has changed, so there is no adapter to write.")
+        for where, rows in self.after.items():
+            if not rows.isfinite().all():
+                raise NasAlignError(
+                    f"The tuned rows of {where.module} are not finite, so there is no adapter to "
+                    "write; take a lower learning rate."
+                )
         tensors: dict[str, Tensor] = {}
         ranks: dict[str, int] = {}
         for module in sorted({where.module for where in self.after}):
@@ -92,7 +98,6 @@ class Adapter:
             ranks[module] = len(rows)
             tensors[f"{PREFIX}{module}.lora_A.weight"] = deltas.cpu()
             tensors[f"{PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
-        folder.mkdir(parents=True, exist_ok=True)
         rank = max(ranks.values())
         config = LoraConfig(
             task_type="CAUSAL_LM",
@@ -105,10 +110,9 @@ class Adapter:
             inference_mode=True,
         ).to_dict()
         # PEFT keeps the modules as a set, whose order differs from one process to the next.
-        write_json(folder / "adapter_config.json", config | {"target_modules": sorted(ranks)})
         dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
         origin = Origin(self.base_fingerprint, _digest(self.before), dtype)
-        write_tensors(folder / FILE, tensors, origin.metadata())
+        write_adapter(folder, config | {"target_modules": sorted(ranks)}, tensors, origin)
 
 
 def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
@@ -119,35 +123,38 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
     Raises:
         ModelError: there is no adapter, it is broken, or it belongs to another model.
     """
+    file, base = read_adapter(folder), fingerprint(model)
+    made_for, reduction = file.origin.base, file.origin.reduction
+    another = ModelError(
+        f"The adapter {folder} was made for another model or another dtype than "
+        f"{model.name_or_path}."
+    )
+    # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
+    if made_for != base and "quantised" not in made_for + base:
+        raise another
     before: dict[RowSlice, Tensor] = {}
     after: dict[RowSlice, Tensor] = {}
     out_features: dict[str, int] = {}
-    with open_adapter(folder) as (file, origin):
-        base = fingerprint(model)
-        # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
-        if origin.base != base and "quantised" not in origin.base + base:
-            raise ModelError(
-                f"The adapter {folder} was made for another model or another dtype than "
-                f"{model.name_or_path}."
-            )
-        for module, name in modules_of(file).items():
-            first, second = file.get_tensor(name), file.get_tensor(name.replace("lora_A", "lora_B"))
-            out_features[module] = len(second)
-            deltas, rows = first, second.argmax(dim=0).tolist()  # B selects the rows
-            if origin.reduction:
-                rows = origin.reduction.rows[module]
-                deltas = (second[rows].double() @ first.double()).float()
-            for where, part in _slices(module, rows):
+    for module, (first, second) in file.modules().items():
+        out_features[module] = len(second)
+        deltas, rows = first, second.argmax(dim=0).tolist()  # B selects the rows
+        if reduction:
+            rows = reduction.rows[module]
+            deltas = (second[rows].double() @ first.double()).float()
+        for where, part in _slices(module, rows):
+            try:
                 before[where] = read_rows(model, where)
-                delta = deltas[part].to(before[where].device)
-                after[where] = (before[where].float() + delta).to(before[where].dtype)
-                if not torch.isfinite(after[where]).all():
-                    raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
-        if origin.rows != _digest(before):
-            raise ModelError(
-                f"The rows that the adapter {folder} changes are not as they were; is it in "
-                "the model already?"
-            )
+            except AttributeError:  # it has no such module
+                raise another from None
+            delta = deltas[part].to(before[where].device)
+            after[where] = (before[where].float() + delta).to(before[where].dtype)
+            if not torch.isfinite(after[where]).all():
+                raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
+    if file.origin.rows != _digest(before):
+        raise ModelError(
+            f"The rows that the adapter {folder} changes are not as they were; is it in "
+            "the model already?"
+        )
     return Adapter(before, after, out_features, base)
 
 

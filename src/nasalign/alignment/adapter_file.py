@@ -1,18 +1,21 @@
 """The file of an adapter: PEFT's tensors, and in its metadata what nasalign has to know of them."""
 
+import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from nasalign.errors import ModelError, shortened
+from nasalign.errors import ModelError, NasAlignError, shortened
+from nasalign.files import write_json, write_tensors
+from nasalign.storage import make_subfolder, replacing
 
 PREFIX = "base_model.model."
-FILE = "adapter_model.safetensors"
+CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
+_A = ".lora_A.weight"
 _KEY = "nasalign"  # one key alone: the order of several in the file is not fixed
 
 
@@ -42,12 +45,14 @@ class Origin:
         rows: a SHA-256 over its rows that the adapter changes.
         dtype: the dtype in which it was tuned; empty in a file that does not say.
         reduction: what it lacks; None for an exact adapter.
+        content: a SHA-256 over its tensors; empty in a file that does not say.
     """
 
     base: str
     rows: str
     dtype: str = ""
     reduction: Reduction | None = None
+    content: str = ""
 
     def metadata(self) -> dict[str, str]:
         """Returns it as the metadata of a safetensors file."""
@@ -70,55 +75,108 @@ class Origin:
             return None
 
 
-@contextmanager
-def open_adapter(folder: Path) -> Iterator[tuple[Any, Origin]]:
-    """Yields the open safetensors file of an adapter, and its origin.
+@dataclass(frozen=True)
+class AdapterFile:
+    """What the folder of an adapter holds.
+
+    Attributes:
+        tensors: by PEFT's names.
+        origin: what it was made from.
+    """
+
+    tensors: dict[str, Tensor]
+    origin: Origin
+
+    def modules(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Returns A [r, in] and B [out, r] of each module that is changed, in order."""
+        names = sorted(name for name in self.tensors if name.endswith(_A))
+        return {
+            name.removeprefix(PREFIX).removesuffix(_A): (
+                self.tensors[name],
+                self.tensors[name.replace("lora_A", "lora_B")],
+            )
+            for name in names
+        }
+
+    @property
+    def changed_weights(self) -> int:
+        """Number of weights in the rows that it changes."""
+        rows = self.origin.reduction.rows if self.origin.reduction else {}
+        return sum(
+            len(rows.get(name, range(len(a)))) * a.shape[1]
+            for name, (a, _) in self.modules().items()
+        )
+
+
+def read_adapter(folder: Path) -> AdapterFile:
+    """Reads an adapter.
 
     Raises:
-        ModelError: there is no adapter, it is broken, or nasalign did not write it.
+        ModelError: it is not there, cut off, changed, or nasalign did not write it.
     """
-    path = folder / FILE
+    path, config = folder / FILE, folder / CONFIG
     try:
         with safe_open(path, framework="pt") as file:
             origin = Origin.of(file.metadata())
-            if origin is None:
-                raise ModelError(f"{path} was not written by nasalign.")
-            yield file, origin
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        modules = json.loads(config.read_text(encoding="utf-8"))["target_modules"]
     except FileNotFoundError as error:
-        if (folder / "adapter_model.bin").exists():
-            raise ModelError(
-                f"The adapter in {folder} is a pickle (adapter_model.bin), which can run code; "
-                "only safetensors are read, and only what nasalign has written."
-            ) from error
-        raise ModelError(f"There is no adapter in {folder}.") from error
+        raise ModelError(_absence(folder)) from error
     except (SafetensorError, OSError, AttributeError, LookupError, RuntimeError) as error:
         reason = shortened(" ".join(str(error).split()))
         raise ModelError(f"The adapter {path} is broken and cannot be read: {reason}.") from error
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{config} is broken; make the adapter again.") from error
+    if origin is None:
+        raise ModelError(f"{path} was not written by nasalign.")
+    named = sorted({name.removeprefix(PREFIX).rsplit(".", 2)[0] for name in tensors})
+    if origin.content not in ("", _digest_of(tensors)) or named != modules:
+        raise ModelError(f"The adapter {folder} is not what nasalign wrote; make it again.")
+    return AdapterFile(tensors, origin)
 
 
-def modules_of(file: Any) -> dict[str, str]:
-    """Returns the modules that an open adapter changes, in order, with the name of each one's A."""
-    names = sorted(name for name in file.keys() if name.endswith(".lora_A.weight"))  # noqa: SIM118
-    return {name.removeprefix(PREFIX).removesuffix(".lora_A.weight"): name for name in names}
+def write_adapter(
+    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], origin: Origin
+) -> None:
+    """Writes an adapter: both of its files, or none.
 
-
-def changed_weights(folder: Path) -> int:
-    """Returns the number of weights in the rows that an adapter changes.
-
-    Raises:
-        ModelError: as of ``open_adapter``.
-    """
-    with open_adapter(folder) as (file, origin):
-        shapes = {name: file.get_slice(a).get_shape() for name, a in modules_of(file).items()}
-        rows = origin.reduction.rows if origin.reduction else {}
-        return sum(len(rows.get(name, range(rank))) * size for name, (rank, size) in shapes.items())
-
-
-def reduction_of(folder: Path) -> Reduction | None:
-    """Returns what an adapter lacks of the exact one, or None if it is exact.
+    Args:
+        folder: not there yet, or an adapter that is replaced.
+        config: of PEFT.
+        tensors: by PEFT's names.
+        origin: what it was made from; the digest of the tensors is filled in.
 
     Raises:
-        ModelError: as of ``open_adapter``.
+        NasAlignError: the folder holds other files, or cannot be written.
     """
-    with open_adapter(folder) as (_, origin):
-        return origin.reduction
+    others = {path.name for path in folder.iterdir()} - {CONFIG, FILE} if folder.is_dir() else ()
+    if others:
+        raise NasAlignError(
+            f"The folder {folder} holds more than an adapter ({min(others)}), so none is written "
+            "there; choose another."
+        )
+    made_from = replace(origin, content=_digest_of(tensors))
+    make_subfolder(folder.parent)
+    with replacing(folder) as whole:
+        whole.mkdir()
+        write_json(whole / CONFIG, config)
+        write_tensors(whole / FILE, tensors, made_from.metadata())
+
+
+def _absence(folder: Path) -> str:
+    if (folder / "adapter_model.bin").exists():
+        return (
+            f"The adapter in {folder} is a pickle (adapter_model.bin), which can run code; only "
+            "safetensors are read, and only what nasalign has written."
+        )
+    half = (folder / FILE).exists() or (folder / CONFIG).exists()
+    return f"There is no{' whole' if half else ''} adapter in {folder}."
+
+
+def _digest_of(tensors: dict[str, Tensor]) -> str:
+    """A SHA-256 over tensors by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,20 +1,20 @@
 """Reducing an adapter to one low rank, for servers that cap the rank and want it uniform."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nasalign.alignment.adapter_file import (
-    FILE,
+    CONFIG,
     PREFIX,
-    Origin,
     Reduction,
-    modules_of,
-    open_adapter,
+    read_adapter,
+    write_adapter,
 )
 from nasalign.errors import NasAlignError
-from nasalign.files import read_json, write_json, write_tensors
+from nasalign.files import read_json
 
 
 def reduce_adapter(source: Path, target: Path, rank: int) -> Reduction:
@@ -25,7 +25,7 @@ def reduce_adapter(source: Path, target: Path, rank: int) -> Reduction:
 
     Args:
         source: folder of an adapter that ``Adapter.save`` wrote.
-        target: folder to write; made if it is not there.
+        target: folder to write.
         rank: at most this; less where the exact adapter needs no more.
 
     Raises:
@@ -36,16 +36,13 @@ def reduce_adapter(source: Path, target: Path, rank: int) -> Reduction:
     errors: dict[str, float] = {}
     rows: dict[str, list[int]] = {}
     lost = whole = 0.0
-    with open_adapter(source) as (file, origin):
-        if origin.reduction:
-            raise NasAlignError(
-                f"The adapter {source} is reduced to rank {origin.reduction.rank} already; reduce "
-                "the exact one of the run."
-            )
-        exact = {
-            module: (file.get_tensor(name), file.get_tensor(name.replace("lora_A", "lora_B")))
-            for module, name in modules_of(file).items()
-        }
+    adapter = read_adapter(source)
+    origin, exact = adapter.origin, adapter.modules()
+    if origin.reduction:
+        raise NasAlignError(
+            f"The adapter {source} is reduced to rank {origin.reduction.rank} already; reduce "
+            "the exact one of the run."
+        )
     rank = min(rank, max(len(deltas) for deltas, _ in exact.values()))
     for module, (deltas, selector) in exact.items():
         left, right = _factors(deltas, rank)
@@ -57,12 +54,9 @@ def reduce_adapter(source: Path, target: Path, rank: int) -> Reduction:
         errors[module] = (missing / size) ** 0.5
         lost, whole = lost + missing, whole + size
     reduction = Reduction(rank, (lost / whole) ** 0.5, errors, rows)
-    config = read_json(source / "adapter_config.json")
+    config = read_json(source / CONFIG)
     config |= {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}}
-    target.mkdir(parents=True, exist_ok=True)
-    write_json(target / "adapter_config.json", config)
-    made_from = Origin(origin.base, origin.rows, origin.dtype, reduction)
-    write_tensors(target / FILE, tensors, made_from.metadata())
+    write_adapter(target, config, tensors, replace(origin, reduction=reduction))
     return reduction
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasalign.errors import NasAlignError, NothingToFixError, visible
+from nasalign.errors import NasAlignError, NothingToFixError, Terminated, visible
 
 app = typer.Typer(
     help="Find and retune the attention heads that make a language model say No too often.",
@@ -65,7 +66,8 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
             sys.stdout.write(json.dumps(value, default=str) + "\n")
 
     try:
-        yield console, emit
+        with _terminable():
+            yield console, emit
     except NothingToFixError as nothing:
         console.print(str(nothing), markup=False, highlight=False)
         emit({"nothing_to_fix": str(nothing)})
@@ -73,9 +75,29 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         failed = PlainConsole(stderr=True, quiet=silent)
         failed.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped; the model's files are untouched.")
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as stop:
+        by, code = ("", 130) if not isinstance(stop, Terminated) else (" by SIGTERM", 143)
+        Console(stderr=True).print(f"Stopped{by}; the model's files are untouched.")
+        raise typer.Exit(code) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Has SIGTERM end a command as Ctrl-C does: rows are put back, the checkpoint is kept."""
+
+    def terminate(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the end short
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # signals belong to the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _quieten_libraries() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 
 from nasalign.data.access import Access
@@ -84,7 +85,7 @@ class EndpointChat:
                 "OpenAI's."
             ) from error
         except (sqlite3.Error, OSError) as error:
-            raise EndpointError(f"The cache of answers {cache} cannot be used: {error}.") from error
+            raise _unusable(cache, error) from error
 
     def complete(
         self, conversations: Sequence[Conversation], progress: Progress | None = None
@@ -193,13 +194,17 @@ class EndpointChat:
     def _keep(self, key: str, conversation: Conversation, completion: ChatCompletion) -> str:
         if not isinstance(completion, ChatCompletion) or not completion.choices:
             raise self._nonsense()
-        message = completion.choices[0].message
-        said = getattr(message, "content", None) or ""
-        answer = str(said).encode(errors="replace").decode()  # half a character cannot be kept
+        try:
+            said = completion.choices[0].message.content or ""
+        except (AttributeError, TypeError, KeyError):  # the client does not look at what came
+            raise self._nonsense() from None
+        if not isinstance(said, str):
+            raise self._nonsense()
+        answer = said.encode(errors="replace").decode()  # half a character cannot be kept
         self.usage.calls += 1
-        if completion.usage:
-            self.usage.prompt_tokens += completion.usage.prompt_tokens
-            self.usage.completion_tokens += completion.usage.completion_tokens
+        if isinstance(completion.usage, CompletionUsage):
+            self.usage.prompt_tokens += completion.usage.prompt_tokens or 0
+            self.usage.completion_tokens += completion.usage.completion_tokens or 0
         self._cache.put(key, self._model, conversation, answer)
         return answer
 
@@ -223,6 +228,7 @@ class _Cache:
     """Answers by key, in a SQLite file; each is there for good as soon as it is put."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
@@ -230,17 +236,31 @@ class _Cache:
             "CREATE TABLE IF NOT EXISTS answers "
             "(key TEXT PRIMARY KEY, model TEXT, system TEXT, user TEXT, answer TEXT)"
         )
+        (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"it is damaged ({found})")
 
     def get(self, key: str) -> str | None:
-        rows = self._connection.execute("SELECT answer FROM answers WHERE key = ?", (key,))
-        found = rows.fetchone()
+        found = self._do("SELECT answer FROM answers WHERE key = ?", key).fetchone()
         return found[0] if found else None
 
     def put(self, key: str, model: str, conversation: Conversation, answer: str) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
-            (key, model, conversation.system, conversation.user, answer),
-        )
+        told = (key, model, conversation.system, conversation.user, answer)
+        self._do("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", *told)
+
+    def _do(self, command: str, *values: str) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(command, values)
+        except sqlite3.Error as error:
+            raise _unusable(self._path, error) from error
+
+
+def _unusable(cache: Path, error: Exception) -> EndpointError:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return EndpointError(
+        f"The cache of answers {cache} cannot be used: {reason}. Remove it if it is damaged, or "
+        "set NASALIGN_CACHE to a folder that can be written and has room."
+    )
 
 
 def _accepted(options: dict[str, Any], error: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nasalign.data import layouts
+from nasalign.data.hub import silence_of_the_hub
 from nasalign.data.qa import Question, Record, load_facts
 from nasalign.data.reading import Drop, Dropped, Row, read_rows
 from nasalign.data.user_file import load_file
@@ -179,6 +180,11 @@ def _hub_rows(name: str, source: Source, place: str, revision: str | None) -> It
     import datasets  # takes a second, and only this needs it
     from huggingface_hub.errors import HfHubHTTPError
 
+    silence = silence_of_the_hub(place, dataset=True) if revision else ""
+    if silence:
+        raise DataError(
+            f"The data set {name} cannot be read: {silence}. Give a local copy with --source FILE."
+        )
     datasets.disable_progress_bars()
     number = 0
     for config in source.configs:

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.data.prompts import TAIL, BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import NasAlignError, PromptError
-from nasalign.files import write_jsonl, write_text
+from nasalign.files import write_jsonl
+from nasalign.storage import write_text
 
 ANSWERS = "nasalign_answers"
 """Name of the copy of ``answers.py``; the folder may hold other tasks' modules."""

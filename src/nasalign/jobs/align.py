@@ -1,6 +1,5 @@
 """Aligning a model, with its evaluation before and after."""
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +7,14 @@ from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.jobs.attention import write_attention
 from nasalign.jobs.diagnose import diagnosis
 from nasalign.jobs.examples import Bench, without_evidence
-from nasalign.jobs.job import Job
+from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.jobs.side_effects import side_effects
 from nasalign.pipeline import align
 from nasalign.reporting.report import write_report
+from nasalign.storage import remove_folder, seal
 
 
+@alone_in_its_folder
 def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Aligns a model and evaluates it before and after; writes the run directory.
 
@@ -77,7 +78,8 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
     run.save()
     job.write("metrics.json", {"datasets": table})  # the last: with it the run is complete
     if run.folder:
-        shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
+        seal(run.folder / "metrics.json")
+        remove_folder(run.folder / "checkpoint")
         write_report(run.folder)
     changes = {name: before[name].change_to(after[name], *figures) for name in sets}
     return {"datasets": table, "changes": changes, "side_effects": effects}

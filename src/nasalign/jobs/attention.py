@@ -15,6 +15,7 @@ from nasalign.files import write_json
 from nasalign.jobs.examples import Bench
 from nasalign.nas.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.pipeline import AlignResult
+from nasalign.storage import seal
 
 FILE = "attention.json"
 EXAMPLES = 8
@@ -62,6 +63,7 @@ def write_attention(
         for place, prompt, *maps in zip(chosen, prompts, untouched, aligned, strict=True)
     ]
     write_json(run.folder / FILE, {"heads": heads, "examples": examples})
+    seal(run.folder / FILE)
 
 
 def _heads(result: AlignResult) -> list[tuple[int, int]]:

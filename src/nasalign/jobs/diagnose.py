@@ -10,12 +10,13 @@ from nasalign.config import Settings
 from nasalign.data.qa import Record
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.jobs.examples import Bench, settled, without_evidence
-from nasalign.jobs.job import Job
+from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.nas.heads import Head
 from nasalign.reporting.report import write_report
 from nasalign.stages import choose_heads, probing_set, what_it_knows
 
 
+@alone_in_its_folder
 def diagnose_job(job: Job) -> dict[str, Any]:
     """Says which way a model leans, and which heads have the highest NAS.
 

@@ -113,8 +113,8 @@ def _room(size: float, bytes_each: int, dtype: str) -> str:
 
 
 def _cache() -> Iterator[Finding]:
-    from nasalign.files import cache_folder
     from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
+    from nasalign.storage import cache_folder
 
     yield from _folder("folders", "cache", cache_folder(), "; NASALIGN_CACHE names another")
     for alias in EMBEDDED_MODELS:

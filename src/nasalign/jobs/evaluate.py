@@ -15,11 +15,12 @@ from nasalign.evaluation.evaluate import Evaluation
 from nasalign.files import read_json
 from nasalign.jobs.examples import Bench, settled
 from nasalign.jobs.harness import Harness
-from nasalign.jobs.job import Job
+from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.reporting.report import write_report
 from nasalign.stages import ask_what_it_knows
 
 
+@alone_in_its_folder
 def evaluate_job(
     job: Job, adapter: Path | None, knowledge: bool = False, harness: Harness | None = None
 ) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Scenario, Settings
@@ -12,12 +13,13 @@ from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample, Question, Record
 from nasalign.data.scenarios import evidence_of, in_scenario
 from nasalign.data.splits import Splits, with_context
-from nasalign.errors import DataError, NasAlignError
+from nasalign.errors import DataError, ModelError, NasAlignError
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.files import read_jsonl, write_jsonl
 from nasalign.models.loading import context_length
 from nasalign.nas.scoring import VERDICT_TOKENS
 from nasalign.run import Run
+from nasalign.storage import make_subfolder, seal
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,25 @@ class Bench:
                 evaluations[name] = run_evaluation(
                     self.model, self.tokenizer, examples, self.settings, shots, done
                 )
+            self._check_finite(name, evaluations[name])
             if self.run.folder:
-                (self.run.folder / "eval").mkdir(exist_ok=True)
+                make_subfolder(self.run.folder / "eval")
                 path = self.run.folder / "eval" / f"{name}.{side}.jsonl"
                 rows = evaluations[name].rows()
                 more = marks or [{}] * len(rows)
                 write_jsonl(path, (row | mark for row, mark in zip(rows, more, strict=True)))
+                seal(path)
         return evaluations
+
+    def _check_finite(self, name: str, found: Evaluation) -> None:
+        """Refuses figures of a model whose numbers exceed its dtype: NaN compares as No."""
+        said = torch.stack([found.scores.p_positive, found.scores.p_negative])
+        if not said.isfinite().all():
+            wider = "bfloat16 or float32" if self.model.dtype == torch.float16 else "float32"
+            raise ModelError(
+                f"The model gives no probabilities on {name} (they are NaN), so its numbers exceed "
+                f"{str(self.model.dtype).removeprefix('torch.')}; try --dtype {wider}."
+            )
 
     def fits(self, question: Question) -> bool:
         """Says whether both prompts of a question, with their answers, fit the model's context."""

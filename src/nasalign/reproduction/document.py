@@ -9,9 +9,10 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from nasalign.files import csv_text, write_bytes, write_text
+from nasalign.files import csv_text
 from nasalign.reproduction.layout import lay_out
 from nasalign.reproduction.result import Result
+from nasalign.storage import make_subfolder, write_bytes, write_text
 
 DOCUMENT = "reproduction.html"
 SCALE = 2  # pixels a point of a PNG
@@ -27,7 +28,7 @@ class Failure:
 
 def write_result(folder: Path, result: Result) -> None:
     """Writes an item's CSV file and its pictures as SVG and PNG."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_subfolder(folder)
     write_text(folder / f"{result.name}.csv", csv_text(result.columns, result.rows))
     for name, chart in result.charts.items():
         drawing = chart.to_json()

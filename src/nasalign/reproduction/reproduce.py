@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nasalign.errors import NasAlignError
+from nasalign.errors import NasAlignError, StorageError
 from nasalign.jobs.job import Job
+from nasalign.locks import one_run_in
 from nasalign.reporting.console import Reporter
 from nasalign.reproduction.document import Failure, write_document, write_result
 from nasalign.reproduction.figures import FIGURES
@@ -16,6 +17,7 @@ from nasalign.reproduction.sides import Sides
 from nasalign.reproduction.statistics import STATISTICS
 from nasalign.reproduction.study import Study
 from nasalign.reproduction.tables import TABLES
+from nasalign.storage import sweep
 
 _MADE: dict[str, Callable[[Sequence[Study]], Result]] = {**FIGURES, **TABLES, **STATISTICS}
 
@@ -89,12 +91,22 @@ def reproduce(
         folder: where all is written.
         reporter: is told what is being made.
     """
+    with one_run_in(folder, reporter.say):
+        sweep(folder)
+        yield from _made(studies, names, folder, reporter)
+
+
+def _made(
+    studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
+) -> Iterator[Result]:
     start = time.monotonic()
     results: list[Result | Failure] = []
     for place, name in enumerate(names, start=1):
         reporter.say(f"{name} ({place} of {len(names)})")
         try:
             result = ITEMS[name](studies)
+        except StorageError:  # the next item could not be written either
+            raise
         except NasAlignError as error:
             results.append(Failure(name, str(error)))
             reporter.say(f"{name} cannot be made: {error}")

@@ -3,7 +3,6 @@
 Each form is tuned once; its adapter is kept in a folder and read back whenever it is asked for.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from nasalign.reproduction.sets import PROBING, PaperSet
 from nasalign.rivals.rows import random_heads
 from nasalign.run import Run, check_same
 from nasalign.stages import choose_heads, probe
+from nasalign.storage import make_subfolder, remove_folder, seal, whole
 
 UNTOUCHED, NASA, QUERY_ONLY = "untouched", "nasa", "query-only"
 RANDOM = ("random-0", "random-1", "random-2")
@@ -102,8 +102,9 @@ class Sides:
         """Returns the rows that a side changes; None if it changes none."""
         if side not in self._adapters:
             folder = self.folder / side
-            if not (folder / "tuned.json").exists():
+            if not whole(folder / "tuned.json", self.job.run.reporter.say):
                 write_json(folder / "tuned.json", self._tune(side))
+                seal(folder / "tuned.json")
             model = self._opened[0]
             saved = folder / "adapter"
             self._adapters[side] = load_adapter(saved, model) if saved.is_dir() else None
@@ -126,7 +127,7 @@ class Sides:
         if adapter.after:
             adapter.save(self.folder / side / "adapter", model.name_or_path)
         kept = [one for one in history if isinstance(one, HeadRecord) and one.kept]
-        shutil.rmtree(self.folder / side / "checkpoint", ignore_errors=True)
+        remove_folder(self.folder / side / "checkpoint")
         return {
             "heads": [head[:2] for head in heads],
             "kept": [(one.layer, one.head) for one in kept],
@@ -139,7 +140,7 @@ class Sides:
         """Yields the model as a side has it, and puts it back."""
         model, tokenizer, _ = self._opened
         adapter = None if side == UNTOUCHED else self.adapter(side)
-        (self.folder / side).mkdir(parents=True, exist_ok=True)
+        make_subfolder(self.folder / side)
         if adapter:
             adapter.apply(model)
         try:
@@ -162,7 +163,7 @@ class Sides:
     def _run(self, part: str) -> Run:
         """A run of the study's own that goes on where an earlier one ended."""
         folder = self.folder / part
-        folder.mkdir(parents=True, exist_ok=True)
+        make_subfolder(folder)
         return Run(self.job.run.reporter, folder, resuming=True)
 
     @property
@@ -182,6 +183,6 @@ class Sides:
         facts = self._facts | {"data": {name: one.data for name, one in self.sets.items()}}
         if path.exists():
             check_same(self.folder, read_json(path), facts)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_subfolder(self.folder)
         write_json(path, facts)
         return opened

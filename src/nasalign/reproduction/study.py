@@ -6,6 +6,7 @@ this run or a later one, is read back.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,7 @@ from nasalign.reproduction.sets import PROBING
 from nasalign.reproduction.sides import UNTOUCHED, Sides
 from nasalign.run import Run
 from nasalign.stages import ask_what_it_knows
+from nasalign.storage import seal, whole
 
 WORDINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -40,6 +42,8 @@ WORDINGS: dict[str, dict[str, Any]] = {
     "4-shot": {"shots": 4},
 }
 """What each wording changes of the settings (Tables 7, 10 and 11)."""
+
+_NAS = ".safetensors"
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Study:
         """Returns the answers to the examples of a data set; rows of ``eval`` and their NAS."""
         path = self.sides.folder / side / f"{name}.{wording}.jsonl"
         _, binary = self.examples(name)
-        if path.exists():
+        if self._whole(path) and (wording != "plain" or self._whole(path.with_suffix(_NAS))):
             return Evaluation.from_rows(binary.examples, read_jsonl(path))
         settings = self.settings.replace(WORDINGS[wording])
         title = f"{self.sides.name}, {side}: {name}, {wording}"
@@ -78,8 +82,10 @@ class Study:
             with self.sides.job.run.stage(title, title, len(binary.examples)) as done:
                 found = run_evaluation(model, tokenizer, binary.examples, settings, shots, done)
         if wording == "plain":
-            write_tensors(path.with_suffix(".safetensors"), {"nas": found.scores.nas})
+            write_tensors(path.with_suffix(_NAS), {"nas": found.scores.nas})
+            seal(path.with_suffix(_NAS))
         write_jsonl(path, found.rows())
+        seal(path)
         return Evaluation.from_rows(binary.examples, found.rows())
 
     def metrics(self, name: str, side: str = UNTOUCHED, wording: str = "plain") -> dict[str, Any]:
@@ -107,12 +113,13 @@ class Study:
     def knowledge(self, name: str, side: str = UNTOUCHED) -> list[dict[str, Any]]:
         """Returns the answers to a data set's questions by Prompt II, judged (Appendices E, G)."""
         path = self.sides.folder / side / f"{name}.free.jsonl"
-        if not path.exists():
+        if not self._whole(path):
             questions = [as_question(record) for record in self.examples(name)[0]]
             with self.sides.tuned(side) as (model, tokenizer):
                 run = Run(self.sides.job.run.reporter)
                 samples = ask_what_it_knows(model, tokenizer, questions, self.settings, run)
             write_jsonl(path, parametric_rows(samples))
+            seal(path)
         return read_jsonl(path)
 
     def attention(self, name: str, side: str, heads: Sequence[tuple[int, int]]) -> dict[str, Any]:
@@ -124,8 +131,9 @@ class Study:
         """
         which = "+".join(f"{layer}.{head}" for layer, head in heads)
         path = self.sides.folder / side / f"{name}.attention.{which}.json"
-        if not path.exists():
+        if not self._whole(path):
             write_json(path, self._attention(name, side, heads))
+            seal(path)
         return dict(read_json(path))
 
     def examples(self, name: str) -> tuple[list[Record], Binary]:
@@ -134,6 +142,9 @@ class Study:
             splits = self.sides.splits(name)
             self._examples[name] = self.sides.bench.examples(name, splits.test, splits.pool)
         return self._examples[name]
+
+    def _whole(self, path: Path) -> bool:
+        return whole(path, self.sides.job.run.reporter.say)
 
     def _attention(self, name: str, side: str, heads: Sequence[tuple[int, int]]) -> dict[str, Any]:
         settings, examples = self.settings, self.examples(name)[1].examples

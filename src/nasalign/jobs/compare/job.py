@@ -8,12 +8,12 @@ from nasalign.data.qa import BinaryExample, Record, split_of
 from nasalign.data.sources import SOURCES, Loaded
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
-from nasalign.files import read_json, write_json, write_text
+from nasalign.files import read_json, write_json
 from nasalign.jobs.compare.material import material_of
 from nasalign.jobs.compare.row import FOLDER, Measure
 from nasalign.jobs.compare.table import as_csv
 from nasalign.jobs.examples import Bench, without_evidence
-from nasalign.jobs.job import Job
+from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.jobs.side_effects import FreeQuestions
 from nasalign.models import processes
 from nasalign.reporting.report import write_report
@@ -22,10 +22,12 @@ from nasalign.rivals.rival import Rival
 from nasalign.rivals.rows import UNTOUCHED
 from nasalign.run import Run
 from nasalign.stages import probe
+from nasalign.storage import make_subfolder, seal, write_text
 
 FILE, CSV_FILE = "comparison.json", "comparison.csv"
 
 
+@alone_in_its_folder
 def compare_job(job: Job, further: Sequence[str] = (), only: Sequence[str] = ()) -> dict[str, Any]:
     """Compares ways to correct a model; writes the run directory.
 
@@ -148,12 +150,13 @@ def _rows(measure: Measure, wanted: set[str]) -> list[dict[str, Any]]:
             done[rival.name] = dict(read_json(left))
     todo = [one for one in RIVALS if one.name in wanted and one.name not in done]
     if run.folder:
-        (run.folder / FOLDER).mkdir(exist_ok=True)
+        make_subfolder(run.folder / FOLDER)
     with run.stage("rows", "Rows", len(todo)) as step:
         for rival in todo:
             done[rival.name] = row = _row(measure, rival)
             if run.folder and not row["error"]:
                 write_json(run.folder / FOLDER / f"{rival.name}.json", row)
+                seal(run.folder / FOLDER / f"{rival.name}.json")
             step(1)
     return [done[rival.name] for rival in RIVALS if rival.name in done]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nasalign.alignment.knowledge import Parametric
 from nasalign.data.qa import BinaryExample
-from nasalign.errors import NasAlignError, NothingToFixError
+from nasalign.errors import NasAlignError, NothingToFixError, StorageError
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.evaluation.metrics import METRICS
 from nasalign.evaluation.responses import example_of
@@ -24,6 +24,7 @@ from nasalign.jobs.side_effects import FreeQuestions, effects_of
 from nasalign.rivals.rival import Fitted, Material, Rival
 from nasalign.rivals.rows import UNTOUCHED
 from nasalign.run import Run
+from nasalign.storage import make_subfolder
 
 FOLDER = "compare"
 """Of the run directory: what rows leave, and what each writes while it is fitted."""
@@ -59,6 +60,8 @@ class Measure:
         voice, _ = self._voice, self._untouched  # before anything is fitted
         try:
             found = self._measured(rival)
+        except StorageError:  # the next row could not be written either
+            raise
         except NothingToFixError as nothing:
             found = {"error": str(nothing), "nothing_to_fix": True}
         except NasAlignError as error:
@@ -77,7 +80,7 @@ class Measure:
         with timing(model) as evaluating, fitted.on(model):
             evaluations = {name: self._evaluated(rival, fitted, name) for name in self.sets}
         if bench.run.folder:
-            (bench.run.folder / "eval").mkdir(exist_ok=True)
+            make_subfolder(bench.run.folder / "eval")
             for name, evaluation in evaluations.items():
                 write_jsonl(bench.run.folder / _path(name, rival), evaluation.rows())
         if rival.name == UNTOUCHED.name:
@@ -103,7 +106,7 @@ class Measure:
             return run.part(None)
         folder = run.folder / FOLDER / rival.name
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        make_subfolder(folder)
         return run.part(folder)
 
     def _evaluated(self, rival: Rival, fitted: Fitted, name: str) -> Evaluation:

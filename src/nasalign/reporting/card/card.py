@@ -10,7 +10,7 @@ from typing import Any, Literal
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from nasalign.alignment.adapter_file import changed_weights, reduction_of
+from nasalign.alignment.adapter_file import read_adapter
 from nasalign.alignment.rounding import Rounding
 from nasalign.data.sources import SOURCES
 from nasalign.data.wordings import INSTRUCTIONS
@@ -66,7 +66,8 @@ def _card(
     of = Base.of(base)
     title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
     sets = data_sets(files) if files else []
-    reduction = reduction_of(adapter)
+    file = read_adapter(adapter)
+    reduction = file.origin.reduction
     return _template().render(
         front=Markdown(_front_matter(files, of, form, title).to_yaml()),
         title=title,
@@ -76,7 +77,7 @@ def _card(
         reduction=reduction_text(reduction) if reduction else "",
         reduced=reduction_rows(reduction) if reduction else [],
         rounding=rounding_text(rounding) if rounding else "",
-        weights=changed_weights(adapter),
+        weights=file.changed_weights,
         files=files,
         sets=[_figures(one, files) for one in sets if one.name in files.metrics] if files else [],
         effects=effect_rows(files.side_effects) if files and files.side_effects else [],

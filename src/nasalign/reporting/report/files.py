@@ -1,6 +1,5 @@
 """What a run directory holds, read for the report; each file but ``run.json`` may be missing."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jinja2.exceptions import UndefinedError
-from safetensors import SafetensorError
 
 from nasalign.data.wordings import VOCABULARIES
 from nasalign.errors import NasAlignError
@@ -186,18 +184,13 @@ def _optional(path: Path) -> Any:
 
 
 def _rows(path: Path) -> list[Row]:
-    try:
-        return read_jsonl(path) if path.exists() else []
-    except UnicodeDecodeError as error:
-        raise NasAlignError(f"{path} is not UTF-8 text: {error}.") from error
-    except json.JSONDecodeError as error:
-        raise NasAlignError(f"{path} has a line that is not valid JSON: {error}.") from error
+    return read_jsonl(path) if path.exists() else []
 
 
 def _nas(path: Path) -> Array | None:
     try:
         return read_tensors(path)["nas"].double().numpy() if path.exists() else None
-    except (SafetensorError, KeyError) as error:
+    except (NasAlignError, KeyError) as error:
         raise NasAlignError(f"{path} holds no scores of heads: {error}.") from error
 
 

@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from nasalign.evaluation.responses import KINDS
 from nasalign.extras import lack
-from nasalign.files import write_text
 from nasalign.reporting.console import number
 from nasalign.reporting.report.comparison import COST_COLUMNS, comparison
 from nasalign.reporting.report.comparison_story import comparison_verdict
@@ -31,6 +30,7 @@ from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, out
 from nasalign.reporting.report.story import verdict
 from nasalign.reporting.report.subsets import subset_tables
 from nasalign.reporting.report.tuning import HEAD_COLUMNS, head_rows
+from nasalign.storage import write_text
 
 if TYPE_CHECKING:
     from nasalign.reporting.report.chart_style import Chart

