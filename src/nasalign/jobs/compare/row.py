@@ -17,7 +17,7 @@ from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.evaluation.metrics import METRICS
 from nasalign.evaluation.responses import example_of
 from nasalign.evaluation.side_effects import neutral_texts
-from nasalign.files import make_subfolder, read_jsonl, write_jsonl
+from nasalign.files import make_subfolder, read_jsonl, seal, write_jsonl
 from nasalign.jobs.compare.cost import Cost, measuring, timing
 from nasalign.jobs.examples import Bench
 from nasalign.jobs.side_effects import FreeQuestions, effects_of
@@ -82,6 +82,7 @@ class Measure:
             make_subfolder(bench.run.folder / "eval")
             for name, evaluation in evaluations.items():
                 write_jsonl(bench.run.folder / _path(name, rival), evaluation.rows())
+                seal(bench.run.folder / _path(name, rival))
         if rival.name == UNTOUCHED.name:
             self._untouched.update(evaluations)
         return {
@@ -172,6 +173,11 @@ class Measure:
     def _quiet(self) -> Bench:
         """The bench with a run whose seconds nobody reads: there are as many as rows."""
         return replace(self.bench, run=self.bench.run.part(None))
+
+    @property
+    def has_untouched(self) -> bool:
+        """Says whether the untouched model's answers are there, to measure changes against."""
+        return self._untouched.keys() == self.sets.keys()
 
     @cached_property
     def _untouched(self) -> dict[str, Evaluation]:
