@@ -55,6 +55,7 @@ def test_what_puts_rows_back_after_ctrl_c_does_so_after_sigterm() -> None:
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
+import nasalign.jobs.align  # once, before the forks
 from nasalign import files
 from nasalign.cli import app
 
