@@ -46,6 +46,7 @@ def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: P
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {
         "run.json",
+        "SHA256SUMS",
         "parametric.jsonl",
         "probing.jsonl",
         "nas.safetensors",

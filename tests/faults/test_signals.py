@@ -55,7 +55,8 @@ def test_what_puts_rows_back_after_ctrl_c_does_so_after_sigterm() -> None:
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from nasalign import files, storage
+import nasalign.jobs.align  # once, before the forks
+from nasalign import storage
 from nasalign.cli import app
 
 folder, to_disk = Path(sys.argv[1]), storage._to_disk

@@ -24,7 +24,8 @@ from nasalign.cli import app
 from nasalign.data.qa import BinaryExample, split_of
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.evaluation.evaluate import Evaluation
-from nasalign.files import read_jsonl
+from nasalign.files import read_jsonl, seal
+from nasalign.files import whole as whole_file
 from nasalign.jobs.align import align_job
 from nasalign.jobs.compare import compare_job
 from nasalign.jobs.compare import job as room
@@ -328,8 +329,22 @@ def test_a_finished_comparison_takes_further_rows(
     (folder / "compare" / "random.json").unlink()
     with (folder / "eval" / "questions.untouched.jsonl").open("w") as file:
         file.writelines(json.dumps(row | {"question": "Other?"}) + "\n" for row in rows)
+    seal(folder / "eval" / "questions.untouched.jsonl")
     with pytest.raises(NasAlignError, match="begun with other examples of questions"):
         compare_job(job_of(world, folder, resume=True), [str(world[2])], ["random"])
+
+
+@pytest.mark.parametrize("name", ["compare/untouched.json", "eval/questions.untouched.jsonl"])
+def test_what_is_broken_of_a_comparison_is_made_again(
+    world: tuple[Path, Path, Path], made: tuple[Path, dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(made[0], folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:-40])
+    result = compare_job(job_of(world, folder, resume=True), [str(world[2])], ROWS)
+    for mine, whole in zip(result["rows"], made[1]["rows"], strict=True):
+        assert json.dumps(mine | {"cost": 0}) == json.dumps(whole | {"cost": 0})
+    assert whole_file(folder / name, print)
 
 
 def test_an_alignment_does_not_go_on_in_its_folder(

@@ -7,7 +7,6 @@ as it is there, so what an interrupted run has paid for is never asked again.
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 
 from nasalign.data.access import Access
+from nasalign.data.answer_cache import AnswerCache
 from nasalign.data.chat import MAX_TOKENS, Conversation, Progress
 from nasalign.errors import EndpointError
 
@@ -78,14 +78,12 @@ class EndpointChat:
                 max_retries=_RETRIES,
                 timeout=_TIMEOUT,
             )
-            self._cache = _Cache(cache)
+            self._cache = AnswerCache(cache)
         except openai.OpenAIError as error:
             raise EndpointError(
                 "OPENAI_API_KEY is not set; set it, and OPENAI_BASE_URL for another endpoint than "
                 "OpenAI's."
             ) from error
-        except (sqlite3.Error, OSError) as error:
-            raise _unusable(cache, error) from error
 
     def complete(
         self, conversations: Sequence[Conversation], progress: Progress | None = None
@@ -222,45 +220,6 @@ class EndpointChat:
     def _key(self, conversation: Conversation) -> str:
         asked = [self._model, conversation.system, conversation.user]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-
-
-class _Cache:
-    """Answers by key, in a SQLite file; each is there for good as soon as it is put."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS answers "
-            "(key TEXT PRIMARY KEY, model TEXT, system TEXT, user TEXT, answer TEXT)"
-        )
-        (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(f"it is damaged ({found})")
-
-    def get(self, key: str) -> str | None:
-        found = self._do("SELECT answer FROM answers WHERE key = ?", key).fetchone()
-        return found[0] if found else None
-
-    def put(self, key: str, model: str, conversation: Conversation, answer: str) -> None:
-        told = (key, model, conversation.system, conversation.user, answer)
-        self._do("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", *told)
-
-    def _do(self, command: str, *values: str) -> sqlite3.Cursor:
-        try:
-            return self._connection.execute(command, values)
-        except sqlite3.Error as error:
-            raise _unusable(self._path, error) from error
-
-
-def _unusable(cache: Path, error: Exception) -> EndpointError:
-    reason = (isinstance(error, OSError) and error.strerror) or str(error)
-    return EndpointError(
-        f"The cache of answers {cache} cannot be used: {reason}. Remove it if it is damaged, or "
-        "set NASALIGN_CACHE to a folder that can be written and has room."
-    )
 
 
 def _accepted(options: dict[str, Any], error: str) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def _rows(measure: Measure, wanted: set[str]) -> list[dict[str, Any]]:
         left = run.left(f"{FOLDER}/{rival.name}.json")
         if left:
             done[rival.name] = dict(read_json(left))
+    if UNTOUCHED.name in done and not measure.has_untouched:
+        del done[UNTOUCHED.name]
     todo = [one for one in RIVALS if one.name in wanted and one.name not in done]
     if run.folder:
         make_subfolder(run.folder / FOLDER)

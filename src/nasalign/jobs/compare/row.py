@@ -24,7 +24,7 @@ from nasalign.jobs.side_effects import FreeQuestions, effects_of
 from nasalign.rivals.rival import Fitted, Material, Rival
 from nasalign.rivals.rows import UNTOUCHED
 from nasalign.run import Run
-from nasalign.storage import make_subfolder
+from nasalign.storage import make_subfolder, seal
 
 FOLDER = "compare"
 """Of the run directory: what rows leave, and what each writes while it is fitted."""
@@ -83,6 +83,7 @@ class Measure:
             make_subfolder(bench.run.folder / "eval")
             for name, evaluation in evaluations.items():
                 write_jsonl(bench.run.folder / _path(name, rival), evaluation.rows())
+                seal(bench.run.folder / _path(name, rival))
         if rival.name == UNTOUCHED.name:
             self._untouched.update(evaluations)
         return {
@@ -173,6 +174,11 @@ class Measure:
     def _quiet(self) -> Bench:
         """The bench with a run whose seconds nobody reads: there are as many as rows."""
         return replace(self.bench, run=self.bench.run.part(None))
+
+    @property
+    def has_untouched(self) -> bool:
+        """Says whether the untouched model's answers are there, to measure changes against."""
+        return self._untouched.keys() == self.sets.keys()
 
     @cached_property
     def _untouched(self) -> dict[str, Evaluation]:
