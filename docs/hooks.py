@@ -1,8 +1,4 @@
-"""What the site has beyond its Markdown files.
-
-The navigation may name pages that a checkout lacks, without a broken link; and the notebook becomes
-a page.
-"""
+"""What the site has beyond its Markdown files: the notebook as a page."""
 
 import json
 import re
@@ -11,25 +7,8 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-OPTIONAL = ("families.md", "reliability.md")
 NOTEBOOK = "quickstart.ipynb"
 PAGE = "quickstart.md"
-
-
-def on_config(config: Any) -> Any:
-    """Drops the optional pages that are not there from the navigation."""
-    config.nav = [_present(entry, Path(config.docs_dir)) for entry in config.nav]
-    return config
-
-
-def _present(entry: Any, folder: Path) -> Any:
-    if not isinstance(entry, dict):
-        return entry
-    [(title, value)] = entry.items()
-    if not isinstance(value, list):
-        return entry
-    names = [(one, next(iter(one.values())) if isinstance(one, dict) else one) for one in value]
-    return {title: [one for one, name in names if name not in OPTIONAL or (folder / name).exists()]}
 
 
 def on_files(files: Any, config: Any) -> Any:

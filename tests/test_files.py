@@ -159,7 +159,7 @@ def test_what_is_made_beside_its_place_is_there_whole_or_not_at_all(tmp_path: Pa
     folder, text = tmp_path / "new" / "parent" / "folder", tmp_path / "new" / "parent" / "text"
 
     def make(*parts: str) -> None:
-        with files.beside(folder, text) as workplace:
+        with storage.beside(folder, text) as workplace:
             assert workplace.parent == folder.parent
             if "folder" in parts:
                 (workplace / "folder").mkdir()

@@ -51,8 +51,8 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
             "or take another --out."
         ) from None
     finally:
-        with suppress(OSError):  # not empty
-            for each in made:
+        for each in made:
+            with suppress(OSError):  # not empty
                 each.rmdir()
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from aligned import aligned
 from nasalign.alignment.adapter import Adapter, load_adapter
-from nasalign.alignment.adapter_file import changed_weights, reduction_of
+from nasalign.alignment.adapter_file import read_adapter
 from nasalign.alignment.rank import reduce_adapter
 from nasalign.alignment.rows import head_slices, read_rows, write_rows
 from nasalign.errors import ModelError, NasAlignError
@@ -94,7 +94,8 @@ def test_nasalign_loads_it_as_peft_does(family: str, tmp_path: Path) -> None:
     adapter = load_adapter(tmp_path / "low", model)
     exact = load_adapter(run / "adapter", model)
     assert set(adapter.after) == set(exact.after)
-    assert changed_weights(tmp_path / "low") == changed_weights(run / "adapter") == exact.parameters
+    for folder in (tmp_path / "low", run / "adapter"):
+        assert read_adapter(folder).changed_weights == exact.parameters
     adapter.apply(model)
     expected = merged(tmp_path, tmp_path / "low")
     for name, tensor in model.state_dict().items():
@@ -125,9 +126,9 @@ def test_rows_of_which_nothing_is_left_are_still_known(tmp_path: Path) -> None:
 
 def test_a_reduced_adapter_is_not_reduced_again(tmp_path: Path) -> None:
     run = aligned(tmp_path)
-    assert reduction_of(run / "adapter") is None
+    assert read_adapter(run / "adapter").origin.reduction is None
     found = reduce_adapter(run / "adapter", tmp_path / "low", 4)
-    assert reduction_of(tmp_path / "low") == found
+    assert read_adapter(tmp_path / "low").origin.reduction == found
     with pytest.raises(NasAlignError, match="reduced to rank 4 already; reduce the exact one"):
         reduce_adapter(tmp_path / "low", tmp_path / "lower", 2)
     assert not (tmp_path / "lower").exists()

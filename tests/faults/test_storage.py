@@ -47,7 +47,7 @@ def test_each_file_meets_a_full_disk_once_and_the_run_goes_on(
             raise NO_SPACE
         return is_open(path, mode, *rest, **more)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(files, "_to_disk", full)
+    monkeypatch.setattr(storage, "_to_disk", full)
     monkeypatch.setattr(Path, "open", full_to_append)
     while (result := invoke(*command, "--out", folder, "--resume")).exit_code == 2:
         sentence = refused(result)

@@ -68,9 +68,12 @@ def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") ->
     tensors = {
         f"{name}.lora_A.weight": torch.zeros(rows, 64) for name, rows in (("q", 16), ("k", 5))
     }
-    tensors["q.lora_B.weight"] = torch.zeros(64, 16)
+    tensors |= {
+        f"{name}.lora_B.weight": torch.zeros(64, rows) for name, rows in (("q", 16), ("k", 5))
+    }
     path = folder / "adapter" / "adapter_model.safetensors"
     save_file(tensors, path, Origin("base", "rows", "float32").metadata())
+    (folder / "adapter" / "adapter_config.json").write_text('{"target_modules": ["k", "q"]}')
     return folder
 
 

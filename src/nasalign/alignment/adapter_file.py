@@ -119,13 +119,15 @@ def read_adapter(folder: Path) -> AdapterFile:
         with safe_open(path, framework="pt") as file:
             origin = Origin.of(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        modules = json.loads(config.read_text(encoding="utf-8"))["target_modules"]
+        text = config.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(_absence(folder)) from error
     except (SafetensorError, OSError, AttributeError, LookupError, RuntimeError) as error:
         reason = shortened(" ".join(str(error).split()))
         raise ModelError(f"The adapter {path} is broken and cannot be read: {reason}.") from error
-    except (ValueError, TypeError) as error:
+    try:
+        modules = json.loads(text)["target_modules"]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ModelError(f"{config} is broken; make the adapter again.") from error
     if origin is None:
         raise ModelError(f"{path} was not written by nasalign.")
@@ -147,14 +149,10 @@ def write_adapter(
         origin: what it was made from; the digest of the tensors is filled in.
 
     Raises:
-        NasAlignError: the folder holds other files, or cannot be written.
+        NasAlignError: the folder holds something else, or cannot be written.
     """
-    others = {path.name for path in folder.iterdir()} - {CONFIG, FILE} if folder.is_dir() else ()
-    if others:
-        raise NasAlignError(
-            f"The folder {folder} holds more than an adapter ({min(others)}), so none is written "
-            "there; choose another."
-        )
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).exists():
+        raise NasAlignError(f"The folder {folder} holds no adapter to replace; choose another.")
     made_from = replace(origin, content=_digest_of(tensors))
     make_subfolder(folder.parent)
     with replacing(folder) as whole:

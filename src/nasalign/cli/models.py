@@ -50,7 +50,7 @@ def align(
         from nasalign.jobs.align import align_job
         from nasalign.reporting.console import change_table
 
-        folder, more = out.out or Path("runs") / Path(model).name, further or []
+        folder, more = out.out or _run_folder(model), further or []
         job = make_job(
             console,
             model,
@@ -211,7 +211,7 @@ def compare(
         from nasalign.jobs.compare import compare_job
         from nasalign.reporting.comparison_table import print_comparison
 
-        folder, more = out.out or Path("runs") / f"{Path(model).name}-compare", further or []
+        folder, more = out.out or _run_folder(model, "-compare"), further or []
         job = make_job(
             console,
             model,
@@ -231,3 +231,8 @@ def compare(
         emit(result | {"run": str(folder)})
         if any(row["error"] and not row["nothing_to_fix"] for row in result["rows"]):
             raise typer.Exit(2)
+
+
+def _run_folder(model: str, end: str = "") -> Path:
+    """The run directory unless --out names one; a model such as ``..`` is no way out of runs."""
+    return Path("runs") / f"{Path(model).name.strip('.') or 'model'}{end}"

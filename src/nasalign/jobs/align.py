@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from nasalign.alignment.adapter_file import CONFIG
 from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.jobs.attention import write_attention
 from nasalign.jobs.diagnose import diagnosis
@@ -62,7 +63,10 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
             write_report(run.folder)
         raise
     if run.folder and result.adapter.after:
-        result.adapter.save(run.folder / "adapter", model.name_or_path)
+        place = run.folder / "adapter"
+        if not (place / CONFIG).exists():
+            remove_folder(place)  # whatever it is, it is in the run's own folder
+        result.adapter.save(place, model.name_or_path)
     after = bench.evaluate(sets, shots, "after")
     effects = side_effects(bench, result.adapter, splits, records)
     write_attention(bench, result, shots, before[splits.name], after[splits.name])
