@@ -111,6 +111,7 @@ def test_a_file_that_is_not_text_or_not_there_is_named(file: Path, tmp_path: Pat
         ("batch_size", -1),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
+        ("learning_rate", 1e38),
         ("k", 0),
         ("n", -1),
         ("consistency", 0.0),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,13 @@ def test_what_is_made_beside_its_place_is_there_whole_or_not_at_all(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
     make("folder", "text")
     assert sorted(folder.parent.rglob("*")) == [folder, folder / "inside", text]
+
+
+def test_files_have_the_rights_of_their_folder(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        files.write_tensors(tmp_path / "t.safetensors", {"a": torch.ones(1)})
+        files.write_json(tmp_path / "j.json", {})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}

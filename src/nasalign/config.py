@@ -48,6 +48,9 @@ _COUNTS = (
 )
 
 
+_HIGHEST_RATE = 1e30  # beyond, AdamW itself overflows
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides the figures of a run; the defaults are the paper's (Section 5.1).
@@ -120,6 +123,9 @@ class Settings:
         for name in ("k", "n", "max_calls", "batch_size"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, value, "must be above 0")
+        for name in ("learning_rate", "joint_learning_rate"):
+            value = getattr(self, name)
+            _require(value <= _HIGHEST_RATE, name, value, f"must be at most {_HIGHEST_RATE}")
         for name in ("consistency", "halting_share"):
             value = getattr(self, name)
             _require(0 < value <= 1, name, value, "must lie above 0 and at most at 1")

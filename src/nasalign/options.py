@@ -130,7 +130,8 @@ class SettingOptions:
         typer.Option(help="A TOML file of settings; the preset for the size unless given."),
     ] = None
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting as key=value; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be repeated."),
     ] = None
 
 

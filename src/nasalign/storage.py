@@ -97,9 +97,15 @@ def _remove(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Waits until a file, or all files of a folder, would outlive a power cut."""
+    """Waits until a file, or all files of a folder, would outlive a power cut.
+
+    They get the rights that files have here: safetensors are otherwise for their owner alone.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
     for part in path.rglob("*") if path.is_dir() else [path]:
         if part.is_file():
+            part.chmod(0o666 & ~mask)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
 
@@ -129,6 +135,7 @@ def beside(*targets: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        _to_disk(temporary)
         for target in targets:
             (temporary / target.name).rename(target)
             moved.append(target)

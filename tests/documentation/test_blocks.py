@@ -141,7 +141,7 @@ def test_the_blocks_of_a_page_run_in_their_order(
     page: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("builtins.print", lambda *what: None)
+    monkeypatch.setattr("builtins.print", lambda *what, **how: None)
     shutil.copytree(world.folder / "mine", "runs/mine")
     shutil.copy(world.folder / "questions.jsonl", tmp_path)
     shutil.copy(world.folder / "data" / "gsm8k.jsonl", "gsm8k_test.jsonl")

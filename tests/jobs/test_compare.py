@@ -24,8 +24,7 @@ from nasalign.cli import app
 from nasalign.data.qa import BinaryExample, split_of
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.evaluation.evaluate import Evaluation
-from nasalign.files import read_jsonl, seal
-from nasalign.files import whole as whole_file
+from nasalign.files import read_jsonl
 from nasalign.jobs.align import align_job
 from nasalign.jobs.compare import compare_job
 from nasalign.jobs.compare import job as room
@@ -36,6 +35,8 @@ from nasalign.rivals.all import RIVALS
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
 from nasalign.rivals.rows import NASA, RANDOM, UNTOUCHED
 from nasalign.rivals.steering import STEERING
+from nasalign.storage import seal
+from nasalign.storage import whole as whole_file
 
 QUICK = {
     "sides": "both",
