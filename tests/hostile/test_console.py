@@ -11,7 +11,8 @@ import tiny
 from nasalign.cli import app
 from nasalign.cli.app import PlainConsole
 from nasalign.errors import visible
-from nasalign.reporting.console import Terminal, columns_table
+from nasalign.reporting.console import Terminal
+from nasalign.reporting.tables import columns_table
 
 RUNNER = CliRunner()
 HOSTILE = "[red]Is [/] it [link=http://x]so?\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202ereversed :smile:"

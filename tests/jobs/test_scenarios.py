@@ -18,7 +18,7 @@ from nasalign.jobs.diagnose import diagnose_job
 from nasalign.jobs.evaluate import evaluate_job
 from nasalign.jobs.job import Job
 from nasalign.jobs.scenarios import scenarios_job
-from nasalign.reporting.console import scenarios_table
+from nasalign.reporting.tables import scenarios_table
 from nasalign.run import Run
 
 QUICK = {"bootstrap_samples": 50, "answer_tokens": 4, "reasoning_tokens": 6, "sides": "both"}

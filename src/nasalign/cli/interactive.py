@@ -43,7 +43,7 @@ def ask(
     with command(as_json) as (console, emit):
         from nasalign.data.qa import BinaryExample
         from nasalign.jobs.ask import ask_job
-        from nasalign.reporting.console import answer_tables
+        from nasalign.reporting.tables import answer_tables
 
         job = make_job(console, model, load=load, settings=settings)
         answers = ask_job(job, BinaryExample(question, True, answer, context), adapter)
@@ -86,7 +86,7 @@ def _converse(
 ) -> int:
     """Answers line by line; returns how many lines could not be answered."""
     from nasalign.jobs.chat import QUIT, reply
-    from nasalign.reporting.console import free_table, sides_table
+    from nasalign.reporting.tables import free_table, sides_table
 
     failed = 0
     for line in filter(None, map(str.strip, lines)):

@@ -48,7 +48,7 @@ def align(
     """
     with command(as_json) as (console, emit):
         from nasalign.jobs.align import align_job
-        from nasalign.reporting.console import change_table
+        from nasalign.reporting.tables import change_table
 
         folder, more = out.out or _run_folder(model), further or []
         job = make_job(
@@ -90,7 +90,7 @@ def diagnose(
     """Say which way a model leans, by how much, and which heads have the highest NAS."""
     with command(as_json) as (console, emit):
         from nasalign.jobs.diagnose import diagnose_job
-        from nasalign.reporting.console import columns_table, lean_table, metrics_table
+        from nasalign.reporting.tables import columns_table, lean_table, metrics_table
 
         job = make_job(console, model, load=load, data=data, settings=settings, out=out)
         diagnosis = diagnose_job(job)
@@ -148,7 +148,7 @@ def evaluate(
         from nasalign.jobs.evaluate import evaluate_job
         from nasalign.jobs.harness import Harness
         from nasalign.jobs.scenarios import scenarios_job
-        from nasalign.reporting import console as tables
+        from nasalign.reporting import tables
 
         wanted = Harness(harness.harness, harness.harness_out, out.overwrite)
         if wanted.wanted and scenario:

@@ -44,7 +44,7 @@ def data_(
     """Write a data set as yes/no rows, and say how many there are of each label."""
     with command(as_json) as (console, emit):
         from nasalign.jobs.data import data_job
-        from nasalign.reporting.console import data_table
+        from nasalign.reporting.tables import data_table
 
         asked = DataOptions(data, source=source, generator=generator, max_calls=max_calls)
         job = make_job(console, data=asked, settings=settings, out=OutOptions(overwrite=overwrite))
@@ -86,7 +86,7 @@ def reproduce(
     """
     with command(as_json) as (console, emit):
         require("plots")
-        from nasalign.reporting.console import columns_table
+        from nasalign.reporting.tables import columns_table
         from nasalign.reproduction.document import DOCUMENT
         from nasalign.reproduction.layout import texts
         from nasalign.reproduction.reproduce import chosen_items, reproduce, studies_of

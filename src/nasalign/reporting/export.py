@@ -6,7 +6,7 @@ from rich.table import Table
 
 from nasalign.alignment.adapter_file import Reduction
 from nasalign.alignment.rounding import Rounding
-from nasalign.reporting.console import columns_table
+from nasalign.reporting.tables import columns_table
 
 
 def export_lines(rounding: Rounding | None, reduction: Reduction | None) -> Iterator[str | Table]:
