@@ -150,8 +150,8 @@ def heads_chart(files: RunFiles) -> Chart | None:
         )
     )
     marked = {"kept": "circle", "cancelled": "cross", "not reached": "square"}
-    marks = (
-        base.mark_point(size=60, strokeWidth=2, filled=False, color=PAGE, opacity=1)
+    marks = (  # all hollow, as a legend cannot fill one of its symbols alone
+        base.mark_point(size=70, strokeWidth=2.5, filled=False, color=PAGE, opacity=1)
         .encode(
             shape=alt.Shape(
                 "fate:N",
@@ -161,9 +161,6 @@ def heads_chart(files: RunFiles) -> Chart | None:
                     orient="bottom", symbolStrokeColor=PAGE, symbolFillColor="transparent"
                 ),
             ),
-            fill=alt.when(alt.datum.fate == "kept")
-            .then(alt.value(PAGE))
-            .otherwise(alt.value("transparent")),
         )
         .transform_filter(alt.FieldOneOfPredicate(field="fate", oneOf=list(marked)))
     )
