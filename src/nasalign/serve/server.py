@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from nasalign.errors import NasAlignError
@@ -35,8 +36,8 @@ def serve_job(job: Job, adapter: Path | None, host: str, port: int) -> None:
             say(f"Anybody who reaches {host} can ask this model; there is no password.")
         say(f"The page is at {_address(listener, host)}; Ctrl-C ends it.")
         try:
-            make_server(pair, desk, host, job.model).run([listener])
-        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has ended
+                make_server(pair, desk, host, job.model).run([listener])
             say("Stopped; the model's files are untouched.")
         finally:
             desk.close()
