@@ -1,9 +1,6 @@
 """An adapter is the change of the rows: exact, revertible, and any PEFT runtime can read it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -139,35 +136,6 @@ def test_the_rank_of_a_module_is_the_number_of_its_rows(name: str, tmp_path: Pat
         assert tensors[f"base_model.model.{module}.lora_A.weight"].shape == (rank, 64)
         assert selector.sum(dim=0).tolist() == [1.0] * rank
         assert selector.sum(dim=1).max() == 1.0
-
-
-def test_it_loads_in_a_fresh_process_without_nasalign(tmp_path: Path) -> None:
-    model, adapter = tuned("llama")
-    adapter.save(tmp_path / "adapter", "base")
-    tiny.build_model("llama").save_pretrained(tmp_path / "base")
-    save_file({"ids": IDS}, tmp_path / "ids.safetensors")
-    program = """
-import sys
-from peft import PeftModel
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
-base = AutoModelForCausalLM.from_pretrained("base")
-model = PeftModel.from_pretrained(base, "adapter").merge_and_unload().eval()
-logits = model(load_file("ids.safetensors")["ids"]).logits.detach()
-save_file({"logits": logits}, "logits.safetensors")
-assert not any(name.partition(".")[0] == "nasalign" for name in sys.modules)
-"""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    merged = load_file(tmp_path / "logits.safetensors")["logits"]
-    torch.testing.assert_close(merged, logits(model), atol=1e-5, rtol=0)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
