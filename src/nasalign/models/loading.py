@@ -144,14 +144,30 @@ def load(
     except _LOADING_ERRORS as error:
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise ModelError(own_code(name)) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if silence:
-            reason = f"{silence}, and it was not fetched before."
-        if name in EMBEDDED_MODELS:  # it was whole when it was put there
-            reason += f" Remove the folder {embedded_folder(name)}, and it is fetched again."
-        raise ModelError(f"The model {name!r} cannot be loaded: {reason}") from error
-    if report["missing_keys"]:  # transformers would fill them with random numbers
-        missing = sorted(report["missing_keys"])
+        raise _failure(name, error, silence) from error
+    _check_whole(model, report["missing_keys"], name)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    model = (model if spread or quantize else model.to(chosen_device)).eval()
+    _check_finite(model, name)
+    return model, tokenizer
+
+
+def _failure(name: str, error: Exception, silence: str) -> ModelError:
+    """What to say of a model that did not load; ``silence`` is what is known of the hub's."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if silence:
+        reason = f"{silence}, and it was not fetched before."
+    if name in EMBEDDED_MODELS:  # it was whole when it was put there
+        reason += f" Remove the folder {embedded_folder(name)}, and it is fetched again."
+    return ModelError(f"The model {name!r} cannot be loaded: {reason}")
+
+
+def _check_whole(model: PreTrainedModel, missing_keys: Iterable[str], name: str) -> None:
+    """Refuses a model of which some weights are not there, or not in memory."""
+    missing = sorted(missing_keys)
+    if missing:  # transformers would fill them with random numbers
         raise ModelError(
             f"The model {name!r} cannot be loaded: its files lack {len(missing)} weights, such as "
             f"{missing[0]}."
@@ -161,12 +177,6 @@ def load(
             f"The model {name!r} does not fit into the memory of the devices: some of its weights "
             "would have to be fetched for every pass; take a smaller dtype or more devices."
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.requires_grad_(False)
-    model = (model if spread or quantize else model.to(chosen_device)).eval()
-    _check_finite(model, name)
-    return model, tokenizer
 
 
 def _check_finite(model: PreTrainedModel, name: str) -> None:
