@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
