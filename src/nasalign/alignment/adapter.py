@@ -69,7 +69,7 @@ class Adapter:
         that PEFT's scaling is 1.
 
         Args:
-            folder: made if it is not there.
+            folder: not there yet, or an adapter that is replaced.
             base_model: name of the model, for ``adapter_config.json``.
 
         Raises:
