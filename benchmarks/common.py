@@ -160,7 +160,7 @@ def random_prompts(
         return tuple(source.randrange(10, vocabulary) for _ in range(number))
 
     shared = tokens(prefix)
-    answers = AnswerTokens(positive=(1, 2), negative=(3, 4), target=1)
+    answers = AnswerTokens(positive=(1, 2), negative=(3, 4), target=1, other_target=3)
     lengths = [length + source.randint(-8, 8) for _ in range(count)]
     return [
         BinaryPrompt("", shared + tokens(size - prefix), prefix - 5, prefix - 3, prefix, answers)

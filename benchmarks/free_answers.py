@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from common import alternate, finish, machine, parser, require
-
 from nasalign.config import load_preset, preset_name
 from nasalign.data.binary import sample
 from nasalign.data.prompts import PromptBuilder

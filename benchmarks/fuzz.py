@@ -25,8 +25,9 @@ from types import FrameType
 from typing import Any
 
 import torch
-from common import finish, machine, parser, table
 from transformers.utils import logging
+
+from common import finish, machine, parser, table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

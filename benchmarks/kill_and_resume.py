@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import finish, machine, parser, table
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from common import finish, machine, parser, table
 from nasalign.cli import app
 from nasalign.files import write_json
 from nasalign.reporting.report import write_report

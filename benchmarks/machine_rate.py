@@ -17,6 +17,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
 from common import (
     alternate,
     fact_prompts,
@@ -27,11 +32,6 @@ from common import (
     table,
     timed,
 )
-from torch import nn
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
-
 from nasalign.alignment.training import RowTuner
 from nasalign.config import load_preset
 from nasalign.data.prompts import BinaryPrompt
@@ -70,7 +70,9 @@ def main() -> None:
     prompts = fact_prompts(tokenizer, arguments.batch)
     layers = HeadGeometry.of(model).layers
     layer = layers // 2 if arguments.layer is None else arguments.layer
-    rates = {"x".join(map(str, shape)): _multiply_rate(model, *shape) for shape in _shapes(model)}
+    rates = {
+        "x".join(map(str, shape)): multiply_rate(model, *shape) for shape in matrix_shapes(model)
+    }
     best = max(rates.values())
     tuner = _begun(model, prompts, layer)
     passes: dict[str, Callable[[], Any]] = {
@@ -116,16 +118,16 @@ def _attained(work: Work, seconds: float, best: float) -> dict[str, float]:
     return {"seconds": seconds, "gflop": gflop, "gflop_per_s": rate, "share": rate / best}
 
 
-def _shapes(model: PreTrainedModel) -> list[tuple[int, int, int]]:
+def matrix_shapes(model: PreTrainedModel, tokens: int = 2048) -> list[tuple[int, int, int]]:
     """Tokens x in x out of the distinct weights of a layer, and a square that fills the device."""
     modules = [m for m in model.base_model.modules() if isinstance(m, nn.Linear)]
     sizes = {(module.in_features, module.out_features) for module in modules}
-    side = 8192 if model.device.type == "cuda" else 2048
-    return [*((2048, *size) for size in sorted(sizes)), (side, side, side)]
+    side = 8192 if model.device.type == "cuda" else tokens
+    return [*((tokens, *size) for size in sorted(sizes)), (side, side, side)]
 
 
 @torch.no_grad()
-def _multiply_rate(model: PreTrainedModel, rows: int, inner: int, columns: int) -> float:
+def multiply_rate(model: PreTrainedModel, rows: int, inner: int, columns: int) -> float:
     """Best GFLOP/s of five turns of multiplications in the model's type."""
     left = torch.randn(rows, inner, device=model.device, dtype=model.dtype)
     right = torch.randn(columns, inner, device=model.device, dtype=model.dtype).T

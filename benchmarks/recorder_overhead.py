@@ -18,6 +18,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
 from common import (
     Timed,
     alternate,
@@ -30,9 +33,6 @@ from common import (
     reset_peak,
     table,
 )
-from torch import Tensor
-from transformers import PreTrainedModel
-
 from nasalign.models.loading import load
 from nasalign.nas.recorder import NasRecorder, Positions
 
@@ -74,14 +74,14 @@ def main() -> None:
     finish(result, _lines(rows), arguments.json)
 
 
-def _plain(model: PreTrainedModel, ids: Tensor) -> Tensor:
+def plain_pass(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return model(ids, logits_to_keep=1, use_cache=False).logits
 
 
-def _recorded(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, Tensor]:
+def recorded_pass(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, Tensor]:
     with NasRecorder(model) as recorder:
         recorder.expect(_positions(ids))
-        return _plain(model, ids), recorder.nas
+        return plain_pass(model, ids), recorder.nas
 
 
 def _eager(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,8 +102,8 @@ def _eager(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 CONTENDERS: dict[str, Callable[..., Any]] = {
-    "plain": _plain,
-    "recorded": _recorded,
+    "plain": plain_pass,
+    "recorded": recorded_pass,
     "eager": _eager,
 }
 
@@ -124,7 +124,7 @@ def _ids(model: PreTrainedModel, length: int, batch: int | None) -> Tensor:
 @torch.no_grad()
 def _check_equation(model: PreTrainedModel) -> float:
     ids = _ids(model, CHECKED_LENGTH, 4)
-    difference = relative_difference(_recorded(model, ids)[1], _eager(model, ids)[1])
+    difference = relative_difference(recorded_pass(model, ids)[1], _eager(model, ids)[1])
     require(
         difference < TOLERANCE[model.dtype],
         f"The NAS of the recorder and of eager attention differ by {difference:.1e}.",

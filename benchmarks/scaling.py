@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
 from common import (
     alternate,
     exponent,
@@ -25,8 +27,6 @@ from common import (
     require,
     table,
 )
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
-
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample, load_facts
 from nasalign.models.loading import load

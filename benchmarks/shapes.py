@@ -1,24 +1,28 @@
-"""What the paper's models cost: random weights in their shapes, on one device, in bfloat16.
+"""What the paper's models cost on a device: random weights in their shapes, in bfloat16.
 
-Measured: scoring with NAS; then, for a head at a quarter, half and three quarters of the depth,
-what enters the layer, one epoch on D and one measurement of V, with RowTuner. From these follows
-the time of a run of the paper's size without Prompt II: 2,000 questions scored, and 30 heads tuned
-on 1,000 samples with 100 for validation, for 30 epochs a head at most, or the 5 that are likely.
-Every head counts as computing what enters its layer from nothing. Checked: before an epoch, the NAS
-from each layer on equals that of the whole model, to the precision of bfloat16; losses are finite.
+Measured, each as soon as it is known: the rate of matrix products; scoring with NAS against a plain
+forward pass, with peak memory; scoring of prompts that begin alike; free answers; one head of
+Algorithm 1 at the paper's sizes at a quarter, half and three quarters of the depth, and at half
+against the plain loop (whole model, masked gradients, eager NAS); nasa+ likewise. From these
+follows the time of a run of the paper's size. Checked: before an epoch, the NAS from each layer on
+equals that of the whole model to the precision of bfloat16; losses are finite.
 
     python benchmarks/shapes.py --shape llama3-8b
-    python benchmarks/shapes.py --shape tiny --device cpu
+    python benchmarks/shapes.py --shape tiny --device cpu --tiny
 """
 
-import argparse
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
+
 from common import (
+    alternate,
     finish,
     machine,
     parser,
@@ -30,70 +34,71 @@ from common import (
     table,
     timed,
 )
-from transformers import (
-    AutoModelForCausalLM,
-    GemmaConfig,
-    LlamaConfig,
-    MistralConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    Qwen2Config,
-)
-
+from machine_rate import matrix_shapes, multiply_rate
+from model_shapes import SHAPES, WORDS, build, build_tokenizer
+from nasalign.alignment.attribution import attribution
+from nasalign.alignment.divergence import Answered
+from nasalign.alignment.joint import JointTuner, Samples, Twins
 from nasalign.alignment.training import RowTuner
-from nasalign.config import load_preset
+from nasalign.config import Settings, load_preset
 from nasalign.data.prompts import BinaryPrompt
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.generation import generate
 from nasalign.nas.heads import Head
 from nasalign.nas.scoring import score_prompts
+from plain_loops import PlainJointTuner, PlainTuner
+from recorder_overhead import plain_pass, recorded_pass
 
 TOLERANCE = 0.05
 QUESTIONS, TUNING, VALIDATION, HEADS = 2000, 1000, 100, 30  # of the paper's run
+PAIRS, EPOCHS_TOGETHER = 680, 4  # of nasa+ with the paper's preset
 EPOCHS = {"likely": 5, "most": 30}  # a head
-POSITIONS = {"max_position_embeddings": 8192}
+EVALUATED = 2 * 1000 * 2  # prompts: a right and a wrong answer a question, before and after
+Record = dict[str, Any]
 
-SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
-    "llama3-8b": lambda: LlamaConfig(**_sizes(4096, 32, 32, 8, 14336, 128256), **POSITIONS),
-    "qwen2-7b": lambda: Qwen2Config(**_sizes(3584, 28, 28, 4, 18944, 152064), **POSITIONS),
-    "gemma-7b": lambda: GemmaConfig(
-        **_sizes(3072, 28, 16, 16, 24576, 256000), **POSITIONS, head_dim=256
-    ),
-    "mistral-7b": lambda: MistralConfig(
-        **_sizes(4096, 32, 32, 8, 14336, 32768), **POSITIONS, sliding_window=None
-    ),
-    "tiny": lambda: LlamaConfig(**_sizes(128, 8, 4, 2, 256, 1000), **POSITIONS),
-}
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        lengths: tokens a prompt, of scoring.
+        tokens: of a batch, of scoring.
+        tuning: prompts of D.
+        validation: prompts of V.
+        pairs: pairs that nasa+ learns from, and a quarter as many held back.
+        free: free answers.
+        repeats: timed runs of each contender, after one that warms up.
+    """
+
+    lengths: tuple[int, ...] = (64, 512, 4096)
+    tokens: int = 16384
+    tuning: int = TUNING
+    validation: int = VALIDATION
+    pairs: int = 64
+    free: int = 64
+    repeats: int = 2
+
+
+TINY = Sizes(lengths=(64, 128), tokens=256, tuning=8, validation=4, pairs=4, free=4, repeats=1)
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--shape", choices=list(SHAPES), required=True)
     options.add_argument("--device", help="CUDA unless given")
-    options.add_argument("--samples", type=int, default=128, help="size of D")
-    options.add_argument("--validation", type=int, default=32, help="size of V")
-    options.add_argument("--batch", type=int, help="prompts at once; by tokens unless given")
+    options.add_argument("--tiny", action="store_true", help="small sizes, to try it out")
+    options.set_defaults(repeats=Sizes.repeats)
     arguments = options.parse_args()
+    sizes = replace(TINY if arguments.tiny else Sizes(), repeats=arguments.repeats)
     device = torch.device(_device(arguments.device))
-    prompts = random_prompts(arguments.samples + arguments.validation, 1000)
-    reset_peak(device)
-    model = _build(arguments.shape, device)
-    weights = peak_memory(device)
-    scoring, nas = _scoring(model, prompts, arguments)
-    rows = _tuning(model, prompts, nas, arguments)
-    result = {
-        "benchmark": "shapes",
-        "machine": machine(device),
-        "shape": arguments.shape,
-        "parameters": model.num_parameters(),
-        "dtype": str(model.dtype),
-        "repeats": arguments.repeats,
-        "samples": [arguments.samples, arguments.validation],
-        "batch": arguments.batch,
-        "scored_per_s": scoring,
-        "heads": rows,
-        "peak_mib": {"model": weights, "run": peak_memory(device)},
-        "minutes": _estimate(scoring, rows, arguments),
-    }
-    finish(result, _lines(result), arguments.json)
+    records = []
+    for record in measure(arguments.shape, device, sizes):
+        records.append(record)
+        if not arguments.json:
+            print(record, flush=True)
+    result = {"benchmark": "shapes", "machine": machine(device), "records": records}
+    finish(result, summary(records), arguments.json)
 
 
 def _device(asked: str | None) -> str:
@@ -107,62 +112,116 @@ def _device(asked: str | None) -> str:
     return "cuda"
 
 
-def _sizes(
-    hidden: int, layers: int, heads: int, groups: int, intermediate: int, vocabulary: int
-) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": groups,
-        "intermediate_size": intermediate,
-        "vocab_size": vocabulary,
+def measure(shape: str, device: torch.device, sizes: Sizes) -> Iterator[Record]:
+    """Yields what is measured of a shape, record by record; the last is the estimate.
+
+    Args:
+        shape: a key of ``SHAPES``.
+        device: where it runs.
+        sizes: how much is measured.
+    """
+    reset_peak(device)
+    seconds, model = timed(lambda: build(shape, device))
+    weights = peak_memory(device)
+    shapes = matrix_shapes(model, min(sizes.tokens, 2048))
+    rates = {"x".join(map(str, one)): multiply_rate(model, *one) for one in shapes}
+    rate = max(rates.values())
+    yield {
+        "part": "model",
+        "parameters": model.num_parameters(),
+        "dtype": str(model.dtype),
+        "seconds_to_build": seconds,
+        "model_mib": weights,
+        "matrix_gflop_per_s": rates,
     }
+    for length in sizes.lengths:
+        yield _scoring(model, length, sizes, rate)
+    prompts = random_prompts(sizes.tuning + sizes.validation, WORDS)
+    found = []
+    for part in (_shared, _answers, _nasa, _together):
+        for record in part(model, prompts, sizes):
+            found.append(record)
+            yield record
+    yield _estimate(found, sizes) | {"peak_mib": peak_memory(device)}
 
 
-def _build(shape: str, device: torch.device) -> PreTrainedModel:
-    """A model with random weights, made where and in the type it runs: never a float32 copy."""
-    torch.manual_seed(0)
-    with device:
-        model = AutoModelForCausalLM.from_config(SHAPES[shape](), dtype=torch.bfloat16)
-    return model.requires_grad_(False).eval()
+@torch.no_grad()
+def _scoring(model: PreTrainedModel, length: int, sizes: Sizes, rate: float) -> Record:
+    """A plain forward pass over random tokens, and the same with NAS: seconds and peak memory."""
+    generator = torch.Generator().manual_seed(length)
+    shape = (max(1, sizes.tokens // length), length)
+    ids = torch.randint(10, WORDS, shape, generator=generator).to(model.device)
+    contenders: dict[str, Callable[[], Any]] = {
+        "plain": lambda: plain_pass(model, ids),
+        "recorded": lambda: recorded_pass(model, ids)[0],
+    }
+    results = alternate(contenders, sizes.repeats)
+    plain, recorded = (results[name].median for name in contenders)
+    record = {
+        "part": "scoring",
+        "batch": shape[0],
+        "tokens": length,
+        "seconds_plain": plain,
+        "seconds_recorded": recorded,
+        "ratio": recorded / plain,
+        "tokens_per_s": shape[0] * length / recorded,
+        "share_of_rate": 2 * _in_layers(model) * shape[0] * length / 1e9 / recorded / rate,
+        "same_logits": torch.equal(results["plain"].value, results["recorded"].value),
+    }
+    for name, run in contenders.items():
+        before = reset_peak(model.device)
+        run()
+        record[f"peak_mib_{name}"] = peak_memory(model.device)
+        record[f"over_model_mib_{name}"] = record[f"peak_mib_{name}"] - before
+    reset_peak(model.device)
+    return record
 
 
-def _scoring(
-    model: PreTrainedModel, prompts: list[BinaryPrompt], arguments: argparse.Namespace
-) -> tuple[float, torch.Tensor]:
-    """Samples a second, and the NAS of V."""
-
-    def score(part: list[BinaryPrompt]) -> torch.Tensor:
-        return score_prompts(model, part, batch_size=arguments.batch).nas
-
-    score(prompts)
-    seconds = [timed(lambda: score(prompts))[0] for _ in range(arguments.repeats)]
-    return len(prompts) / statistics.median(seconds), score(prompts[arguments.samples :])
+def _in_layers(model: PreTrainedModel) -> int:
+    """Weights that every token is multiplied by."""
+    return sum(weight.numel() for weight in model.base_model.layers.parameters())
 
 
-def _tuning(
-    model: PreTrainedModel,
-    prompts: list[BinaryPrompt],
-    nas: torch.Tensor,
-    arguments: argparse.Namespace,
-) -> list[dict[str, float]]:
-    """Seconds of the parts of tuning, a row for each layer."""
-    settings = load_preset("paper-7b").replace({"batch_size": arguments.batch or "none"})
-    parts = prompts[: arguments.samples], prompts[arguments.samples :]
+def _shared(model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes) -> Iterator[Record]:
+    """Prompts that begin alike, scored with NAS."""
+    results = alternate({"ours": lambda: score_prompts(model, prompts).nas}, sizes.repeats)
+    yield {"part": "probing", "samples_per_s": len(prompts) / results["ours"].median}
+
+
+def _answers(model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes) -> Iterator[Record]:
+    """Free answers of 24 tokens (Prompt II), in the batches that the device takes."""
+    tokenizer, few = build_tokenizer(), prompts[: 4 * sizes.free]
+    seconds, _ = timed(lambda: generate(model, tokenizer, few, 24))
+    yield {"part": "free answers", "answers_per_s": len(few) / seconds, "answers": len(few)}
+
+
+def _nasa(model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes) -> Iterator[Record]:
+    """Seconds of the parts of tuning a head, at three depths; at half against the plain loop."""
+    settings = load_preset("paper-7b").replace({"learning_rate": 1e-9})
+    parts = prompts[: sizes.tuning], prompts[sizes.tuning :]
+    nas = score_prompts(model, parts[1]).nas
     tuner = RowTuner(model, *parts, settings)
     tuner.measure()
-    layers = model.config.num_hidden_layers
-    return [_layer(tuner, layers * part // 4, nas, arguments.repeats) for part in (1, 2, 3)]
+    layers = HeadGeometry.of(model).layers
+    for quarter in (2, 1, 3):
+        layer = layers * quarter // 4
+        record = _head(tuner, layer, nas, sizes.repeats)
+        if quarter == 2:
+            record |= _plain_head(model, parts, Head(layer, 0, 0.0), settings)
+            ours = record["epoch"] + record["measure"]
+            record["speed_up"] = (record["plain_epoch"] + record["plain_measure"]) / ours
+        yield record
 
 
-def _layer(tuner: RowTuner, layer: int, nas: torch.Tensor, repeats: int) -> dict[str, float]:
+def _head(tuner: RowTuner, layer: int, nas: torch.Tensor, repeats: int) -> Record:
     spent: dict[str, list[float]] = {"prepare": [], "epoch": [], "measure": []}
+    reset_peak(tuner.model.device)
     for turn in range(repeats + 1):  # the first one warms up
         for replay in tuner.replays:
             replay.inputs = {}
         prepare, _ = timed(lambda: tuner.begin(Head(layer, 0, 0.0)))
         measure, _ = timed(tuner.measure)
+        assert tuner.latest is not None
         difference = relative_difference(tuner.latest[:, layer:], nas[:, layer:])
         require(
             difference < TOLERANCE,
@@ -176,44 +235,101 @@ def _layer(tuner: RowTuner, layer: int, nas: torch.Tensor, repeats: int) -> dict
             for name, seconds in zip(spent, (prepare, epoch, measure), strict=True):
                 spent[name].append(seconds)
     medians = {name: statistics.median(seconds) for name, seconds in spent.items()}
-    return {"layer": layer, **medians, "nas_difference": difference}
-
-
-def _estimate(
-    scoring: float, rows: list[dict[str, float]], arguments: argparse.Namespace
-) -> dict[str, float]:
-    """Minutes of a run of the paper's size; seconds grow with the samples."""
-    mean = {
-        name: statistics.mean(row[name] for row in rows) for name in ("prepare", "epoch", "measure")
+    return {
+        "part": "nasa",
+        "layer": layer,
+        **medians,
+        "epochs_per_s": 1 / (medians["epoch"] + medians["measure"]),
+        "nas_difference": difference,
+        "peak_mib": peak_memory(tuner.model.device),
     }
-    both = arguments.samples + arguments.validation
-    prepare = mean["prepare"] / both * (TUNING + VALIDATION)
-    epoch = mean["epoch"] / arguments.samples * TUNING
-    epoch += mean["measure"] / arguments.validation * VALIDATION
-    minutes = {"scoring": QUESTIONS / scoring / 60}
+
+
+def _plain_head(
+    model: PreTrainedModel,
+    parts: tuple[list[BinaryPrompt], list[BinaryPrompt]],
+    head: Head,
+    settings: Settings,
+) -> Record:
+    """One epoch and one measurement of the plain loop, after a warm-up on a single batch."""
+    few = parts[0][: settings.tuning_batch_size], parts[1][:1]
+    for shares in (few, parts):
+        tuner = PlainTuner(model, *shares, settings)
+        tuner.begin(head)
+        reset_peak(model.device)
+        epoch, _ = timed(tuner.train_epoch)
+        peak = peak_memory(model.device)
+        measure, _ = timed(tuner.measure)
+        tuner.restore()
+        tuner.finish()
+    return {"plain_epoch": epoch, "plain_measure": measure, "plain_peak_mib": peak}
+
+
+def _together(
+    model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes
+) -> Iterator[Record]:
+    """nasa+: seconds of attribution and of an epoch a pair, against the plain loop."""
+    geometry = HeadGeometry.of(model)
+    pairs = [Twins(*two, "known") for two in zip(prompts[::2], prompts[1::2], strict=True)]
+    pairs = pairs[: sizes.pairs + max(1, sizes.pairs // 4)]
+    free = [Answered(prompt.token_ids[:40], 16) for prompt in prompts[: sizes.free]]
+    samples = Samples(pairs[: sizes.pairs], pairs[sizes.pairs :], free)
+    few = [(pair.right, pair.wrong) for pair in samples.tuning[:16]]
+    seconds, _ = timed(lambda: attribution(model, few))
+    yield {"part": "attribution", "seconds_a_pair": seconds / len(few)}
+    settings = load_preset("paper-7b").replace({"joint_learning_rate": 1e-9})
+    first = geometry.layers // 4
+    places = [(layer, head) for head in range(geometry.heads) for layer in range(geometry.layers)]
+    upper = [place for place in places if place[0] >= first]
+    heads = [Head(*place, 0.0) for place in upper[: max(1, len(places) // 10)]]
+    record: Record = {"part": "nasa+", "pairs": len(samples.tuning), "heads": len(heads)}
+    for name, kind in (("ours", JointTuner), ("plain", PlainJointTuner)):
+        reset_peak(model.device)
+        prepare, tuner = timed(partial(kind, model, samples, heads, settings))
+        tuner._train_epoch()  # warms up
+        epoch, _ = timed(tuner._train_epoch)
+        record |= {f"{name}_prepare": prepare, f"{name}_epoch": epoch}
+        record[f"{name}_peak_mib"] = peak_memory(model.device)
+        tuner.rows.restore()
+    yield record | {"speed_up": record["plain_epoch"] / record["ours_epoch"]}
+
+
+def _estimate(found: list[Record], sizes: Sizes) -> Record:
+    """Minutes of a run of the paper's size; seconds grow with the samples.
+
+    Every head counts as computing what enters its layer from nothing.
+    """
+    parts = {record["part"]: record for record in found}
+    heads = [record for record in found if record["part"] == "nasa"]
+    mean = {
+        name: statistics.mean(head[name] for head in heads)
+        for name in ("prepare", "epoch", "measure")
+    }
+    prepare = mean["prepare"] / (sizes.tuning + sizes.validation) * (TUNING + VALIDATION)
+    epoch = mean["epoch"] / sizes.tuning * TUNING + mean["measure"] / sizes.validation * VALIDATION
+    both = (QUESTIONS / parts["free answers"]["answers_per_s"]) / 60
+    both += (QUESTIONS + EVALUATED) / parts["probing"]["samples_per_s"] / 60
+    together = parts["nasa+"]
+    a_pair = together["ours_epoch"] / together["pairs"]
+    joint = EPOCHS_TOGETHER * PAIRS * a_pair + PAIRS * parts["attribution"]["seconds_a_pair"]
+    record = {"part": "estimate", "minutes_probing_and_evaluation": both}
     for name, epochs in EPOCHS.items():
-        tuning = HEADS * (prepare + epochs * epoch) / 60
-        minutes[f"tuning_{name}"] = tuning
-        minutes[f"run_{name}"] = minutes["scoring"] + tuning
-    return minutes
+        record[f"minutes_nasa_{name}"] = both + HEADS * (prepare + epochs * epoch) / 60
+    record["minutes_nasa_plus"] = both + (together["ours_prepare"] * 2 + joint) / 60
+    return record
 
 
-def _lines(result: dict[str, Any]) -> list[str]:
-    minutes, peak = result["minutes"], result["peak_mib"]
-    names = ("prepare", "epoch", "measure")
-    rows = [[row["layer"], *(f"{row[name]:.3f}" for name in names)] for row in result["heads"]]
-    lines = [
-        f"{result['shape']}, {result['parameters'] / 1e9:.2f} billion parameters, on "
-        f"{result['machine']['device']}: {result['scored_per_s']:.1f} samples scored a second.",
-        f"Peak of memory {peak['run']:.0f} MiB, of that to build the model {peak['model']:.0f}.",
-        "",
-        *table(["layer", *(f"{name}, s" for name in names)], rows),
-        "",
-        f"A run of the paper's size: {minutes['scoring']:.1f} minutes of scoring, then tuning.",
+def summary(records: list[Record]) -> list[str]:
+    """Returns the lines of a table: what was measured, and its figures."""
+    rows = [
+        [record["part"], ", ".join(f"{name} {_short(value)}" for name, value in record.items())]
+        for record in records
     ]
-    for name, epochs in EPOCHS.items():
-        lines.append(f"{epochs:>2} epochs a head: {minutes[f'run_{name}']:.1f} minutes in all.")
-    return lines
+    return table(["part", "figures"], rows)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
+
 from common import (
     alternate,
     fact_prompts,
@@ -21,8 +23,6 @@ from common import (
     require,
     table,
 )
-from transformers import PreTrainedModel
-
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.loading import load
 from nasalign.nas.forward import answer_logits, shared_prefix

@@ -15,19 +15,14 @@ decision of the two is the same.
 
 import copy
 import math
-import random
 import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from common import fact_prompts, finish, machine, parser, require, table, timed
-from torch import Tensor, nn
-from torch.nn import functional
-from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel
 
-from nasalign.alignment.rows import head_slices
+from common import fact_prompts, finish, machine, parser, require, table, timed
 from nasalign.alignment.training import RowTuner
 from nasalign.alignment.tuning import (
     HeadTuner,
@@ -38,9 +33,9 @@ from nasalign.alignment.tuning import (
 )
 from nasalign.config import Settings, load_preset
 from nasalign.data.prompts import BinaryPrompt
-from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import load
 from nasalign.nas.heads import Head
+from plain_loops import PlainTuner
 
 HEADS = [(17, 7), (18, 4), (21, 7), (13, 7), (21, 1), (16, 3), (22, 7), (17, 0)]  # as selected
 TOLERANCE = 1e-3  # three epochs of AdamW make more of a rounding
@@ -105,99 +100,6 @@ class Stopwatch:
         seconds, value = timed(work)
         self.heads[-1][part] += seconds
         return value
-
-
-class PlainTuner:
-    """The plain loop, with the optimiser, schedule and order of D of ``RowTuner``."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tuning: list[BinaryPrompt],
-        validation: list[BinaryPrompt],
-        settings: Settings,
-        all_logits: bool,
-    ) -> None:
-        self.model, self.settings, self.all_logits = model, settings, all_logits
-        self.tuning, self.validation = tuning, validation
-
-    def begin(self, head: Head) -> None:
-        settings = self.settings
-        slices = head_slices(HeadGeometry.of(self.model), head.layer, head.head, settings.k_scope)
-        self.weights = {where: self.model.get_submodule(where.module).weight for where in slices}
-        self.before = {where: weight.detach().clone() for where, weight in self.weights.items()}
-        self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=settings.learning_rate, weight_decay=0.0
-        )
-        steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
-        warm_up = round(settings.warmup_ratio * steps)
-        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warm_up, steps)
-        self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
-
-    def restore(self) -> None:
-        with torch.no_grad():
-            for where, weight in self.weights.items():
-                weight.copy_(self.before[where])
-
-    def finish(self) -> None:
-        del self.optimizer, self.schedule
-
-    def train_epoch(self) -> float:
-        shuffled = list(self.tuning)
-        self.order.shuffle(shuffled)
-        size, total = self.settings.tuning_batch_size, 0.0
-        for weight in self.weights.values():
-            weight.requires_grad_(True)
-        for start in range(0, len(shuffled), size):
-            batch = shuffled[start : start + size]
-            ids, last = _padded(batch)
-            hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
-            embed = self.model.get_output_embeddings()
-            rows = torch.arange(len(batch))
-            logits = embed(hidden)[rows, last] if self.all_logits else embed(hidden[rows, last])
-            targets = torch.tensor([prompt.answers.target for prompt in batch])
-            loss = functional.cross_entropy(logits, targets)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            for where, weight in self.weights.items():
-                weight.grad[: where.start] = 0
-                weight.grad[where.stop :] = 0
-            self.optimizer.step()
-            self.schedule.step()
-            total += float(loss.detach()) * len(batch)
-        for weight in self.weights.values():
-            weight.requires_grad_(False)
-        return total / len(shuffled)
-
-    @torch.no_grad()
-    def measure(self) -> Measurement:
-        """Single head NAS [L, H] of V by Eq. 1, and the share that is affirmed."""
-        self.model.set_attn_implementation("eager")
-        size, values, affirmed = self.settings.tuning_batch_size, [], 0
-        for start in range(0, len(self.validation), size):
-            batch = self.validation[start : start + size]
-            ids, last = _padded(batch)
-            output = self.model.base_model(ids, use_cache=False, output_attentions=True)
-            hidden = output.last_hidden_state[torch.arange(len(batch)), last]
-            shares = self.model.get_output_embeddings()(hidden).softmax(dim=-1)
-            for row, prompt in enumerate(batch):
-                answers = prompt.answers
-                positive = shares[row, list(answers.positive)].sum()
-                affirmed += bool(positive > shares[row, list(answers.negative)].sum())
-                pair = torch.stack([layer[row] for layer in output.attentions])  # [L, H, T, T]
-                pair = pair[:, :, prompt.first_row : len(prompt.token_ids)]
-                pair = pair[..., [prompt.positive_position, prompt.negative_position]]
-                logs = pair.log()
-                values.append((pair.sum(-1) * (logs[..., 1] - logs[..., 0])).sum(-1))
-        self.model.set_attn_implementation("sdpa")
-        return Measurement(torch.stack(values).mean(dim=0), affirmed / len(self.validation))
-
-
-def _padded(prompts: list[BinaryPrompt]) -> tuple[Tensor, Tensor]:
-    """Token ids padded on the right, where causal attention never looks, and the last places."""
-    rows = [torch.tensor(prompt.token_ids) for prompt in prompts]
-    last = torch.tensor([len(row) - 1 for row in rows])
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True), last
 
 
 def _run(
