@@ -30,6 +30,10 @@ class ModelError(NasAlignError):
     """A model cannot be loaded, or its architecture is not supported."""
 
 
+class OutOfMemoryError(NasAlignError):
+    """Memory does not hold what a step needs, not even for one item; says what would help."""
+
+
 class Terminated(KeyboardInterrupt):
     """The process was told to end (SIGTERM); whoever cleans up after Ctrl-C does so then."""
 

@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_ends_the_tuning(
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tuner = JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS)
     monkeypatch.setattr(
-        tuner.optimizer, "loss_of", lambda places: torch.tensor(math.nan, requires_grad=True)
+        tuner.optimizer, "losses_of", lambda *_: [torch.tensor(math.nan, requires_grad=True)]
     )
     assert [record.epoch for record in tuner.tune()] == [0]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

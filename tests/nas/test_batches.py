@@ -9,6 +9,7 @@ from nasalign.alignment.training import RowTuner
 from nasalign.config import Settings
 from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample
+from nasalign.errors import OutOfMemoryError
 from nasalign.nas.batches import in_batches, sorted_batches
 from nasalign.nas.generation import TokenIds, generate
 from nasalign.nas.heads import Head
@@ -35,22 +36,28 @@ def test_a_batch_that_does_not_fit_is_halved_and_all_is_done(llama: Llama) -> No
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
         worked.append(indices)
 
-    in_batches(llama[0], PROMPTS, 6, work, done.append)
+    in_batches(llama[0], PROMPTS, 6, work, done.append, doing="counting")
     assert sorted(index for batch in worked for index in batch) == list(range(6))
     assert sum(done) == 6
     assert max(map(len, worked)) == 2
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory. "), RuntimeError("another")]
+    ("error", "raised"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. "), OutOfMemoryError),
+        (RuntimeError("another"), RuntimeError),
+    ],
 )
-def test_what_cannot_be_halved_is_raised(llama: Llama, error: RuntimeError) -> None:
+def test_what_cannot_be_halved_is_raised(
+    llama: Llama, error: RuntimeError, raised: type[Exception]
+) -> None:
     def work(indices: list[int]) -> None:
         raise error
 
     size = 1 if isinstance(error, torch.OutOfMemoryError) else 3
-    with pytest.raises(RuntimeError):
-        in_batches(llama[0], PROMPTS, size, work)
+    with pytest.raises(raised):
+        in_batches(llama[0], PROMPTS, size, work, doing="counting")
 
 
 class Small:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nasalign.models import processes
+from nasalign.models.memory import is_out_of_memory
 
 MIB, GIB = 2**20, 2**30
 DEVICE_SHARE = 0.25
@@ -82,8 +83,12 @@ class ActivationMemory:
         size = rows * width * dtype.itemsize
         for place in self.places(device):
             if place.held + size <= place.limit:
-                with suppress(OSError):  # the disk has filled since
+                try:
                     return Kept(place.make((rows, width), dtype), place)
+                except (OSError, RuntimeError, MemoryError) as error:
+                    if not isinstance(error, OSError) and not is_out_of_memory(error):
+                        raise
+                    place.limit = place.held  # it has filled since, and is not tried again
         return None
 
     def places(self, device: torch.device) -> list[Place]:

@@ -87,10 +87,13 @@ def attribution(
             (odds * signs[indices].to(odds.device)).sum(), list(rows.parameters.values())
         )
         for parameter, gradient in zip(rows.parameters.values(), gradients, strict=True):
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:  # in place: were there no memory for a sum, the batch would count twice
+                parameter.grad.add_(gradient)
 
     with rows:
-        in_batches(model, prompts, batch_size, work, progress)
+        in_batches(model, prompts, batch_size, work, progress, doing="computing attribution")
     norms = torch.zeros(geometry.layers, geometry.heads, dtype=torch.float64)
     for where, parameter in rows.parameters.items():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

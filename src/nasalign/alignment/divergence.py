@@ -77,10 +77,19 @@ class Divergence:
             said = self._log_probabilities(places).cpu().split(own)
             self.before.update(zip(places, said, strict=True))
 
-        in_batches(model, answers, batch_size, work)
+        in_batches(model, answers, batch_size, work, doing="noting what it answers freely")
+
+    def tokens(self, places: Sequence[int]) -> int:
+        """Returns the number of tokens that the divergence of some answers is a mean over."""
+        return sum(self.answers[place % len(self.answers)].own for place in places)
 
     def of(self, places: Sequence[int]) -> Tensor:
-        """Returns the mean divergence over the tokens of some answers, in nats; a scalar."""
+        """Returns the mean divergence over the tokens of some answers, in nats; a scalar.
+
+        Args:
+            places: of the answers; beyond the last one they begin again.
+        """
+        places = [place % len(self.answers) for place in places]
         after = self._log_probabilities(places)
         before = torch.cat([self.before[place] for place in places]).to(after.device)
         return functional.kl_div(after, before, reduction="batchmean", log_target=True)

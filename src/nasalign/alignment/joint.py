@@ -136,11 +136,12 @@ class JointTuner:
         steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
         self.optimizer = RowOptimizer(
             self.rows,
-            self._loss,
+            self._losses,
             settings.joint_learning_rate,
             settings.warmup_ratio,
             steps,
             self.size,
+            max(len(prompt.token_ids) for prompt in _prompts(self.tuning)),
         )
         self.order = random.Random(settings.seed)
         self.epoch, self.least = 0, math.inf
@@ -195,7 +196,8 @@ class JointTuner:
             logits = replay.logits(indices, self.layer)
             said[indices] = answer_log_probabilities(logits, prompts).double().cpu()
 
-        in_batches(self.model, asked, self.settings.batch_size, work, self.progress)
+        size = self.settings.batch_size
+        in_batches(self.model, asked, size, work, self.progress, doing="measuring held-back pairs")
         losses, accuracy, yes_rate = {}, {}, {}
         for kind in sorted({one.kind for one in self.validation}):
             mine = [place for place, one in enumerate(self.validation) if one.kind == kind]
@@ -210,25 +212,52 @@ class JointTuner:
             self.least, self.best = validation, self._copies()
         return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)
 
-    def _loss(self, places: list[int]) -> Tensor:
-        """The mean loss of some pairs to learn from."""
+    def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
+        """Yields each part's share of the mean loss of a batch of ``count`` pairs.
+
+        Two terms of it are of the whole batch: the square of its mean lean, and the divergence,
+        which is a mean over tokens. Where there are several parts, the lean is computed first.
+        """
+        lean = None
+        if len(parts) > 1:
+            with torch.no_grad():
+                lean = sum(float(_lean(self._said(part))) * len(part) for part in parts) / count
+        free = self.divergence
+        tokens = free.tokens([place for part in parts for place in part]) if free else 0
+        for part in parts:
+            loss = self._loss_of(self._said(part), lean) * (len(part) / count)
+            if free:
+                share = free.tokens(part) / tokens
+                loss = loss + self.settings.kl_weight * free.of(part) * share
+            yield loss
+
+    def _said(self, places: list[int]) -> Tensor:
+        """Log probabilities [pairs, right and wrong, Yes and No] of some pairs to learn from."""
         own = [2 * place + side for place in places for side in (0, 1)]
         logits = self.replays[0].logits(own, self.layer)
         said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))
-        loss = self._loss_of(said.reshape(-1, 2, 2))
-        if self.divergence:
-            beside = [place % len(self.divergence.answers) for place in places]
-            loss = loss + self.settings.kl_weight * self.divergence.of(beside)
-        return loss
+        return said.reshape(-1, 2, 2)
 
-    def _loss_of(self, said: Tensor) -> Tensor:
-        """The mean loss of log probabilities [pairs, right and wrong, Yes and No]."""
+    def _loss_of(self, said: Tensor, whole: float | None = None) -> Tensor:
+        """The mean loss of log probabilities [pairs, right and wrong, Yes and No].
+
+        Args:
+            said: those of all pairs, or of a part.
+            whole: the mean lean of all, if this is a part. Its square is replaced by its tangent
+                there, which has the same gradient and, over all parts, the same mean.
+        """
         surprise = -(said[:, 0, 0] + said[:, 1, 1]) / 2
-        lean = (said[..., 0] - said[..., 1]).mean()
-        return surprise.mean() + self.settings.centring * lean**2
+        lean = _lean(said)
+        square = lean**2 if whole is None else 2 * whole * lean - whole**2
+        return surprise.mean() + self.settings.centring * square
 
     def _copies(self) -> dict[Any, Tensor]:
         return {where: rows.detach().clone() for where, rows in self.rows.parameters.items()}
+
+
+def _lean(said: Tensor) -> Tensor:
+    """The mean log odds of log probabilities [pairs, right and wrong, Yes and No]."""
+    return (said[..., 0] - said[..., 1]).mean()
 
 
 def _prompts(pairs: Sequence[Twins]) -> list[BinaryPrompt]:

@@ -1,7 +1,7 @@
 """AdamW on rows alone, batch by batch, whatever the loss."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from transformers import get_cosine_schedule_with_warmup
 from nasalign.alignment.rows import TunableRows
 from nasalign.errors import ModelError
 from nasalign.models import processes
+from nasalign.models.memory import explained
 from nasalign.nas.batches import halved
 
 
@@ -21,23 +22,26 @@ class RowOptimizer:
 
     Args:
         rows: the parameters.
-        loss_of: returns the mean loss of some of the samples, by their places.
+        losses_of: is given parts of a batch, each the places of samples, and the number of samples
+            of the whole batch; yields each part's share of its mean loss.
         learning_rate: the highest rate.
         warmup_ratio: see above.
         steps: that will be taken.
         part: samples whose gradient is computed at a time; less where memory does not hold it.
+        longest: tokens of the longest sample.
     """
 
     def __init__(
         self,
         rows: TunableRows,
-        loss_of: Callable[[list[int]], Tensor],
+        losses_of: Callable[[Sequence[list[int]], int], Iterator[Tensor]],
         learning_rate: float,
         warmup_ratio: float,
         steps: int,
         part: int,
+        longest: int,
     ) -> None:
-        self.rows, self.loss_of, self.part = rows, loss_of, part
+        self.rows, self.losses_of, self.part, self.longest = rows, losses_of, part, longest
         self.adam = torch.optim.AdamW(rows.parameters.values(), lr=learning_rate, weight_decay=0.0)
         self.schedule = get_cosine_schedule_with_warmup(
             self.adam, round(warmup_ratio * steps), steps
@@ -47,15 +51,24 @@ class RowOptimizer:
         """Takes a step on a batch and returns its mean loss; none where that is not finite.
 
         Where memory does not hold the whole batch, its gradient is summed over parts.
+
+        Raises:
+            OutOfMemoryError: memory does not hold the gradient of a single sample.
         """
         losses: list[float] = []
-        while halved(lambda: self._backward(places, losses), min(self.part, len(places))):
-            self.part = (min(self.part, len(places)) + 1) // 2
-        loss = self._over_processes(sum(losses))
-        if math.isfinite(loss):
-            self.adam.step()
-            self.schedule.step()
+        own = [place for place in places if processes.mine(place)]
+        # Processes halve each for itself, and meet only when all have their gradients.
+        with explained("tuning", self.rows.model, self.longest, ["--set replay_gib=0"]):
+            while halved(lambda: self._backward(own, len(places), losses), self._size(own)):
+                self.part = (self._size(own) + 1) // 2
+            loss = self._over_processes(sum(losses))
+            if math.isfinite(loss):
+                self.adam.step()
+                self.schedule.step()
         return loss
+
+    def _size(self, own: Sequence[int]) -> int:
+        return min(self.part, len(own))
 
     def _over_processes(self, loss: float) -> float:
         """Adds the gradients and the loss of all processes up; returns that loss."""
@@ -69,14 +82,15 @@ class RowOptimizer:
         processes.add_up(total)
         return float(total)
 
-    def _backward(self, places: list[int], losses: list[float]) -> None:
-        """Computes the gradient of a batch; ``losses`` takes each part's share of the loss."""
+    def _backward(self, own: list[int], count: int, losses: list[float]) -> None:
+        """Computes the gradient of this process's samples of a batch of ``count``.
+
+        ``losses`` takes each part's share of the loss.
+        """
         self.adam.zero_grad(set_to_none=True)
         losses.clear()
-        own = [place for place in places if processes.mine(place)]
-        for start in range(0, len(own), self.part):
-            part = own[start : start + self.part]
-            loss = self.loss_of(part) * (len(part) / len(places))
+        parts = [own[start : start + self.part] for start in range(0, len(own), self.part)]
+        for loss in self.losses_of(parts, count):
             losses.append(float(loss.detach()))
             loss.backward()
         rows = self.rows.parameters.values()

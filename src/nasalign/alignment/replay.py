@@ -167,7 +167,9 @@ class Replay:
                 hook = self.layers[known].register_forward_pre_hook(see(known))
                 stack.callback(hook.remove)
             stack.enter_context(self._idle(range(layer, len(self.layers))))
-            in_batches(self.model, self.prompts, self.batch_size, work)
+            in_batches(
+                self.model, self.prompts, self.batch_size, work, doing="keeping what enters a layer"
+            )
 
     @contextmanager
     def _idle(self, layers: range, last: Callable[[], Tensor] | None = None) -> Iterator[None]:

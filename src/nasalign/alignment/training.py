@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -103,7 +103,13 @@ class RowTuner:
         self.rows = TunableRows(self.model, slices)
         steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
         self.optimizer = RowOptimizer(
-            self.rows, self._loss, settings.learning_rate, settings.warmup_ratio, steps, self.part
+            self.rows,
+            self._losses,
+            settings.learning_rate,
+            settings.warmup_ratio,
+            steps,
+            self.part,
+            max(len(prompt.token_ids) for prompt in self.tuning),
         )
         self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
 
@@ -174,6 +180,11 @@ class RowTuner:
         here = self.head[:2]
         after = self.heads.index(here) + 1 if here in self.heads else len(self.heads)
         return [layer for layer, _ in self.heads[after:]]
+
+    def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
+        """Yields each part's share of the mean loss of a batch of ``count`` samples."""
+        for part in parts:
+            yield self._loss(part) * (len(part) / count)
 
     def _loss(self, places: list[int]) -> Tensor:
         """The mean loss on the positive word as the first token; no end-of-sequence token."""

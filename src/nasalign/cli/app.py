@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasalign.errors import NasAlignError, NothingToFixError, Terminated, visible
+from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, Terminated, visible
 
 app = typer.Typer(
     help="Find and retune the attention heads that make a language model say No too often.",
@@ -72,13 +72,25 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         console.print(str(nothing), markup=False, highlight=False)
         emit({"nothing_to_fix": str(nothing)})
     except NasAlignError as error:
-        failed = PlainConsole(stderr=True, quiet=silent)
-        failed.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
+        # Of several processes, memory may run out in one alone.
+        _fail(error, silent and not isinstance(error, OutOfMemoryError))
+    except (RuntimeError, MemoryError) as error:
+        from nasalign.models.memory import is_out_of_memory, out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _fail(out_of_memory("working", ways=["less data"]), silent=False)
     except KeyboardInterrupt as stop:
         by, code = ("", 130) if not isinstance(stop, Terminated) else (" by SIGTERM", 143)
         Console(stderr=True).print(f"Stopped{by}; the model's files are untouched.")
         raise typer.Exit(code) from None
+
+
+def _fail(error: NasAlignError, silent: bool) -> NoReturn:
+    """Prints an error and ends with its exit code."""
+    failed = PlainConsole(stderr=True, quiet=silent)
+    failed.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2) from error
 
 
 @contextmanager

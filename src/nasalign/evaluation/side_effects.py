@@ -19,6 +19,7 @@ from nasalign.alignment.rows import read_rows, write_rows
 from nasalign.data.chat import Progress
 from nasalign.evaluation.metrics import bootstrap_weights, interval
 from nasalign.models.loading import context_length
+from nasalign.models.memory import explained
 
 Change = Callable[[PreTrainedModel], AbstractContextManager[Any]]
 """Applies a change to the untouched model that it is given, and takes it off again."""
@@ -46,8 +47,8 @@ def change_of(adapter: Adapter) -> Change:
 
     @contextmanager
     def on(model: PreTrainedModel) -> Iterator[None]:
-        adapter.apply(model)
-        try:
+        try:  # also what was half applied when memory ran out is taken off
+            adapter.apply(model)
             yield
         finally:
             adapter.revert(model)
@@ -82,10 +83,11 @@ def compare_neutral(
     parts = []
     for text in neutral_texts():  # one at a time: a vocabulary of float64 a token is large
         ids = torch.tensor(tokenizer(text)["input_ids"][: context_length(model)])
-        before = _log_probabilities(model, ids)
-        with on(model):
-            after = _log_probabilities(model, ids)
-        parts.append(_differences(before, after, ids))
+        with explained("comparing neutral texts", model):
+            before = _log_probabilities(model, ids)
+            with on(model):
+                after = _log_probabilities(model, ids)
+            parts.append(_differences(before, after, ids))
         if progress:
             progress(1)
     divergences = [part["kl"] for part in parts]

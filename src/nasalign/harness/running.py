@@ -24,6 +24,8 @@ from nasalign.evaluation.metrics import Array
 from nasalign.evaluation.ranking import log_odds
 from nasalign.harness.answers import log_probabilities, verdict
 from nasalign.harness.tasks import Task
+from nasalign.models.memory import explained
+from nasalign.nas.batches import halved
 
 LOGITS = 2**27
 """Logits of a batch at most, in float32 half a gibibyte: lm_eval keeps those of every token."""
@@ -75,28 +77,50 @@ def run_task(
         folder: where.
         batch_size: prompts a batch; as many as ``LOGITS`` allows unless given.
         progress: told of each finished batch.
+
+    Raises:
+        OutOfMemoryError: memory does not hold a single prompt; larger batches are halved.
     """
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    with _quiet(), _told(model, progress):
-        wrapped = HFLM(
-            pretrained=model,
-            tokenizer=copy.deepcopy(tokenizer),  # it is given a token for padding
-            add_bos_token=task.special,
-            softmax_dtype="float32",
-            max_length=task.longest + 1,  # so nothing is cut off
-            batch_size=batch_size or max(1, LOGITS // (task.longest * vocabulary)),
-        )
-        wrapped.loglikelihood = partial(wrapped.loglikelihood, disable_tqdm=True)
-        result = evaluator.simple_evaluate(
-            wrapped,
-            tasks=[task.name],
-            task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-            bootstrap_iters=0,
-            log_samples=True,
-            random_seed=None,  # nothing is drawn, so the process's own states are left alone
-            numpy_random_seed=None,
-            torch_random_seed=None,
-        )
+    size = batch_size or max(1, LOGITS // (task.longest * vocabulary))
+    outcome: list[Outcome] = []
+
+    def run() -> None:
+        outcome.append(_run(model, tokenizer, task, folder, size))
+
+    with _quiet(), _told(model, progress), explained("running lm_eval", model, task.longest):
+        while halved(run, size):  # lm_eval begins again: it keeps nothing of a run that failed
+            size = (size + 1) // 2
+    return outcome[0]
+
+
+def _run(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    folder: Path,
+    batch_size: int,
+) -> Outcome:
+    """Runs a task by batches of a size; arguments as of ``run_task``."""
+    wrapped = HFLM(
+        pretrained=model,
+        tokenizer=copy.deepcopy(tokenizer),  # it is given a token for padding
+        add_bos_token=task.special,
+        softmax_dtype="float32",
+        max_length=task.longest + 1,  # so nothing is cut off
+        batch_size=batch_size,
+    )
+    wrapped.loglikelihood = partial(wrapped.loglikelihood, disable_tqdm=True)
+    result = evaluator.simple_evaluate(
+        wrapped,
+        tasks=[task.name],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        bootstrap_iters=0,
+        log_samples=True,
+        random_seed=None,  # nothing is drawn, so the process's own states are left alone
+        numpy_random_seed=None,
+        torch_random_seed=None,
+    )
     return _outcome(result["results"][task.name], result["samples"][task.name])
 
 

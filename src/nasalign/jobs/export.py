@@ -18,6 +18,7 @@ from nasalign.jobs.export_files import Exported, card_path, whole
 from nasalign.jobs.export_gguf import convert, find_converter, no_converter
 from nasalign.jobs.job import Job
 from nasalign.models.loading import DTYPES, choose_dtype
+from nasalign.models.memory import explained
 from nasalign.reporting.card import Form, model_card
 from nasalign.reporting.report.files import as_written
 from nasalign.storage import write_text
@@ -131,10 +132,13 @@ def _align(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding 
     rounding = Rounding.of(adapter, DTYPES[dtype])
     if not rounding.entries:
         raise NasAlignError(f"Nothing of the change is left in {dtype}; choose a finer dtype.")
-    model.to(DTYPES[dtype])
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise NasAlignError(f"{dtype} cannot hold all of {name}; choose bfloat16 or float32.")
+    with explained(f"turning the weights into {dtype}", model):
+        model.to(DTYPES[dtype])
+        for name, parameter in model.named_parameters():
+            if not parameter.isfinite().all():
+                raise NasAlignError(
+                    f"{dtype} cannot hold all of {name}; choose bfloat16 or float32."
+                )
     return rounding
 
 

@@ -27,6 +27,7 @@ from nasalign.extras import require
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
+from nasalign.models.memory import free, is_out_of_memory, not_held
 from nasalign.models.safety import check_folder, own_code
 from nasalign.models.support import check_supported
 
@@ -111,6 +112,7 @@ def load(
     Raises:
         ModelError: it cannot be found or loaded, or its architecture is not supported, which is
             said before the weights are fetched; the sentence says why.
+        OutOfMemoryError: memory does not hold it.
     """
     if quantize and name.endswith(".gguf"):
         raise ModelError("A GGUF file is taken dequantised; leave quantize out.")
@@ -145,13 +147,25 @@ def load(
     except _LOADING_ERRORS as error:
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise ModelError(own_code(name)) from error
+        if is_out_of_memory(error):
+            free(error)
+            place = torch.device("cpu") if not (spread or quantize) else chosen_device
+            raise not_held(name, place, chosen_dtype, bool(quantize)) from error
         raise _failure(name, error, silence) from error
     _check_whole(model, report["missing_keys"], name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    model = (model if spread or quantize else model.to(chosen_device)).eval()
-    _check_finite(model, name)
+    try:
+        model = (model if spread or quantize else model.to(chosen_device)).eval()
+        _check_finite(model, name)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = sum(weight.nbytes for weight in model.parameters())
+        del model  # a part of it is there already
+        free(error)
+        raise not_held(name, chosen_device, chosen_dtype, bool(quantize), size) from error
     return model, tokenizer
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.data.prompts import BinaryPrompt
+from nasalign.models.memory import explained
 from nasalign.nas.forward import answer_logits
 from nasalign.nas.recorder import NasRecorder
 
@@ -60,7 +61,8 @@ def attention_map(
     maps = []
     with NasRecorder(model, watch, watch_last) as recorder:
         for prompt in prompts:
-            answer_logits(model, [prompt], recorder)
+            with explained("reading the attention", model, len(prompt.token_ids)):
+                answer_logits(model, [prompt], recorder)
             maps.append(
                 [
                     HeadAttention(

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, runtime_checkable
 
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from transformers import PreTrainedModel
 
 from nasalign.data.chat import Progress
 from nasalign.errors import PromptError
 from nasalign.models import processes
 from nasalign.models.loading import context_length
+from nasalign.models.memory import explained, is_out_of_memory
 
 CPU_TOKENS = 4096
 """Tokens of a batch on a CPU: enough for its matrix multiplication to be at its best."""
@@ -66,6 +67,8 @@ def in_batches(
     batch_size: int | None,
     work: Callable[[list[int]], None],
     progress: Progress | None = None,
+    *,
+    doing: str,
 ) -> None:
     """Has all prompts worked on, batch by batch; a batch that memory does not hold is halved.
 
@@ -75,12 +78,18 @@ def in_batches(
         batch_size: see ``sorted_batches``.
         work: is given the indices of a batch; what it did before memory ran out is done again.
         progress: told after each batch.
+        doing: what the work is, for the sentence of the error.
+
+    Raises:
+        OutOfMemoryError: memory does not hold a single one.
     """
     tokens = CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
     waiting = deque(sorted_batches(prompts, batch_size, tokens))
     while waiting:
         indices = waiting.popleft()
-        if halved(partial(work, indices), len(indices)):
+        with explained(doing, model, len(prompts[indices[0]].token_ids)):  # the longest
+            again = halved(partial(work, indices), len(indices))
+        if again:
             # What waits is not longer, but may be as wide.
             waiting.appendleft(indices)
             waiting = deque(half for batch in waiting for half in halves(batch))
@@ -93,14 +102,15 @@ def halved(work: Callable[[], None], size: int) -> bool:
 
     Raises:
         RuntimeError: memory ran out for a single item, or something else went wrong.
+        MemoryError: the same, of Python's own memory.
     """
     try:
         work()
         return False
-    except RuntimeError as error:
-        if size == 1 or not should_reduce_batch_size(error):
+    except (RuntimeError, MemoryError) as error:
+        if size <= 1 or not is_out_of_memory(error):
             raise
-    clear_device_cache(garbage_collection=True)
+    clear_device_cache(garbage_collection=True)  # only now, when the error holds no tensor
     return True
 
 

@@ -109,7 +109,7 @@ def generate(
             texts[index] = text[: end.end() if end else None].strip()
             entropies[index] = first.entropies[row]
 
-    in_batches(model, prompts, batch_size, work, progress)
+    in_batches(model, prompts, batch_size, work, progress, doing="generating answers")
     processes.add_up(entropies)
     return Generated(processes.put_together(texts), entropies.tolist())
 

@@ -213,7 +213,7 @@ def score_prompts(
             if recorder is not None:
                 nas[indices] = recorder.nas.cpu()
 
-        in_batches(model, prompts, batch_size, work, progress)
+        in_batches(model, prompts, batch_size, work, progress, doing="scoring")
     processes.add_up(p_positive, p_negative, p_unsure, nas)
     said = zip(p_positive.tolist(), p_negative.tolist(), p_unsure.tolist(), strict=True)
     verdicts = [compare(*probabilities) for probabilities in said]

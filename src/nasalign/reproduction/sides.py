@@ -141,9 +141,9 @@ class Sides:
         model, tokenizer, _ = self._opened
         adapter = None if side == UNTOUCHED else self.adapter(side)
         make_subfolder(self.folder / side)
-        if adapter:
-            adapter.apply(model)
         try:
+            if adapter:
+                adapter.apply(model)
             yield model, tokenizer
         finally:
             if adapter:

@@ -22,6 +22,8 @@ from trl import SFTConfig, SFTTrainer
 from nasalign.config import Settings
 from nasalign.data.chat import Progress
 from nasalign.data.prompts import BinaryPrompt
+from nasalign.models.memory import explained
+from nasalign.nas.batches import halved
 from nasalign.nas.forward import answer_logits
 from nasalign.rivals.rival import Material
 
@@ -59,7 +61,8 @@ def train(
         )
         trainer.prompts = {prompt.token_ids: prompt for prompt, _ in samples}
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        with explained("training a LoRA", material.model):
+            trainer.train()
 
 
 class AnswerTrainer(SFTTrainer):
@@ -67,9 +70,38 @@ class AnswerTrainer(SFTTrainer):
 
     Attributes:
         prompts: by their tokens; another sequence than theirs is never trained on.
+        part: samples whose gradient is computed at a time; less where memory does not hold it.
+        share: of the batch that is computed at the moment.
     """
 
     prompts: dict[tuple[int, ...], BinaryPrompt]
+    part, share = BATCH_SIZE, 1.0
+
+    def training_step(
+        self,
+        model: PeftModel,
+        inputs: dict[str, Tensor],
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """Computes the gradient of a batch, over parts where memory does not hold the whole.
+
+        Returns the mean loss; arguments as of the trainer.
+        """
+        size = len(inputs["input_ids"])
+        losses: list[Tensor] = []
+        step = super().training_step
+
+        def work() -> None:
+            model.zero_grad()
+            losses.clear()
+            for start in range(0, size, self.part):
+                rows = {name: value[start : start + self.part] for name, value in inputs.items()}
+                self.share = len(rows["input_ids"]) / size
+                losses.append(step(model, rows, num_items_in_batch))
+
+        while halved(work, min(self.part, size)):
+            self.part = (min(self.part, size) + 1) // 2
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
@@ -78,14 +110,14 @@ class AnswerTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """Returns the mean loss of a batch of B samples; arguments as of the trainer."""
+        """Returns the mean loss of B samples times ``share``; arguments as of the trainer."""
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         whole = [ids[:n] for ids, n in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
         prompts = [self.prompts[tuple(ids[:-1])] for ids in whole]
         logits = answer_logits(model.get_base_model(), prompts)  # [B, vocabulary]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         answers = torch.tensor([ids[-1] for ids in whole], device=logits.device)
-        return functional.cross_entropy(logits, answers)
+        return functional.cross_entropy(logits, answers) * self.share
 
 
 def _row(prompt: BinaryPrompt, answer: int) -> dict[str, list[int]]:

@@ -71,6 +71,7 @@ def last_inputs(
         return hook
 
     def work(indices: list[int]) -> None:
+        seen.clear()  # what a larger batch left before memory ran out
         batch = [prompts[index] for index in indices]
         prefix = shared_prefix(batch)
         answer_logits(model, batch, prefix=prefix)
@@ -82,7 +83,7 @@ def last_inputs(
         for name in modules:
             hook = model.get_submodule(name).register_forward_pre_hook(see(name))
             hooks.callback(hook.remove)
-        in_batches(model, prompts, batch_size, work)
+        in_batches(model, prompts, batch_size, work, doing="reading inner states")
     processes.add_up(*states)
     return states
 

@@ -98,11 +98,12 @@ def _mean_and_slope(
         batch = [prompts[index] for index in indices]
         odds = answer_log_odds(answer_logits(model, batch), batch).sum()
         (own,) = torch.autograd.grad(odds, offsets)
-        slope.add_(own)
-        total.add_(odds.detach().cpu())
+        value = odds.detach().cpu()
+        slope.add_(own)  # last, and in place: memory that runs out has a batch done again
+        total.add_(value)
 
     with torch.enable_grad(), attention_offset(model, offsets, words_of(prompts[0])):
-        in_batches(model, prompts, batch_size, work, progress)
+        in_batches(model, prompts, batch_size, work, progress, doing="taking the slope")
     processes.add_up(total, slope)
     return float(total) / len(prompts), slope / len(prompts)
 

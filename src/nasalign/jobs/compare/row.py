@@ -21,6 +21,7 @@ from nasalign.files import read_jsonl, write_jsonl
 from nasalign.jobs.compare.cost import Cost, measuring, timing
 from nasalign.jobs.examples import Bench
 from nasalign.jobs.side_effects import FreeQuestions, effects_of
+from nasalign.models.memory import explained
 from nasalign.rivals.rival import Fitted, Material, Rival
 from nasalign.rivals.rows import UNTOUCHED
 from nasalign.run import Run
@@ -59,7 +60,8 @@ class Measure:
         about = {name: getattr(rival, name) for name in ("name", "title", "serving", "logits")}
         voice, _ = self._voice, self._untouched  # before anything is fitted
         try:
-            found = self._measured(rival)
+            with explained(f"measuring the row {rival.name}", self.bench.model):
+                found = self._measured(rival)
         except StorageError:  # the next row could not be written either
             raise
         except NothingToFixError as nothing:
