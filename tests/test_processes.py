@@ -127,4 +127,4 @@ def test_memory_that_runs_out_in_one_process(tmp_path: Path) -> None:
 
     failed = run(*LAUNCH, str(script), "0", *command, none)  # and the other does not wait for ever
     assert failed.returncode != 0
-    assert "Memory ran out on cpu while generating answers" in " ".join(failed.stderr.split())
+    assert "Memory ran out on cpu while scoring" in " ".join(failed.stderr.split())

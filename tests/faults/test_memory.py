@@ -31,6 +31,7 @@ from nasalign.nas import batches
 from nasalign.nas.attention_map import attention_map
 from nasalign.nas.generation import generate
 from nasalign.nas.heads import Head
+from nasalign.nas.recorder import NasRecorder, Positions
 from nasalign.nas.scoring import score_prompts
 from nasalign.rivals.observed import last_inputs
 from nasalign.rivals.offset import balanced
@@ -246,3 +247,19 @@ def test_attention_maps_and_neutral_texts_end_in_a_sentence(
     with pytest.raises(OutOfMemoryError, match="while comparing neutral texts: it does not fit"):
         compare_neutral(model, tokenizer, on=lambda _: pytest.fail("not reached"))
     hook.remove()
+
+
+def test_a_recorder_that_could_not_be_set_up_records_no_other_pass(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, real, count = scored(fresh(tokenizer), tokenizer), NasRecorder.expect, 0
+
+    def expect(self: NasRecorder, positions: Positions | None) -> None:
+        nonlocal count
+        real(self, positions)
+        count += 1
+        if count == 1:
+            raise torch.OutOfMemoryError(MESSAGE)
+
+    monkeypatch.setattr(NasRecorder, "expect", expect)
+    torch.testing.assert_close(scored(fresh(tokenizer), tokenizer), expected, atol=1e-6, rtol=1e-6)
