@@ -49,7 +49,7 @@ class Once(TorchDispatchMode):
         place: of the operation among all.
 
     Attributes:
-        count: operations so far.
+        count: operations so far that make a tensor.
     """
 
     def __init__(self, place: int) -> None:
@@ -59,9 +59,10 @@ class Once(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        self.count += 1
-        if self.count == self.place:
-            raise torch.OutOfMemoryError(MESSAGE)
+        if not func._schema.is_mutable and not func.is_view:  # these take no memory
+            self.count += 1
+            if self.count == self.place:
+                raise torch.OutOfMemoryError(MESSAGE)
         return func(*args, **(kwargs or {}))
 
 

@@ -21,8 +21,8 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+# What accelerate launch itself starts for several GPUs; on a CPU it starts a single process.
+LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
 @pytest.mark.slow
@@ -85,3 +85,46 @@ def test_several_processes_do_not_go_on_with_a_run(tmp_path: Path) -> None:
     done = run("-c", code)
     assert done.returncode == 2
     assert "Several processes cannot go on with a run" in " ".join(done.stderr.split())
+
+
+SMALL = """
+import sys
+from pathlib import Path
+import torch
+from nasalign.cli import main
+from nasalign.models import loading, processes
+
+most, real = int(sys.argv.pop(1)), loading._check_finite
+
+def small(module, inputs):
+    if inputs[0].shape[0] > most and not processes.is_first():
+        Path(sys.argv[-1] + ".refused").touch()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+def check(model, name):
+    real(model, name)
+    model.model.layers[-1].register_forward_pre_hook(small)
+
+loading._check_finite = check
+main()
+"""
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_in_one_process(tmp_path: Path) -> None:
+    model, data = case(tmp_path, DENIES, questions=61)
+    script = tmp_path / "small.py"
+    script.write_text(SMALL)
+    sets = [part for setting in SETTINGS for part in ("--set", setting)]
+    command = ["align", str(model), "--data", str(data), *sets, "--json", "--out"]
+    one, two, none = (str(tmp_path / name) for name in ("one", "two", "none"))
+    alone = run("-m", "nasalign", *command, one)
+    both = run(*LAUNCH, str(script), "2", *command, two)
+    assert both.returncode == 0, both.stderr[-3000:]
+    assert Path(f"{two}.refused").exists()
+    found = json.loads(both.stdout.splitlines()[-1]) | {"run": one}
+    assert_close(json.loads(alone.stdout), found)
+
+    failed = run(*LAUNCH, str(script), "0", *command, none)  # and the other does not wait for ever
+    assert failed.returncode != 0
+    assert "Memory ran out on cpu while scoring" in " ".join(failed.stderr.split())

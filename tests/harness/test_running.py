@@ -13,6 +13,7 @@ import tiny
 from harness.material import examples, tokenizers
 from nasalign.config import Settings
 from nasalign.data.prompts import PromptBuilder
+from nasalign.errors import OutOfMemoryError
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.evaluation.ranking import log_odds
 from nasalign.harness.tasks import Task
@@ -107,3 +108,23 @@ def test_model_and_tokenizer_are_left_as_they_were(
     assert np.random.get_state()[1].tolist() == drawn[1]
     assert logging.getLogger("lm_eval").level == logging.NOTSET
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path) -> None:
+    model, tokenizer = tiny.build_model("llama", seed=3), next(iter(tokenizers().values()))
+    most, refused = 3, list[int]()
+
+    def small(module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].shape[0] > most:
+            refused.append(inputs[0].shape[0])
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    hook = model.model.layers[0].register_forward_pre_hook(small)
+    same(*both(model, tokenizer, Settings(), tmp_path))
+    assert refused
+    most = 0
+    builder = PromptBuilder.of(tokenizer, Settings())
+    task = Task.of("facts", EXAMPLES, builder)
+    with pytest.raises(OutOfMemoryError, match="while running lm_eval: a batch of one"):
+        run_task(model, tokenizer, task, tmp_path)
+    hook.remove()

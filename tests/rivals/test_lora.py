@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 import tiny
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
-from nasalign.errors import NasAlignError, PromptError
+from nasalign.errors import NasAlignError, OutOfMemoryError, PromptError
 from nasalign.models import processes
 from nasalign.nas.scoring import score
 from nasalign.rivals import lora as room
@@ -388,3 +388,27 @@ def test_what_cannot_be_trained_is_said(
     monkeypatch.setattr(processes, "count", lambda: 2)
     with pytest.raises(NasAlignError, match="by a single process"):
         lora("lora", "LoRA", pairs_of).fit(material)
+
+
+def test_what_is_trained_is_the_same_where_memory_holds_few_samples(
+    tokenizer: PreTrainedTokenizerFast, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nasalign.rivals import lora_training
+
+    trained, asked, most = [], lora_training.answer_logits, 100
+
+    def small(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> Tensor:
+        if len(prompts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return asked(model, prompts)
+
+    monkeypatch.setattr(room, "EPOCHS", 1)
+    monkeypatch.setattr(lora_training, "answer_logits", small)
+    for most in (100, 1):  # noqa: B007  (read by ``small``)
+        material = material_of(tiny.build_model("llama", layers=2, dtype=torch.float64), tokenizer)
+        trained.append(factors(lora("lora", "LoRA", same_of).fit(material)))
+    torch.testing.assert_close(trained[0], trained[1], atol=1e-5, rtol=1e-4)
+    most, before = 0, weights(material.model)
+    with pytest.raises(OutOfMemoryError, match="while training a LoRA"):
+        lora("lora", "LoRA", same_of).fit(material)
+    assert unchanged(before, material.model)

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from nasalign.data.qa import BinaryExample
 from nasalign.jobs.ask import Pair, ask_job
@@ -183,6 +184,27 @@ def test_a_model_that_fails_is_said_and_the_next_is_answered(
         assert "0x7f" not in failed.text
         assert failed.headers["X-Content-Type-Options"] == "nosniff"
         assert post(url, {"question": "Is it?"}).status_code == 200
+
+
+def test_a_question_that_memory_does_not_hold_is_said_and_the_next_is_answered(
+    folders: tuple[Path, Path],
+) -> None:
+    pair = Pair.open(Job(model=str(folders[0])), folders[1])
+    before = {name: weight.clone() for name, weight in pair.model.state_dict().items()}
+
+    def small(module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].shape[1] > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    pair.model.model.layers[-1].register_forward_pre_hook(small)
+    with serving(pair) as url:
+        failed = post(url, {"question": f"Is it {'very ' * 40}broken?"})
+        assert failed.status_code == 422
+        assert failed.json()["error"].startswith("Memory ran out on cpu while scoring")
+        assert "shorten the longest question" in failed.json()["error"]
+        assert post(url, {"question": "Is it?"}).status_code == 200
+    after = pair.model.state_dict()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
 def test_a_desk_that_was_closed_takes_nothing() -> None:

@@ -20,6 +20,7 @@ from nasalign.evaluation.side_effects import change_of
 from nasalign.jobs.evaluate import adapter_folder
 from nasalign.jobs.job import Job
 from nasalign.models import processes
+from nasalign.models.memory import explained
 from nasalign.nas.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.nas.generation import TokenIds, generate
 from nasalign.nas.heads import Head, model_nas
@@ -126,10 +127,11 @@ class Pair:
     @torch.no_grad()
     def _both(self, work: Callable[[], T]) -> dict[str, T]:
         """What is done with the untouched model and, if there is an adapter, with the aligned."""
-        found = {"untouched": work()}
-        if self.adapter:
-            with change_of(self.adapter)(self.model):
-                found["aligned"] = work()
+        with explained("answering", self.model):  # what it held is free for the next question
+            found = {"untouched": work()}
+            if self.adapter:
+                with change_of(self.adapter)(self.model):
+                    found["aligned"] = work()
         return found
 
     def _answer(self, example: BinaryExample, top: int) -> dict[str, Any]:

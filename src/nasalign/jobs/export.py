@@ -11,7 +11,7 @@ from nasalign.alignment.adapter import load_adapter
 from nasalign.alignment.adapter_file import read_adapter
 from nasalign.alignment.rank import reduce_adapter
 from nasalign.alignment.rounding import Rounding
-from nasalign.errors import NasAlignError
+from nasalign.errors import NasAlignError, OutOfMemoryError
 from nasalign.files import read_json
 from nasalign.jobs.evaluate import adapter_folder
 from nasalign.jobs.export_files import Exported, card_path, whole
@@ -85,7 +85,15 @@ def _write_model(
     job: Job, run: Path | None, adapter: Path, target: Path, form: Form, dtype: str | None
 ) -> Exported:
     """Merges an adapter into its model, and writes that as a checkpoint or as a GGUF file."""
-    model, tokenizer, _ = job.open()
+    try:
+        model, tokenizer, _ = job.open()
+    except OutOfMemoryError as error:  # it is loaded as it was tuned, so no dtype helps
+        if job.device == "cpu":
+            raise
+        raise OutOfMemoryError(
+            f"The model {job.model!r} does not fit into the memory of the device; take --device "
+            "cpu."
+        ) from error
     rounding = _align(model, adapter, dtype)
     written = str(model.dtype).removeprefix("torch.")
     exported = Exported(target, form, written, rounding, read_adapter(adapter).origin.reduction)
@@ -132,7 +140,8 @@ def _align(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding 
     rounding = Rounding.of(adapter, DTYPES[dtype])
     if not rounding.entries:
         raise NasAlignError(f"Nothing of the change is left in {dtype}; choose a finer dtype.")
-    with explained(f"turning the weights into {dtype}", model):
+    ways = ["--device cpu"] if model.device.type != "cpu" else []
+    with explained(f"turning the weights into {dtype} on {model.device}", ways=ways):
         model.to(DTYPES[dtype])
         for name, parameter in model.named_parameters():
             if not parameter.isfinite().all():

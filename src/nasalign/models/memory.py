@@ -30,7 +30,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError):
         return False
-    return should_reduce_batch_size(error) or any(sign in str(error) for sign in _SIGNS)
+    said = str(error)
+    known = should_reduce_batch_size(RuntimeError(said))  # it wants one argument, a text
+    return known or any(sign in said for sign in _SIGNS)
 
 
 @contextmanager

@@ -60,9 +60,9 @@ def answer_logits(
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
-    if recorder is not None:
-        recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts), device))
     try:
+        if recorder is not None:
+            recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts), device))
         with _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
     finally:  # memory may run out, and then the next pass is of other prompts

@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.jobs.ask import Pair, shown_heads
-from nasalign.models.memory import explained
 from nasalign.serve.desk import Desk, DeskFullError
 from nasalign.serve.guard import Guard
 
@@ -108,9 +107,8 @@ def answer(pair: Pair, asked: Asked) -> Answer:
     Raises:
         NasAlignError: see ``Pair.ask``.
     """
-    with explained("answering", pair.model):  # what it held is free for the next question
-        sides = pair.ask(asked.example)
-        looks = pair.look(asked.example, shown_heads(sides))
+    sides = pair.ask(asked.example)
+    looks = pair.look(asked.example, shown_heads(sides))
     return {"asked": asked.model_dump(), "sides": sides, "looks": looks}
 
 
