@@ -193,7 +193,7 @@ class JointTuner:
         def work(indices: list[int]) -> None:
             prompts = [asked[index] for index in indices]
             logits = replay.logits(indices, self.layer)
-            said[indices] = answer_log_probabilities(logits, prompts).double().cpu()
+            said[indices] = answer_log_probabilities(logits, prompts).cpu().double()
 
         in_batches(self.model, asked, self.settings.batch_size, work, self.progress)
         losses, accuracy, yes_rate = {}, {}, {}

@@ -74,11 +74,13 @@ class RowOptimizer:
         self.adam.zero_grad(set_to_none=True)
         losses.clear()
         own = [place for place in places if processes.mine(place)]
+        shares: list[Tensor] = []  # read at the end: a device would wait before each backward pass
         for start in range(0, len(own), self.part):
             part = own[start : start + self.part]
             loss = self.loss_of(part) * (len(part) / len(places))
-            losses.append(float(loss.detach()))
+            shares.append(loss.detach())
             loss.backward()
+        losses.extend(float(share) for share in shares)
         rows = self.rows.parameters.values()
         if own and math.isfinite(sum(losses)) and any(row.grad is None for row in rows):
             raise ModelError(
