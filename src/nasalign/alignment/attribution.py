@@ -7,6 +7,7 @@ respect to its query rows: what moves both answers alike, and so only shifts the
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from nasalign.data.prompts import BinaryPrompt
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import in_batches
-from nasalign.nas.forward import answer_logits
+from nasalign.nas.forward import answer_logits, over_tokens
 
 
 def answer_log_odds(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:
@@ -46,13 +47,11 @@ def answer_log_probabilities(logits: Tensor, prompts: Sequence[BinaryPrompt]) ->
         [B, 2], float32 (float64 of such logits); differentiable.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    said = [
-        torch.stack(
-            [row[list(tokens)].logsumexp(0) for tokens in (answers.positive, answers.negative)]
-        )
-        for row, answers in zip(logits, (prompt.answers for prompt in prompts), strict=True)
-    ]
-    return torch.stack(said) - logits.logsumexp(dim=-1, keepdim=True)
+    answers = [prompt.answers for prompt in prompts]
+    words = [one.positive for one in answers], [one.negative for one in answers]
+    reduce = partial(torch.logsumexp, dim=-1)
+    said = torch.stack([over_tokens(logits, tokens, reduce) for tokens in words], dim=-1)  # [B, 2]
+    return said - logits.logsumexp(dim=-1, keepdim=True)
 
 
 def attribution(
@@ -98,8 +97,9 @@ def attribution(
     for where, parameter in rows.parameters.items():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         processes.add_up(gradient)
+        gradient = gradient.cpu().double()  # in one piece, and not every device has float64
         for place, query in queries.items():
             if query.module == where.module and where.start <= query.start < where.stop:
                 own = gradient[query.start - where.start : query.stop - where.start]
-                norms[place] = float(own.double().norm()) / len(pairs)
+                norms[place] = float(own.norm()) / len(pairs)
     return norms

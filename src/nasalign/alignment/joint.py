@@ -194,7 +194,7 @@ class JointTuner:
         def work(indices: list[int]) -> None:
             prompts = [asked[index] for index in indices]
             logits = replay.logits(indices, self.layer)
-            said[indices] = answer_log_probabilities(logits, prompts).double().cpu()
+            said[indices] = answer_log_probabilities(logits, prompts).cpu().double()
 
         size = self.settings.batch_size
         in_batches(self.model, asked, size, work, self.progress, doing="measuring held-back pairs")

@@ -90,9 +90,11 @@ class RowOptimizer:
         self.adam.zero_grad(set_to_none=True)
         losses.clear()
         parts = [own[start : start + self.part] for start in range(0, len(own), self.part)]
+        shares: list[Tensor] = []  # read at the end: a device would wait before each backward pass
         for loss in self.losses_of(parts, count):
-            losses.append(float(loss.detach()))
+            shares.append(loss.detach())
             loss.backward()
+        losses.extend(float(share) for share in shares)
         rows = self.rows.parameters.values()
         if own and math.isfinite(sum(losses)) and any(row.grad is None for row in rows):
             raise ModelError(

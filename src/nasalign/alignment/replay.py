@@ -131,10 +131,11 @@ class Replay:
         """
         rows = self.inputs[layer].rows
         device = self._device(layer)
-        spans = [self.spans[place] for place in places]
-        rest = nn.utils.rnn.pad_sequence([rows[a:b] for a, b in spans], batch_first=True)
-        prefix = [rows[None, : self.prefix]] if self.prefix else []
-        return [part.to(device) for part in (*prefix, rest)]
+        spans = [(0, self.prefix), *(self.spans[place] for place in places)]
+        # Moved as they lie: what is padded in main memory would not be pinned.
+        prefix, *own = (rows[a:b].to(device, non_blocking=rows.is_pinned()) for a, b in spans)
+        rest = nn.utils.rnn.pad_sequence(own, batch_first=True)
+        return [prefix[None], rest] if self.prefix else [rest]
 
     def _room(self, layer: int) -> Kept | None:
         return self.memory.keep(self.rows, self.width, self.dtype, self._device(layer))

@@ -30,9 +30,7 @@ class KernelLogsumexp(TorchDispatchMode):
         """Returns the logsumexp [B, H, Tq] for queries [B, H, Tq, D]; None if no kernel gave it."""
         if self._value is None:
             return None
-        batch, heads, rows, _ = query.shape
-        # Kernels pad the rows; a single row may come as the heads of its group.
-        return self._value.reshape(batch, heads, -1)[:, :, :rows]
+        return self._value.reshape(query.shape[:3])  # a single row came as the heads of its group
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -43,7 +41,9 @@ class KernelLogsumexp(TorchDispatchMode):
             args = (*args[:place], True, *args[place + 1 :])
         output = func(*args, **kwargs)
         if func in _KERNELS:
-            self._value = output[1]
+            batch, heads, rows = args[0].shape[:3]
+            # Kernels pad the rows, or give the logsumexp a last dimension of 1.
+            self._value = output[1].reshape(batch, heads, -1)[:, :, :rows]
         return output
 
 

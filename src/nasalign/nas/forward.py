@@ -5,7 +5,7 @@ same in all its samples, so it runs once, with a batch of one, and its keys and 
 This is exact: the prefix attends to nothing after it. Gradients flow through the shared keys.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -79,6 +79,30 @@ def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: i
     model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
     cache.batch_repeat_interleave(len(prompts))
     return cache
+
+
+def over_tokens(
+    values: Tensor, tokens: Sequence[tuple[int, ...]], reduce: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Reduces in each row of values some entries of its own; returns [B], differentiable.
+
+    Rows of the same entries, which is mostly all of them, are read at once: on an accelerator each
+    row for itself would be several kernels.
+
+    Args:
+        values: such as logits, [B, vocabulary].
+        tokens: which entries, row by row.
+        reduce: makes [n] of the entries [n, K] of rows with the same tokens.
+    """
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for row, own in enumerate(tokens):
+        alike.setdefault(own, []).append(row)
+    parts = [
+        reduce(values[torch.tensor(rows)[:, None], torch.tensor(own, dtype=torch.long)])
+        for own, rows in alike.items()
+    ]
+    order = torch.tensor([row for rows in alike.values() for row in rows])
+    return torch.cat(parts)[order.argsort()]
 
 
 def _positions(prompts: Sequence[BinaryPrompt], device: torch.device) -> Positions:

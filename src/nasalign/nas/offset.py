@@ -116,6 +116,7 @@ class _Offset:
         self._ids = torch.empty(0)  # of this pass and what is before it in the cache, [B, T]
         self._columns = torch.empty(0)  # of the positive and the negative word, [B, 2]
         self.found = torch.empty(0)  # whether a sample has them, [B]
+        self.everywhere = False  # whether all have them; asked once a pass, not in every layer
         self._previous: str | None = None
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -129,6 +130,7 @@ class _Offset:
             return
         alike = (self._ids.unfold(1, width, 1) == words).all(dim=-1)  # [B, T - width + 1]
         self.found = alike.any(dim=1)
+        self.everywhere = bool(self.found.all())
         start = alike.int().argmax(dim=1)  # the first of equals
         self._columns = torch.stack([start, start + width - 1], dim=-1)
         if self.found.any():
@@ -232,7 +234,7 @@ def _offsetting(implementation: str) -> Attention:
         if active is None or layer not in active.layers:
             return attention(module, query, key, value, attention_mask, **options)
         untouched = None
-        if not active.found.all():  # first, for a recorder keeps what it is told last
+        if not active.everywhere:  # first, for a recorder keeps what it is told last
             untouched, _ = attention(module, query, key, value, attention_mask, **options)
         moved, changed = active.moved(layer, query, key, value, attention_mask, options)
         output, weights = attention(module, *moved, attention_mask, **changed)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from nasalign.data.wordings import Vocabulary
 from nasalign.errors import NasAlignError
 from nasalign.models import processes
 from nasalign.nas.batches import check_lengths, in_batches
-from nasalign.nas.forward import answer_logits
+from nasalign.nas.forward import answer_logits, over_tokens
 from nasalign.nas.generation import generate
 from nasalign.nas.recorder import NasRecorder
 from nasalign.nas.verdicts import Verdict, compare, final_line, parse_final, parse_verdict
@@ -203,13 +204,14 @@ def score_prompts(
                 logits = logits_of(indices, recorder)
             else:
                 logits = answer_logits(model, [prompts[index] for index in indices], recorder)
-            probabilities = logits.float().softmax(dim=-1).cpu()
-            for row, index in enumerate(indices):
-                answers = prompts[index].answers
-                p_positive[index] = probabilities[row, list(answers.positive)].sum()
-                p_negative[index] = probabilities[row, list(answers.negative)].sum()
-                if answers.unsure:
-                    p_unsure[index] = probabilities[row, list(answers.unsure)].sum()
+            probabilities = logits.float().softmax(dim=-1)
+            answers = [prompts[index].answers for index in indices]
+            # Summed where they are: [B, vocabulary] is much to move.
+            of = partial(over_tokens, probabilities, reduce=partial(torch.sum, dim=-1))
+            p_positive[indices] = of([one.positive for one in answers]).cpu()
+            p_negative[indices] = of([one.negative for one in answers]).cpu()
+            if any(one.unsure for one in answers):
+                p_unsure[indices] = of([one.unsure for one in answers]).cpu()
             if recorder is not None:
                 nas[indices] = recorder.nas.cpu()
 

@@ -1,0 +1,41 @@
+"""Where activations are held changes no value."""
+
+from collections.abc import Callable
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from nasalign.alignment.activations import ActivationMemory
+from nasalign.alignment.replay import Replay
+from nasalign.data.prompts import PromptBuilder
+from nasalign.data.qa import BinaryExample
+from precision import model_on
+
+
+def test_activations_beside_the_device_give_the_same_bytes(
+    tokenizer: PreTrainedTokenizerFast,
+    device: torch.device,
+    record_property: Callable[[str, object], None],
+) -> None:
+    builder = PromptBuilder(tokenizer)
+    questions = ("Who?", "What is the capital of France and of the sea?", "What is one?")
+    prompts = [builder.binary(BinaryExample(question, True, "me")) for question in questions]
+    model = model_on("llama", torch.bfloat16, device)
+    found, held = [], []
+    for memory in (ActivationMemory(), ActivationMemory(budget=0)):
+        replay = Replay(model, prompts, 4, memory)
+        replay.prepare(2)
+        with torch.no_grad():
+            found.append(replay.logits([2, 0, 1], 2))
+        held.append(replay.inputs[2].rows)
+        places = memory.places(held[-1].device if memory.budget is None else model.device)
+    near, beside = held
+    record_property("device", device.type)
+    record_property("pinned", beside.is_pinned())
+    assert near.device.type == device.type
+    assert beside.device.type == "cpu"
+    assert beside.is_pinned() == (device.type == "cuda")
+    names = {"cpu": "a file", "cuda": "pinned main memory"}
+    assert [place.name for place in places if place.held] == [names[device.type]]
+    assert torch.equal(near.cpu(), beside)
+    assert torch.equal(*found)
