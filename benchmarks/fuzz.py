@@ -431,6 +431,28 @@ def gguf(make: Maker, folder: Path) -> None:
     load(str(folder / "model.gguf"), device="cpu")
 
 
+def configurations() -> Callable[[Maker, Path], None]:
+    """A model's folder with other values, large ones too, in its ``config.json``."""
+    model, tokenizer = tiny.build_model("qwen2"), tiny.build_tokenizer()
+
+    def check(make: Maker, folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        for name in make.rng.sample(sorted(config), make.rng.randint(1, 2)):
+            large = 10 ** make.rng.randint(3, 15) if make.rng.random() < 0.7 else make.value()
+            config[name] = [large] if isinstance(config[name], list) else large
+        path.write_text(json.dumps(config))
+        start = time.process_time()
+        try:
+            load(str(folder), device="cpu")
+        finally:
+            assert time.process_time() - start < 5, f"it takes long: {config}"
+
+    return check
+
+
 def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
     """Each target with the share of inputs that it gets; what is slow gets fewer."""
     found: dict[str, tuple[Callable[[Maker, Path], None], float]] = {
@@ -449,6 +471,7 @@ def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
         "adapters": (adapters(), 0.25),
         "run files": (run_files, 0.02),
         "GGUF headers": (gguf, 0.1),
+        "configurations": (configurations(), 0.1),
     }
 
 
