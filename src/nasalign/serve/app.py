@@ -20,6 +20,7 @@ from nasalign.data.qa import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.jobs.ask import Pair, shown_heads
 from nasalign.models.memory import explained
+from nasalign.serve.connection import Connection
 from nasalign.serve.desk import Desk, DeskFullError
 from nasalign.serve.guard import Guard
 
@@ -95,6 +96,7 @@ def make_server(pair: Pair, desk: Desk, host: str, model: str) -> uvicorn.Server
         log_level="warning",
         access_log=False,
         server_header=False,
+        http=Connection,
         ws="none",
         lifespan="off",
         timeout_graceful_shutdown=GRACE,
