@@ -149,14 +149,30 @@ def test_who_sends_all_the_same_sees_the_answer(url: str) -> None:
         assert response.status_code == 400
 
 
-def test_two_hundred_idle_connections(url: str) -> None:
+def hung_up(opened: socket.socket) -> bool:
+    """Says whether the server has ended a connection."""
+    opened.setblocking(False)
+    try:
+        return opened.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_two_hundred_idle_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SECONDS", 600)  # it is their number that counts
     with ExitStack() as stack:
+        idle = []
         for number in range(200):
-            opened = stack.enter_context(connected(url))
+            idle.append(stack.enter_context(connected(url)))
             if number % 2:
-                opened.sendall(head("127.0.0.1", "Content-Length: 9")[: 20 * (number % 8)])
+                idle[-1].sendall(head("127.0.0.1", "Content-Length: 9")[: 20 * (number % 8)])
             assert number % 50 or answered(url)
         assert answered(url)
+        ended = [hung_up(opened) for opened in idle]
+        assert all(ended[: 200 - connection.CONNECTIONS])
+        assert not any(ended[200 - connection.CONNECTIONS + 10 :])
         assert answered(url)
 
 
@@ -191,9 +207,9 @@ def test_who_waits_for_an_answer_keeps_its_connection_however_many_come() -> Non
 def test_an_answer_that_is_not_taken_is_given_up(url: str) -> None:
     with connected(url) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 500
         deaf.setblocking(False)
-        ended = time.monotonic() + 20
+        ended = time.monotonic() + 60
         while time.monotonic() < ended:  # pipelined, until the server has hung up
             try:
                 deaf.send(request)
