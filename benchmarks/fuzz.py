@@ -66,6 +66,12 @@ PIECES = (
     "=cmd()", "@x", "../../x", "/etc/x", "nan", "inf", "-0", "1e400", "0" * 50, "9" * 400,
     "a" * 300, "I don't know", "pi", "i", "(1,2]", "+-+-", "**", "--", " ", "", "9" * 5000,
 )  # fmt: skip
+NUMBERS = ("x", "y", "9", "500", "1/3", "0.7", "-1", "i", "\\pi", "0", "9" * 20, "1e9")
+FORMS = (
+    "(@)^{@}", "@^{@}", "(@)^{500}", "(@)^{1/3}", "(@+@)^{40}", "\\frac{@}{@}", "\\sqrt{@}",
+    "\\sqrt[3]{@}", "(@+@)", "(@)(@)", "@-@", "@,@", "\\left(@\\right)!", "\\binom{@}{@}",
+    "@+@+@+@+@+@", "(@,@)", "{@}", "@=@", "1/(@)",
+)  # fmt: skip
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 3.5, float("nan"), float("inf"), 10**400, -(2**63), "", " ", "yes",
     "no", "A", "B", "ß", "E", [], {}, [[]], [None], ["a", 1], [{}],
@@ -121,6 +127,15 @@ class Maker:
                     "".join(chr(rng.randrange(0x110000)) for _ in range(rng.randint(1, 4)))
                 )
         return rng.choice(("", " ")).join(parts)
+
+    def expression(self, depth: int) -> str:
+        """LaTeX whose powers, roots, fractions and sums stand in each other."""
+        if depth == 0 or self.rng.random() < 0.1:
+            return self.rng.choice(NUMBERS)
+        form = self.rng.choice(FORMS)
+        while "@" in form:
+            form = form.replace("@", self.expression(depth - 1), 1)
+        return form[:1000]
 
     def value(self) -> Any:
         return self.text() if self.rng.random() < 0.5 else self.rng.choice(VALUES)
@@ -302,6 +317,14 @@ def values(make: Maker, folder: Path) -> None:
     yes_or_no(left)
 
 
+def expressions(make: Maker, folder: Path) -> None:
+    """Are two expressions the same? They are compared soon, whatever they say."""
+    left, right = make.expression(6), make.expression(6)
+    start = time.process_time()
+    same_value(left, right)
+    assert time.process_time() - start < 2, "it takes long to compare"
+
+
 def numbers(make: Maker, folder: Path) -> None:
     """A number nearby."""
     vary_number(make.text(4), make.text(2), make.rng)
@@ -408,6 +431,28 @@ def gguf(make: Maker, folder: Path) -> None:
     load(str(folder / "model.gguf"), device="cpu")
 
 
+def configurations() -> Callable[[Maker, Path], None]:
+    """A model's folder with other values, large ones too, in its ``config.json``."""
+    model, tokenizer = tiny.build_model("qwen2"), tiny.build_tokenizer()
+
+    def check(make: Maker, folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        for name in make.rng.sample(sorted(config), make.rng.randint(1, 2)):
+            large = 10 ** make.rng.randint(3, 15) if make.rng.random() < 0.7 else make.value()
+            config[name] = [large] if isinstance(config[name], list) else large
+        path.write_text(json.dumps(config))
+        start = time.process_time()
+        try:
+            load(str(folder), device="cpu")
+        finally:
+            assert time.process_time() - start < 5, f"it takes long: {config}"
+
+    return check
+
+
 def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
     """Each target with the share of inputs that it gets; what is slow gets fewer."""
     found: dict[str, tuple[Callable[[Maker, Path], None], float]] = {
@@ -419,12 +464,14 @@ def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
         "settings file": (settings_file, 1.0),
         "--set": (settings_by_name, 1.0),
         "values": (values, 1.0),
+        "expressions": (expressions, 1.0),
         "numbers": (numbers, 1.0),
         "final answers": (final_answers, 1.0),
         "verdicts": (verdicts, 1.0),
         "adapters": (adapters(), 0.25),
         "run files": (run_files, 0.02),
         "GGUF headers": (gguf, 0.1),
+        "configurations": (configurations(), 0.1),
     }
 
 

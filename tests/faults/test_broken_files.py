@@ -150,7 +150,7 @@ def test_the_adapter_of_another_model_is_refused(finished: Path, tmp_path: Path)
 
 
 def foreign(path: Path) -> None:
-    save_file({"a": torch.ones(2)}, path)
+    save_file({"a": torch.ones(300_000)}, path)
 
 
 def other_shapes(path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,16 @@ def test_values_and_numbers(left: str, right: str) -> None:
     assert same_value(left, right) == same_value(right, left)
     assert same_value(left, left)
     vary_number(left, right, random.Random(0))
+
+
+@few
+@given(seeds=st.lists(st.integers(0, 2**32), min_size=2, max_size=2))
+def test_any_two_expressions_are_compared_soon(seeds: list[int]) -> None:
+    left, right = (fuzz.Maker(str(seed)).expression(6) for seed in seeds)
+    with fuzz.limited(10):
+        start = time.process_time()
+        assert same_value(left, right) == same_value(right, left)
+        assert time.process_time() - start < 2
 
 
 @few

@@ -71,7 +71,7 @@ def test_fifty_at_once_are_answered_as_ask_answers(folders: tuple[Path, Path]) -
 class Slow:
     """In place of a pair: answers when it is let, and notes what it was asked."""
 
-    adapter, words = None, ("Yes", "No")
+    adapter, model, words = None, None, ("Yes", "No")
 
     def __init__(self) -> None:
         self.asked: Queue[str] = Queue()

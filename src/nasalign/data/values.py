@@ -1,24 +1,32 @@
 """Do two final answers of mathematics have the same value? ``1/2``, ``\\frac12`` and ``0.5`` do.
 
 LaTeX is rewritten as an arithmetic expression, that is parsed by ``ast`` (nothing is evaluated by
-Python), and sympy computes with it. Expressions with variables are compared at a few points. What
-cannot be read so, such as a word, is compared as text.
+Python) and computed in floating-point numbers of mpmath, of so many bits that whole numbers are
+exact. Expressions with variables are compared at a few points. Nothing is expanded, and no number
+exceeds a size, so that whatever an answer says takes less than a second. What cannot be read so,
+such as a word, is compared as text.
 """
 
 import ast
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-import sympy
+from mpmath import MPContext
 
 _LONGEST = 200
-"""Signs of an answer that is read as an expression."""
-_BITS = 4000
-"""Size at most of a power that is computed."""
-_POINTS = (sympy.Rational(7, 5), sympy.Rational(-13, 11), sympy.Rational(29, 17))
+"""Characters of a part that is read as an expression."""
+_LONGEST_ANSWER = 2000
+"""Characters of an answer that is read at all."""
+_POWERS = 40
+"""Powers in an answer; with a fraction as exponent, one takes a millisecond."""
+_BITS = 2000
+"""Binary digits before or after the point, at most, of a number that is computed."""
+_CONTEXT = MPContext()
+_CONTEXT.prec = _BITS + 100  # 1 is seen beside the largest number, and 1e-15 beside 1
+_POINTS = tuple(_CONTEXT.mpf(over) / under for over, under in ((7, 5), (-13, 11), (29, 17)))
 
 _BEFORE = [  # what is written otherwise but means the same, before fractions and roots are read
     (re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}"), " "),
@@ -63,26 +71,36 @@ def same_value(left: str, right: str) -> bool:
 
     Tuples, lists and intervals are compared part by part, in their order.
     """
-    parts = [_split_parts(_plain(side)) for side in (left, right)]
+    if max(len(left), len(right)) > _LONGEST_ANSWER:
+        return _SPACE.sub("", left).casefold() == _SPACE.sub("", right).casefold()
+    plain = (_plain(left), _plain(right))
+    computed = max(side.count("**") for side in plain) <= _POWERS
+    parts = [_split_parts(side) for side in plain]
     if [shape for shape, _ in parts[0]] != [shape for shape, _ in parts[1]]:
         return False
     return all(
-        _SPACE.sub("", ours) == _SPACE.sub("", theirs) or _same_expression(ours, theirs)
+        _SPACE.sub("", ours) == _SPACE.sub("", theirs)
+        or (computed and _same_expression(ours, theirs))
         for (_, ours), (_, theirs) in zip(*parts, strict=True)
     )
 
 
 def _same_expression(left: str, right: str) -> bool:
-    values = (_expression(left), _expression(right))
-    if values[0] is None or values[1] is None:
+    sides = (_expression(left), _expression(right))
+    if sides[0] is None or sides[1] is None:
         return False
-    difference = values[0] - values[1]
-    symbols = sorted(difference.free_symbols, key=str)
+    nodes = [node for side in sides for node in ast.walk(side)]  # type: ignore[arg-type]
+    names = (node.id for node in nodes if isinstance(node, ast.Name) and node.id != "pi")
+    symbols = sorted({sign for name in names for sign in name} - {"i"})
     points = _POINTS if symbols else _POINTS[:1]
     for shift, point in enumerate(points):
         place = {symbol: point + shift + index for index, symbol in enumerate(symbols)}
-        there = difference.subs(place).evalf(30)
-        if not there.is_number or not abs(there) < sympy.Float("1e-15"):
+        place |= {"i": _CONTEXT.mpc(0, 1)}
+        try:
+            values = [_value(side, place) for side in sides]  # type: ignore[arg-type]
+        except (ValueError, ArithmeticError, MemoryError):
+            return False
+        if not abs(values[0] - values[1]) < 1e-15:
             return False
     return True
 
@@ -126,39 +144,44 @@ def _encloses(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _expression(text: str) -> sympy.Expr | None:
-    """A part as a sympy expression, or None if it is not one."""
+def _expression(text: str) -> ast.expr | None:
+    """A part as Python reads it, or None if that cannot be an expression."""
     if len(text) > _LONGEST:
         return None
     try:
-        tree = ast.parse(_PRODUCT.sub("*", text), mode="eval")
-        value = _build(tree.body)
-    except (SyntaxError, ValueError, RecursionError, ZeroDivisionError, MemoryError):
+        return ast.parse(_PRODUCT.sub("*", text), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return value if value.is_finite is not False else None
 
 
-def _build(node: ast.expr) -> sympy.Expr:
-    """Builds what ``ast`` has read: numbers, one-letter variables, pi, and + - * / **."""
+def _value(node: ast.expr, place: Mapping[str, Any]) -> Any:
+    """Computes numbers, one-letter variables, pi, and + - * / **, each step within the size.
+
+    Raises:
+        ValueError: it is none of these, or too large or too small.
+        ArithmeticError: it has no value.
+    """
+    value = _step(node, place)
+    if value and not abs(_CONTEXT.mag(value)) <= _BITS:
+        raise ValueError("too large or too small")
+    return value
+
+
+def _step(node: ast.expr, place: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return sympy.Rational(str(node.value))
+        return _CONTEXT.mpf(str(node.value))
     if isinstance(node, ast.Name) and node.id == "pi":
-        return sympy.pi
+        return +_CONTEXT.pi
     if isinstance(node, ast.Name) and node.id.isalpha() and len(node.id) <= 3:
-        return sympy.Mul(*(sympy.I if sign == "i" else sympy.Symbol(sign) for sign in node.id))
+        return _CONTEXT.fprod(place[sign] for sign in node.id)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        value = _build(node.operand)
+        value = _value(node.operand, place)
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return _BINARY[type(node.op)](_build(node.left), _build(node.right))
+        return _BINARY[type(node.op)](_value(node.left, place), _value(node.right, place))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        base, power = _build(node.left), _build(node.right)
-        if power.is_number and abs(power) * _bits(base) > _BITS:
+        base, power = _value(node.left, place), _value(node.right, place)
+        if base and abs(power) * max(1, abs(_CONTEXT.mag(base))) > _BITS:
             raise ValueError("too large a power")
         return base**power
     raise ValueError("not an expression")
-
-
-def _bits(value: sympy.Expr) -> int:
-    """Binary digits of a number's numerator and denominator; 8 for what is no rational number."""
-    return value.p.bit_length() + value.q.bit_length() if value.is_Rational else 8

@@ -2,51 +2,32 @@
 
 import hashlib
 import json
-import pickle
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     GgufConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from nasalign.data.hub import silence_of_the_hub
-from nasalign.errors import ModelError
+from nasalign.errors import ModelError, NasAlignError
 from nasalign.extras import require
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
 from nasalign.models.memory import free, is_out_of_memory, not_held
-from nasalign.models.safety import check_folder, own_code
+from nasalign.models.safety import check_counts, check_folder, check_size, own_code
 from nasalign.models.support import check_supported
 
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    RuntimeError,
-    ImportError,
-    struct.error,
-    SafetensorError,
-    StrictDataclassError,
-    pickle.UnpicklingError,  # torch refuses it, with weights_only
-)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -129,8 +110,12 @@ def load(
         if source == name and not Path(name).exists():
             silence = silence_of_the_hub(name)
             options["local_files_only"] = bool(silence)  # it may have been fetched before
+        check_counts(PretrainedConfig.get_config_dict(source, **options)[0], name)
         if not trust_remote_code:  # a model's own code may not build without its weights
-            check_supported(AutoConfig.from_pretrained(source, **options))
+            config = AutoConfig.from_pretrained(source, **options)
+            weights = Path(source) / extra.get("gguf_file", "")
+            packed = "gguf_file" in extra or hasattr(config, "quantization_config")
+            check_size(weights, check_supported(config), packed)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if "gguf_file" in extra:
             options["quantization_config"] = GgufConfig(dequantize=True)
@@ -144,7 +129,9 @@ def load(
         model, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=chosen_dtype, output_loading_info=True, **options
         )
-    except _LOADING_ERRORS as error:
+    except NasAlignError:
+        raise
+    except Exception as error:  # files that a stranger made; tokenizers has no class of its own
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise ModelError(own_code(name)) from error
         if is_out_of_memory(error):

@@ -1,9 +1,12 @@
 """What a model's folder may hold: weights in a format that runs no code, and nothing from beside.
 
-A pickle, which ``pytorch_model.bin`` and its like are, runs code as it is read.
+A pickle, which ``pytorch_model.bin`` and its like are, runs code as it is read. The numbers of a
+configuration are checked before lists, modules and weights of that size are made.
 """
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +14,18 @@ from nasalign.errors import ModelError, shortened
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _INDEX = "model.safetensors.index.json"
+_READ_WHOLE = (
+    *("*config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*"),
+    *("merges.txt", "*.model", "chat_template*", _INDEX),
+)
+_LARGEST = 100 * 2**20
+"""Bytes of a file that is read at once; the largest tokenizers have a third of that."""
+_LIMITS = (  # the first pattern that fits a name counts
+    (re.compile(r"(?:n|num)_.*(?:layers?|blocks?)|.*_replace"), 1000),
+    (re.compile(r"num_labels"), 100_000),
+    (re.compile(r"(?:n|num)_.*|.*_size|head_dim"), 20_000_000),
+)
+"""What a configuration may count at most: far more than any model has."""
 CONVERT = (
     "Only safetensors are read, since a pickle can run code. Convert it where you trust it: load "
     "it with transformers and save_pretrained(FOLDER), or take a conversion from the hub."
@@ -30,6 +45,12 @@ def check_folder(folder: Path) -> None:
             f"The folder {folder} holds an adapter_config.json, so it is an adapter: name its base "
             "model, and the folder with --adapter; or take that file away."
         )
+    for path in sorted({path for pattern in _READ_WHOLE for path in folder.glob(pattern)}):
+        if path.is_file() and path.stat().st_size > _LARGEST:
+            raise ModelError(
+                f"{path} has {path.stat().st_size / 2**20:,.0f} MiB, where at most "
+                f"{_LARGEST // 2**20} are read; get it anew."
+            )
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
         if pickles:
@@ -53,6 +74,58 @@ def _check_index(path: Path) -> None:
             raise ModelError(f"{path} names {shortened(shard)}, which is outside the folder.")
         if not shard.endswith(".safetensors"):
             raise ModelError(f"{path} names {shortened(shard)}. {CONVERT}")
+
+
+def check_counts(config: dict[str, Any], name: str) -> None:
+    """Refuses a configuration that counts more layers, experts or labels than any model has.
+
+    Args:
+        config: as it is written, with whatever is nested in it.
+        name: of the model.
+
+    Raises:
+        ModelError: names the first such count.
+    """
+    for key, number in _numbers(config):
+        most = next((most for pattern, most in _LIMITS if pattern.fullmatch(key)), number)
+        if number > most:
+            raise ModelError(
+                f"The configuration of {name!r} says {key} = {shortened(str(number))[1:-1]}, where "
+                f"{most:,} is more than any model has; get it anew."
+            )
+
+
+def _numbers(config: Any) -> Iterator[tuple[str, int]]:
+    """Whole numbers of a configuration with their names, at every depth."""
+    if isinstance(config, list):
+        for part in config:
+            yield from _numbers(part)
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if isinstance(value, int):
+                yield str(key), value
+            yield from _numbers(value)
+
+
+def check_size(place: Path, parameters: int, packed: bool) -> None:
+    """Refuses weights too small for the configuration beside them, before memory is taken.
+
+    Args:
+        place: the model's folder, or its GGUF file; what is not there yet is not checked.
+        parameters: as the configuration has it.
+        packed: whether a byte may hold several parameters; at most eight.
+
+    Raises:
+        ModelError: says both sizes.
+    """
+    files = [place] if place.is_file() else list(place.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in files)
+    if files and parameters > size * (8 if packed else 1):
+        raise ModelError(
+            f"The model {str(place)!r} cannot be loaded: by its configuration it has "
+            f"{parameters:,} parameters, which the {size:,} bytes of its weights cannot hold; one "
+            "of the two is of another model."
+        )
 
 
 def own_code(name: str) -> str:

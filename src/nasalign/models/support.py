@@ -7,10 +7,13 @@ from nasalign.errors import ModelError
 from nasalign.models.geometry import HeadGeometry
 
 
-def check_supported(config: PretrainedConfig) -> None:
+def check_supported(config: PretrainedConfig) -> int:
     """Builds the model's modules without memory and reads the geometry of its heads off them.
 
     Takes a fraction of a second, also where the weights are hundreds of gigabytes.
+
+    Returns:
+        Its number of parameters.
 
     Raises:
         ModelError: the architecture does not fit; the sentence names it and says why.
@@ -24,6 +27,7 @@ def check_supported(config: PretrainedConfig) -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     HeadGeometry.of(model)
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _refusal(name: str, why: str) -> ModelError:

@@ -1,9 +1,9 @@
 """One thread that asks the model, and a bounded queue of those who wait for it."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import BoundedSemaphore
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ class Desk:
     def __init__(self, places: int) -> None:
         self._places = BoundedSemaphore(places)
         self._executor = ThreadPoolExecutor(1, "nasalign-model")
+        self._taken: set[Future[Any]] = set()
 
     def take(self, work: Callable[[], T]) -> Future[T]:
         """Queues a piece of work; one that is cancelled before its turn is never done.
@@ -36,9 +37,22 @@ class Desk:
         except RuntimeError as error:  # it was closed
             self._places.release()
             raise DeskFullError from error
-        future.add_done_callback(lambda done: self._places.release())
+        self._taken.add(future)
+        future.add_done_callback(self._free)
         return future
 
-    def close(self) -> None:
-        """Cancels what waits, and returns when what is under way is done."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def close(self, stop: Callable[[], None] = lambda: None) -> None:
+        """Cancels what waits, and returns when what is under way is done.
+
+        Args:
+            stop: makes what is under way end soon; called until it has.
+        """
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        while self._taken:
+            stop()
+            wait(self._taken.copy(), timeout=0.2)
+        self._executor.shutdown(wait=True)
+
+    def _free(self, done: Future[Any]) -> None:
+        self._taken.discard(done)
+        self._places.release()

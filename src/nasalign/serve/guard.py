@@ -5,9 +5,11 @@ model by them: neither as a cross-site post, nor under a name of its own that it
 rebinding).
 """
 
+import asyncio
 import ipaddress
 import json
 import socket
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +19,11 @@ BODY_LIMIT = 128 * 1024
 """Bytes of a body at most."""
 READ_LIMIT = 16 * BODY_LIMIT
 """Bytes that are read of a body that is refused, so that who sends it sees the answer."""
+SECONDS = 10
+"""Seconds that a body may take."""
+LINGER = 1
+"""Seconds in which a body that is refused is read."""
+_TOO_LARGE = 413, f"The request is larger than {BODY_LIMIT // 1024} KiB; shorten it."
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,7 +50,7 @@ def names_of(host: str) -> set[str]:
 
 
 class Guard:
-    """An ASGI application around another that lets only such requests through.
+    """An ASGI application around another that lets only such requests through, in time.
 
     Args:
         app: the application.
@@ -56,7 +63,7 @@ class Guard:
         self._names, self._everywhere = names_of(host), listens_everywhere(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or passes it on with its body read."""
+        """Answers a request by its headers alone, or passes it on with its body read."""
         if scope["type"] != "http":
             return
 
@@ -65,21 +72,28 @@ class Guard:
                 MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
-        headers = Headers(scope=scope)
-        body = await _body(receive)
-        refusal = self._refusal(scope["method"], headers)
-        if refusal is None and body is None:
-            refusal = 413, f"The request is larger than {BODY_LIMIT // 1024} KiB; shorten it."
+        body: bytes | None = None
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        if refusal is None:
+            try:
+                async with asyncio.timeout(SECONDS):
+                    body = await _body(receive)
+                refusal = _TOO_LARGE if body is None else None
+            except TimeoutError:
+                refusal = 408, f"The request took longer than {SECONDS} s to arrive; send it again."
         if refusal:
-            await _refuse(send_guarded, *refusal)
+            await _refuse(receive, send_guarded, *refusal)
         else:
             await self._app(scope, _replayed(body or b"", receive), send_guarded)
 
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         """Status and sentence for a request that is not let through."""
         hosts = headers.getlist("host")
+        length = headers.get("content-length", "")
         if len(hosts) != 1 or not self._knows(hosts[0]):
             return 400, "This server is not called that; open it at the address that it printed."
+        if length.isdecimal() and int(length) > BODY_LIMIT:
+            return _TOO_LARGE
         if method in ("GET", "HEAD"):
             return None
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
@@ -108,17 +122,23 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body, or None where it is too large; of that no more than the limit is kept."""
-    body, length = bytearray(), 0
-    while True:
+    """The whole body, or None where it is too large."""
+    body = bytearray()
+    while len(body) <= BODY_LIMIT:
         message = await receive()
-        part = message.get("body", b"")
-        length += len(part)
-        if length <= BODY_LIMIT:
-            body += part
-        # At its end, or who asked has left, or sends without end.
-        if not message.get("more_body", False) or length > READ_LIMIT:
-            return bytes(body) if length <= BODY_LIMIT else None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):  # its end, or who asked has left
+            return bytes(body) if len(body) <= BODY_LIMIT else None
+    return None
+
+
+async def _discard(receive: Receive) -> None:
+    """Reads what is left of a body, as far as its sender is let finish."""
+    length, more = 0, True
+    while more and length <= READ_LIMIT:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -131,8 +151,8 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    """Answers; the connection ends, since some of the body may be unread."""
+async def _refuse(receive: Receive, send: Send, status: int, sentence: str) -> None:
+    """Answers at once and ends the connection, after a little of what is still on its way."""
     body = json.dumps({"error": sentence}).encode()
     headers = [
         (b"content-type", b"application/json"),
@@ -140,4 +160,8 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
         (b"connection", b"close"),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with suppress(TimeoutError):  # a connection that is ended while bytes come in loses its answer
+        async with asyncio.timeout(LINGER):
+            await _discard(receive)
+    await send({"type": "http.response.body", "body": b""})

@@ -5,6 +5,9 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from torch import nn
+
+from nasalign.data import template
 from nasalign.errors import NasAlignError
 from nasalign.jobs.ask import Pair
 from nasalign.jobs.job import Job
@@ -40,7 +43,18 @@ def serve_job(job: Job, adapter: Path | None, host: str, port: int) -> None:
                 make_server(pair, desk, host, job.model).run([listener])
             say("Stopped; the model's files are untouched.")
         finally:
-            desk.close()
+            _end(pair.model)
+            desk.close(template.stop)
+
+
+def _end(model: nn.Module) -> None:
+    """Ends the question under way at the next module that it passes; no other can be asked."""
+
+    def end(module: nn.Module, inputs: object) -> None:
+        raise NasAlignError("The server has ended.")
+
+    for module in model.modules():
+        module.register_forward_pre_hook(end)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,299 @@
+"""Clients that are slow, silent or many keep nobody else waiting, nor the server from ending."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+import tiny
+from nasalign.data import template
+from nasalign.errors import NasAlignError
+from nasalign.jobs.ask import Pair
+from nasalign.jobs.job import Job
+from nasalign.serve import connection, guard, server
+from nasalign.serve.app import GRACE
+from nasalign.serve.desk import Desk
+from served_page import serving
+from tiny_pair import make_pair
+
+SECONDS = 1.5
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+HEAD = "POST /api/ask HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_pair(tmp_path_factory.mktemp("slow"))
+
+
+@pytest.fixture
+def url(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(connection, "SECONDS", SECONDS, raising=False)
+    monkeypatch.setattr(guard, "SECONDS", SECONDS, raising=False)
+    with serving(Pair.open(Job(model=str(folders[0])), folders[1])) as url:
+        assert answered(url)
+        yield url
+
+
+def answered(url: str) -> bool:
+    asked = httpx.post(f"{url}/api/ask", json={"question": "Is it?"}, timeout=20, trust_env=False)
+    return asked.status_code == 200
+
+
+def connected(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").strip("/").split(":")
+    opened = socket.create_connection((host, int(port)))
+    opened.settimeout(20)
+    return opened
+
+
+def head(host: str = "127.0.0.1", *lines: str) -> bytes:
+    return (HEAD.format(host=host) + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode()
+
+
+def trickled(opened: socket.socket, data: bytes, pause: float = 0.2) -> float:
+    """Sends a byte at a time until the server hangs up or answers; returns the seconds."""
+    start = time.monotonic()
+    opened.settimeout(pause)
+    for byte in data:
+        with suppress(TimeoutError):
+            try:
+                opened.sendall(bytes([byte]))
+                if opened.recv(4096) is not None:
+                    break
+            except ConnectionError:
+                break
+        if time.monotonic() - start > 15:
+            break
+    return time.monotonic() - start
+
+
+def read(opened: socket.socket) -> str:
+    """All that comes until the server hangs up."""
+    parts = []
+    with suppress(ConnectionError):
+        while part := opened.recv(65536):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+def test_headers_that_come_byte_by_byte(url: str) -> None:
+    with connected(url) as slow:
+        sent = threading.Thread(target=answered, args=(url,))
+        sent.start()
+        assert trickled(slow, head() * 9) < 2 * SECONDS + 2
+        sent.join(20)
+    assert answered(url)
+
+
+def test_headers_of_a_second_request_that_come_byte_by_byte(url: str) -> None:
+    with connected(url) as slow:
+        slow.sendall(b"GET /api/about HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b"200 OK" in slow.recv(65536)
+        assert trickled(slow, head() * 9) < 2 * SECONDS + 2
+
+
+def test_a_body_that_comes_byte_by_byte_is_answered_408(url: str) -> None:
+    with connected(url) as slow:
+        slow.sendall(head("127.0.0.1", "Content-Length: 400"))
+        body = threading.Thread(target=trickled, args=(slow, b" " * 400), daemon=True)
+        body.start()
+        assert answered(url)
+        body.join(20)
+        assert not body.is_alive()
+    with connected(url) as silent:
+        silent.sendall(head("127.0.0.1", "Content-Length: 400"))
+        said = read(silent)
+    assert said.startswith("HTTP/1.1 408")
+    assert "send it again" in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (("evil.example", "Content-Length: 100000000"), 400),
+        (("evil.example", "Content-Length: 100000000", "Expect: 100-continue"), 400),
+        (("127.0.0.1", "Content-Length: 100000000"), 413),
+        (("127.0.0.1", "Content-Length: 100", "Origin: http://evil.example"), 403),
+        (("evil.example", "Transfer-Encoding: chunked"), 400),
+    ],
+)
+def test_what_the_headers_refuse_is_refused_before_the_body(
+    url: str, lines: tuple[str, ...], status: int
+) -> None:
+    with connected(url) as opened:
+        start = time.monotonic()
+        opened.sendall(head(*lines))
+        assert opened.recv(4096).startswith(f"HTTP/1.1 {status}".encode())
+        assert time.monotonic() - start < 1
+        read(opened)
+        assert time.monotonic() - start < guard.LINGER + 3
+
+
+def test_who_sends_all_the_same_sees_the_answer(url: str) -> None:
+    for content in (b" " * guard.BODY_LIMIT * 10, b" " * 1000):
+        response = httpx.post(
+            f"{url}/api/ask", content=content, headers={"Host": "evil.example"}, trust_env=False
+        )
+        assert response.status_code == 400
+
+
+def hung_up(opened: socket.socket) -> bool:
+    """Says whether the server has ended a connection."""
+    opened.setblocking(False)
+    try:
+        return opened.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_two_hundred_idle_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SECONDS", 600)  # it is their number that counts
+    with ExitStack() as stack:
+        idle = []
+        for number in range(200):
+            idle.append(stack.enter_context(connected(url)))
+            if number % 2:
+                idle[-1].sendall(head("127.0.0.1", "Content-Length: 9")[: 20 * (number % 8)])
+            assert number % 50 or answered(url)
+        assert answered(url)
+        ended = [hung_up(opened) for opened in idle]
+        assert all(ended[: 200 - connection.CONNECTIONS])
+        assert not any(ended[200 - connection.CONNECTIONS + 10 :])
+        assert answered(url)
+
+
+def test_who_waits_for_an_answer_keeps_its_connection_however_many_come() -> None:
+    may_end, asked = threading.Event(), threading.Event()
+
+    class Waiting:
+        adapter, model, words = None, None, ("Yes", "No")
+
+        def ask(self, example: object) -> dict[str, object]:
+            asked.set()
+            assert may_end.wait(60)
+            return {"untouched": {"heads": []}}
+
+        def look(self, example: object, heads: object) -> dict[str, object]:
+            return {}
+
+    with serving(Waiting(), Desk(4)) as url, ExitStack() as stack:  # type: ignore[arg-type]
+        said: list[bool] = []
+        first = threading.Thread(target=lambda: said.append(answered(url)))
+        first.start()
+        assert asked.wait(20)
+        for _ in range(2 * connection.CONNECTIONS):
+            stack.enter_context(connected(url))
+        about = httpx.get(f"{url}/api/about", timeout=20, trust_env=False)
+        assert about.status_code == 200
+        may_end.set()
+        first.join(30)
+    assert said == [True]
+
+
+def test_an_answer_that_is_not_taken_is_given_up(url: str) -> None:
+    with connected(url) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 500
+        deaf.setblocking(False)
+        ended = time.monotonic() + 60
+        while time.monotonic() < ended:  # pipelined, until the server has hung up
+            try:
+                deaf.send(request)
+            except BlockingIOError:
+                time.sleep(0.05)
+            except ConnectionError:
+                break
+        assert time.monotonic() < ended
+    assert answered(url)
+
+
+def test_closing_ends_a_template_and_a_pass_under_way(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "SECONDS", 1000)
+    pair = Pair.open(Job(model=str(folders[0])), folders[1])
+    endless = tiny.build_tokenizer()
+    endless.chat_template = ENDLESS
+    begun = threading.Event()
+
+    def renders() -> None:
+        begun.set()
+        template.render(endless, [{"role": "user", "content": "Is it?"}], answering=True)
+
+    def computes() -> None:
+        while True:
+            pair.model(torch.ones(1, 9, dtype=torch.long))
+            begun.set()
+
+    for work in (renders, computes):
+        desk = Desk(2)
+        begun.clear()
+        under_way, waiting = desk.take(work), desk.take(lambda: None)
+        assert begun.wait(30)
+        start = time.monotonic()
+        if work is computes:
+            server._end(pair.model)
+        desk.close(template.stop)
+        assert time.monotonic() - start < 20
+        assert isinstance(under_way.exception(), NasAlignError)
+        assert waiting.cancelled()
+
+
+def a_question(url: str) -> None:
+    with suppress(httpx.HTTPError):
+        httpx.post(f"{url}/api/ask", json={"question": "Is it?"}, timeout=60, trust_env=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no signal to one process alone")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["good template", "endless template"])
+def test_a_signal_ends_it_whatever_clients_do(
+    tmp_path: Path, number: signal.Signals, kind: str
+) -> None:
+    model, adapter = make_pair(tmp_path)
+    if kind == "endless template":
+        tokenizer = tiny.build_tokenizer()
+        tokenizer.chat_template = ENDLESS
+        tokenizer.save_pretrained(model)
+    command = [sys.executable, "-m", "nasalign", "serve", str(model), "--adapter", str(adapter)]
+    process = subprocess.Popen(
+        [*command, "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
+    )
+    with ExitStack() as stack:
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        found = None
+        while found is None and (line := process.stdout.readline()):
+            found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found is not None
+        url = found[0]
+        for _ in range(5):
+            stack.enter_context(connected(url))
+        for start in (head()[:30], head("127.0.0.1", "Content-Length: 99") + b"{"):
+            stack.enter_context(connected(url)).sendall(start)
+        asks = [threading.Thread(target=a_question, args=(url,), daemon=True) for _ in range(5)]
+        for ask in asks:
+            ask.start()
+        time.sleep(2)  # the questions are under way
+        start = time.monotonic()
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert time.monotonic() - start < GRACE + 20  # on a machine with other work, too
