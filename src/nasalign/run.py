@@ -127,12 +127,18 @@ class Run:
 
         name = who.removeprefix("openai:")
         if name not in self._endpoints:
-            self._endpoints[name] = EndpointChat(
+            chat = EndpointChat(
                 name,
                 cache_folder() / "answers.sqlite",
                 concurrency=settings.concurrency,
                 max_calls=settings.max_calls,
             )
+            if chat.exposed and not self._endpoints:
+                self.reporter.say(
+                    f"Warning: OPENAI_BASE_URL is plain http, so the key goes to {chat.exposed} in "
+                    "clear; use https."
+                )
+            self._endpoints[name] = chat
         chat = self._endpoints[name]
         return chat if processes.count() == 1 else processes.FirstProcessChat(chat)
 
@@ -148,6 +154,8 @@ class Run:
         usage = chat.usage
         self.facts.setdefault("endpoints", {})[chat.name] = asdict(usage)
         refused = f", {usage.refused} refused" if usage.refused else ""
+        if usage.incomplete:
+            refused += f", {usage.incomplete} empty or cut off (not kept in the cache)"
         self.reporter.say(
             f"{chat.name}: {usage.calls} calls{refused}, {usage.cached} answers from the cache; "
             f"{usage.prompt_tokens:,} tokens sent, {usage.completion_tokens:,} received."
