@@ -140,6 +140,7 @@ class Study:
         """Returns the records of a data set that are asked about, and their yes/no examples."""
         if name not in self._examples:
             splits = self.sides.splits(name)
+            self.sides.job.run.drop(splits.left_out, name)
             self._examples[name] = self.sides.bench.examples(name, splits.test, splits.pool)
         return self._examples[name]
 
