@@ -97,7 +97,7 @@ def check_rows(
     Args:
         rows: what was read.
         asked: for each row what some of its columns must hold; None where there is no such column.
-        what: the rows are.
+        what: the data, or the file.
 
     Raises:
         NasAlignError: names the first row that is of something else.
@@ -106,8 +106,8 @@ def check_rows(
     for number, (row, wanted) in enumerate(zip_longest(rows, asked, fillvalue=nothing), start=1):
         if not wanted or any(row.get(name) != value for name, value in wanted.items()):
             raise NasAlignError(
-                f"The run was begun with other examples: row {number} of {what} is not what is "
-                "asked now; take another --out, or begin again with --overwrite."
+                f"The run was begun with other examples of {what} (row {number} is not what is "
+                "asked now); take another --out, or begin again with --overwrite."
             )
 
 

@@ -128,9 +128,17 @@ class Evaluation:
 
     @classmethod
     def from_rows(
-        cls, examples: Sequence[BinaryExample], rows: Sequence[dict[str, Any]]
+        cls,
+        examples: Sequence[BinaryExample],
+        rows: Sequence[dict[str, Any]],
+        name: str = "an evaluation",
     ) -> "Evaluation":
         """Returns the evaluation that rows of ``eval/*.jsonl`` describe; its NAS is the model's.
+
+        Args:
+            examples: what is asked.
+            rows: what was read.
+            name: of the data, for messages.
 
         Raises:
             NasAlignError: the rows are of other examples.
@@ -144,7 +152,7 @@ class Evaluation:
             }
             for one in examples
         ]
-        check_rows(rows, asked, "an evaluation")
+        check_rows(rows, asked, name)
         scores = Scores(
             torch.tensor([row["p_yes"] for row in rows]),
             torch.tensor([row["p_no"] for row in rows]),

@@ -134,7 +134,8 @@ class Bench:
             left = self.run.left(f"eval/{name}.{side}.jsonl")
             if left:
                 with as_written(left.parent):
-                    evaluations[name] = Evaluation.from_rows(examples, read_jsonl(left))
+                    rows = read_jsonl(left)
+                    evaluations[name] = Evaluation.from_rows(examples, rows, name)
                 continue
             with self.run.stage(f"{side}/{name}", title, len(examples)) as done:
                 evaluations[name] = run_evaluation(

@@ -73,7 +73,7 @@ class Study:
         path = self.sides.folder / side / f"{name}.{wording}.jsonl"
         _, binary = self.examples(name)
         if self._whole(path) and (wording != "plain" or self._whole(path.with_suffix(_NAS))):
-            return Evaluation.from_rows(binary.examples, read_jsonl(path))
+            return Evaluation.from_rows(binary.examples, read_jsonl(path), name)
         settings = self.settings.replace(WORDINGS[wording])
         title = f"{self.sides.name}, {side}: {name}, {wording}"
         with self.sides.tuned(side) as (model, tokenizer):

@@ -190,7 +190,7 @@ class Measure:
             left = self.bench.run.left(_path(name, UNTOUCHED))
             if left:
                 with as_written(left.parent):
-                    found[name] = Evaluation.from_rows(examples, read_jsonl(left))
+                    found[name] = Evaluation.from_rows(examples, read_jsonl(left), name)
         return found
 
     @cached_property
