@@ -13,15 +13,15 @@ from typing import Any
 Reply = tuple[int, Any]
 
 
-def completion(text: str | None) -> Reply:
-    """A chat completion that says ``text``."""
+def completion(text: str | None, ends: str = "stop") -> Reply:
+    """A chat completion that says ``text``, and why it ends."""
     message = {"role": "assistant", "content": text}
     body = {
         "id": "c",
         "object": "chat.completion",
         "created": 0,
         "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        "choices": [{"index": 0, "finish_reason": ends, "message": message}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
     }
     return 200, body

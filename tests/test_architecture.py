@@ -12,6 +12,7 @@ ORDER = [
     "config",
     "storage",
     "files",
+    "run_file",
     "locks",
     "data",
     "models",

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,28 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise NasAlignError(f"{path} has a line that is not valid JSON: {error}.") from error
+
+
+def check_rows(
+    rows: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]], what: str
+) -> None:
+    """Refuses rows that were read back and are of other questions than are asked now.
+
+    Args:
+        rows: what was read.
+        asked: for each row what some of its columns must hold; None where there is no such column.
+        what: the data, or the file.
+
+    Raises:
+        NasAlignError: names the first row that is of something else.
+    """
+    nothing: Mapping[str, Any] = {}
+    for number, (row, wanted) in enumerate(zip_longest(rows, asked, fillvalue=nothing), start=1):
+        if not wanted or any(row.get(name) != value for name, value in wanted.items()):
+            raise NasAlignError(
+                f"The run was begun with other examples of {what} (row {number} is not what is "
+                "asked now); take another --out, or begin again with --overwrite."
+            )
 
 
 def read_json(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -127,12 +127,18 @@ class Run:
 
         name = who.removeprefix("openai:")
         if name not in self._endpoints:
-            self._endpoints[name] = EndpointChat(
+            chat = EndpointChat(
                 name,
                 cache_folder() / "answers.sqlite",
                 concurrency=settings.concurrency,
                 max_calls=settings.max_calls,
             )
+            if chat.exposed and not self._endpoints:
+                self.reporter.say(
+                    f"Warning: OPENAI_BASE_URL is plain http, so the key goes to {chat.exposed} in "
+                    "clear; use https."
+                )
+            self._endpoints[name] = chat
         chat = self._endpoints[name]
         return chat if processes.count() == 1 else processes.FirstProcessChat(chat)
 
@@ -148,6 +154,8 @@ class Run:
         usage = chat.usage
         self.facts.setdefault("endpoints", {})[chat.name] = asdict(usage)
         refused = f", {usage.refused} refused" if usage.refused else ""
+        if usage.incomplete:
+            refused += f", {usage.incomplete} empty or cut off (not kept in the cache)"
         self.reporter.say(
             f"{chat.name}: {usage.calls} calls{refused}, {usage.cached} answers from the cache; "
             f"{usage.prompt_tokens:,} tokens sent, {usage.completion_tokens:,} received."
@@ -195,39 +203,6 @@ def make_folder(folder: Path) -> None:
             remove_folder(folder / name)
         for name in (SUMS, *reversed(_FILES)):
             (folder / name).unlink(missing_ok=True)
-
-
-def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run that was begun with another model, other data or settings.
-
-    Args:
-        folder: the run directory.
-        old: its ``run.json``.
-        new: what it would be now.
-
-    Raises:
-        NasAlignError: names the first thing that differs; or the file says too little.
-    """
-    try:
-        _ = old["model"]["fingerprint"], old["settings"], old["timings"]
-    except (KeyError, TypeError):
-        raise NasAlignError(
-            f"{folder / 'run.json'} does not say which run that is; begin again with --overwrite."
-        ) from None
-    pairs = {
-        name: (old.get(name), new.get(name))
-        for name in ("data", "data_origin", "probing_data", "probing_origin", "further")
-    }
-    pairs["model"] = (old["model"]["fingerprint"], new["model"]["fingerprint"])
-    for name, value in new["settings"].items():
-        if name not in ("max_calls", "concurrency", "replay_gib"):  # they decide no figure
-            pairs[f"setting {name}"] = (old["settings"].get(name), value)
-    for name, (before, now) in pairs.items():
-        if before != now:
-            raise NasAlignError(
-                f"The run in {folder} was begun with another {name}: {before!r}, now {now!r}; "
-                "take the same, or another --out."
-            )
 
 
 def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

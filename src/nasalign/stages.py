@@ -43,6 +43,7 @@ from nasalign.files import (
     write_tensors,
 )
 from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
+from nasalign.reporting.report.files import as_written
 from nasalign.run import Run
 from nasalign.storage import seal
 
@@ -96,7 +97,8 @@ def what_it_knows(
     asked = sample(questions, settings.probing_questions, settings.seed)
     known_already = run.left("parametric.jsonl")
     if known_already:
-        parametric = parametric_from_rows(asked, read_jsonl(known_already))
+        with as_written(known_already.parent):
+            parametric = parametric_from_rows(asked, read_jsonl(known_already))
     else:
         parametric = ask_what_it_knows(model, tokenizer, asked, settings, run)
     if run.folder and not known_already:
@@ -121,8 +123,9 @@ def probing_set(
     known = known_of(parametric)
     probed_already, nas_file = run.left("probing.jsonl"), run.left("nas.safetensors")
     if probed_already and nas_file:
-        rows, nas = read_jsonl(probed_already), read_tensors(nas_file)["nas"]
-        probing = probing_set_from_rows(tokenizer, parametric, settings, rows, nas)
+        with as_written(nas_file.parent):
+            rows, nas = read_jsonl(probed_already), read_tensors(nas_file)["nas"]
+            probing = probing_set_from_rows(tokenizer, parametric, settings, rows, nas)
         run.facts.setdefault("direction", {"chosen": probing.direction})
     else:
         direction = choose_direction(model, tokenizer, parametric, settings, run)

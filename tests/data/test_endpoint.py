@@ -108,7 +108,7 @@ def test_an_endpoint_that_fails_is_named(
     fake.reply = lambda request: (status, body)
     with pytest.raises(EndpointError, match=sentence) as caught:
         EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED)
-    assert fake.url in str(caught.value)
+    assert f"{fake.url.removesuffix('/v1')} answers" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret-key" not in str(caught.value)
 
@@ -121,7 +121,9 @@ def test_an_endpoint_that_is_down_or_slow_is_named(
     with pytest.raises(EndpointError, match=r"cannot be reached: Request timed out"):
         EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED[:1])
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    with pytest.raises(EndpointError, match=r"127\.0\.0\.1:9/v1/ cannot be reached: .*start again"):
+    with pytest.raises(
+        EndpointError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*start again"
+    ):
         EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED[:1])
 
 
@@ -163,12 +165,69 @@ def test_a_model_that_takes_other_options_gets_them(fake: FakeEndpoint, tmp_path
     assert fake.asked[-1]["max_completion_tokens"] > 1000
 
 
-def test_an_empty_answer_is_an_answer(fake: FakeEndpoint, tmp_path: Path) -> None:
-    fake.reply = lambda request: completion(None)
+@pytest.mark.parametrize(
+    ("text", "ends"), [(None, "stop"), (" \n", "stop"), ("Ye", "length"), ("No", "content_filter")]
+)
+def test_an_answer_that_is_empty_or_cut_off_is_used_but_not_kept(
+    fake: FakeEndpoint, tmp_path: Path, text: str | None, ends: str
+) -> None:
+    fake.reply = lambda request: completion(text, ends)
     path = tmp_path / "answers.sqlite"
-    assert EndpointChat("m", path).complete(ASKED[:2]) == ["", ""]
-    assert EndpointChat("m", path).complete(ASKED[:2]) == ["", ""]
-    assert len(fake.asked) == 2
+    chat = EndpointChat("m", path)
+    assert chat.complete(ASKED[:2]) == [text or ""] * 2
+    assert (chat.usage.calls, chat.usage.incomplete) == (2, 2)
+    fake.reply = lambda request: completion("yes")
+    for _ in range(2):
+        assert EndpointChat("m", path).complete(ASKED[:2]) == ["yes"] * 2
+    assert len(fake.asked) == 4
+
+
+def test_answers_of_another_endpoint_or_with_other_options_are_others(
+    fake: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "answers.sqlite"
+    said = iter("abcdef")
+    fake.reply = lambda request: completion(next(said))
+    chat = lambda: EndpointChat("m", path).complete(ASKED[:1])  # noqa: E731
+    assert chat() == ["a"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_TOKENS", 16)
+        assert chat() == ["b"]
+    assert chat() == ["a"]
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.url.replace("/v1", "/other"))
+    assert chat() == ["c"]
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.url.replace("127.0.0.1", "localhost"))
+    assert chat() == ["d"]
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.url.replace("//", "//me:word@") + "/?token=1234")
+    assert chat() == ["a"]  # who asks is no part of the question
+
+
+def test_the_cache_is_for_its_owner_alone(fake: FakeEndpoint, tmp_path: Path) -> None:
+    for old in (False, True):
+        folder = tmp_path / f"{old}" / "nasalign"
+        path = folder / "answers.sqlite"
+        if old:  # as it was written before
+            (folder / "smollm2-135m-abc").mkdir(parents=True)
+            folder.chmod(0o755)
+            with sqlite3.connect(path) as before:
+                before.execute("PRAGMA journal_mode=WAL")
+                before.execute("CREATE TABLE other (a)")
+            path.chmod(0o644)
+            for name in ("answers.sqlite-wal", "answers.sqlite-shm"):
+                assert (folder / name).stat().st_mode & 0o777 == 0o644
+        chat = EndpointChat("m", path)
+        chat.complete(ASKED)
+        files = list(folder.glob("answers*"))
+        assert len(files) == 3, files
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_of_other_things_keeps_its_rights(fake: FakeEndpoint, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    tmp_path.chmod(0o755)
+    EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

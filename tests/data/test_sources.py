@@ -7,7 +7,7 @@ import pytest
 
 import upstream
 from nasalign.data.qa import BinaryExample, Question
-from nasalign.data.sources import SOURCES, load_data
+from nasalign.data.sources import SOURCES, distinct, load_data
 from nasalign.errors import DataError
 
 EXPECTED = {
@@ -184,3 +184,20 @@ def test_other_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="source is for a named data set, not for 'facts'"):
         load_data("facts", [tmp_path])
     assert len(load_data("facts").records) > 2000
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["x", "y", "x.before"], ["x", "y", "x.before"]),
+        (["x", "x", "x"], ["x", "x-1", "x-2"]),
+        (["x", "x-2", "x"], ["x", "x-2", "x-3"]),
+        (["x", "x-1", "x", "x", "x-1"], ["x", "x-1", "x-2", "x-3", "x-1-4"]),
+        (["x", "X", "\u212a", "k"], ["x", "X-1", "\u212a", "k-3"]),  # the sign of Kelvin is a K
+        (["caf\u00e9", "cafe\u0301", "CAFE\u0301"], ["caf\u00e9", "cafe\u0301-1", "CAFE\u0301-2"]),
+        (["stra\u00dfe", "STRASSE"], ["stra\u00dfe", "STRASSE-1"]),
+        (["a:b", "a?b", "a_b", "a\\b"], ["a:b", "a?b-1", "a_b-2", "a\\b-3"]),
+    ],
+)
+def test_no_name_is_given_twice_on_any_disk(names: list[str], expected: list[str]) -> None:
+    assert distinct(names) == expected

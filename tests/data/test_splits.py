@@ -1,5 +1,6 @@
 """What is probed is never evaluated, and each question gets the context that is asked for."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import upstream
 from nasalign.data.qa import BinaryExample, Question, split_of
 from nasalign.data.reading import Dropped
 from nasalign.data.sources import Loaded, load_data
-from nasalign.data.splits import Splits, with_context
+from nasalign.data.splits import Splits, unseen, with_context
 from nasalign.errors import DataError
 
 
@@ -76,3 +77,86 @@ def test_all_of_a_context_is_given_only_if_every_question_fits(tmp_path: Path) -
     assert with_context(long, "fit")[1] == "supporting"  # no model, no length
     facts = load_data("facts").records
     assert with_context(facts, "fit", lambda question: False) == (facts, "all")
+
+
+def from_file(folder: Path, name: str, rows: list[dict], probing: Loaded) -> Splits:
+    """The splits where a file is evaluated whole and other data are probed."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Splits.of(load_data(str(path)), probing, "all")
+
+
+def rows_of(count: int = 60) -> list[dict]:
+    return [
+        {"question": f"What is word{number}?", "answer": f"a{number}", "subject": f"s{number}"}
+        for number in range(count)
+    ]
+
+
+def test_what_is_probed_is_not_evaluated_from_another_file(tmp_path: Path) -> None:
+    rows = rows_of()
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    probing = load_data(str(tmp_path / "mine.jsonl"))
+    probed = {row["question"] for row in rows if split_of(row["subject"]) == "probing"}
+    rest = [row["question"] for row in rows if row["question"] not in probed]
+    without_subject = [{**row, "subject": None} for row in rows]
+    others = [{"question": "Another?", "answer": "b"}]
+    files = {
+        "turned": [*reversed(rows)],
+        "overlapping": rows[:40] + others,
+        "bare": without_subject,
+        "written otherwise": [
+            row | {"question": row["question"].upper().replace(" ", "  "), "context": "There."}
+            for row in rows
+        ],
+        "yes or no": [row | {"label": "no", "answer": "b"} for row in rows],
+        "with ids": [row | {"id": str(number)} for number, row in enumerate(rows)],
+    }
+    for name, given in files.items():
+        splits = from_file(tmp_path, f"{name}.jsonl", given, probing)
+        asked = [" ".join(record.question.split()).lower() for record in splits.test]
+        expected = [one.lower() for one in rest if one in {row["question"] for row in given}]
+        wanted = expected + (["another?"] if name == "overlapping" else [])
+        assert sorted(asked) == sorted(map(str.lower, wanted)), name
+        dropped = splits.left_out.counts["it is probed or tuned on"]
+        assert dropped + len(splits.test) == len(given)
+    some = [row for row in rows if row["question"] in probed]
+    with pytest.raises(DataError, match=r"Of all nothing is left to evaluate: .*probed"):
+        from_file(tmp_path, "all.jsonl", some, probing)
+
+
+@pytest.mark.parametrize("spelling", ["again", "link", "copy", "name"])
+def test_the_same_file_by_another_spelling_is_the_same(tmp_path: Path, spelling: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows_of()))
+    (tmp_path / "folder").mkdir()
+    other = {
+        "again": tmp_path / "folder" / ".." / "mine.jsonl",
+        "link": tmp_path / "link.jsonl",
+        "copy": tmp_path / "folder" / "mine.jsonl",
+        "name": tmp_path / "other.json",
+    }[spelling]
+    if spelling == "link":
+        other.symlink_to(path)
+    elif spelling == "copy":
+        other.write_bytes(path.read_bytes())
+    elif spelling == "name":
+        other.write_text(json.dumps(rows_of()))
+    data, probing = load_data(str(other)), load_data(str(path))
+    with pytest.raises(DataError, match="is probed, so it cannot be evaluated whole"):
+        Splits.of(data, probing, "all")
+    assert Splits.of(data, probing).same
+
+
+def test_questions_of_the_same_words_differ_by_what_they_are_about() -> None:
+    def asked(context: str | None, subject: str = "", answer: str = "four") -> Question:
+        return Question("How many are left?", answer, context, subject=subject or "How many ...")
+
+    used = [asked("Ann had five.", "ann")]
+    other = asked("Tom had nine.", "tom")
+    kept, left_out = unseen("mine", [other, asked("Ann had five.", "x"), other], used)
+    assert kept == [other, other]
+    assert left_out.first == {"it is probed or tuned on": "How many are left?"}
+    for same in (asked(None), asked("Ann had 5.", "ann"), BinaryExample(other.question, True)):
+        assert unseen("mine", [other, same], used)[0] == [other]

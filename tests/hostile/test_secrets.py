@@ -12,13 +12,17 @@ from typer.testing import CliRunner
 import cases
 from fake_endpoint import FakeEndpoint, Reply, completion, serving
 from nasalign.cli import app
+from nasalign.config import Settings
 from nasalign.data import endpoint as module
 from nasalign.data.access import Access
 from nasalign.data.chat import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError
+from nasalign.run import Run
 
 KEY, PASSWORD, TOKEN = "sk-aVerySecretKey", "pa$$word-of-mine", "hf_aVerySecretToken"
+IN_QUERY = "of/a%20query"
+QUERY = f"?version=2&api_key={IN_QUERY}"
 ASKED = [Conversation("Be short.", "Is it?")]
 
 
@@ -31,19 +35,19 @@ def fake() -> Iterator[FakeEndpoint]:
 def environment(fake: FakeEndpoint, folder: Path) -> dict[str, str]:
     return {
         "OPENAI_API_KEY": KEY,
-        "OPENAI_BASE_URL": fake.url.replace("//", "//someone:pa$$word-of-mine@"),
+        "OPENAI_BASE_URL": fake.url.replace("//", "//someone:pa$$word-of-mine@") + QUERY,
         "HF_TOKEN": TOKEN,
         "NASALIGN_CACHE": str(folder / "cache"),
     }
 
 
 def kept_secret(text: str, where: object) -> None:
-    for secret in (KEY, PASSWORD, TOKEN):
+    for secret in (KEY, PASSWORD, TOKEN, IN_QUERY, "of/a query", "of%2Fa+query", "of%2Fa%20query"):
         assert secret not in text, where
 
 
 def repeats_the_key(request: dict) -> Reply:
-    said = f"Incorrect API key {KEY} of someone:{PASSWORD} or {TOKEN}"
+    said = f"Incorrect API key {KEY} of someone:{PASSWORD} or {TOKEN} at /v1{QUERY} (of/a query)"
     return 401, {"error": {"message": said, "type": "invalid", "code": "invalid_api_key"}}
 
 
@@ -79,7 +83,7 @@ def test_an_alignment_with_a_judge(
     assert any(path.is_relative_to(out) for path in files)
     for path in files:
         content = path.read_bytes()
-        for secret in (KEY, PASSWORD, TOKEN):
+        for secret in (KEY, PASSWORD, TOKEN, IN_QUERY, "of/a query"):
             assert secret.encode() not in content, path
     assert fails or json.loads((out / "run.json").read_text())["endpoints"]
 
@@ -108,7 +112,7 @@ def test_an_endpoint_that_is_not_there(
     monkeypatch.setattr(module, "_RETRIES", 0)
     for name, value in environment(fake, tmp_path).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://someone:{PASSWORD}@127.0.0.1:1/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://someone:{PASSWORD}@127.0.0.1:1/v1{QUERY}")
     chat = EndpointChat("gpt-4", tmp_path / "answers.sqlite")
     with pytest.raises(EndpointError, match="cannot be reached") as caught:
         chat.complete(ASKED)
@@ -121,6 +125,36 @@ def test_user_and_password_of_the_url_are_sent(monkeypatch: pytest.MonkeyPatch) 
     assert access.url == "https://host.example:8000/v1"
     assert access.headers == {"Authorization": "Basic bWU6cEBzcw=="}
     assert "p@ss" not in repr(access)
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "told"),
+    [
+        ("http://judge.example/v1", KEY, "judge.example"),
+        ("http://192.168.1.2:8000/v1", KEY, "192.168.1.2:8000"),
+        ("http://me:word@judge.example/v1", "", "judge.example"),
+        ("http://judge.example/v1?key=abcdef", "", "judge.example"),
+        ("http://judge.example/v1", "", ""),
+        ("https://judge.example/v1", KEY, ""),
+        ("http://localhost:8000/v1", KEY, ""),
+        ("http://127.3.2.1:8000/v1", KEY, ""),
+        ("http://[::1]:8000/v1", KEY, ""),
+    ],
+)
+def test_a_key_in_clear_is_warned_of_once(
+    url: str, key: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path))
+    said: list[str] = []
+    run = Run()
+    monkeypatch.setattr(run.reporter, "say", said.append)
+    for part in (run, run, run.part(None)):
+        for model in ("openai:a", "openai:b"):
+            part.chat(model, Settings())
+    warned = f"Warning: OPENAI_BASE_URL is plain http, so the key goes to {told} in clear"
+    assert [one.partition(";")[0] for one in said] == [warned] * bool(told)
 
 
 @pytest.mark.parametrize("url", ["no url", "ftp://host/v1", "http://", "http://host:port/v1"])

@@ -1,20 +1,25 @@
 """Evaluation by what the model knows, and never of what an adapter was tuned on."""
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import tiny
 import upstream
+from aligned import aligned
 from nasalign.data.qa import BinaryExample, Question
 from nasalign.errors import DataError
+from nasalign.files import read_jsonl, write_json, write_jsonl
 from nasalign.jobs.diagnose import diagnose_job
 from nasalign.jobs.evaluate import as_question, evaluate_job
 from nasalign.jobs.job import Job
 from nasalign.reporting.report.files import RunFiles
 from nasalign.reporting.report.subsets import subset_tables
 from nasalign.run import Run
+from run_folder import FACTS
 
 QUICK = {"bootstrap_samples": 50, "answer_tokens": 4, "sides": "both"}
 
@@ -74,10 +79,52 @@ def test_yes_no_questions_are_known_by_yes_or_no() -> None:
 def test_what_an_adapter_was_tuned_on_is_not_evaluated(model: str, tmp_path: Path) -> None:
     run = tmp_path / "tuned"
     (run / "adapter").mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"probing_data": "gsm8k"}))
+    (run / "run.json").write_text(json.dumps(FACTS | {"probing_data": "gsm8k"}))
     for adapter in (run, run / "adapter"):
         with pytest.raises(DataError, match=r"tuned on a part of gsm8k; .*--split test"):
             evaluate_job(job(model, tmp_path, "gsm8k"), adapter)
+
+
+def test_what_the_run_of_an_adapter_has_probed_is_not_evaluated_from_another_file(
+    tmp_path: Path,
+) -> None:
+    run = aligned(tmp_path)
+    write_json(run / "run.json", FACTS)
+    asked = [f"What is word{number}?" for number in range(6)]
+    rows = [{"question": question, "answer": "a"} for question in asked[:4]]
+    write_jsonl(run / "parametric.jsonl", [rows[0], rows[3]])
+    folder = tmp_path / "evaluated"
+    data = tmp_path / "other.jsonl"
+    write_jsonl(data, [rows[0] | {"label": "yes", "question": " what is WORD0?"}, *rows[1:]])
+    told: list[str] = []
+    given = Job(
+        model=str(tmp_path / "model"),
+        data=str(data),
+        folder=folder,
+        changes=QUICK | {"split": "all"},
+    )
+    given.run.reporter.say = told.append  # type: ignore[method-assign]
+    evaluate_job(given, run)
+    evaluated = read_jsonl(folder / "eval" / "other.after.jsonl")
+    assert {row["question"] for row in evaluated} == set(asked[1:3])
+    assert any("Left out: 2 (the adapter's run has probed it" in one for one in told)
+    write_jsonl(data, [rows[3], rows[0]])
+    with pytest.raises(DataError, match="Of other nothing is left to evaluate"):
+        evaluate_job(replace(given, overwrite=True), run)
+
+
+def test_a_copy_of_the_probed_file_is_not_evaluated_whole(model: str, tmp_path: Path) -> None:
+    rows = [{"question": f"What is word{number}?", "answer": f"{number}"} for number in range(30)]
+    copy = tmp_path / "copy.jsonl"
+    write_jsonl(copy, rows)
+    run = tmp_path / "tuned"
+    (run / "adapter").mkdir(parents=True)
+    facts = FACTS | {"probing_data": "mine", "probing_origin": "mine.jsonl"}
+    digest = hashlib.sha256(copy.read_bytes()).hexdigest()
+    write_json(run / "run.json", facts | {"digests": {"mine.jsonl": digest}})
+    given = Job(model=model, data=str(copy), changes=QUICK | {"split": "all"})
+    with pytest.raises(DataError, match=r"tuned on a part of copy; .*--split test"):
+        evaluate_job(given, run)
 
 
 def test_the_lean_is_measured_on_other_data_if_there_is_any(

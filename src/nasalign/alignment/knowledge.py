@@ -14,6 +14,7 @@ from nasalign.data.judge import judge
 from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import Question
 from nasalign.errors import DataError
+from nasalign.files import check_rows
 from nasalign.nas.generation import Generated, TokenIds, generate
 
 Knowledge = Literal["Det-T", "Det-F", "Non-Det", "unclear"]
@@ -119,7 +120,13 @@ def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
 def parametric_from_rows(
     questions: Sequence[Question], rows: Sequence[dict[str, Any]]
 ) -> list[Parametric]:
-    """Returns what rows of ``parametric.jsonl`` say of the same questions."""
+    """Returns what rows of ``parametric.jsonl`` say of the same questions.
+
+    Raises:
+        NasAlignError: they are of other questions.
+    """
+    asked = [{"question": one.question, "answer": one.answer} for one in questions]
+    check_rows(rows, asked, "parametric.jsonl")
     return [
         Parametric(question, row["prediction"], row["right"], row["entropy"])
         for question, row in zip(questions, rows, strict=True)

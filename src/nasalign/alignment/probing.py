@@ -23,6 +23,7 @@ from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
 from nasalign.data.wordings import Vocabulary
 from nasalign.errors import DataError, NothingToFixError
+from nasalign.files import check_rows
 from nasalign.nas.heads import model_nas
 from nasalign.nas.scoring import Scores, score_prompts, with_generated
 from nasalign.nas.verdicts import Verdict
@@ -158,9 +159,16 @@ def probing_set_from_rows(
     rows: Sequence[dict[str, Any]],
     nas: Tensor,
 ) -> ProbingSet:
-    """Returns the probing set that rows of ``probing.jsonl`` and ``nas.safetensors`` describe."""
+    """Returns the probing set that rows of ``probing.jsonl`` and ``nas.safetensors`` describe.
+
+    Raises:
+        NasAlignError: they are of other questions.
+    """
     direction: Lean = "positive" if rows and "answer_asked" in rows[0] else "negative"
     known, examples, prompts, _ = _rendered(tokenizer, parametric, settings, direction)
+    questions = [sample.question for sample in known]
+    asked = [{"question": one.question, "answer": one.answer} for one in questions]
+    check_rows(rows, asked, "probing.jsonl")
     return ProbingSet(
         known,
         prompts,

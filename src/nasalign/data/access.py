@@ -3,7 +3,8 @@
 import base64
 import os
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit, urlunsplit
+from ipaddress import ip_address
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from nasalign.errors import EndpointError
 
@@ -17,15 +18,20 @@ class Access:
 
     Attributes:
         key: the key; None where there must be one and is none.
-        url: without a user and a password, which errors and logs would show; None for OpenAI's.
-        headers: that carry those instead.
+        url: without a user, a password and a query, which errors and logs would show; None for
+            OpenAI's.
+        headers: that carry user and password instead.
+        query: what each request has after its ``?``.
         secrets: what must not be said.
+        exposed: the host to which a key goes over plain http, where that is another machine.
     """
 
     key: str | None = field(repr=False)
     url: str | None
     headers: dict[str, str] = field(repr=False)
+    query: dict[str, str] = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
+    exposed: str = ""
 
     @classmethod
     def from_environment(cls) -> "Access":
@@ -38,7 +44,7 @@ class Access:
         given = os.environ.get("OPENAI_BASE_URL")
         key = os.environ.get("OPENAI_API_KEY") or ("none" if given else None)  # mostly not asked
         if not given:
-            return cls(key, None, {}, tuple(found))
+            return cls(key, None, {}, {}, tuple(found))
         try:
             parts = urlsplit(given)
             whole = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -47,17 +53,19 @@ class Access:
             whole = False
         if not whole:
             raise EndpointError("OPENAI_BASE_URL is not a URL; it looks like http://HOST/v1.")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        found += [parts.query, *query.values(), *map(quote, query.values())]
         account, at, host = parts.netloc.rpartition("@")
-        if not at:
-            return cls(key, given, {}, tuple(found))
-        user, _, password = account.partition(":")
-        basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-        return cls(
-            key,
-            urlunsplit(parts._replace(netloc=host)),
-            {"Authorization": f"Basic {basic}"},
-            (*found, password, unquote(password), account, basic),
-        )
+        headers = {}
+        if at:
+            user, _, password = account.partition(":")
+            basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+            headers = {"Authorization": f"Basic {basic}"}
+            found += [password, unquote(password), account, basic]
+        secret = at or query or key != "none"
+        exposed = host if secret and parts.scheme == "http" and not _is_own(parts.hostname) else ""
+        url = urlunsplit(parts._replace(netloc=host, query="", fragment=""))
+        return cls(key, url, headers, query, tuple(found), exposed)
 
     def safe(self, text: str) -> str:
         """Returns a text without the secrets, which an endpoint may repeat."""
@@ -65,3 +73,11 @@ class Access:
             if len(secret) >= _SHORTEST and secret != "none":
                 text = text.replace(secret, "***")
         return text
+
+
+def _is_own(host: str | None) -> bool:
+    """Says whether a host is this machine."""
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,10 +1,15 @@
-"""Answers of endpoints on disk, so that nothing is paid for twice."""
+"""Answers of endpoints on disk, for their owner alone, so that nothing is paid for twice."""
 
 import sqlite3
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from nasalign.data.chat import Conversation
 from nasalign.errors import EndpointError
+
+_COMPANIONS = ("", "-wal", "-shm", "-journal")
+"""What SQLite adds to the name of a file for those that it keeps beside it."""
 
 
 class AnswerCache:
@@ -25,7 +30,13 @@ class AnswerCache:
             raise _unusable(path, error) from error
 
     def _open(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # what SQLite keeps beside it gets the same rights
+        own = (path.name, "smollm2", ".smollm2")  # the embedded model lies there too
+        if all(one.name.startswith(own) for one in path.parent.iterdir()):
+            _close_to_others(path.parent)  # not a folder of other things, such as /tmp
+        for name in _COMPANIONS:
+            _close_to_others(path.with_name(path.name + name))
         self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
@@ -51,6 +62,14 @@ class AnswerCache:
             return self._connection.execute(command, values)
         except sqlite3.Error as error:
             raise _unusable(self._path, error) from error
+
+
+def _close_to_others(path: Path) -> None:
+    """Takes from others every right to a file or folder that is there, if it is ours."""
+    with suppress(FileNotFoundError, PermissionError):  # it belongs to somebody else
+        mode = path.stat().st_mode
+        if mode & 0o077 and not mode & stat.S_ISVTX:  # such as /tmp, where root owns it
+            path.chmod(mode & 0o7700)
 
 
 def _unusable(cache: Path, error: Exception) -> EndpointError:

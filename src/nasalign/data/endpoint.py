@@ -1,12 +1,13 @@
 """An OpenAI-compatible endpoint, with a cache on disk, retries, and a bound on what it may cost.
 
 Base URL and key come from the environment (``OPENAI_BASE_URL``, ``OPENAI_API_KEY``) and are never
-written, nor shown where an endpoint repeats them in an error. Every answer is in the cache as soon
-as it is there, so what an interrupted run has paid for is never asked again.
+written, nor shown where an endpoint repeats them in an error. Every whole answer is in the cache as
+soon as it is there, so what an interrupted run has paid for is not asked again.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from nasalign.errors import EndpointError
 
 _REASONING_TOKENS = 4096
 """The same where a model thinks before it answers."""
+_CUT = ("length", "content_filter")
+"""Why an answer ends that is not whole."""
 _TIMEOUT = 120.0  # seconds
 _RETRIES = 6  # waiting 0.5 s at first, 8 s at most, or as long as the endpoint asks for
 
@@ -36,6 +39,7 @@ class Usage:
         calls: answers that were paid for.
         cached: answers that were there already.
         refused: conversations that the endpoint would not answer.
+        incomplete: answers that were empty or cut off; they are used, and not kept.
         prompt_tokens: tokens sent, of the calls alone.
         completion_tokens: tokens received.
     """
@@ -43,6 +47,7 @@ class Usage:
     calls: int = 0
     cached: int = 0
     refused: int = 0
+    incomplete: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -69,12 +74,13 @@ class EndpointChat:
         self._refusal = ""
         self._options: dict[str, Any] = {"temperature": 0, "max_tokens": MAX_TOKENS}
         access = Access.from_environment()
-        self._safe = access.safe
+        self._safe, self.exposed = access.safe, access.exposed
         try:
             self._client = openai.OpenAI(
                 api_key=access.key,
                 base_url=access.url,
                 default_headers=access.headers,
+                default_query=access.query,
                 max_retries=_RETRIES,
                 timeout=_TIMEOUT,
             )
@@ -84,6 +90,13 @@ class EndpointChat:
                 "OPENAI_API_KEY is not set; set it, and OPENAI_BASE_URL for another endpoint than "
                 "OpenAI's."
             ) from error
+        url = self._client.base_url
+        if access.query:  # the HTTP client would log it
+            client = type(url).__module__.partition(".")[0]
+            logging.getLogger(client).setLevel(logging.WARNING)
+        self._host = f"{url.scheme}://{url.netloc.decode()}"
+        # The options that are wished for: what a model does not take is left out each time anew.
+        self._way = [f"{self._host}{url.path}", self._options, _REASONING_TOKENS]
 
     def complete(
         self, conversations: Sequence[Conversation], progress: Progress | None = None
@@ -111,8 +124,7 @@ class EndpointChat:
         self._ask(dict(list(waiting.items())[:room]), answers, progress)
         if room and self.usage.calls == before:
             raise EndpointError(
-                f"The endpoint {self._client.base_url} refuses every one of {room} questions: "
-                f"{self._refusal}"
+                f"The endpoint {self._host} refuses every one of {room} questions: {self._refusal}"
             )
         if len(waiting) > room:
             raise EndpointError(
@@ -178,12 +190,12 @@ class EndpointChat:
         # The causes are left out, since they may hold the key.
         except openai.APIStatusError as error:
             raise EndpointError(
-                f"The endpoint {self._client.base_url} answers {error.status_code}: "
+                f"The endpoint {self._host} answers {error.status_code}: "
                 f"{self._said(error)} What was answered before is kept."
             ) from None
         except openai.APIConnectionError as error:
             raise EndpointError(
-                f"The endpoint {self._client.base_url} cannot be reached: {self._said(error)} "
+                f"The endpoint {self._host} cannot be reached: {self._said(error)} "
                 "What was answered before is kept; see that it runs, and start again."
             ) from None
         except (openai.OpenAIError, ValueError):  # no JSON, or no text
@@ -193,7 +205,9 @@ class EndpointChat:
         if not isinstance(completion, ChatCompletion) or not completion.choices:
             raise self._nonsense()
         try:
-            said = completion.choices[0].message.content or ""
+            choice = completion.choices[0]
+            said = choice.message.content or ""
+            whole = bool(said.strip()) and getattr(choice, "finish_reason", "") not in _CUT
         except (AttributeError, TypeError, KeyError):  # the client does not look at what came
             raise self._nonsense() from None
         if not isinstance(said, str):
@@ -203,7 +217,10 @@ class EndpointChat:
         if isinstance(completion.usage, CompletionUsage):
             self.usage.prompt_tokens += completion.usage.prompt_tokens or 0
             self.usage.completion_tokens += completion.usage.completion_tokens or 0
-        self._cache.put(key, self._model, conversation, answer)
+        if whole:
+            self._cache.put(key, self._model, conversation, answer)
+        else:  # another time it may be better, and is worth another call
+            self.usage.incomplete += 1
         return answer
 
     def _said(self, error: Exception) -> str:
@@ -213,12 +230,12 @@ class EndpointChat:
 
     def _nonsense(self) -> EndpointError:
         return EndpointError(
-            f"The endpoint {self._client.base_url} answers, but not with a chat completion; is "
+            f"The endpoint {self._host} answers, but not with a chat completion; is "
             "OPENAI_BASE_URL right? It mostly ends in /v1."
         )
 
     def _key(self, conversation: Conversation) -> str:
-        asked = [self._model, conversation.system, conversation.user]
+        asked = [*self._way, self._model, conversation.system, conversation.user]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 

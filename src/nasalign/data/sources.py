@@ -1,5 +1,8 @@
 """The named data sets: where each lies on the hub, and how its rows are read."""
 
+import hashlib
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +14,9 @@ from nasalign.data.qa import Question, Record, load_facts
 from nasalign.data.reading import Drop, Dropped, Row, read_rows
 from nasalign.data.user_file import load_file
 from nasalign.errors import DataError
+
+_NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+"""Signs that some disk does not have in a name."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +111,41 @@ class Loaded:
         records: questions and yes/no examples, in the order of the data.
         dropped: what could not be used, counted by reason.
         origin: where it came from: ``embedded``, files, or a hub id with its revision.
+        digest: SHA-256 of the files as they are, one after the other, or else of the records.
     """
 
     name: str
     records: list[Record]
     dropped: Dropped = field(default_factory=Dropped)
     origin: str = ""
+    digest: str = ""
 
     @property
     def questions(self) -> list[Question]:
         """The short-answer questions among the records."""
         return [record for record in self.records if isinstance(record, Question)]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Returns names of data sets as they are, with a number where another has the name already.
+
+    Files are called after them, so names that differ only in what some disk does not tell apart are
+    the same: case, ways of writing an accent, signs that no name may have there.
+    """
+    found: list[str] = []
+    taken: set[str] = set()
+    for place, name in enumerate(names):
+        free, number = name, place
+        while _on_disk(free) in taken:
+            free, number = f"{name}-{number}", number + 1
+        found.append(free)
+        taken.add(_on_disk(free))
+    return found
+
+
+def _on_disk(name: str) -> str:
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return _NO_NAME.sub("_", unicodedata.normalize("NFKC", folded))
 
 
 def load_data(name: str, files: Sequence[Path] = (), revision: str | None = None) -> Loaded:
@@ -135,12 +165,14 @@ def load_data(name: str, files: Sequence[Path] = (), revision: str | None = None
     if files:
         raise DataError(f"A local source is for a named data set, not for {name!r}.")
     if name == "facts":
-        return Loaded("facts", list(load_facts()), origin="embedded")
+        facts: list[Record] = list(load_facts())
+        return Loaded("facts", facts, origin="embedded", digest=digest_of((), facts))
     path = Path(name)
     if not path.suffix:
         known = ", ".join(["facts", *SOURCES])
         raise DataError(f"There is no data {name!r}: it is neither a file nor one of {known}.")
-    return Loaded(path.stem, load_file(path), origin=str(path))
+    records = load_file(path)
+    return Loaded(path.stem, records, origin=str(path), digest=digest_of([path], records))
 
 
 def _load_source(name: str, files: Sequence[Path], revision: str | None) -> Loaded:
@@ -172,7 +204,20 @@ def _load_source(name: str, files: Sequence[Path], revision: str | None) -> Load
     if not loaded.records:
         said = " ".join(loaded.dropped.sentences()) or "it holds no rows."
         raise DataError(f"{origin} gives no question of {name}: {said}")
-    return loaded
+    return replace(loaded, digest=digest_of(files, loaded.records))
+
+
+def digest_of(files: Sequence[Path], records: Sequence[Record] = ()) -> str:
+    """Returns the SHA-256 of files, or of records where there is none that can be read twice."""
+    digest = hashlib.sha256()
+    if files and all(path.is_file() for path in files):
+        for path in files:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+    else:
+        for record in records:
+            digest.update(repr(record).encode())
+    return digest.hexdigest()
 
 
 def _hub_rows(name: str, source: Source, place: str, revision: str | None) -> Iterator[Row]:

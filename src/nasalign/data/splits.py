@@ -1,10 +1,12 @@
 """What a job probes and what it evaluates: questions split by subject, never one in both."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nasalign.config import ContextMode, SplitChoice
 from nasalign.data.qa import BinaryExample, Question, Record, split_of
+from nasalign.data.reading import Dropped
 from nasalign.data.sources import SOURCES, Loaded
 from nasalign.errors import DataError
 
@@ -21,6 +23,9 @@ class Splits:
         probing: the probed questions.
         probing_pool: as ``pool``, for the probed ones.
         part: which subjects of the data are evaluated: ``all`` or a split.
+        used: what must not be evaluated: what is probed, and what else is tuned or chosen on.
+        same: whether the probed data are the evaluated ones.
+        left_out: how many records of the data are not evaluated for that, whatever their split.
     """
 
     name: str
@@ -30,6 +35,9 @@ class Splits:
     probing: list[Question]
     probing_pool: list[Question]
     part: str
+    used: list[Question] = field(default_factory=list)
+    same: bool = False
+    left_out: Dropped = field(default_factory=Dropped)
 
     @property
     def sentence(self) -> str:
@@ -42,9 +50,14 @@ class Splits:
 
     @classmethod
     def of(
-        cls, data: Loaded, probing: Loaded, split: SplitChoice = "auto", *, probed: bool = True
+        cls,
+        data: Loaded,
+        probing: Loaded,
+        split: SplitChoice = "auto",
+        *,
+        probed: bool = True,
     ) -> "Splits":
-        """Splits by subject where data and probing data are the same.
+        """Splits by subject, and evaluates no question that is probed, whatever file it is in.
 
         With ``auto``, data of the paper are evaluated whole and others on their test split; yes/no
         examples, which are never probed, always are evaluated whole.
@@ -56,10 +69,11 @@ class Splits:
             probed: whether anything is probed or shown as an example at all.
 
         Raises:
-            DataError: all of the data would be evaluated, and some of it is probed.
+            DataError: all of the data would be evaluated, and some of it is probed; or nothing else
+                is left of it.
         """
         same = data.name == probing.name if data.name in SOURCES else data.origin == probing.origin
-        same = same and probed
+        same = probed and (same or data.records == probing.records)
         whole = data.name in SOURCES and SOURCES[data.name].whole and not same
         part = split if split != "auto" else "all" if whole else "test"
         if same and part == "all":
@@ -67,16 +81,78 @@ class Splits:
                 f"{data.name} is probed, so it cannot be evaluated whole; take split=test, or "
                 "other data with --probing-data."
             )
-        pool, probing_pool = data.questions, probing.questions
+        pool = probing.questions
+        asked = [question for question in pool if split_of(question.subject) == "probing"]
+        used = asked if probed else []
+        chosen = [record for record in data.records if _belongs(record, part)]
+        test, left_out = unseen(data.name, chosen, used)
         return cls(
-            data.name,
-            [record for record in data.records if _belongs(record, part)],
-            pool,
-            probing.name,
-            [question for question in probing_pool if split_of(question.subject) == "probing"],
-            probing_pool,
-            part,
+            name=data.name,
+            test=test,
+            pool=data.questions,
+            probing_name=probing.name,
+            probing=asked,
+            probing_pool=pool,
+            part=part,
+            used=used,
+            same=same,
+            left_out=left_out,
         )
+
+
+def unseen(
+    name: str,
+    records: Sequence[Record],
+    used: Sequence[Question],
+    why: str = "it is probed or tuned on",
+) -> tuple[list[Record], Dropped]:
+    """Returns the records that ask none of the questions used, and counts the others.
+
+    What is asked decides, and not the file that it is in. Questions of the same words differ where
+    both have a context, and neither these nor their subjects are the same.
+
+    Args:
+        name: of the data, for messages.
+        records: what is to be evaluated.
+        used: what is probed, shown or tuned on.
+        why: they are left out.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    places: dict[str, list[Question]] = {}
+    for one in used:
+        places.setdefault(_plain(one.question), []).append(one)
+    kept, left_out = [], Dropped()
+    for record in records:
+        alike = places.get(_plain(record.question), [])
+        if any(_same(record, one) for one in alike):
+            left_out.add(why, record.id or record.question)
+        else:
+            kept.append(record)
+    if left_out.counts and not kept:
+        raise DataError(
+            f"Of {name} nothing is left to evaluate: of every question, {why}. Give other data, or "
+            "other probing data with --probing-data."
+        )
+    return kept, left_out
+
+
+def _same(record: Record, used: Question) -> bool:
+    """Says whether a record of the same words asks the same."""
+    if not record.context or not used.context:
+        return True
+    mine = [record.context, record.answer]
+    if isinstance(record, Question):
+        mine += [record.brief, record.subject]
+    shared = {_plain(text) for text in mine if text} & {
+        _plain(text) for text in (used.context, used.brief, used.subject) if text
+    }
+    return bool(shared - {_plain(record.question)})  # a subject of its own, or none
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def with_context(

@@ -25,6 +25,7 @@ from nasalign.evaluation.metrics import (
     sample_sums,
 )
 from nasalign.evaluation.ranking import auc, log_odds
+from nasalign.files import check_rows
 from nasalign.nas.heads import model_nas
 from nasalign.nas.scoring import Scores, score_as
 
@@ -127,9 +128,31 @@ class Evaluation:
 
     @classmethod
     def from_rows(
-        cls, examples: Sequence[BinaryExample], rows: Sequence[dict[str, Any]]
+        cls,
+        examples: Sequence[BinaryExample],
+        rows: Sequence[dict[str, Any]],
+        name: str = "an evaluation",
     ) -> "Evaluation":
-        """Returns the evaluation that rows of ``eval/*.jsonl`` describe; its NAS is the model's."""
+        """Returns the evaluation that rows of ``eval/*.jsonl`` describe; its NAS is the model's.
+
+        Args:
+            examples: what is asked.
+            rows: what was read.
+            name: of the data, for messages.
+
+        Raises:
+            NasAlignError: the rows are of other examples.
+        """
+        asked = [
+            {
+                "question": one.question,
+                "answer": one.answer,
+                "label": one.label,
+                "negated": one.negated or None,
+            }
+            for one in examples
+        ]
+        check_rows(rows, asked, name)
         scores = Scores(
             torch.tensor([row["p_yes"] for row in rows]),
             torch.tensor([row["p_no"] for row in rows]),

@@ -39,17 +39,15 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         )
     splits, run = job.splits(), job.run
     run.reporter.say(splits.sentence)
-    more = [job.read(name) for name in further]
-    run.facts["further"] = [loaded.origin for loaded in more]
+    more = job.further(splits, further)
     model, tokenizer, settings = job.open()
     if "compare" in run.facts:
         raise NasAlignError(f"The run in {run.folder} is a comparison; take another --out.")
     bench = Bench(model, tokenizer, settings, run)
     records, binary = bench.examples(splits.name, splits.test, splits.pool)
     sets = {splits.name: binary.examples}
-    for loaded in more:
-        name = loaded.name if loaded.name not in sets else f"{loaded.name}-{len(sets)}"
-        sets[name] = bench.examples(name, loaded.records, loaded.questions)[1].examples
+    for name, about in more.items():
+        sets[name] = bench.examples(name, *about)[1].examples
 
     shots = bench.shots(splits)
     before = bench.evaluate(sets, shots, "before")

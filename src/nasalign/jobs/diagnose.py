@@ -35,7 +35,7 @@ def diagnose_job(job: Job) -> dict[str, Any]:
     parametric = what_it_knows(model, tokenizer, probed, settings, run)
     known = known_of(parametric)
     bench = Bench(model, tokenizer, settings, run)
-    if splits.name == splits.probing_name:
+    if splits.same:
         asked: Sequence[Record] = [item.question for item in known]
         balanced = replace(settings, sides="both")  # the lean is told from an even share
         name, pool = "known", splits.probing_pool

@@ -9,14 +9,17 @@ from nasalign.alignment.adapter import load_adapter
 from nasalign.alignment.knowledge import Parametric, confident
 from nasalign.config import Scenario
 from nasalign.data.qa import BinaryExample, Question, Record
+from nasalign.data.sources import SOURCES
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
 from nasalign.evaluation.evaluate import Evaluation
-from nasalign.files import read_json
+from nasalign.files import read_jsonl
 from nasalign.jobs.examples import Bench, settled
 from nasalign.jobs.harness import Harness
 from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.reporting.report import write_report
+from nasalign.reporting.report.files import as_written
+from nasalign.run_file import NAME, read_run
 from nasalign.stages import ask_what_it_knows
 
 
@@ -111,8 +114,8 @@ def prepare(
         NasAlignError: something does not fit; nothing has been asked then.
     """
     splits, run = job.splits(probed=False), job.run
-    if adapter and splits.part == "all":
-        _check_unseen(adapter, splits.name)
+    if adapter:
+        splits = _unseen(job, splits, adapter)
     model, tokenizer, settings = job.open()
     asked = list(dict.fromkeys(scenarios)) or [settings.scenario]
     bench = Bench(model, tokenizer, settled(settings, job.changes, asked, run), run)
@@ -144,14 +147,31 @@ def adapter_folder(path: Path) -> Path:
     return path / "adapter" if (path / "run.json").exists() else path
 
 
-def _check_unseen(adapter: Path, name: str) -> None:
-    """Refuses to evaluate whole what an adapter was tuned on a part of."""
-    run = next((path for path in (adapter, adapter.parent) if (path / "run.json").exists()), None)
-    if run and read_json(run / "run.json").get("probing_data") == name:
+def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
+    """Leaves out what an adapter's run has probed, whatever file it is in.
+
+    Raises:
+        DataError: all of the data would be evaluated, and the run has probed a part of the same; or
+            nothing is left.
+    """
+    run = next((path for path in (adapter, adapter.parent) if (path / NAME).exists()), None)
+    if not run:
+        return splits
+    facts = read_run(run)
+    same = facts.get("probing_data") == splits.name
+    if "digests" in facts and splits.name not in SOURCES:
+        probed = facts["digests"].get(facts.get("probing_origin"))
+        same = job.run.facts["digests"][job.run.facts["data_origin"]] == probed
+    if same and splits.part == "all":
         raise DataError(
-            f"The adapter {adapter} was tuned on a part of {name}; evaluate it on the rest, with "
-            "--split test."
+            f"The adapter {adapter} was tuned on a part of {splits.name}; evaluate it on the rest, "
+            "with --split test."
         )
+    path = run / "parametric.jsonl"
+    with as_written(run):  # of questions that need a context, the answer tells which it is
+        rows = read_jsonl(path) if path.exists() else []
+        used = [Question(row["question"], row["answer"], context=row["answer"]) for row in rows]
+    return job.apart(splits, used, "the adapter's run has probed it")
 
 
 def as_question(record: Record) -> Question:

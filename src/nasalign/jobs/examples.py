@@ -18,6 +18,7 @@ from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.files import read_jsonl, write_jsonl
 from nasalign.models.loading import context_length
 from nasalign.nas.scoring import VERDICT_TOKENS
+from nasalign.reporting.report.files import as_written
 from nasalign.run import Run
 from nasalign.storage import make_subfolder, seal
 
@@ -132,7 +133,9 @@ class Bench:
             title = f"Evaluating {side}: {name}"
             left = self.run.left(f"eval/{name}.{side}.jsonl")
             if left:
-                evaluations[name] = Evaluation.from_rows(examples, read_jsonl(left))
+                with as_written(left.parent):
+                    rows = read_jsonl(left)
+                    evaluations[name] = Evaluation.from_rows(examples, rows, name)
                 continue
             with self.run.stage(f"{side}/{name}", title, len(examples)) as done:
                 evaluations[name] = run_evaluation(

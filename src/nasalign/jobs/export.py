@@ -21,6 +21,7 @@ from nasalign.models.loading import DTYPES, choose_dtype
 from nasalign.models.memory import explained
 from nasalign.reporting.card import Form, model_card
 from nasalign.reporting.report.files import as_written
+from nasalign.run_file import read_run
 from nasalign.storage import write_text
 
 
@@ -155,5 +156,5 @@ def _base(run: Path | None, adapter: Path) -> str:
     """The name of the base model that the run, or else the adapter, gives."""
     with as_written(run or adapter):
         if run:
-            return str(read_json(run / "run.json")["model"]["source"])
+            return str(read_run(run)["model"]["source"])
         return str(read_json(adapter / "adapter_config.json")["base_model_name_or_path"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -10,17 +10,19 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
-from nasalign.data.sources import SOURCES, Loaded, load_data
-from nasalign.data.splits import Splits
+from nasalign.data.qa import Question, Record, load_facts
+from nasalign.data.sources import SOURCES, Loaded, distinct, load_data
+from nasalign.data.splits import Splits, unseen
 from nasalign.errors import DataError, NasAlignError
-from nasalign.files import read_json, write_json
+from nasalign.files import write_json
 from nasalign.locks import one_run_in
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
 from nasalign.pipeline import settings_for
 from nasalign.reporting.report import write_report
-from nasalign.run import Run, check_folder, check_same, describe, make_folder
+from nasalign.run import Run, check_folder, describe, make_folder
+from nasalign.run_file import check_same, read_run
 from nasalign.storage import remove_folder, sweep, whole
 
 P = ParamSpec("P")
@@ -91,7 +93,7 @@ class Job:
             )
         settings = settings_for(model, self.preset, self.changes)
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
-        run.facts["model"]["source"] = self.model
+        run.facts["model"] |= {"source": self.model, "quantize": self.quantize}
         if folder and begun is not None:
             check_same(folder, begun, run.facts)
             run.facts = begun
@@ -141,11 +143,12 @@ class Job:
                 done += f" Its report was missing and is written now: {write_report(folder)}."
             raise NasAlignError(done)
         try:
-            return dict(read_json(folder / "run.json"))
-        except (NasAlignError, TypeError, ValueError) as error:
+            return read_run(folder)
+        except NasAlignError as error:
+            reason = str(error).removesuffix("; run the command again.")
             raise NasAlignError(
-                f"{folder / 'run.json'} is broken, so the run cannot be gone on with; begin again "
-                "with --overwrite."
+                f"{reason.removesuffix('.')}; so the run cannot be gone on with: begin again with "
+                "--overwrite."
             ) from error
 
     @property
@@ -161,6 +164,7 @@ class Job:
         """
         loaded = load_data(name, self.sources.get(name, ()), self.given_settings.data_revision)
         self.run.drop(loaded.dropped, loaded.name)
+        self.run.facts.setdefault("digests", {})[loaded.origin] = loaded.digest
         return loaded
 
     def splits(self, *, probed: bool = True) -> Splits:
@@ -173,7 +177,7 @@ class Job:
             probed: whether the job probes, and not just evaluates.
 
         Raises:
-            DataError: there is no such data, or it is broken.
+            DataError: there is no such data, it is broken, or nothing of it is left to evaluate.
         """
         data = self.read(self.data)
         probing = data
@@ -184,8 +188,43 @@ class Job:
         self.run.facts |= {"data": data.name, "data_origin": data.origin}
         self.run.facts |= {"probing_data": probing.name, "probing_origin": probing.origin}
         settings = self.given_settings
-        probed = probed or settings.shots > 0  # the examples shown are of the probing split
-        return Splits.of(data, probing, settings.split, probed=probed)
+        # The examples shown are of the probing split.
+        splits = Splits.of(data, probing, settings.split, probed=probed or settings.shots > 0)
+        self.run.drop(splits.left_out, splits.name)
+        if probed and settings.method == "nasa+":
+            return self.apart(splits, load_facts("probing"), "nasa+ is tuned on it")
+        return splits
+
+    def apart(self, splits: Splits, used: Sequence[Question], why: str) -> Splits:
+        """Returns splits of which some more questions are not evaluated, for a reason.
+
+        Raises:
+            DataError: nothing is left.
+        """
+        test, left_out = unseen(splits.name, splits.test, used, why)
+        self.run.drop(left_out, splits.name)
+        return replace(splits, test=test, used=[*splits.used, *used])
+
+    def further(
+        self, splits: Splits, names: Sequence[str]
+    ) -> dict[str, tuple[list[Record], list[Question]]]:
+        """Reads further data to evaluate on, each by a name of its own.
+
+        Returns:
+            The records that are not probed, and those whose answers may serve as wrong ones.
+
+        Raises:
+            DataError: there is no such data, it is broken, or nothing of it is left to evaluate.
+        """
+        found = [self.read(name) for name in names]
+        self.run.facts["further"] = [loaded.origin for loaded in found]
+        own = distinct([splits.name, *(loaded.name for loaded in found)])[1:]
+        more = {}
+        for name, loaded in zip(own, found, strict=True):
+            records, left_out = unseen(name, loaded.records, splits.used)
+            self.run.drop(left_out, name)
+            more[name] = records, loaded.questions
+        return more
 
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file into the run directory, if there is one."""

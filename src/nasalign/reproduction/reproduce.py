@@ -64,7 +64,7 @@ def studies_of(jobs: Sequence[Job], data_dir: Path | None, folder: Path) -> list
     sets = paper_sets(data_dir)
     sources = {one.data: one.files for one in sets.values() if one.files}
     names = [Path(job.model).name for job in jobs]
-    if len(set(names)) < len(names):
+    if len({name.casefold() for name in names}) < len(names):  # their folders' on any disk
         raise NasAlignError(f"Two models have the same name: {', '.join(names)}.")
     return [
         Study(

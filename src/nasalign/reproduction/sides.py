@@ -16,7 +16,7 @@ from nasalign.alignment.adapter import Adapter, load_adapter
 from nasalign.alignment.probing import ProbingSet, check_probing_set
 from nasalign.alignment.tuning import HeadRecord
 from nasalign.config import Settings
-from nasalign.data.sources import Loaded
+from nasalign.data.sources import Loaded, digest_of
 from nasalign.data.splits import Splits
 from nasalign.errors import NothingToFixError
 from nasalign.files import read_json, write_json
@@ -26,7 +26,8 @@ from nasalign.nas.heads import Head
 from nasalign.pipeline import tune_rows
 from nasalign.reproduction.sets import PROBING, PaperSet
 from nasalign.rivals.rows import random_heads
-from nasalign.run import Run, check_same
+from nasalign.run import Run
+from nasalign.run_file import check_same, read_run
 from nasalign.stages import choose_heads, probe
 from nasalign.storage import make_subfolder, remove_folder, seal, whole
 
@@ -181,8 +182,9 @@ class Sides:
         opened = self.job.open()
         path = self.folder / "study.json"
         facts = self._facts | {"data": {name: one.data for name, one in self.sets.items()}}
+        facts["digests"] = {one.data: digest_of(one.files) for one in self.sets.values()}
         if path.exists():
-            check_same(self.folder, read_json(path), facts)
+            check_same(self.folder, read_run(self.folder, path.name), facts)
         make_subfolder(self.folder)
         write_json(path, facts)
         return opened

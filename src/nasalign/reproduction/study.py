@@ -73,7 +73,7 @@ class Study:
         path = self.sides.folder / side / f"{name}.{wording}.jsonl"
         _, binary = self.examples(name)
         if self._whole(path) and (wording != "plain" or self._whole(path.with_suffix(_NAS))):
-            return Evaluation.from_rows(binary.examples, read_jsonl(path))
+            return Evaluation.from_rows(binary.examples, read_jsonl(path), name)
         settings = self.settings.replace(WORDINGS[wording])
         title = f"{self.sides.name}, {side}: {name}, {wording}"
         with self.sides.tuned(side) as (model, tokenizer):
@@ -140,6 +140,7 @@ class Study:
         """Returns the records of a data set that are asked about, and their yes/no examples."""
         if name not in self._examples:
             splits = self.sides.splits(name)
+            self.sides.job.run.drop(splits.left_out, name)
             self._examples[name] = self.sides.bench.examples(name, splits.test, splits.pool)
         return self._examples[name]
 

@@ -1,11 +1,10 @@
 """One table of ways to correct a model: same data, same splits, same decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from nasalign.data.qa import BinaryExample, Record, split_of
-from nasalign.data.sources import SOURCES, Loaded
+from nasalign.data.qa import BinaryExample, Question, Record, load_facts, split_of
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
 from nasalign.files import read_json, write_json
@@ -20,7 +19,6 @@ from nasalign.reporting.report import write_report
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.rows import UNTOUCHED
-from nasalign.run import Run
 from nasalign.stages import probe
 from nasalign.storage import make_subfolder, seal, write_text
 
@@ -50,14 +48,18 @@ def compare_job(job: Job, further: Sequence[str] = (), only: Sequence[str] = ())
     wanted = _chosen(only)
     _check_settings(job)
     splits, run = job.splits(), job.run
-    if splits.part == "development" and splits.name == splits.probing_name:
+    if splits.part == "development" and splits.same:
         raise NasAlignError(
             "Rows are chosen on the development split, so they cannot be compared on it; take "
             "split=test."
         )
+    watched = [one for one in splits.probing_pool if split_of(one.subject) == "development"]
+    splits = job.apart(
+        splits, [*watched, *load_facts("probing")], "rows are fitted or chosen on it"
+    )
     run.reporter.say(splits.sentence)
-    more = [job.read(name) for name in further]
-    run.facts |= {"further": [loaded.origin for loaded in more], "compare": {}}
+    more = job.further(splits, further)
+    run.facts["compare"] = {}
     model, tokenizer, settings = job.open()
     if "compare" not in run.facts:
         raise NasAlignError(f"The run in {run.folder} is no comparison; take another --out.")
@@ -115,29 +117,14 @@ def _check_settings(job: Job) -> None:
 
 
 def _sets(
-    bench: Bench, splits: Splits, more: Sequence[Loaded]
+    bench: Bench, splits: Splits, more: Mapping[str, tuple[list[Record], list[Question]]]
 ) -> tuple[list[Record], dict[str, list[BinaryExample]]]:
     """The records of the data, and the examples of each data set by its name."""
     records, binary = bench.examples(splits.name, splits.test, splits.pool)
     sets = {splits.name: binary.examples}
-    for loaded in more:
-        name = loaded.name if loaded.name not in sets else f"{loaded.name}-{len(sets)}"
-        unseen = _unseen(bench.run, loaded)
-        sets[name] = bench.examples(name, unseen, loaded.questions)[1].examples
+    for name, further in more.items():
+        sets[name] = bench.examples(name, *further)[1].examples
     return records, sets
-
-
-def _unseen(run: Run, loaded: Loaded) -> list[Record]:
-    """The records of further data: of what is probed the test split alone."""
-    named = loaded.name in SOURCES
-    mine, probed = (loaded.name, "probing_data") if named else (loaded.origin, "probing_origin")
-    if mine != run.facts[probed]:
-        return loaded.records
-    return [
-        one
-        for one in loaded.records
-        if isinstance(one, BinaryExample) or split_of(one.subject) == "test"
-    ]
 
 
 def _rows(measure: Measure, wanted: set[str]) -> list[dict[str, Any]]:

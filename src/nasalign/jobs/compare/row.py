@@ -15,13 +15,13 @@ from nasalign.data.qa import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError, StorageError
 from nasalign.evaluation.evaluate import Evaluation, run_evaluation
 from nasalign.evaluation.metrics import METRICS
-from nasalign.evaluation.responses import example_of
 from nasalign.evaluation.side_effects import neutral_texts
 from nasalign.files import read_jsonl, write_jsonl
 from nasalign.jobs.compare.cost import Cost, measuring, timing
 from nasalign.jobs.examples import Bench
 from nasalign.jobs.side_effects import FreeQuestions, effects_of
 from nasalign.models.memory import explained
+from nasalign.reporting.report.files import as_written
 from nasalign.rivals.rival import Fitted, Material, Rival
 from nasalign.rivals.rows import UNTOUCHED
 from nasalign.run import Run
@@ -189,14 +189,8 @@ class Measure:
         for name, examples in self.sets.items():
             left = self.bench.run.left(_path(name, UNTOUCHED))
             if left:
-                rows = read_jsonl(left)
-                asked = [(one.question, one.answer, one.label) for one in examples]
-                if list(map(example_of, rows)) != asked:
-                    raise NasAlignError(
-                        f"The run in {self.bench.run.folder} was begun with other examples of "
-                        f"{name}; take another --out."
-                    )
-                found[name] = Evaluation.from_rows(examples, rows)
+                with as_written(left.parent):
+                    found[name] = Evaluation.from_rows(examples, read_jsonl(left), name)
         return found
 
     @cached_property

@@ -12,6 +12,7 @@ from nasalign.data.wordings import VOCABULARIES
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import Array
 from nasalign.files import read_json, read_jsonl, read_tensors
+from nasalign.run_file import read_run
 
 Side = Literal["before", "after"]
 Row = dict[str, Any]
@@ -87,11 +88,7 @@ class RunFiles:
         Raises:
             NasAlignError: it is none, or a file in it is broken.
         """
-        if not (folder / "run.json").exists():
-            raise NasAlignError(f"{folder} is no run directory: it holds no run.json.")
-        facts = read_json(folder / "run.json")
-        if not isinstance(facts, dict) or "model" not in facts:
-            raise NasAlignError(f"{folder / 'run.json'} names no model; run the command again.")
+        facts = read_run(folder)
         nas = _nas(folder / "nas.safetensors")
         return cls(
             folder=folder,

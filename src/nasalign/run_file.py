@@ -1,0 +1,143 @@
+"""``run.json`` as it is read back: checked as a whole, and compared before a run goes on."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nasalign.config import Settings
+from nasalign.errors import NasAlignError, shortened
+from nasalign.files import read_json
+
+Scalar = str | int | float | bool | None
+NAME = "run.json"
+_ORIGINS = ("data", "data_origin", "probing_data", "probing_origin", "further")
+_OF_NO_FIGURE = ("max_calls", "concurrency", "replay_gib")
+"""Settings that may differ where a run goes on."""
+
+_ANEW = "begin again with another --out (align and compare also take --overwrite)"
+
+
+class _Checked(BaseModel):
+    """What is read is taken as it is or refused; what is not named here is taken."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Model(_Checked):
+    name: str
+    architecture: str
+    parameters: int
+    layers: int
+    heads: int
+    dtype: str
+    device: str
+    fingerprint: str
+    source: str = ""
+    quantize: str | None = None
+
+
+class _RunFile(_Checked):
+    """The content of ``run.json``; what a job adds as it goes may be missing."""
+
+    model: _Model
+    settings: dict[str, Scalar] = {}
+    timings: dict[str, float] = {}
+    versions: dict[str, str] = {}
+    special_tokens: dict[str, str] = {}
+    threads: int = 1
+    data: str | dict[str, str] = ""  # by name in a reproduction
+    data_origin: str = ""
+    probing_data: str = ""
+    probing_origin: str = ""
+    further: list[str] = []
+    digests: dict[str, str] = {}
+    examples: dict[str, dict[str, Scalar]] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    endpoints: dict[str, dict[str, int]] = {}
+    judged: dict[str, Scalar] = {}
+    direction: dict[str, Any] = {}
+    probing: dict[str, Scalar] = {}
+    replay: dict[str, dict[str, int]] = {}
+    compare: dict[str, int | list[str]] = {}
+    adapter: str | dict[str, int] = ""
+    halting: str = ""
+    part: str = ""
+
+
+def read_run(folder: Path, name: str = NAME) -> dict[str, Any]:
+    """Reads the ``run.json`` of a run directory; each value in it is of its type then.
+
+    Args:
+        folder: the run directory.
+        name: of the file, where it is called otherwise.
+
+    Raises:
+        NasAlignError: it is not there, or it is not as it was written.
+    """
+    path = folder / name
+    if not path.exists():
+        raise NasAlignError(f"{folder} is no run directory: it holds no {name}.")
+    facts = read_json(path)
+    try:
+        _RunFile.model_validate(facts)
+        known = Settings().as_dict()
+        Settings().replace({key: v for key, v in facts.get("settings", {}).items() if key in known})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = shortened(".".join(map(str, first["loc"])) or "all of it")
+        raise NasAlignError(
+            f"{path} is not as nasalign writes it (at {where}: {first['msg']}); run the command "
+            "again."
+        ) from None
+    except NasAlignError as error:
+        raise NasAlignError(f"{path} is not as nasalign writes it: {error}") from error
+    return dict(facts)
+
+
+def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run whose figures would be of two kinds.
+
+    Args:
+        folder: the run directory.
+        old: its ``run.json``, as of ``read_run``.
+        new: what it would be now.
+
+    Raises:
+        NasAlignError: names the first thing that differs, and what to do; or the file is of an
+            earlier version, which did not note the data's content.
+    """
+    if not old.get("digests"):
+        raise NasAlignError(
+            f"The run in {folder} does not say what its data held, as those of an earlier version; "
+            f"{_ANEW}."
+        )
+    for what, before, now, remedy in _pairs(old, new):
+        if before != now:
+            raise NasAlignError(
+                f"The run in {folder} was begun with another {what}: {before!r}, now {now!r}; "
+                f"{remedy}, or {_ANEW}."
+            )
+
+
+def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:
+    """What must be the same: its name, what it was, what it is, and how it can be the same."""
+    for name in _ORIGINS:
+        yield name, old.get(name), new.get(name), "take the same"
+    for origin, digest in new["digests"].items():
+        before = old["digests"].get(origin)
+        yield f"content of {origin}", before, digest, "put it back as it was"
+    models = old["model"], new["model"]
+    yield "model", *(one["fingerprint"] for one in models), "take the same"
+    yield "dtype", *(one["dtype"] for one in models), "give it with --dtype"
+    yield "quantisation", *(one.get("quantize") for one in models), "take the same --quantize"
+    yield "device", *(one["device"].partition(":")[0] for one in models), "give it with --device"
+    for name, value in new["settings"].items():
+        if name not in _OF_NO_FIGURE:
+            yield f"setting {name}", old.get("settings", {}).get(name), value, "take the same"
+    for name, version in new["versions"].items():
+        before = old.get("versions", {}).get(name)
+        if name == "python":
+            before, version = (str(one).rpartition(".")[0] for one in (before, version))
+        yield f"version of {name}", before, version, "install that again"
