@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import find_adapter_config_file
 
 from nasalign.data.hub import silence_of_the_hub
 from nasalign.errors import ModelError
@@ -28,7 +29,7 @@ from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
 from nasalign.models.memory import free, is_out_of_memory, not_held
-from nasalign.models.safety import check_folder, own_code
+from nasalign.models.safety import check_folder, is_adapter, own_code
 from nasalign.models.support import check_supported
 
 _LOADING_ERRORS = (
@@ -129,6 +130,10 @@ def load(
         if source == name and not Path(name).exists():
             silence = silence_of_the_hub(name)
             options["local_files_only"] = bool(silence)  # it may have been fetched before
+        if find_adapter_config_file(
+            source, revision=revision, local_files_only=options.get("local_files_only", False)
+        ):  # transformers would load the base that it names, whatever that is
+            raise ModelError(is_adapter(name))
         if not trust_remote_code:  # a model's own code may not build without its weights
             check_supported(AutoConfig.from_pretrained(source, **options))
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -152,6 +157,8 @@ def load(
             place = torch.device("cpu") if not (spread or quantize) else chosen_device
             raise not_held(name, place, chosen_dtype, bool(quantize)) from error
         raise _failure(name, error, silence) from error
+    if getattr(model, "_hf_peft_config_loaded", False):  # it came between the check and here
+        raise ModelError(is_adapter(name))
     _check_whole(model, report["missing_keys"], name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
