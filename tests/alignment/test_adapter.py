@@ -120,22 +120,51 @@ def test_loaded_and_applied_it_is_the_tuned_model(
 
 
 @each_layout
-def test_the_rank_of_a_module_is_the_number_of_its_rows(name: str, tmp_path: Path) -> None:
+def test_all_modules_have_one_rank_filled_up_with_zeros(name: str, tmp_path: Path) -> None:
     model, adapter = tuned(name)
-    adapter.save(tmp_path / "new" / "folder", "somebody/base")
-    config = json.loads((tmp_path / "new" / "folder" / "adapter_config.json").read_text())
+    folder = tmp_path / "new" / "folder"
+    adapter.save(folder, "somebody/base")
+    config = json.loads((folder / "adapter_config.json").read_text())
     rows: dict[str, int] = {}
     for where in set(slices(model, *HEADS)):
         rows[where.module] = rows.get(where.module, 0) + where.stop - where.start
+    rank = max(rows.values())
     assert config["base_model_name_or_path"] == "somebody/base"
-    assert config["rank_pattern"] == config["alpha_pattern"] == rows
-    tensors = load_file(tmp_path / "new" / "folder" / "adapter_model.safetensors")
+    assert (config["r"], config["lora_alpha"]) == (rank, rank)
+    assert config["rank_pattern"] == config["alpha_pattern"] == {}
+    tensors = load_file(folder / "adapter_model.safetensors")
     assert len(tensors) == 2 * len(rows)
-    for module, rank in rows.items():
-        selector = tensors[f"base_model.model.{module}.lora_B.weight"]
-        assert tensors[f"base_model.model.{module}.lora_A.weight"].shape == (rank, 64)
-        assert selector.sum(dim=0).tolist() == [1.0] * rank
+    assert len(set(rows.values())) > 1
+    for module, real in rows.items():
+        change, selector = (
+            tensors[f"base_model.model.{module}.lora_{part}.weight"] for part in "AB"
+        )
+        assert change.shape == (rank, 64)
+        assert selector.sum(dim=0).tolist() == [1.0] * real + [0.0] * (rank - real)
         assert selector.sum(dim=1).max() == 1.0
+        assert not change[real:].any()
+    file = read_adapter(folder)
+    assert {module: len(rows) for module, rows in file.rows.items()} == rows
+    assert file.changed_weights == adapter.parameters
+
+
+@each_layout
+def test_a_reader_that_knows_no_patterns_computes_the_tuned_model(
+    name: str, tmp_path: Path
+) -> None:
+    """As llama.cpp scales: alpha of the configuration over the rank of the tensor."""
+    model, adapter = tuned(name)
+    adapter.save(tmp_path, "base")
+    alpha = json.loads((tmp_path / "adapter_config.json").read_text())["lora_alpha"]
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    weights = tiny.build_model(name).state_dict()
+    for key, a in tensors.items():
+        if "lora_A" in key:
+            module = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            b = tensors[key.replace("lora_A", "lora_B")]
+            weights[f"{module}.weight"] += alpha / len(a) * (b @ a)
+    for key, tensor in model.state_dict().items():
+        torch.testing.assert_close(weights[key], tensor, rtol=1e-6, atol=1e-7)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_the_base_is_loaded_in_the_dtype_in_which_it_was_tuned(tmp_path: Path) -
     same = zip(weights(tmp_path / "wide").values(), weights(tmp_path / "out").values(), strict=True)
     assert all(torch.equal(one, other.float()) for one, other in same)
     (run / "adapter").rename(tmp_path / "alone")
-    alone = export_job(Job(), tmp_path / "alone", tmp_path / "again", "merged")
+    job = Job(str(tmp_path / "model"))
+    alone = export_job(job, tmp_path / "alone", tmp_path / "again", "merged")
     assert alone.dtype == "bfloat16"
     assert load(str(tmp_path / "again"), dtype="bfloat16")[0].dtype == torch.bfloat16
 

@@ -43,6 +43,7 @@ def test_a_copy_and_a_checkpoint_of_a_reduced_adapter_say_so_too(tmp_path: Path)
     said.append(json.loads(RUNNER.invoke(app, words).stdout))
     for form in ("adapter", "merged"):
         words = ["export", low, str(tmp_path / form), "--format", form, "--json"]
+        words += ["--model", str(tmp_path / "model")]
         said.append(json.loads(RUNNER.invoke(app, words).stdout))
         assert "Reduced to rank 4" in (tmp_path / form / "README.md").read_text()
     assert said[0]["reduction"] == said[1]["reduction"] == said[2]["reduction"]

@@ -11,17 +11,16 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file, save_file
 
-from nasalign.alignment.adapter_file import Origin, Reduction
+from nasalign.alignment.adapter_file import Origin, Reduction, read_adapter, write_adapter
 from nasalign.alignment.rounding import Rounding
 from nasalign.config import load_preset
 from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
-from nasalign.models.embedded import EMBEDDED_MODELS
 from nasalign.reporting.card import FILE, Form, model_card
-from nasalign.reporting.card.base import _EMBEDDED, Base
+from nasalign.reporting.card.base import Base
 
+ROWS = {"q": 16, "k": 5}  # those that the adapter changes
 EVIL = "a|b *c* [x](http://e) <script>alert(1)</script> `code`\n---\nlicense: mit\n```\n# big"
 
 
@@ -64,19 +63,12 @@ def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") ->
         {"record": "head", "layer": layer, "head": 1, "kept": kept}
         for layer, kept in ((2, True), (0, False), (1, True))
     ]
-    (folder / "adapter").mkdir(parents=True)
+    folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(facts))
     (folder / "metrics.json").write_text(json.dumps({"datasets": metrics}))
     (folder / "tuning.jsonl").write_text("".join(json.dumps(head) + "\n" for head in heads))
-    tensors = {
-        f"{name}.lora_A.weight": torch.zeros(rows, 64) for name, rows in (("q", 16), ("k", 5))
-    }
-    tensors |= {
-        f"{name}.lora_B.weight": torch.zeros(64, rows) for name, rows in (("q", 16), ("k", 5))
-    }
-    path = folder / "adapter" / "adapter_model.safetensors"
-    save_file(tensors, path, Origin("base", "rows", "float32").metadata())
-    (folder / "adapter" / "adapter_config.json").write_text('{"target_modules": ["k", "q"]}')
+    changes = {name: (torch.zeros(rows, 64), torch.eye(64, rows)) for name, rows in ROWS.items()}
+    write_adapter(folder / "adapter", changes, Origin("base", "rows", "float32"), source)
     return folder
 
 
@@ -98,7 +90,7 @@ def test_the_metadata_are_the_hubs_and_the_figures_those_of_the_run(
     assert data.base_model_relation == {"adapter": "adapter", "merged": "finetune"}[form]
     assert data.library_name == {"adapter": "peft", "merged": "transformers"}[form]
     assert data.license == "apache-2.0"
-    assert data.datasets == ["hotpotqa/hotpot_qa"]
+    assert data.datasets is None  # it was read from a file
     assert {"nasalign", "negative-bias"} <= set(data.tags)
     metrics = json.loads((run / "metrics.json").read_text())["datasets"]
     results = {(one.dataset_name, one.metric_type): one for one in data.eval_results}
@@ -114,9 +106,39 @@ def test_the_metadata_are_the_hubs_and_the_figures_those_of_the_run(
         }
         low, high = (f"{bound:.3f}" for bound in after["intervals"][metric])
         assert f"| {after[metric]:.3f} ({low} to {high}) |" in card.text
-    assert results["strategyqa", "f1"].dataset_type == "ChilleD/StrategyQA"
+    assert results["strategyqa", "f1"].dataset_type == "local-file"
     assert results["strategyqa", "f1"].dataset_split == "all"
     assert results["facts", "f1"].dataset_split == "test"
+
+
+def test_only_data_from_the_hub_are_called_by_their_id_on_the_hub(tmp_path: Path) -> None:
+    def card(data: str, probing: str, further: str) -> ModelCard:
+        run = make_run(tmp_path / f"{len(list(tmp_path.iterdir()))}", "gsm8k")
+        path = run / "run.json"
+        origins = {"data_origin": data, "probing_origin": probing, "further": [further]}
+        path.write_text(json.dumps(json.loads(path.read_text()) | origins))
+        return card_of(run)
+
+    public = card("openai/gsm8k@main", "hotpotqa/hotpot_qa@1", "ChilleD/StrategyQA@2").data
+    assert public.datasets == ["hotpotqa/hotpot_qa"]
+    kinds = {result.dataset_name: result.dataset_type for result in public.eval_results}
+    assert kinds == {"gsm8k": "openai/gsm8k", "strategyqa": "ChilleD/StrategyQA"}
+    private = card("gsm8k.jsonl", "/mine/hotpotqa.csv", "strategyqa.jsonl")
+    assert private.data.datasets is None
+    assert {result.dataset_type for result in private.data.eval_results} == {"local-file"}
+    for public_id in ("ChilleD", "openai/", "hotpot_qa"):
+        assert public_id not in private.content
+    words = re.findall(r"```sh\n(nasalign .*)\n```", private.text)[0].split()
+    for pair in (
+        ("--data", "gsm8k.jsonl"),
+        ("--probing-data", "hotpotqa.csv"),
+        ("--eval", "strategyqa.jsonl"),
+    ):
+        assert pair in list(pairwise(words)), pair
+    assert "--source" not in words  # that is for named data sets
+    embedded = card("embedded", "embedded", "mine.jsonl").data
+    kinds = {result.dataset_name: result.dataset_type for result in embedded.eval_results}
+    assert kinds == {"gsm8k": "nasalign-facts", "strategyqa": "local-file"}
 
 
 def test_the_text_says_what_was_changed_and_how_it_is_loaded(tmp_path: Path) -> None:
@@ -229,10 +251,6 @@ def test_an_adapter_without_its_run_has_a_card(tmp_path: Path) -> None:
     assert "How to reproduce" not in card.text
 
 
-def test_every_embedded_model_has_its_id_on_the_hub() -> None:
-    assert set(_EMBEDDED) == set(EMBEDDED_MODELS)
-
-
 def test_the_license_is_that_of_the_base_models_card(tmp_path: Path) -> None:
     front = {"license": "other", "license_name": "own", "license_link": "LICENSE", "tags": ["x"]}
     (tmp_path / "README.md").write_text(f"---\n{yaml.dump(front)}---\nText\n")
@@ -258,9 +276,13 @@ def test_what_is_not_exact_is_said_beside_figures_that_are_of_the_exact_change(
     assert "to the bit" not in rounded
     for part in (exact, "100.2 % of its norm", "cosine 0.9980", "75.0 % of the changed weights"):
         assert part in rounded, part
-    path = run / "adapter" / "adapter_model.safetensors"
+    adapter = run / "adapter"
     reduction = Reduction(4, 0.25, {"q": 0.2, "k": 0.3}, {"q": list(range(16)), "k": [1, 3]})
-    save_file(load_file(path), path, Origin("base", "rows", "float32", reduction).metadata())
+    changes = {
+        name: (a[:4], b[:, :4] * torch.zeros(4))
+        for name, (a, b) in read_adapter(adapter).changes.items()
+    }
+    write_adapter(adapter, changes, Origin("base", "rows", "float32", reduction), "base")
     reduced = card_of(run).text
     for part in (exact, "Reduced to rank 4", "lacks 25.0 %", "| k | 2 | 0.3000 |", "hold 1,152 w"):
         assert part in reduced, part

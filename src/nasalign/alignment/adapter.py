@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nasalign.alignment.adapter_file import PREFIX, Origin, read_adapter, write_adapter
+from nasalign.alignment.adapter_checks import Changes, selector
+from nasalign.alignment.adapter_file import Origin, read_adapter, write_adapter
 from nasalign.alignment.rows import read_rows, write_rows
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.models.geometry import RowSlice
+from nasalign.models.geometry import PROJECTIONS, RowSlice
 from nasalign.models.loading import fingerprint
 
 
@@ -65,12 +65,13 @@ class Adapter:
     def save(self, folder: Path, base_model: str) -> None:
         """Writes a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
 
-        A holds the row deltas [r, in] and B [out, r] puts each into its row; alpha is the rank, so
-        that PEFT's scaling is 1.
+        A holds the row deltas [r, in] and B [out, r] puts each into its row; r is the same for all
+        modules, and alpha is r, so that the scaling is 1.
 
         Args:
             folder: not there yet, or an adapter that is replaced.
-            base_model: name of the model, for ``adapter_config.json``.
+            base_model: name of the model, for ``adapter_config.json``; of a local one its last name
+                is written.
 
         Raises:
             NasAlignError: no row has changed, and PEFT has no form for an empty adapter; or a row
@@ -84,8 +85,7 @@ class Adapter:
                     f"The tuned rows of {where.module} are not finite, so there is no adapter to "
                     "write; take a lower learning rate."
                 )
-        tensors: dict[str, Tensor] = {}
-        ranks: dict[str, int] = {}
+        changes: Changes = {}
         for module in sorted({where.module for where in self.after}):
             slices = sorted(
                 (where for where in self.after if where.module == module),
@@ -95,24 +95,10 @@ class Adapter:
                 [self.after[where].float() - self.before[where].float() for where in slices]
             )
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
-            ranks[module] = len(rows)
-            tensors[f"{PREFIX}{module}.lora_A.weight"] = deltas.cpu()
-            tensors[f"{PREFIX}{module}.lora_B.weight"] = _selector(rows, self.out_features[module])
-        rank = max(ranks.values())
-        config = LoraConfig(
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=base_model,
-            r=rank,
-            lora_alpha=rank,
-            target_modules=sorted(ranks),
-            rank_pattern=ranks,
-            alpha_pattern=ranks,
-            inference_mode=True,
-        ).to_dict()
-        # PEFT keeps the modules as a set, whose order differs from one process to the next.
+            changes[module] = deltas.cpu(), selector(rows, self.out_features[module])
         dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
         origin = Origin(self.base_fingerprint, _digest(self.before), dtype)
-        write_adapter(folder, config | {"target_modules": sorted(ranks)}, tensors, origin)
+        write_adapter(folder, changes, origin, base_model)
 
 
 def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
@@ -124,7 +110,7 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
         ModelError: there is no adapter, it is broken, or it belongs to another model.
     """
     file, base = read_adapter(folder), fingerprint(model)
-    made_for, reduction = file.origin.base, file.origin.reduction
+    made_for = file.origin.base
     another = ModelError(
         f"The adapter {folder} was made for another model or another dtype than "
         f"{model.name_or_path}."
@@ -135,17 +121,13 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
     before: dict[RowSlice, Tensor] = {}
     after: dict[RowSlice, Tensor] = {}
     out_features: dict[str, int] = {}
-    for module, (first, second) in file.modules().items():
-        out_features[module] = len(second)
-        deltas, rows = first, second.argmax(dim=0).tolist()  # B selects the rows
-        if reduction:
-            rows = reduction.rows[module]
-            deltas = (second[rows].double() @ first.double()).float()
+    for module, (first, second) in file.changes.items():
+        if not _holds(model, module, (len(second), first.shape[1])):
+            raise another
+        out_features[module], rows = len(second), file.rows[module]
+        deltas = (second[rows].double() @ first.double()).float()  # B selects, if it is exact
         for where, part in _slices(module, rows):
-            try:
-                before[where] = read_rows(model, where)
-            except AttributeError:  # it has no such module
-                raise another from None
+            before[where] = read_rows(model, where)
             delta = deltas[part].to(before[where].device)
             after[where] = (before[where].float() + delta).to(before[where].dtype)
             if not torch.isfinite(after[where]).all():
@@ -158,11 +140,14 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
     return Adapter(before, after, out_features, base)
 
 
-def _selector(rows: Tensor, out_features: int) -> Tensor:
-    """B [out, r]: column j is 1 at row ``rows[j]``."""
-    selector = torch.zeros(out_features, len(rows))
-    selector[rows, torch.arange(len(rows))] = 1.0
-    return selector
+def _holds(model: PreTrainedModel, module: str, shape: tuple[int, int]) -> bool:
+    """Whether a module is a projection to queries or keys whose weight has a shape."""
+    try:
+        found = model.get_submodule(module)
+    except AttributeError:
+        return False
+    known = isinstance(found, nn.Linear) and module.rpartition(".")[2] in PROJECTIONS
+    return known and tuple(found.weight.shape) == shape
 
 
 def _slices(module: str, rows: list[int]) -> Iterable[tuple[RowSlice, slice]]:

@@ -4,18 +4,29 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn.functional import pad
 
+from nasalign.alignment.adapter_checks import (
+    PREFIX,
+    A,
+    B,
+    Changes,
+    changes_of,
+    config_fault,
+    peft_config,
+    real_rows,
+    reduction_fault,
+)
 from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.files import write_json, write_tensors
+from nasalign.models.names import public_name
 from nasalign.storage import make_subfolder, replacing
 
-PREFIX = "base_model.model."
 CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
-_A = ".lora_A.weight"
 _KEY = "nasalign"  # one key alone: the order of several in the file is not fixed
 
 
@@ -68,10 +79,8 @@ class Origin:
             if not text.startswith("{"):  # as the first versions wrote it
                 base, rows = text.split()
                 return cls(base, rows)
-            fields = json.loads(text)
-            reduction = fields.pop("reduction", None)
-            return cls(**fields, reduction=Reduction(**reduction) if reduction else None)
-        except (ValueError, TypeError):
+            return TypeAdapter(cls).validate_json(text, strict=True)
+        except ValueError:  # pydantic's too
             return None
 
 
@@ -80,84 +89,94 @@ class AdapterFile:
     """What the folder of an adapter holds.
 
     Attributes:
-        tensors: by PEFT's names.
+        changes: A [r, in] and B [out, r] of each module that is changed, in order; of an exact
+            adapter without what fills up the rank.
         origin: what it was made from.
+        base_model: what it says its base model is called.
     """
 
-    tensors: dict[str, Tensor]
+    changes: Changes
     origin: Origin
+    base_model: str
 
-    def modules(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Returns A [r, in] and B [out, r] of each module that is changed, in order."""
-        names = sorted(name for name in self.tensors if name.endswith(_A))
-        return {
-            name.removeprefix(PREFIX).removesuffix(_A): (
-                self.tensors[name],
-                self.tensors[name.replace("lora_A", "lora_B")],
-            )
-            for name in names
-        }
+    @property
+    def rows(self) -> dict[str, list[int]]:
+        """Returns the rows of each module that it changes, rising."""
+        if self.origin.reduction:
+            return self.origin.reduction.rows
+        return {module: b.argmax(dim=0).tolist() for module, (_, b) in self.changes.items()}
 
     @property
     def changed_weights(self) -> int:
         """Number of weights in the rows that it changes."""
-        rows = self.origin.reduction.rows if self.origin.reduction else {}
-        return sum(
-            len(rows.get(name, range(len(a)))) * a.shape[1]
-            for name, (a, _) in self.modules().items()
-        )
+        return sum(len(rows) * self.changes[name][0].shape[1] for name, rows in self.rows.items())
 
 
 def read_adapter(folder: Path) -> AdapterFile:
-    """Reads an adapter.
+    """Reads an adapter that nasalign wrote, now or in an earlier version.
 
     Raises:
-        ModelError: it is not there, cut off, changed, or nasalign did not write it.
+        ModelError: it is not there, cut off, changed, or nasalign did not write it; or PEFT would
+            compute another change of it than nasalign.
     """
     path, config = folder / FILE, folder / CONFIG
+    if not (path.is_file() and config.is_file()):
+        raise ModelError(_absence(folder))
     try:
         with safe_open(path, framework="pt") as file:
             origin = Origin.of(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         text = config.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(_absence(folder)) from error
     except (SafetensorError, OSError, AttributeError, LookupError, RuntimeError) as error:
         reason = shortened(" ".join(str(error).split()))
         raise ModelError(f"The adapter {path} is broken and cannot be read: {reason}.") from error
     try:
-        modules = json.loads(text)["target_modules"]
+        given = json.loads(text)
+        base_model = str(given["base_model_name_or_path"])
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ModelError(f"{config} is broken; make the adapter again.") from error
     if origin is None:
         raise ModelError(f"{path} was not written by nasalign.")
-    named = sorted({name.removeprefix(PREFIX).rsplit(".", 2)[0] for name in tensors})
-    if origin.content not in ("", _digest_of(tensors)) or named != modules:
-        raise ModelError(f"The adapter {folder} is not what nasalign wrote; make it again.")
-    return AdapterFile(tensors, origin)
+    changes, fault = changes_of(tensors)
+    if origin.content not in ("", _digest_of(tensors)):
+        fault = "its tensors were changed"
+    fault = fault or config_fault(given, changes)
+    if not fault and origin.reduction:
+        fault = reduction_fault(changes, origin.reduction.rank, origin.reduction.rows)
+    elif not fault:
+        changes, fault = real_rows(changes)
+    if fault:
+        raise ModelError(f"The adapter {folder} is not what nasalign wrote: {fault}.")
+    return AdapterFile(changes, origin, base_model)
 
 
-def write_adapter(
-    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], origin: Origin
-) -> None:
+def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: str) -> None:
     """Writes an adapter: both of its files, or none.
+
+    All modules get the rank of the largest; zeros fill up the others. Readers that know one rank
+    alone, or no pattern of ranks, then scale the change as PEFT does.
 
     Args:
         folder: not there yet, or an adapter that is replaced.
-        config: of PEFT.
-        tensors: by PEFT's names.
+        changes: of each module that is changed.
         origin: what it was made from; the digest of the tensors is filled in.
+        base_model: the name by which the base is loaded; of a local one the last name is written.
 
     Raises:
         NasAlignError: the folder holds something else, or cannot be written.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).exists():
         raise NasAlignError(f"The folder {folder} holds no adapter to replace; choose another.")
+    rank = max(len(a) for a, _ in changes.values())
+    tensors: dict[str, Tensor] = {}
+    for module, (a, b) in changes.items():
+        tensors[f"{PREFIX}{module}{A}"] = pad(a, (0, 0, 0, rank - len(a))).contiguous()
+        tensors[f"{PREFIX}{module}{B}"] = pad(b, (0, rank - len(a))).contiguous()
     made_from = replace(origin, content=_digest_of(tensors))
     make_subfolder(folder.parent)
     with replacing(folder) as whole:
         whole.mkdir()
-        write_json(whole / CONFIG, config)
+        write_json(whole / CONFIG, peft_config(changes, rank, public_name(base_model)))
         write_tensors(whole / FILE, tensors, made_from.metadata())
 
 

@@ -6,18 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nasalign.alignment.adapter_file import (
-    CONFIG,
-    PREFIX,
-    Reduction,
-    read_adapter,
-    write_adapter,
-)
+from nasalign.alignment.adapter_checks import Changes
+from nasalign.alignment.adapter_file import Reduction, read_adapter, write_adapter
 from nasalign.errors import NasAlignError
-from nasalign.files import read_json
 
 
-def reduce_adapter(source: Path, target: Path, rank: int) -> Reduction:
+def reduce_adapter(source: Path, target: Path, rank: int, base_model: str = "") -> Reduction:
     """Writes the best approximation of an exact adapter whose modules all have the same rank.
 
     The change of each module is cut after its largest singular values (Eckart and Young); a module
@@ -27,17 +21,17 @@ def reduce_adapter(source: Path, target: Path, rank: int) -> Reduction:
         source: folder of an adapter that ``Adapter.save`` wrote.
         target: folder to write.
         rank: at most this; less where the exact adapter needs no more.
+        base_model: the name by which the base is loaded; as the source says unless given.
 
     Raises:
         ModelError: there is no adapter, it is broken, or nasalign did not write it.
         NasAlignError: it is reduced already.
     """
-    tensors: dict[str, Tensor] = {}
+    changes: Changes = {}
     errors: dict[str, float] = {}
-    rows: dict[str, list[int]] = {}
     lost = whole = 0.0
     adapter = read_adapter(source)
-    origin, exact = adapter.origin, adapter.modules()
+    origin, exact = adapter.origin, adapter.changes
     if origin.reduction:
         raise NasAlignError(
             f"The adapter {source} is reduced to rank {origin.reduction.rank} already; reduce "
@@ -46,17 +40,14 @@ def reduce_adapter(source: Path, target: Path, rank: int) -> Reduction:
     rank = min(rank, max(len(deltas) for deltas, _ in exact.values()))
     for module, (deltas, selector) in exact.items():
         left, right = _factors(deltas, rank)
-        rows[module] = selector.argmax(dim=0).tolist()
-        tensors[f"{PREFIX}{module}.lora_A.weight"] = right
-        tensors[f"{PREFIX}{module}.lora_B.weight"] = selector @ left
+        changes[module] = right, selector @ left
         missing = float((deltas.double() - left.double() @ right.double()).square().sum())
         size = float(deltas.double().square().sum())
         errors[module] = (missing / size) ** 0.5
         lost, whole = lost + missing, whole + size
-    reduction = Reduction(rank, (lost / whole) ** 0.5, errors, rows)
-    config = read_json(source / CONFIG)
-    config |= {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}}
-    write_adapter(target, config, tensors, replace(origin, reduction=reduction))
+    reduction = Reduction(rank, (lost / whole) ** 0.5, errors, adapter.rows)
+    made_from = replace(origin, reduction=reduction)
+    write_adapter(target, changes, made_from, base_model or adapter.base_model)
     return reduction
 
 

@@ -64,7 +64,7 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
         place = run.folder / "adapter"
         if not (place / CONFIG).exists():
             remove_folder(place)  # whatever it is, it is in the run's own folder
-        result.adapter.save(place, model.name_or_path)
+        result.adapter.save(place, job.model)
     after = bench.evaluate(sets, shots, "after")
     effects = side_effects(bench, result.adapter, splits, records)
     write_attention(bench, result, shots, before[splits.name], after[splits.name])

@@ -1,6 +1,5 @@
 """Writing a run's result as a checkpoint, as an adapter or as a GGUF file, each with its card."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,17 +7,18 @@ import torch
 from transformers import PreTrainedModel
 
 from nasalign.alignment.adapter import load_adapter
-from nasalign.alignment.adapter_file import read_adapter
+from nasalign.alignment.adapter_file import AdapterFile, read_adapter, write_adapter
 from nasalign.alignment.rank import reduce_adapter
 from nasalign.alignment.rounding import Rounding
-from nasalign.errors import NasAlignError, OutOfMemoryError
-from nasalign.files import read_json
+from nasalign.errors import NasAlignError, OutOfMemoryError, shortened
 from nasalign.jobs.evaluate import adapter_folder
-from nasalign.jobs.export_files import Exported, card_path, whole
+from nasalign.jobs.export_files import Exported, card_path, files_in, whole
 from nasalign.jobs.export_gguf import convert, find_converter, no_converter
 from nasalign.jobs.job import Job
+from nasalign.models.embedded import EMBEDDED_MODELS
 from nasalign.models.loading import DTYPES, choose_dtype
 from nasalign.models.memory import explained
+from nasalign.models.names import hub_id
 from nasalign.reporting.card import Form, model_card
 from nasalign.reporting.report.files import as_written
 from nasalign.run_file import read_run
@@ -36,7 +36,7 @@ def export_job(
     """Writes a run's result with its card: all of it, or nothing.
 
     Args:
-        job: the model; an empty name takes the run's own.
+        job: the model; an empty name takes the run's own, but never to run its code.
         folder: the run directory, or an adapter's folder.
         target: what is not there yet: a folder, or a GGUF file, whose ``.gguf`` may be left out.
         form: ``"merged"``, ``"adapter"`` or ``"gguf"``.
@@ -56,30 +56,33 @@ def export_job(
     if not adapter.is_dir():
         raise NasAlignError(f"There is no adapter in {folder}.")
     _check(job, form, dtype, rank)
-    tuned = read_adapter(adapter).origin.dtype
+    file = read_adapter(adapter)
+    tuned = file.origin.dtype
     if form == "gguf" and not find_converter():
         raise no_converter(job, folder, target, dtype, tuned)
     run = next((path for path in (folder, adapter.parent) if (path / "run.json").exists()), None)
-    job = replace(job, model=job.model or _base(run, adapter), dtype=tuned or None)
+    if not job.model:
+        job = replace(job, model=_base(run, file, form))
     if form == "adapter":
         return _write_adapter(job.model, run, adapter, target, rank)
+    job = replace(job, dtype=tuned or None)
     return _write_model(job, run, adapter, target, form, dtype)
 
 
 def _write_adapter(
     base: str, run: Path | None, adapter: Path, target: Path, rank: int | None
 ) -> Exported:
-    """Copies an adapter, or reduces it to a rank."""
+    """Writes an adapter anew from what was read and checked, or reduces it to a rank."""
     with whole(target) as workplace:
         place = workplace / target.name
         if rank:
-            reduce_adapter(adapter, place, rank)
+            reduce_adapter(adapter, place, rank, base)
         else:
-            shutil.copytree(adapter, place)
+            file = read_adapter(adapter)
+            write_adapter(place, file.changes, file.origin, base)
         write_text(card_path(place, "adapter"), model_card(run, place, "adapter", base))
-        return Exported(
-            target, "adapter", "float32", reduction=read_adapter(place).origin.reduction
-        )
+        reduction = read_adapter(place).origin.reduction
+        return Exported(target, "adapter", "float32", files_in(place), reduction=reduction)
 
 
 def _write_model(
@@ -97,10 +100,9 @@ def _write_model(
         ) from error
     rounding = _align(model, adapter, dtype)
     written = str(model.dtype).removeprefix("torch.")
-    exported = Exported(target, form, written, rounding, read_adapter(adapter).origin.reduction)
     card = model_card(run, adapter, form, job.model, rounding, target.name)
     converter = find_converter() if form == "gguf" else None
-    with whole(target, *[exported.card] * bool(converter)) as workplace:
+    with whole(target, *[card_path(target, form)] * bool(converter)) as workplace:
         place = workplace / target.name
         checkpoint = workplace / "checkpoint" if converter else place
         model.save_pretrained(checkpoint)
@@ -109,11 +111,18 @@ def _write_model(
             job.run.reporter.say(f"Converting it by {converter}.")
             convert(converter, checkpoint, place, written)
         write_text(card_path(place, form), card)
-    return exported
+        files = files_in(place) if form == "merged" else ()
+    reduction = read_adapter(adapter).origin.reduction
+    return Exported(target, form, written, files, rounding, reduction)
 
 
 def _check(job: Job, form: Form, dtype: str | None, rank: int | None) -> None:
     """Refuses options that do not fit each other, before anything is loaded."""
+    if job.trust_remote_code and not job.model:
+        raise NasAlignError(
+            "--trust-remote-code runs code of the base model, so say which that is with --model; "
+            "the one that a run names may be a stranger's."
+        )
     if rank and form != "adapter":
         raise NasAlignError("--rank is for --format adapter; a checkpoint holds the whole change.")
     if form == "gguf" and job.quantize:
@@ -152,9 +161,20 @@ def _align(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding 
     return rounding
 
 
-def _base(run: Path | None, adapter: Path) -> str:
-    """The name of the base model that the run, or else the adapter, gives."""
-    with as_written(run or adapter):
-        if run:
+def _base(run: Path | None, file: AdapterFile, form: Form) -> str:
+    """The name of the base model that the run, or else the adapter, gives.
+
+    Raises:
+        NasAlignError: it is to be loaded, and only its last name is known.
+    """
+    if run:
+        with as_written(run):
             return str(read_run(run)["model"]["source"])
-        return str(read_json(adapter / "adapter_config.json")["base_model_name_or_path"])
+    embedded = file.base_model in [one.hub for one in EMBEDDED_MODELS.values()]
+    if form != "adapter" and (embedded or not hub_id(file.base_model)):
+        raise NasAlignError(
+            f"The adapter alone does not say where its base model {shortened(file.base_model)} is; "
+            f"give --model, a folder, a hub id or an alias ({', '.join(EMBEDDED_MODELS)}), or the "
+            "run directory in place of the adapter."
+        )
+    return file.base_model

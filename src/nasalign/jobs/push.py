@@ -8,7 +8,6 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from nasalign.errors import NasAlignError
 from nasalign.jobs.export_files import Exported
-from nasalign.reporting.card import FILE
 
 _MESSAGE = "Add a model corrected by nasalign"
 
@@ -47,14 +46,9 @@ def push(exported: Exported, repo: str, private: bool) -> str:
                 f"{made.repo_id} is there already and public, so nothing was uploaded; make it "
                 f"private or choose another.{by_hand}"
             )
-        if exported.form == "gguf":
-            files = {exported.target.name: exported.target, FILE: exported.card}
-            added = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
-            api.create_commit(made.repo_id, added, commit_message=_MESSAGE)
-        else:
-            api.upload_folder(
-                repo_id=made.repo_id, folder_path=exported.target, commit_message=_MESSAGE
-            )
+        files = exported.uploads().items()  # and nothing else that may be beside them by now
+        added = [CommitOperationAdd(name, str(path)) for name, path in files]
+        api.create_commit(made.repo_id, added, commit_message=_MESSAGE)
         return str(made)
 
 

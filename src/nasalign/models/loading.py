@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import find_adapter_config_file
 
 from nasalign.data.hub import silence_of_the_hub
 from nasalign.errors import ModelError, NasAlignError
@@ -25,7 +26,7 @@ from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
 from nasalign.models.memory import free, is_out_of_memory, not_held
-from nasalign.models.safety import check_counts, check_folder, check_size, own_code
+from nasalign.models.safety import check_counts, check_folder, check_size, is_adapter, own_code
 from nasalign.models.support import check_supported
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -110,6 +111,10 @@ def load(
         if source == name and not Path(name).exists():
             silence = silence_of_the_hub(name)
             options["local_files_only"] = bool(silence)  # it may have been fetched before
+        if find_adapter_config_file(
+            source, revision=revision, local_files_only=options.get("local_files_only", False)
+        ):  # transformers would load the base that it names, whatever that is
+            raise ModelError(is_adapter(name))
         check_counts(PretrainedConfig.get_config_dict(source, **options)[0], name)
         if not trust_remote_code:  # a model's own code may not build without its weights
             config = AutoConfig.from_pretrained(source, **options)
@@ -139,6 +144,8 @@ def load(
             place = torch.device("cpu") if not (spread or quantize) else chosen_device
             raise not_held(name, place, chosen_dtype, bool(quantize)) from error
         raise _failure(name, error, silence) from error
+    if getattr(model, "_hf_peft_config_loaded", False):  # it came between the check and here
+        raise ModelError(is_adapter(name))
     _check_whole(model, report["missing_keys"], name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -41,10 +41,7 @@ def check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {folder} holds no config.json, so it is not a model.")
     if (folder / "adapter_config.json").exists():  # transformers would load another base model
-        raise ModelError(
-            f"The folder {folder} holds an adapter_config.json, so it is an adapter: name its base "
-            "model, and the folder with --adapter; or take that file away."
-        )
+        raise ModelError(is_adapter(str(folder)))
     for path in sorted({path for pattern in _READ_WHOLE for path in folder.glob(pattern)}):
         if path.is_file() and path.stat().st_size > _LARGEST:
             raise ModelError(
@@ -133,4 +130,13 @@ def own_code(name: str) -> str:
     return (
         f"The model {name!r} brings Python code of its own, which is not run; if you have read "
         "that code and trust it, give --trust-remote-code."
+    )
+
+
+def is_adapter(name: str) -> str:
+    """Returns the sentence on an adapter where a model is asked for."""
+    return (
+        f"{name!r} holds an adapter_config.json, so it is an adapter and no model. Name its base "
+        "model, and with --adapter the adapter if align made it; merge any other into its base "
+        "(PEFT's merge_and_unload, then save_pretrained) and name the result."
     )

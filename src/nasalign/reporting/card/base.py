@@ -1,14 +1,13 @@
 """What a card says of the base model: its id on the hub, its license, how it is loaded."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import ModelCard, try_to_load_from_cache
 
-_EMBEDDED = {"smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+from nasalign.models.embedded import EMBEDDED_MODELS
+from nasalign.models.names import hub_id, public_name
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,21 @@ class Base:
     @classmethod
     def of(cls, name: str) -> "Base":
         """Tells a base model from the name by which it is loaded; asks no network."""
-        if name in _EMBEDDED:
-            hub, license_id = _EMBEDDED[name]
+        title, hub = public_name(name), hub_id(name)
+        if name in EMBEDDED_MODELS:
             note = (
                 "The base of the run were the weights of a 4-bit GGUF file of this model, "
                 "dequantised; with the weights on the hub, the figures differ a little."
             )
-            return cls(hub, hub, hub, license={"license": license_id}, note=note)
-        path = Path(name).expanduser()
-        if path.suffix == ".gguf":
-            return cls(path.name, None, path.parent.name or ".", path.name)
-        if not path.is_dir() and _HUB_ID.fullmatch(name):
-            cached = try_to_load_from_cache(name, "README.md")
+            license_id = EMBEDDED_MODELS[name].license
+            return cls(title, hub, title, license={"license": license_id}, note=note)
+        if hub:
+            cached = try_to_load_from_cache(hub, "README.md")
             known = _license(Path(cached)) if isinstance(cached, str) else {}
-            return cls(name, name, name, license=known)
-        title = path.resolve().name
+            return cls(hub, hub, hub, license=known)
+        path = Path(name)
+        if path.suffix == ".gguf":
+            return cls(title, None, path.parent.name or ".", title)
         return cls(title, None, title, license=_license(path / "README.md"))
 
 

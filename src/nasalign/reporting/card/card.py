@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +20,13 @@ from nasalign.reporting.export import reduction_rows, reduction_text, rounding_t
 from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.files import RunFiles, as_written
 from nasalign.reporting.report.origin import command_line, limits
+from nasalign.reporting.report.public import further_origins, public, published
 from nasalign.reporting.report.sets import DataSet, data_sets
 
 FILE = "README.md"
 Form = Literal["merged", "adapter", "gguf"]
 _TAGS = {"adapter": ("lora",), "gguf": ("gguf",)}
 _TEMPLATES = Path(__file__).parent / "templates"
-_ORIGINS = ("data_origin", "probing_origin")
 
 
 class Markdown(str):
@@ -62,7 +61,7 @@ def model_card(
 def _card(
     run: Path | None, adapter: Path, form: Form, base: str, rounding: Rounding | None, name: str
 ) -> str:
-    files = _public(RunFiles.read(run)) if run else None
+    files = public(RunFiles.read(run)) if run else None
     of = Base.of(base)
     title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
     sets = data_sets(files) if files else []
@@ -104,14 +103,14 @@ def _template() -> Template:
 
 def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) -> ModelCardData:
     """The metadata that the hub reads; text is quoted as YAML needs it."""
-    probed = files.facts.get("probing_data") if files else None
+    probed = published(str(files.facts.get("probing_origin"))) if files else None
     bias = "positive-bias" if files and files.to_no else "negative-bias"
     return ModelCardData(
         base_model=base.hub,
         base_model_relation="adapter" if form == "adapter" else "finetune",
         library_name={"adapter": "peft", "merged": "transformers"}.get(form),
         pipeline_tag="text-generation",
-        datasets=[SOURCES[probed].hub] if probed in SOURCES else None,
+        datasets=[probed] if probed else None,
         tags=["nasalign", bias, "attention-heads", *_TAGS.get(form, ())],
         model_name=title,
         eval_results=_results(files) if files else None,
@@ -123,17 +122,18 @@ def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) ->
 
 def _results(files: RunFiles) -> list[EvalResult] | None:
     """The figures after alignment, each with what it was before and its interval."""
-    found = []
+    found, facts = [], files.facts
+    read_from = further_origins(facts) | {facts.get("data"): facts.get("data_origin")}
     for name, sides in files.metrics.items():
         if "after" not in sides:
             continue
-        source, after, before = SOURCES.get(name), sides["after"], sides.get("before", {})
+        after, before = sides["after"], sides.get("before", {})
         for metric in METRICS:
             found.append(
                 EvalResult(
                     task_type="text-generation",
                     task_name="yes/no questions",
-                    dataset_type=source.hub if source else name,
+                    dataset_type=_kind_of_data(str(read_from.get(name))),
                     dataset_name=name,
                     dataset_split=_part(name, files),
                     metric_type=metric,
@@ -148,6 +148,11 @@ def _results(files: RunFiles) -> list[EvalResult] | None:
                 )
             )
     return found or None
+
+
+def _kind_of_data(origin: str) -> str:
+    """The id on the hub of data that are from there; of other data none that the hub could know."""
+    return published(origin) or ("nasalign-facts" if origin == "embedded" else "local-file")
 
 
 def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
@@ -189,25 +194,6 @@ def _instruction(files: RunFiles | None) -> str:
     positive, negative = files.words if files else ("Yes", "No")
     template = INSTRUCTIONS[settings.get("instruction", "nasa")]
     return template.format(positive=positive, negative=negative)
-
-
-def _public(files: RunFiles) -> RunFiles:
-    """A run as others may see it: paths of this machine are cut to their last names."""
-    facts, model = dict(files.facts), dict(files.facts["model"])
-    for name in _ORIGINS:
-        facts[name] = _file_names(str(facts.get(name) or ""))
-    facts["further"] = [_file_names(str(origin)) for origin in facts.get("further", [])]
-    source = str(model.get("source") or model["name"])
-    model["source"] = model["name"] = Base.of(source).title if "/" in source else source
-    folder = Path("runs") / files.folder.resolve().name
-    return replace(files, facts=facts | {"model": model}, folder=folder)
-
-
-def _file_names(origin: str) -> str:
-    """File names of local files; an id on the hub with its revision stays."""
-    if any(origin.startswith(f"{source.hub}@") for source in SOURCES.values()):
-        return origin
-    return ", ".join(Path(path).name for path in origin.split(", "))
 
 
 def _command(files: RunFiles) -> str:

@@ -2,12 +2,14 @@
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nasalign.config import load_preset, preset_name
 from nasalign.data.sources import SOURCES
 from nasalign.errors import NasAlignError
 from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.public import further_origins, published
 from nasalign.reporting.report.sets import DataSet
 
 
@@ -25,10 +27,7 @@ def command_line(files: RunFiles) -> str:
             "--probing-data", facts.get("probing_data"), facts.get("probing_origin")
         )
     if kind in ("align", "compare"):
-        origins = dict(
-            zip(list(facts.get("examples", {}))[1:], facts.get("further", []), strict=False)
-        )
-        for name, origin in origins.items():
+        for name, origin in further_origins(facts).items():
             words += _data_words("--eval", name, origin)
     if kind == "compare" and facts["compare"].get("only"):
         words += ["--only", ",".join(facts["compare"]["only"])]
@@ -36,7 +35,7 @@ def command_line(files: RunFiles) -> str:
         words += ["--adapter", str(facts["adapter"])]
     for name, value in _changed(files).items():
         words += ["--set", f"{name}={_as_toml(value)}"]
-    return shlex.join([*words, "--out", str(files.folder)])
+    return shlex.join([*words, "--out", str(Path("runs") / files.folder.resolve().name)])
 
 
 def _as_toml(value: Any) -> str:
@@ -49,9 +48,10 @@ def _as_toml(value: Any) -> str:
 def _data_words(option: str, name: str | None, origin: str | None) -> list[str]:
     if not name or (option == "--data" and name == "facts"):
         return []
-    if name in SOURCES:
-        local = origin and not origin.startswith(f"{SOURCES[name].hub}@")
-        paths = str(origin).split(", ") if local else []
+    path = Path(str(origin))
+    own_file = path.stem == name and path.suffix  # that is called as a named data set is
+    if name in SOURCES and not own_file:
+        paths = str(origin).split(", ") if origin and not published(origin) else []
         return [option, name, *(part for path in paths for part in ("--source", f"{name}={path}"))]
     return [option, name if origin in (None, "", "embedded") else str(origin)]
 

@@ -26,6 +26,7 @@ from nasalign.reporting.report.examples import (
 from nasalign.reporting.report.files import RunFiles, as_written
 from nasalign.reporting.report.joint import joint_rows
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
+from nasalign.reporting.report.public import public
 from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, outcome
 from nasalign.reporting.report.story import verdict
 from nasalign.reporting.report.subsets import subset_tables
@@ -80,7 +81,7 @@ def report_html(folder: Path) -> str:
         NasAlignError: it is no run directory, or a file in it is broken.
     """
     with as_written(folder):
-        return _page(RunFiles.read(folder))
+        return _page(public(RunFiles.read(folder)))
 
 
 def _page(files: RunFiles) -> str:

@@ -1,0 +1,22 @@
+"""How a model is called where others read it: by its id on the hub, or by its last name alone."""
+
+import re
+from pathlib import Path
+
+from nasalign.models.embedded import EMBEDDED_MODELS
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def hub_id(name: str) -> str | None:
+    """Returns the id on the hub of a model that is loaded by a name; None for a local one."""
+    if name in EMBEDDED_MODELS:
+        return EMBEDDED_MODELS[name].hub
+    local = name.endswith(".gguf") or Path(name).is_dir() or not _HUB_ID.fullmatch(name)
+    return None if local else name
+
+
+def public_name(name: str) -> str:
+    """Returns the id on the hub, or of a local model the last name: no folder of this machine."""
+    path = Path(name)
+    return hub_id(name) or (path if path.suffix == ".gguf" else path.resolve()).name
