@@ -36,7 +36,7 @@ def render(
         answering: whether the beginning of the model's turn follows.
 
     Raises:
-        PromptError: the template fails, does not end, or writes far too much.
+        PromptError: the template fails, does not end, or writes far too much; or jinja2 is too old.
     """
     try:
         with _limited(SECONDS):
@@ -51,6 +51,8 @@ def render(
             f"The chat template has not ended after {SECONDS:.0f} seconds of computing. Try "
             "chat=false."
         ) from None
+    except ImportError as error:  # jinja2 is too old; it says so, and what to do
+        raise PromptError(f"No chat template is rendered: {error} Or try chat=false.") from error
     except (
         TemplateError,
         TypeError,

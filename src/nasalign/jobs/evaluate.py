@@ -18,6 +18,7 @@ from nasalign.jobs.harness import Harness
 from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.reporting.report import write_report
 from nasalign.stages import ask_what_it_knows
+from nasalign.storage import check_no_links
 
 
 @alone_in_its_folder
@@ -140,13 +141,29 @@ def _longest(scenarios: Sequence[Scenario]) -> Scenario:
 
 
 def adapter_folder(path: Path) -> Path:
-    """Returns the adapter folder of a run directory, or the folder itself."""
-    return path / "adapter" if (path / "run.json").exists() else path
+    """Returns the adapter folder of a run directory, or the folder itself.
+
+    Raises:
+        StorageError: the run directory holds a link.
+    """
+    return path / "adapter" if run_of(path) == path else path
+
+
+def run_of(path: Path) -> Path | None:
+    """Returns the run directory that a folder is, or whose adapter it is; None if there is none.
+
+    Raises:
+        StorageError: the run directory holds a link.
+    """
+    run = next((place for place in (path, path.parent) if (place / "run.json").exists()), None)
+    if run:
+        check_no_links(run)
+    return run
 
 
 def _check_unseen(adapter: Path, name: str) -> None:
     """Refuses to evaluate whole what an adapter was tuned on a part of."""
-    run = next((path for path in (adapter, adapter.parent) if (path / "run.json").exists()), None)
+    run = run_of(adapter)
     if run and read_json(run / "run.json").get("probing_data") == name:
         raise DataError(
             f"The adapter {adapter} was tuned on a part of {name}; evaluate it on the rest, with "

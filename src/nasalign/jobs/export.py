@@ -13,7 +13,7 @@ from nasalign.alignment.rank import reduce_adapter
 from nasalign.alignment.rounding import Rounding
 from nasalign.errors import NasAlignError
 from nasalign.files import read_json
-from nasalign.jobs.evaluate import adapter_folder
+from nasalign.jobs.evaluate import adapter_folder, run_of
 from nasalign.jobs.export_files import Exported, card_path, whole
 from nasalign.jobs.export_gguf import convert, find_converter, no_converter
 from nasalign.jobs.job import Job
@@ -58,7 +58,7 @@ def export_job(
     tuned = read_adapter(adapter).origin.dtype
     if form == "gguf" and not find_converter():
         raise no_converter(job, folder, target, dtype, tuned)
-    run = next((path for path in (folder, adapter.parent) if (path / "run.json").exists()), None)
+    run = run_of(folder)
     job = replace(job, model=job.model or _base(run, adapter), dtype=tuned or None)
     if form == "adapter":
         return _write_adapter(job.model, run, adapter, target, rank)

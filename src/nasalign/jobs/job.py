@@ -21,7 +21,7 @@ from nasalign.models.loading import load
 from nasalign.pipeline import settings_for
 from nasalign.reporting.report import write_report
 from nasalign.run import Run, check_folder, check_same, describe, make_folder
-from nasalign.storage import remove_folder, sweep, whole
+from nasalign.storage import check_no_links, remove_folder, sweep, whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,7 +118,9 @@ class Job:
         if not self.folder or not processes.is_first():
             yield
             return
-        if not (self.resume and (self.folder / "run.json").exists()):
+        if self.resume and (self.folder / "run.json").exists():
+            check_no_links(self.folder)
+        else:
             check_folder(self.folder, self.overwrite)
         with one_run_in(self.folder, self.run.reporter.say):
             sweep(self.folder)
@@ -144,8 +146,8 @@ class Job:
             return dict(read_json(folder / "run.json"))
         except (NasAlignError, TypeError, ValueError) as error:
             raise NasAlignError(
-                f"{folder / 'run.json'} is broken, so the run cannot be gone on with; begin again "
-                "with --overwrite."
+                f"{folder / 'run.json'} is broken, so the run cannot be gone on with; take another "
+                "--out, or remove the folder and begin again."
             ) from error
 
     @property

@@ -12,6 +12,7 @@ from nasalign.data.wordings import VOCABULARIES
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import Array
 from nasalign.files import read_json, read_jsonl, read_tensors
+from nasalign.storage import check_no_links
 
 Side = Literal["before", "after"]
 Row = dict[str, Any]
@@ -85,8 +86,9 @@ class RunFiles:
         """Reads a run directory.
 
         Raises:
-            NasAlignError: it is none, or a file in it is broken.
+            NasAlignError: it is none, a file in it is broken, or it holds a link.
         """
+        check_no_links(folder)
         if not (folder / "run.json").exists():
             raise NasAlignError(f"{folder} is no run directory: it holds no run.json.")
         facts = read_json(folder / "run.json")
