@@ -30,7 +30,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """Appends one JSON line."""
-    with storing(path), open(path, "a", encoding="utf-8", opener=without_links) as file:  # noqa: PTH123
+    with storing(path), open(path, "a", encoding="utf-8", opener=without_links) as file:
         file.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
 
 

@@ -39,7 +39,7 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
         with lock(path, _WAIT) as held:
             if held:
                 who = f"process {os.getpid()} on {platform.node()}"
-                with suppress(OSError), open(path, "w", opener=without_links) as file:  # noqa: PTH123
+                with suppress(OSError), open(path, "w", opener=without_links) as file:
                     file.write(who)  # it merely tells others who is here
             else:
                 warn(

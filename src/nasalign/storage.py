@@ -95,7 +95,9 @@ def make_subfolder(path: Path) -> None:
 def remove_folder(path: Path) -> None:
     """Removes a folder, if it is there, so that never half of it is there by its name."""
     if path.is_dir():
-        old = path.with_name(f"{_BEGIN}{secrets.token_hex(8)}{_END}")  # takes no room of a full disk
+        old = path.with_name(
+            f"{_BEGIN}{secrets.token_hex(8)}{_END}"
+        )  # takes no room of a full disk
         path.rename(old)
         _remove(old)
 

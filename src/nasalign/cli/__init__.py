@@ -10,5 +10,7 @@ __all__ = ["app", "interactive", "main", "models", "results", "system"]
 
 def main() -> None:
     """Runs the command line; exits with 0 on success and 2 on a user's mistake."""
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # also for what libraries start, as multiprocessing
+    os.environ.setdefault(
+        "PYTHONSAFEPATH", "1"
+    )  # also for what libraries start, as multiprocessing
     app()

