@@ -47,7 +47,7 @@ def measured(*arguments: object) -> dict[str, Any]:
     )
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments), "--json"],
+        [sys.executable, "-P", "-c", code, *map(str, arguments), "--json"],
         env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -45,7 +45,7 @@ def compared(
     folder = arguments.out / name
     if set(rows) - {row["name"] for row in _rows(folder)}:
         data = arguments.data_dir
-        command = [sys.executable, "-m", "nasalign", "compare", arguments.model]
+        command = [sys.executable, "-P", "-m", "nasalign", "compare", arguments.model]
         command += ["--eval", "strategyqa", "--eval", "hotpotqa", "--limit", str(arguments.limit)]
         command += ["--source", f"strategyqa={data / 'strategyqa_train.json'}"]
         command += ["--source", f"hotpotqa={data / 'hotpotqa_dev_simplified.json'}"]

@@ -67,19 +67,19 @@ def step(title: str, command: list[str], folder: Path, **environment: str) -> st
 def installed(folder: Path, extras: str, by_pipx: bool) -> Path:
     """Builds and installs the wheel; returns the folder of its commands."""
     build = "import sys; from hatchling import build; build.build_wheel(sys.argv[1])"
-    step("build the wheel", [sys.executable, "-c", build, str(folder / "dist")], ROOT)
+    step("build the wheel", [sys.executable, "-P", "-c", build, str(folder / "dist")], ROOT)
     (wheel,) = (folder / "dist").glob("*.whl")
     wanted, pins = f"{wheel}[{extras}]" if extras else str(wheel), str(ROOT / "constraints.txt")
-    step("make an environment", [sys.executable, "-m", "venv", str(folder / "venv")], folder)
+    step("make an environment", [sys.executable, "-P", "-m", "venv", str(folder / "venv")], folder)
     python, bin_folder = str(folder / "venv/bin/python"), folder / "venv/bin"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [python, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if not by_pipx:
         step("install torch", [*pip, "-c", pins, "torch"], folder)
         step("install the wheel", [*pip, "-c", pins, wanted], folder)
         return bin_folder
     step("install pipx", [*pip, "pipx"], folder)
     home = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "pipx-bin")}
-    command = [python, "-m", "pipx", "install", "--pip-args", f"-c {pins}", wanted]
+    command = [python, "-P", "-m", "pipx", "install", "--pip-args", f"-c {pins}", wanted]
     step("pipx install", command, folder, **home)
     return folder / "pipx-bin"
 
@@ -103,8 +103,9 @@ def main() -> None:
         where = (
             "from nasalign.models.embedded import embedded_folder as f; print(f('smollm2-135m'))"
         )
-        base = step("the base model", [str(python), "-c", where], folder).strip().splitlines()[-1]
-        reload = [str(python), "-c", RELOAD, base, "out", "merged"]
+        asked = [str(python), "-P", "-c", where]
+        base = step("the base model", asked, folder).strip().splitlines()[-1]
+        reload = [str(python), "-P", "-c", RELOAD, base, "out", "merged"]
         print(step("reload without nasalign", reload, folder).strip().splitlines()[-1])
 
 

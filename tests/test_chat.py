@@ -162,7 +162,7 @@ def test_bytes_that_are_no_text_are_answered_too(folders: tuple[Path, Path]) -> 
 def test_what_is_typed_at_a_terminal_ends_with_control_d(folders: tuple[Path, Path]) -> None:
     pty = pytest.importorskip("pty", reason="this system has no pseudo terminals")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "nasalign", "chat", str(folders[0])]
+    command = [sys.executable, "-P", "-m", "nasalign", "chat", str(folders[0])]
     process = subprocess.Popen(
         command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -47,7 +47,7 @@ def test_version() -> None:
 
 def test_help_needs_no_torch() -> None:
     code = "import sys, nasalign, nasalign.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
 
 
 def test_unknown_model(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def elsewhere(folder: Path, exports: dict[str, tuple[Path, Path | None]]) -> dic
     (folder / "exports.json").write_text(json.dumps(paths))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("TEXT", repr(TEXT))],
+        [sys.executable, "-P", "-c", PROGRAM.replace("TEXT", repr(TEXT))],
         cwd=folder,
         env=environment | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         capture_output=True,

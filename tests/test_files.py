@@ -180,11 +180,17 @@ def test_what_is_made_beside_its_place_is_there_whole_or_not_at_all(tmp_path: Pa
     assert sorted(folder.parent.rglob("*")) == [folder, folder / "inside", text]
 
 
-def test_files_have_the_rights_of_their_folder(tmp_path: Path) -> None:
-    before = os.umask(0o022)
-    try:
-        files.write_tensors(tmp_path / "t.safetensors", {"a": torch.ones(1)})
-        files.write_json(tmp_path / "j.json", {})
-    finally:
-        os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+def test_files_have_the_rights_that_files_had_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def umask(_: int) -> int:
+        raise AssertionError("while it is set, files of other threads are for everybody")
+
+    monkeypatch.setattr(os, "umask", umask)
+    monkeypatch.setattr(storage, "_MASK", 0o027)
+    files.write_tensors(tmp_path / "t.safetensors", {"a": torch.ones(1)})
+    files.write_json(tmp_path / "j.json", {})
+    with storage.beside(tmp_path / "x.json") as workplace:
+        assert workplace.stat().st_mode & 0o777 == 0o700
+        (workplace / "x.json").touch()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}

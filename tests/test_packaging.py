@@ -22,7 +22,7 @@ BUILD = "import sys; from hatchling import build; build.build_{}(sys.argv[1])"
 
 def built(kind: str, folder: Path) -> Path:
     """Builds a wheel or an sdist as pip does, without a network."""
-    command = [sys.executable, "-c", BUILD.format(kind), str(folder)]
+    command = [sys.executable, "-P", "-c", BUILD.format(kind), str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (archive,) = folder.iterdir()
     return archive
@@ -83,7 +83,8 @@ def test_every_version_that_is_tested_with_is_pinned() -> None:
 def test_importing_takes_nothing_heavy(module: str) -> None:
     heavy = ("torch", "numpy", "transformers", "datasets", "pandas", "scipy", "openai", "altair")
     code = f"import sys, {module}; sys.exit(' '.join(set({heavy}) & set(sys.modules)) or 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -115,7 +116,7 @@ def test_the_core_aligns_and_reports_without_any_extra(files: dict[str, str]) ->
     sets = [part for setting in settings for part in ("--set", setting)]
     command = ["align", files["MODEL"], "--data", files["FILE"], "--out", files["RUN"], *sets]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *command], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", WITHOUT, *command], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     page = (Path(files["RUN"]) / "report.html").read_text()

@@ -16,9 +16,8 @@ SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "tuning_batch_size=5")
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
-    )
+    started = [sys.executable, "-P", *command]
+    return subprocess.run(started, env=environment, capture_output=True, text=True, check=False)
 
 
 # What accelerate launch itself starts for several GPUs; on a CPU it starts a single process.

@@ -120,7 +120,7 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(
     command: list[str], tmp_path: Path
 ) -> None:
     folder, whole = tmp_path / "run", tmp_path / "whole"
-    start = [sys.executable, "-m", "nasalign", *command, "--out", str(folder), "--resume"]
+    start = [sys.executable, "-P", "-m", "nasalign", *command, "--out", str(folder), "--resume"]
     rng = random.Random(0)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # the same sums in the same order
     subprocess.run([*start[:-2], str(whole)], env=environment, check=True, capture_output=True)

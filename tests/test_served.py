@@ -37,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """``transformers serve`` on a free port of loopback."""
     folder = str(embedded_folder(MODEL))
     log = tmp_path_factory.mktemp("serve") / "server.log"
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", folder]
+    command = [sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", folder]
     command += ["--host", "127.0.0.1", "--port", "0", "--device", "cpu", "--dtype", "float32"]
     with log.open("wb") as out:
         server = subprocess.Popen(
@@ -65,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def nasalign(*arguments: object, cache: Path, url: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OPENAI_BASE_URL": url, "NASALIGN_CACHE": str(cache)}
-    command = [sys.executable, "-m", "nasalign", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "nasalign", *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

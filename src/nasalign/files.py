@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasalign.errors import NasAlignError
-from nasalign.storage import replacing, storing, write_text
+from nasalign.storage import replacing, storing, without_links, write_text
 
 _FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of a formula
 
@@ -31,7 +31,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """Appends one JSON line."""
-    with storing(path), path.open("a", encoding="utf-8") as file:
+    with storing(path), open(path, "a", encoding="utf-8", opener=without_links) as file:
         file.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nasalign.errors import StorageError
-from nasalign.storage import storing
+from nasalign.storage import storing, without_links
 
 LOCK = ".lock"
 _WAIT = 0.2  # seconds, in which the one that has just ended is gone
@@ -38,8 +38,9 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
     try:
         with lock(path, _WAIT) as held:
             if held:
-                with suppress(OSError):  # it merely tells others who is here
-                    path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+                who = f"process {os.getpid()} on {platform.node()}"
+                with suppress(OSError), open(path, "w", opener=without_links) as file:
+                    file.write(who)  # it merely tells others who is here
             else:
                 warn(
                     f"The file system of {folder} has no locks; see that no other run writes there."

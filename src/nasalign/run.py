@@ -17,14 +17,22 @@ from nasalign.data.chat import MAX_TOKENS, Chat, Progress
 from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
 from nasalign.extras import require
-from nasalign.files import write_json
+from nasalign.files import read_json, write_json
 from nasalign.locks import LOCK
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.nas.generation import ModelChat
 from nasalign.reporting.console import Quiet, Reporter
-from nasalign.storage import SUMS, cache_folder, remove_folder, storing, whole
+from nasalign.storage import (
+    SUMS,
+    cache_folder,
+    check_no_links,
+    is_left,
+    remove_folder,
+    storing,
+    whole,
+)
 
 if TYPE_CHECKING:
     from nasalign.data.endpoint import EndpointChat
@@ -173,12 +181,13 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     A folder with nothing but what a run leaves that is killed before it begins counts as empty.
 
     Raises:
-        NasAlignError: it is there already and ``overwrite`` is false, or it holds something else.
+        NasAlignError: it is there already and ``overwrite`` is false, or it holds something else,
+            or a link.
     """
     if folder.exists() and not folder.is_dir():
         raise NasAlignError(f"{folder} is a file, so no run can be written there.")
     found = [path.name for path in folder.iterdir()] if folder.exists() else []
-    empty = all(name == LOCK or name.endswith(".partial") for name in found)
+    empty = all(name == LOCK or is_left(name) for name in found)
     if not empty and not overwrite:
         raise NasAlignError(
             f"The folder {folder} is there already; choose another --out, or give --overwrite "
@@ -186,6 +195,20 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
     if not empty and "run.json" not in found:
         raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
+    check_no_links(folder)
+    if not empty and not _is_ours(folder / "run.json"):
+        raise NasAlignError(
+            f"{folder / 'run.json'} does not say that nasalign wrote it, so {folder} is not "
+            "overwritten; take another --out, or remove the folder yourself."
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Says whether a ``run.json`` names the version of nasalign, as each that it writes does."""
+    try:
+        return isinstance(read_json(path)["versions"]["nasalign"], str)
+    except (NasAlignError, LookupError, TypeError):
+        return False
 
 
 def make_folder(folder: Path) -> None:

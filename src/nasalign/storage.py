@@ -2,7 +2,11 @@
 
 import hashlib
 import os
+import re
+import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +18,12 @@ from nasalign.errors import StorageError
 
 SUMS = "SHA256SUMS"
 """Beside files that a run may go on from: what each is to the byte."""
-_PARTIAL = (".partial", ".old.partial")
-"""How names end of what is being made, and of what is being removed."""
+_BEGIN, _END = ".nasalign-", ".partial"
+"""Of the folders in which something is made; between them are random characters."""
+_LEFT = re.compile(r"\.(nasalign-\w+|.+\.\d+(\.old)?)\.partial")  # the second is of old versions
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+_MASK = os.umask(0)  # read once: meanwhile, files of other threads would be for everybody
+os.umask(_MASK)
 
 
 def cache_folder() -> Path:
@@ -51,17 +59,27 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: it cannot be written.
     """
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in _PARTIAL)
+    with storing(path), _workplace(path.parent) as place:
+        made = place / path.name
+        yield made
+        _to_disk(made)
+        if path.is_dir():  # a folder that is not empty cannot be renamed over
+            path.rename(place / f"{path.name}.old")
+        made.replace(path)
+        _folder_to_disk(path.parent)
+
+
+@contextmanager
+def _workplace(parent: Path) -> Iterator[Path]:
+    """Yields an empty folder, which is removed at the end.
+
+    Nobody can foretell its name, nor put a link into it: it is for its owner alone.
+    """
+    place = Path(tempfile.mkdtemp(prefix=_BEGIN, suffix=_END, dir=parent))
     try:
-        with storing(path):
-            yield temporary
-            _to_disk(temporary)
-            if path.is_dir():  # a folder that is not empty cannot be renamed over
-                path.rename(old)
-            temporary.replace(path)
+        yield place
     finally:
-        _remove(temporary)
-        _remove(old)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def make_subfolder(path: Path) -> None:
@@ -77,16 +95,44 @@ def make_subfolder(path: Path) -> None:
 def remove_folder(path: Path) -> None:
     """Removes a folder, if it is there, so that never half of it is there by its name."""
     if path.is_dir():
-        old = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL[1]}")
+        old = path.with_name(
+            f"{_BEGIN}{secrets.token_hex(8)}{_END}"
+        )  # takes no room of a full disk
         path.rename(old)
         _remove(old)
 
 
+def is_left(name: str) -> bool:
+    """Says whether a file or folder of that name is what a killed process leaves half made."""
+    return _LEFT.fullmatch(name) is not None
+
+
 def sweep(folder: Path) -> None:
     """Removes what killed processes left half made in a folder and below; nobody else is in it."""
-    for end in _PARTIAL:
-        for path in list(folder.rglob(f".*{end}")):
-            _remove(path)
+    for place, folders, files in os.walk(folder):  # goes into no link
+        for name in filter(is_left, (*folders, *files)):
+            _remove(Path(place, name))
+
+
+def check_no_links(folder: Path) -> None:
+    """Refuses a folder in which something is a link, or no file that could be read to its end.
+
+    What is read, written or removed by its name in such a folder may be anywhere. The folder itself
+    may be a link: its name is the user's own word.
+
+    Raises:
+        StorageError: names it.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):  # a run that is at work there has removed it
+                mode = Path(place, name).lstat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    kind = "a link" if stat.S_ISLNK(mode) else "no regular file"
+                    raise StorageError(
+                        f"{Path(place, name)} is {kind}, which no run leaves, so nothing in "
+                        f"{folder} was read or changed; take it away, or copy the run by `cp -rL`."
+                    )
 
 
 def _remove(path: Path) -> None:
@@ -101,13 +147,31 @@ def _to_disk(path: Path) -> None:
 
     They get the rights that files have here: safetensors are otherwise for their owner alone.
     """
-    mask = os.umask(0)
-    os.umask(mask)
     for part in path.rglob("*") if path.is_dir() else [path]:
-        if part.is_file():
-            part.chmod(0o666 & ~mask)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
+        if part.is_dir():
+            continue
+        descriptor = os.open(part, os.O_RDWR | _NO_LINK)
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, 0o666 & ~_MASK)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _folder_to_disk(path: Path) -> None:
+    """Waits until the names in a folder would outlive a power cut, where that can be had."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def without_links(path: str, flags: int) -> int:
+    """Opens a file, but none that a link leads to: an ``opener`` of ``open``."""
+    return os.open(path, flags | _NO_LINK, 0o666)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -128,20 +192,21 @@ def beside(*targets: Path) -> Iterator[Path]:
     At the end all of them are moved to where they belong; after a failure none is there. The folder
     is cleared away, and so are parents that were made for targets that did not come to be.
     """
-    first = targets[0]
-    parents = [path for path in first.parents if not path.exists()]  # the innermost first
-    temporary = first.with_name(f".{first.name}.{os.getpid()}{_PARTIAL[0]}")
+    parent = targets[0].parent
+    parents = [path for path in (parent, *parent.parents) if not path.exists()]  # innermost first
     moved: list[Path] = []
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        _to_disk(temporary)
-        for target in targets:
-            (temporary / target.name).rename(target)
-            moved.append(target)
+        parent.mkdir(parents=True, exist_ok=True)
+        with _workplace(parent) as workplace:
+            yield workplace
+            _to_disk(workplace)
+            for target in targets:
+                (workplace / target.name).rename(target)
+                moved.append(target)
+        _folder_to_disk(parent)
         moved.clear()
     finally:
-        for path in (temporary, *moved):
+        for path in moved:
             _remove(path)
         for path in parents:
             with suppress(OSError):  # it holds the targets

@@ -22,7 +22,8 @@ BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocstrings", reason="the documentation's packages are not here")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    command = [sys.executable, "-P", "-m", "mkdocs", "build", "--strict", "--quiet"]
+    command += ["-d", str(folder)]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(
         command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False

@@ -84,7 +84,10 @@ def test_a_run_that_does_not_say_which_it_is_is_refused(
     command: list[str], undisturbed: Path, halfway: Path, text: bytes
 ) -> None:
     (halfway / "run.json").write_bytes(text)
-    assert "begin again with --overwrite" in refused(invoke(*command, "--out", halfway, "--resume"))
+    told = refused(invoke(*command, "--out", halfway, "--resume"))
+    assert "or remove the folder and begin again" in told
+    told = refused(invoke(*command, "--out", halfway, "--overwrite"))
+    assert "does not say that nasalign wrote it" in told
     assert (halfway / "run.json").read_bytes() == text
 
 

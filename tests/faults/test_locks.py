@@ -35,7 +35,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that is at work in a folder."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)], stdin=pipe, stdout=pipe, text=True
+        [sys.executable, "-P", "-c", HOLDER, str(folder)], stdin=pipe, stdout=pipe, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -47,7 +47,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
 def test_every_command_that_writes_is_refused_while_another_runs(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    write_json(folder / "run.json", {})
+    write_json(folder / "run.json", {"versions": {"nasalign": "0.1.0"}})
     commands = {name: [name, "x/y", "--overwrite"] for name in ("align", "diagnose", "evaluate")}
     commands["compare"] = ["compare", "x/y", "--resume"]
     commands["scenarios"] = ["evaluate", "x/y", "--overwrite", "--scenario", "plain"]
@@ -115,6 +115,7 @@ def test_a_run_that_was_killed_before_it_began_is_begun(
     (folder / LOCK).write_text("process 1 on nowhere")
     (folder / ".run.json.1.partial").write_text('{"half')
     (folder / ".adapter.1.old.partial").mkdir()
+    (folder / ".nasalign-ab_cd123.partial").mkdir()
     result = invoke(*command, "--out", folder)
     assert result.exit_code == 0, result.output
     assert {path.name for path in folder.iterdir()} == {path.name for path in undisturbed.iterdir()}

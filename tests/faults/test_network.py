@@ -154,7 +154,7 @@ def test_a_hub_that_never_answers_is_a_sentence(command: list[str], tmp_path: Pa
         environment |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
         environment |= {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "nasalign", *command, *out],
+            [sys.executable, "-P", "-m", "nasalign", *command, *out],
             env=environment,
             capture_output=True,
             text=True,

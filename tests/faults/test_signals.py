@@ -62,7 +62,7 @@ from nasalign.cli import app
 folder, to_disk = Path(sys.argv[1]), storage._to_disk
 
 def kill(path):  # the new file is there by its other name
-    name = path.name.split(".")[1]
+    name = path.stem
     mark = folder.parent / f"killed-{name}"
     if name in ("kept", "probing", "run") and not mark.exists():
         mark.touch()
@@ -86,7 +86,7 @@ def test_sigkill_while_a_file_is_written_leaves_the_old_one(
     """At the first writing of three files."""
     folder = tmp_path / "run"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED_WHILE_WRITING, str(folder), *command],
+        [sys.executable, "-P", "-c", KILLED_WHILE_WRITING, str(folder), *command],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -30,25 +30,27 @@ def test_each_file_meets_a_full_disk_once_and_the_run_goes_on(
 ) -> None:
     """Whatever is written for the first time by its name fails, also when it is gone on with."""
     folder, met = tmp_path / "run", set()
-    to_disk, is_open = storage._to_disk, Path.open
+    to_disk = storage._to_disk
 
     def full(path: Path) -> None:
-        name = str(path.relative_to(folder)).replace(f".{os.getpid()}.partial", "")
+        parts = path.relative_to(folder).parts
+        name = "/".join(part for part in parts if not part.endswith(".partial"))
         if name not in met:
             met.add(name)
             raise NO_SPACE
         to_disk(path)
 
-    def full_to_append(path: Path, mode: str = "r", *rest: object, **more: object) -> object:
-        if mode == "a" and path.name not in met:
-            met.add(path.name)
-            with is_open(path, "a") as file:
+    def full_to_append(name: str, flags: int) -> int:
+        path = Path(name)
+        if flags & os.O_APPEND and (line := f"a line of {path.name}") not in met:
+            met.add(line)
+            with path.open("a") as file:
                 file.write('{"record": "ep')
             raise NO_SPACE
-        return is_open(path, mode, *rest, **more)  # type: ignore[call-overload]
+        return storage.without_links(name, flags)
 
     monkeypatch.setattr(storage, "_to_disk", full)
-    monkeypatch.setattr(Path, "open", full_to_append)
+    monkeypatch.setattr(files, "without_links", full_to_append)
     while (result := invoke(*command, "--out", folder, "--resume")).exit_code == 2:
         sentence = refused(result)
         if "nothing is left to do" in sentence:  # the report alone was missing
@@ -56,8 +58,8 @@ def test_each_file_meets_a_full_disk_once_and_the_run_goes_on(
         assert "No space left on device" in sentence
         assert list(folder.rglob("*.partial")) == []
         assert len(met) < 40
-    assert {"tuning.jsonl", ".run.json", ".metrics.json", ".report.html", ".adapter"} <= met
-    assert {"checkpoint/.kept.safetensors", "checkpoint/.epoch.safetensors"} <= met
+    assert {"a line of tuning.jsonl", "run.json", "metrics.json", "report.html", "adapter"} <= met
+    assert {"checkpoint/kept.safetensors", "checkpoint/epoch.safetensors"} <= met
     assert len(met) >= 16, met
     assert_same_run(undisturbed, folder)
 

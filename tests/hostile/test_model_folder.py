@@ -2,18 +2,21 @@
 
 import json
 import shutil
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import torch
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 import tiny
 from nasalign.alignment.adapter import load_adapter
 from nasalign.cli import app
-from nasalign.data import template
+from nasalign.data import template, template_worker
 from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import ModelError, PromptError
@@ -200,3 +203,23 @@ def test_a_hostile_chat_template(name: str, marker: Path, monkeypatch: pytest.Mo
     assert len(str(caught.value)) < 1000
     assert not marker.exists()
     assert not isinstance(PromptBuilder(tokenizer, chat=False).binary, type(None))
+
+
+def test_a_jinja2_with_known_escapes_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers refuses it, by an ImportError; what nasalign asks for is not refused."""
+    monkeypatch.setattr(jinja2, "__version__", "3.1.5")
+    request = {
+        "template": "{{ messages[0].content }}{# compiled here for the first time #}",
+        "messages": [{"role": "user", "content": "Is it?"}],
+        "answering": True,
+        "variables": {},
+        "longest": 100,
+    }
+    said = template_worker.answer(request)["error"]  # ``render`` makes a sentence of it
+    assert "pip install -U jinja2" in said
+    assert "\n" not in said
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    named = [Requirement(one) for one in tomllib.loads(project)["project"]["dependencies"]]
+    [jinja] = [one.specifier for one in named if one.name == "jinja2"]
+    assert not jinja.contains("3.1.5")
+    assert jinja.contains("3.1.6")

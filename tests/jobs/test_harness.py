@@ -71,7 +71,10 @@ def lm_eval(command: str, cwd: Path) -> tuple[dict, list[dict]]:
     assert first == "lm_eval"
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "lm_eval", *arguments, "--log_samples", "--output_path", "said"],
+        [
+            *[sys.executable, "-P", "-m", "lm_eval", *arguments],
+            *["--log_samples", "--output_path", "said"],
+        ],
         cwd=cwd,
         env=os.environ | offline,
         capture_output=True,

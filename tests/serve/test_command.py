@@ -34,7 +34,7 @@ def serve(*arguments: object) -> tuple[int, str]:
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process alone")
 def test_control_c_ends_it_cleanly(folders: tuple[Path, Path]) -> None:
     model, adapter = map(str, folders)
-    command = [sys.executable, "-m", "nasalign", "serve", model, "--adapter", adapter]
+    command = [sys.executable, "-P", "-m", "nasalign", "serve", model, "--adapter", adapter]
     process = subprocess.Popen(
         [*command, "--port", "0"],
         stdout=subprocess.PIPE,

@@ -40,7 +40,7 @@ def render(
         answering: whether the beginning of the model's turn follows.
 
     Raises:
-        PromptError: the template fails, does not end, or writes far too much.
+        PromptError: the template fails, does not end, or writes far too much; or jinja2 is too old.
     """
     given = sum(len(message["content"]) for message in messages)
     try:

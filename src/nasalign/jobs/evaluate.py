@@ -19,8 +19,9 @@ from nasalign.jobs.harness import Harness
 from nasalign.jobs.job import Job, alone_in_its_folder
 from nasalign.reporting.report import write_report
 from nasalign.reporting.report.files import as_written
-from nasalign.run_file import NAME, read_run
+from nasalign.run_file import read_run
 from nasalign.stages import ask_what_it_knows
+from nasalign.storage import check_no_links
 
 
 @alone_in_its_folder
@@ -143,8 +144,24 @@ def _longest(scenarios: Sequence[Scenario]) -> Scenario:
 
 
 def adapter_folder(path: Path) -> Path:
-    """Returns the adapter folder of a run directory, or the folder itself."""
-    return path / "adapter" if (path / "run.json").exists() else path
+    """Returns the adapter folder of a run directory, or the folder itself.
+
+    Raises:
+        StorageError: the run directory holds a link.
+    """
+    return path / "adapter" if run_of(path) == path else path
+
+
+def run_of(path: Path) -> Path | None:
+    """Returns the run directory that a folder is, or whose adapter it is; None if there is none.
+
+    Raises:
+        StorageError: the run directory holds a link.
+    """
+    run = next((place for place in (path, path.parent) if (place / "run.json").exists()), None)
+    if run:
+        check_no_links(run)
+    return run
 
 
 def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
@@ -154,7 +171,7 @@ def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
         DataError: all of the data would be evaluated, and the run has probed a part of the same; or
             nothing is left.
     """
-    run = next((path for path in (adapter, adapter.parent) if (path / NAME).exists()), None)
+    run = run_of(adapter)
     if not run:
         return splits
     facts = read_run(run)

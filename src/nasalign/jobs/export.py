@@ -11,7 +11,7 @@ from nasalign.alignment.adapter_file import AdapterFile, read_adapter, write_ada
 from nasalign.alignment.rank import reduce_adapter
 from nasalign.alignment.rounding import Rounding
 from nasalign.errors import NasAlignError, OutOfMemoryError, shortened
-from nasalign.jobs.evaluate import adapter_folder
+from nasalign.jobs.evaluate import adapter_folder, run_of
 from nasalign.jobs.export_files import Exported, card_path, files_in, whole
 from nasalign.jobs.export_gguf import convert, find_converter, no_converter
 from nasalign.jobs.job import Job
@@ -60,7 +60,7 @@ def export_job(
     tuned = file.origin.dtype
     if form == "gguf" and not find_converter():
         raise no_converter(job, folder, target, dtype, tuned)
-    run = next((path for path in (folder, adapter.parent) if (path / "run.json").exists()), None)
+    run = run_of(folder)
     if not job.model:
         job = replace(job, model=_base(run, file, form))
     if form == "adapter":

@@ -57,6 +57,8 @@ def convert(converter: Path, checkpoint: Path, target: Path, dtype: str) -> None
     Raises:
         NasAlignError: the converter failed; with the last lines that it said.
     """
+    # A script by its path has its own folder on the path, which it imports from, not the current
+    # one; so it goes without -P.
     command = [sys.executable, str(converter), str(checkpoint), "--outfile", str(target)]
     command += ["--outtype", _TYPES[dtype]]
     done = subprocess.run(
@@ -64,6 +66,7 @@ def convert(converter: Path, checkpoint: Path, target: Path, dtype: str) -> None
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
         text=True,
         errors="replace",
         check=False,

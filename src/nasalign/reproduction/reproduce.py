@@ -17,7 +17,7 @@ from nasalign.reproduction.sides import Sides
 from nasalign.reproduction.statistics import STATISTICS
 from nasalign.reproduction.study import Study
 from nasalign.reproduction.tables import TABLES
-from nasalign.storage import sweep
+from nasalign.storage import check_no_links, sweep
 
 _MADE: dict[str, Callable[[Sequence[Study]], Result]] = {**FIGURES, **TABLES, **STATISTICS}
 
@@ -90,7 +90,12 @@ def reproduce(
         names: keys of ``ITEMS``.
         folder: where all is written.
         reporter: is told what is being made.
+
+    Raises:
+        StorageError: the folder holds a link, another process is at work in it, or it cannot be
+            written.
     """
+    check_no_links(folder)
     with one_run_in(folder, reporter.say):
         sweep(folder)
         yield from _made(studies, names, folder, reporter)

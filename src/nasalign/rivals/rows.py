@@ -1,7 +1,6 @@
 """Rows that need no more than the model, or the paper's method: untouched, NASA, its ablations."""
 
 import random
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -18,6 +17,7 @@ from nasalign.nas.heads import Head, single_head_nas
 from nasalign.pipeline import tune_rows
 from nasalign.rivals.rival import Fitted, Material, Rival
 from nasalign.stages import choose_heads
+from nasalign.storage import remove_folder
 
 IN_WEIGHTS = "nothing"
 """What a change of the weights needs when the model is served."""
@@ -62,7 +62,7 @@ def _tuned(material: Material, heads: Sequence[Head], settings: Settings) -> Fit
     model, run = material.model, material.run
     history, adapter = tune_rows(model, material.probing, heads, settings, run, fingerprint(model))
     if run.folder:
-        shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
+        remove_folder(run.folder / "checkpoint")
     records = [one for one in history if isinstance(one, HeadRecord)]
     chosen = {
         "heads": len(heads),

@@ -1,6 +1,5 @@
 """A row of the comparison: fitting a rival, measuring it, and what that took."""
 
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from nasalign.reporting.report.files import as_written
 from nasalign.rivals.rival import Fitted, Material, Rival
 from nasalign.rivals.rows import UNTOUCHED
 from nasalign.run import Run
-from nasalign.storage import make_subfolder, seal
+from nasalign.storage import make_subfolder, remove_folder, seal
 
 FOLDER = "compare"
 """Of the run directory: what rows leave, and what each writes while it is fitted."""
@@ -108,7 +107,7 @@ class Measure:
         if not run.folder:
             return run.part(None)
         folder = run.folder / FOLDER / rival.name
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         make_subfolder(folder)
         return run.part(folder)
 

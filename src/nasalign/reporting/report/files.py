@@ -13,6 +13,7 @@ from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import Array
 from nasalign.files import read_json, read_jsonl, read_tensors
 from nasalign.run_file import read_run
+from nasalign.storage import check_no_links
 
 Side = Literal["before", "after"]
 Row = dict[str, Any]
@@ -86,8 +87,9 @@ class RunFiles:
         """Reads a run directory.
 
         Raises:
-            NasAlignError: it is none, or a file in it is broken.
+            NasAlignError: it is none, a file in it is broken, or it holds a link.
         """
+        check_no_links(folder)
         facts = read_run(folder)
         nas = _nas(folder / "nas.safetensors")
         return cls(
