@@ -22,8 +22,8 @@ from padded import FIRST_ROW, NEGATIVE, POSITIVE, batch
 
 # Of all families with any padding, the largest difference of NAS on a CPU (of logits, where no
 # token is sent to another expert) is 1.7e-6 (1.2e-6), 0.036 (0.022) and 0.0059 (0.0027) of the
-# largest value. Kernels of a device sum in another order, so about three times that, and more in float32,
-# where fused kernels of CUDA multiply in three parts of lower precision.
+# largest value. Kernels of a device sum in another order, so about three times that, and more in
+# float32, where fused kernels of CUDA multiply in three parts of lower precision.
 WITHIN = {torch.float32: 2e-5, torch.bfloat16: 0.1, torch.float16: 0.02}
 """How far off NAS and logits may be, as shares of the largest value."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
