@@ -62,7 +62,7 @@ def answer_logits(
         ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
     try:
         if recorder is not None:
-            recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts), device))
+            recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts)))
         with _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
     finally:  # memory may run out, and then the next pass is of other prompts
@@ -105,15 +105,12 @@ def over_tokens(
     return torch.cat(parts)[order.argsort()]
 
 
-def _positions(prompts: Sequence[BinaryPrompt], device: torch.device) -> Positions:
-    def at(places: list[int]) -> Tensor:
-        return torch.tensor(places, device=device)
-
+def _positions(prompts: Sequence[BinaryPrompt]) -> Positions:
     return Positions(
-        positive=at([prompt.positive_position for prompt in prompts]),
-        negative=at([prompt.negative_position for prompt in prompts]),
-        first_row=at([prompt.first_row for prompt in prompts]),
-        end_row=at([len(prompt.token_ids) for prompt in prompts]),
+        positive=torch.tensor([prompt.positive_position for prompt in prompts]),
+        negative=torch.tensor([prompt.negative_position for prompt in prompts]),
+        first_row=torch.tensor([prompt.first_row for prompt in prompts]),
+        end_row=torch.tensor([len(prompt.token_ids) for prompt in prompts]),
     )
 
 

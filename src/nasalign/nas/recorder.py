@@ -28,7 +28,7 @@ from nasalign.nas.implementations import Attention, attention_of, has_eager, reg
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the sum of Eq. 1 runs in a padded batch; each is int64 of shape [B].
+    """Where the sum of Eq. 1 runs in a padded batch; each is int64 of shape [B], on any device.
 
     Attributes:
         positive: column of the positive word, t_yes.
@@ -41,6 +41,11 @@ class Positions:
     negative: Tensor
     first_row: Tensor
     end_row: Tensor
+
+    def to(self, device: torch.device) -> "Positions":
+        """Returns the same on a device."""
+        all_four = (self.positive, self.negative, self.first_row, self.end_row)
+        return Positions(*(one.to(device) for one in all_four))
 
 
 Watch = Callable[[int, Tensor], None]
@@ -116,16 +121,19 @@ class NasRecorder:
     def expect(self, positions: Positions | None) -> None:
         """Sets the positions of the next forward pass and clears ``nas`` to zeros [B, L, H].
 
-        ``nas`` is float32, or float64 for a float64 model. With None, the next pass is not
-        recorded and ``nas`` stays.
+        ``nas`` is float32, or float64 for a float64 model, beside the input embeddings. With None,
+        the next pass is not recorded and ``nas`` stays.
         """
-        self._positions = positions
+        self._positions = None
         if positions is None:
             return
+        device = self.model.get_input_embeddings().weight.device
+        self._positions = positions.to(device)
+        # Read before they move: from a device that would be a wait for it.
         self._rows = (int(positions.first_row.min()), int(positions.end_row.max()))
         dtype = torch.promote_types(self.model.dtype, torch.float32)
         shape = (len(positions.positive), self.geometry.layers, self.geometry.heads)
-        self.nas = torch.zeros(shape, dtype=dtype, device=positions.positive.device)
+        self.nas = torch.zeros(shape, dtype=dtype, device=device)
 
     @torch.no_grad()
     def observe(
