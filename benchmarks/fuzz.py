@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers.utils import logging
 
 from common import finish, machine, parser, table
@@ -44,7 +46,7 @@ from nasalign.data.numbers import vary_number
 from nasalign.data.prompts import PromptBuilder
 from nasalign.data.qa import BinaryExample, Question
 from nasalign.data.reading import Drop
-from nasalign.data.sources import SOURCES, load_data
+from nasalign.data.sources import SOURCES, distinct, load_data
 from nasalign.data.values import same_value
 from nasalign.data.wordings import INSTRUCTIONS, VOCABULARIES
 from nasalign.errors import NasAlignError
@@ -52,6 +54,7 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
 from nasalign.nas.verdicts import parse_final, parse_verdict
 from nasalign.reporting.report import write_report
+from nasalign.run_file import check_same, read_run
 
 LIMIT = 20.0
 """Seconds of computing that one input may take."""
@@ -365,6 +368,7 @@ def adapters() -> Callable[[Maker, Path], None]:
     with tempfile.TemporaryDirectory() as scratch:
         good.save(Path(scratch), "tiny")
         whole = (Path(scratch) / "adapter_model.safetensors").read_bytes()
+        config = (Path(scratch) / "adapter_config.json").read_bytes()
     header_size = int.from_bytes(whole[:8], "little")
     header, body = json.loads(whole[8 : 8 + header_size]), whole[8 + header_size :]
 
@@ -392,6 +396,7 @@ def adapters() -> Callable[[Maker, Path], None]:
                 )
             data = len(text).to_bytes(8, "little") + text + bytes(tail)
         (folder / "adapter_model.safetensors").write_bytes(make.bytes(data))
+        (folder / "adapter_config.json").write_bytes(config)
         adapter = load_adapter(folder, model)
         adapter.apply(model)
         finite = all(torch.isfinite(one).all() for one in model.parameters())
@@ -400,6 +405,67 @@ def adapters() -> Callable[[Maker, Path], None]:
         assert finite, "the model is no longer finite"
 
     return check
+
+
+def adapter_configurations() -> Callable[[Maker, Path], None]:
+    """A configuration that was changed: of what is taken, PEFT and nasalign make the same model."""
+    ids = torch.arange(5, 25)[None]
+    model = tiny.build_model("llama", layers=2)
+    slices = [
+        one for head in (0, 2) for one in head_slices(HeadGeometry.of(model), 1, head, "group")
+    ]
+    before = {one: read_rows(model, one) for one in slices}
+    base = fingerprint(model)
+    for one in slices:
+        write_rows(model, one, before[one] + 0.05)
+    good = Adapter.between(before, model, base)
+    good.revert(model)
+    modules = sorted({one.module for one in slices})
+
+    @torch.no_grad()
+    def check(make: Maker, folder: Path) -> None:
+        good.save(folder / "adapter", "tiny")
+        path = folder / "adapter" / "adapter_config.json"
+        content = json.loads(path.read_text())
+        for name in make.rng.sample(sorted(content), make.rng.choice((0, 1, 1, 2))):
+            pattern = {make.rng.choice(modules): make.rng.choice((-10, 1, 2, 16, 0.5, "x"))}
+            values = (make.value(), pattern, make.rng.choice((True, 1, 2, 64, modules[:1])))
+            content[name] = make.rng.choice(values)
+        path.write_text(json.dumps(content))
+        adapter = load_adapter(folder / "adapter", model)
+        adapter.apply(model)
+        ours = model(ids).logits
+        adapter.revert(model)
+        theirs = PeftModel.from_pretrained(tiny.build_model("llama", layers=2), folder / "adapter")
+        apart = float((theirs(ids).logits - ours).abs().max())
+        assert apart < 1e-4, f"PEFT is off by {apart:.2g} with {content}"
+
+    return check
+
+
+def names_of_data(make: Maker, folder: Path) -> None:
+    """Data sets of any names: each keeps a name, and a file, of its own."""
+    stems = ["x", "X", "x-1", "x-2", "é", "e\u0301", "a/b", "a:b", "CON", "facts", make.text(2)]
+    given = [make.rng.choice(stems) for _ in range(make.rng.randint(0, 8))]
+    found = distinct(given)
+    assert len(found) == len(given), "a data set has no name"
+    folded = {unicodedata.normalize("NFKC", name).casefold() for name in found}
+    assert len(folded) == len(found), f"two of {given} are called alike: {found}"
+
+
+def run_json(make: Maker, folder: Path) -> None:
+    """A ``run.json`` that was changed, read back and compared as on ``--resume``."""
+    whole = json.loads((run_folder.make_run(folder / "run") / "run.json").read_text())
+    whole |= {"digests": {"mine.csv": "0" * 64}}
+    changed = dict(whole)
+    for name in make.rng.sample(sorted(changed), make.rng.choice((0, 1, 1, 2))):
+        if isinstance(changed[name], dict):
+            changed[name] = make.row(changed[name])
+        else:
+            changed[name] = make.value()
+    (folder / "run" / "run.json").write_bytes(make.bytes(json.dumps(changed).encode()))
+    facts = read_run(folder / "run")
+    check_same(folder / "run", facts, whole)
 
 
 def run_files(make: Maker, folder: Path) -> None:
@@ -469,6 +535,9 @@ def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
         "final answers": (final_answers, 1.0),
         "verdicts": (verdicts, 1.0),
         "adapters": (adapters(), 0.25),
+        "adapter configurations": (adapter_configurations(), 0.05),
+        "names of data": (names_of_data, 1.0),
+        "run.json": (run_json, 0.25),
         "run files": (run_files, 0.02),
         "GGUF headers": (gguf, 0.1),
         "configurations": (configurations(), 0.1),

@@ -9,6 +9,10 @@ Compared byte for byte is every file, but of run.json the timings and what memor
 report, which tells them, is made again with those of the undisturbed run.
 
     python benchmarks/kill_and_resume.py --kills 40
+
+With --edits, the data, the dtype or the adapter is changed between a kill and --resume instead.
+Other data and another dtype must be refused by name, and the run end as if nothing had been once
+they are as before; an adapter is written anew.
 """
 
 import json
@@ -81,6 +85,7 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=40, help="in all, of both methods")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--questions", type=int, default=80)
+    options.add_argument("--edits", action="store_true", help="change something after each kill")
     arguments = options.parse_args()
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="kill-and-resume-") as temporary:
@@ -89,7 +94,11 @@ def main() -> None:
         for method in METHODS:
             command = _command(model, data, method)
             share = arguments.kills // len(METHODS)
-            tallies[method] = _kill(command, Path(temporary) / method, share, rng)
+            place = Path(temporary) / method
+            if arguments.edits:
+                tallies[method] = _edit(command, place, data, share, rng)
+            else:
+                tallies[method] = _kill(command, place, share, rng)
     result = {"benchmark": "kill_and_resume", "machine": machine("cpu"), "seed": arguments.seed}
     result |= {"methods": {name: _plain(tally) for name, tally in tallies.items()}}
     finish(result, _lines(tallies), arguments.json)
@@ -141,6 +150,55 @@ def _kill(command: list[str], place: Path, kills: int, rng: random.Random) -> Ta
         elif sign is None or code not in (-signal.SIGKILL, 143):
             tally.refused.append(f"exit {code}: {said[-300:]}")
             shutil.rmtree(folder, ignore_errors=True)
+    return tally
+
+
+def _edit(command: list[str], place: Path, data: Path, kills: int, rng: random.Random) -> Tally:
+    """Kills a run, changes something, resumes it, puts it back, and resumes it to its end."""
+    place.mkdir()
+    undisturbed, folder, tally = place / "undisturbed", place / "run", Tally()
+    start = time.perf_counter()
+    code, said = _end(_start(command, folder), folder, None)
+    if code != 0:
+        raise SystemExit(f"The undisturbed run failed: {said}")
+    longest = time.perf_counter() - start
+    folder.rename(undisturbed)
+    original = data.read_bytes()
+    while tally.kills.total() < kills:
+        process = _start(command, folder)
+        if _at_work(process, folder):
+            time.sleep(rng.uniform(0, longest * 0.8))
+        code, said = _end(process, folder, signal.SIGKILL)
+        begun, done = (folder / "run.json").exists(), (folder / "metrics.json").exists()
+        if code != -signal.SIGKILL or not begun or done:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        tally.kills["SIGKILL"] += 1
+        tally.stages[_stage(folder)] += 1
+        adapter = folder / "adapter" / "adapter_config.json"
+        kind = rng.choice(("data", "dtype", *["adapter"] * adapter.exists()))
+        options = ["--dtype", "bfloat16"] if kind == "dtype" else []
+        if kind == "data":
+            data.write_bytes(original.replace(b"banana", b"cherry", 1))
+        elif kind == "adapter":
+            adapter.write_text(adapter.read_text().replace('"lora_alpha": ', '"lora_alpha": 1'))
+        if kind != "adapter":
+            code, said = _end(_start([*command[:-1], *options, command[-1]], folder), folder, None)
+            named = "content of" if kind == "data" else "another dtype"
+            tally.ends[f"{kind} changed: exit {code}"] += 1
+            if code != 2 or named not in said:
+                tally.refused.append(f"{kind} was not refused by name: exit {code}: {said[-300:]}")
+        data.write_bytes(original)
+        code, said = _end(_start(command, folder), folder, None)
+        tally.ends[f"{kind} as before: exit {code}"] += 1
+        if code == 0:
+            tally.runs += 1
+            compared, unequal = _unequal(undisturbed, folder)
+            tally.compared += compared
+            tally.unequal += unequal
+        else:
+            tally.refused.append(f"{kind}: it does not go on: exit {code}: {said[-300:]}")
+        shutil.rmtree(folder)
     return tally
 
 
