@@ -66,7 +66,6 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir():  # a folder that is not empty cannot be renamed over
             path.rename(place / f"{path.name}.old")
         made.replace(path)
-        _folder_to_disk(path.parent)
 
 
 @contextmanager
@@ -95,10 +94,8 @@ def make_subfolder(path: Path) -> None:
 def remove_folder(path: Path) -> None:
     """Removes a folder, if it is there, so that never half of it is there by its name."""
     if path.is_dir():
-        old = path.with_name(
-            f"{_BEGIN}{secrets.token_hex(8)}{_END}"
-        )  # takes no room of a full disk
-        path.rename(old)
+        old = path.with_name(f"{_BEGIN}{secrets.token_hex(8)}{_END}")
+        path.rename(old)  # which needs no room on a full disk
         _remove(old)
 
 
@@ -159,16 +156,6 @@ def _to_disk(path: Path) -> None:
             os.close(descriptor)
 
 
-def _folder_to_disk(path: Path) -> None:
-    """Waits until the names in a folder would outlive a power cut, where that can be had."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def without_links(path: str, flags: int) -> int:
     """Opens a file, but none that a link leads to: an ``opener`` of ``open``."""
     return os.open(path, flags | _NO_LINK, 0o666)
@@ -203,7 +190,6 @@ def beside(*targets: Path) -> Iterator[Path]:
             for target in targets:
                 (workplace / target.name).rename(target)
                 moved.append(target)
-        _folder_to_disk(parent)
         moved.clear()
     finally:
         for path in moved:
