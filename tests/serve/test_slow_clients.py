@@ -100,7 +100,9 @@ def test_headers_that_come_byte_by_byte(url: str) -> None:
 def test_headers_of_a_second_request_that_come_byte_by_byte(url: str) -> None:
     with connected(url) as slow:
         slow.sendall(b"GET /api/about HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        assert b"200 OK" in slow.recv(65536)
+        said = b""
+        while b"}" not in said:
+            said += slow.recv(65536)
         assert trickled(slow, head() * 9) < 2 * SECONDS + 2
 
 

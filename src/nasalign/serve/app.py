@@ -94,7 +94,7 @@ def make_server(pair: Pair, desk: Desk, host: str, model: str) -> uvicorn.Server
         log_level="warning",
         access_log=False,
         server_header=False,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         timeout_graceful_shutdown=GRACE,
