@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from nasalign.config import Settings
 from nasalign.errors import NasAlignError, shortened
@@ -38,11 +38,17 @@ class _Model(_Checked):
     quantize: str | None = None
 
 
+_SETTINGS: dict[str, Any] = {
+    name: (kind, getattr(Settings, name)) for name, kind in get_type_hints(Settings).items()
+}
+_Settings = create_model("_Settings", __base__=_Checked, **_SETTINGS)
+
+
 class _RunFile(_Checked):
     """The content of ``run.json``; what a job adds as it goes may be missing."""
 
     model: _Model
-    settings: dict[str, Scalar] = {}
+    settings: _Settings = _Settings()  # type: ignore[valid-type]
     timings: dict[str, float] = {}
     versions: dict[str, str] = {}
     special_tokens: dict[str, str] = {}
@@ -55,7 +61,7 @@ class _RunFile(_Checked):
     digests: dict[str, str] = {}
     examples: dict[str, dict[str, Scalar]] = {}
     dropped: dict[str, dict[str, int]] = {}
-    endpoints: dict[str, dict[str, int]] = {}
+    endpoints: dict[str, dict[str, Scalar]] = {}
     judged: dict[str, Scalar] = {}
     direction: dict[str, Any] = {}
     probing: dict[str, Scalar] = {}
@@ -82,8 +88,6 @@ def read_run(folder: Path, name: str = NAME) -> dict[str, Any]:
     facts = read_json(path)
     try:
         _RunFile.model_validate(facts)
-        known = Settings().as_dict()
-        Settings().replace({key: v for key, v in facts.get("settings", {}).items() if key in known})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = shortened(".".join(map(str, first["loc"])) or "all of it")
@@ -91,8 +95,6 @@ def read_run(folder: Path, name: str = NAME) -> dict[str, Any]:
             f"{path} is not as nasalign writes it (at {where}: {first['msg']}); run the command "
             "again."
         ) from None
-    except NasAlignError as error:
-        raise NasAlignError(f"{path} is not as nasalign writes it: {error}") from error
     return dict(facts)
 
 

@@ -99,7 +99,6 @@ def test_what_is_probed_is_not_evaluated_from_another_file(tmp_path: Path) -> No
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     probing = load_data(str(tmp_path / "mine.jsonl"))
     probed = {row["question"] for row in rows if split_of(row["subject"]) == "probing"}
-    rest = [row["question"] for row in rows if row["question"] not in probed]
     without_subject = [{**row, "subject": None} for row in rows]
     others = [{"question": "Another?", "answer": "b"}]
     files = {
@@ -115,10 +114,9 @@ def test_what_is_probed_is_not_evaluated_from_another_file(tmp_path: Path) -> No
     }
     for name, given in files.items():
         splits = from_file(tmp_path, f"{name}.jsonl", given, probing)
-        asked = [" ".join(record.question.split()).lower() for record in splits.test]
-        expected = [one.lower() for one in rest if one in {row["question"] for row in given}]
-        wanted = expected + (["another?"] if name == "overlapping" else [])
-        assert sorted(asked) == sorted(map(str.lower, wanted)), name
+        asked = sorted(" ".join(record.question.split()).lower() for record in splits.test)
+        there = {" ".join(row["question"].split()).lower() for row in given}
+        assert asked == sorted(there - {question.lower() for question in probed}), name
         dropped = splits.left_out.counts["it is probed or tuned on"]
         assert dropped + len(splits.test) == len(given)
     some = [row for row in rows if row["question"] in probed]
