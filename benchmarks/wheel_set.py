@@ -81,7 +81,7 @@ def pip(*arguments: str, **environment: str) -> str:
     env = {**own, **environment} if environment else None
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:
-        raise SystemExit(f"pip {arguments[0]} failed:\n{done.stderr.strip()}")
+        raise SystemExit(f"pip {arguments[0]} failed:\n{done.stdout}{done.stderr.strip()}")
     return done.stdout
 
 
