@@ -66,7 +66,8 @@ def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
         expected |= {"rank_pattern": ranks, "alpha_pattern": ranks}
     elif len(set(ranks.values())) > 1:
         return "its modules have several ranks"
-    found = LoraConfig().to_dict() | dict(config)  # what is not there, PEFT fills in
+    # What is not there, PEFT fills in, but for its type.
+    found = LoraConfig().to_dict() | {"peft_type": None} | dict(config)
     for key, value in found.items():
         if key in _SAYS_NOTHING:
             continue

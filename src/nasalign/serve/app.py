@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from nasalign.data.qa import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.jobs.ask import Pair, shown_heads
+from nasalign.serve.connection import Connection
 from nasalign.serve.desk import Desk, DeskFullError
 from nasalign.serve.guard import Guard
 
