@@ -228,3 +228,15 @@ def test_what_cannot_be_made_is_said_and_the_rest_is_made(world: World, tmp_path
     page = (ignorant.folder / "reproduction.html").read_text()
     assert "Table 3 (not made)" in page
     assert {path.name for path in ignorant.folder.glob("*.csv")} == {"table-1.csv", "table-8.csv"}
+
+
+def test_data_that_has_changed_is_not_gone_on_with(world: World, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(world.data, data)
+    mine = World(world.model, data, tmp_path / "out")
+    assert mine.run("table-8").exit_code == 0
+    path = next(data.glob("strategyqa*"))
+    path.write_text(path.read_text().replace("?", "??", 1))
+    result = mine.run("table-8")
+    assert result.exit_code == 2
+    assert "was begun with another content of strategyqa" in " ".join(result.output.split())

@@ -1,0 +1,131 @@
+"""Data sets beside each other: none is lost for its name, and none has what was tuned on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cases import DENIES, case
+from nasalign.data.qa import split_of
+from nasalign.data.sources import load_data
+from nasalign.errors import DataError, NasAlignError
+from nasalign.files import read_json, read_jsonl, write_jsonl
+from nasalign.jobs.align import align_job
+from nasalign.jobs.compare import compare_job
+from nasalign.jobs.job import Job
+from nasalign.run import Run
+
+QUICK = {
+    "epochs": 1,
+    "n": 2,
+    "k": 8,
+    "consistency": 0.2,
+    "bootstrap_samples": 20,
+    "answer_tokens": 6,
+    "side_effect_questions": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A tiny model that denies what it says, and questions to it."""
+    model, questions = case(tmp_path_factory.mktemp("world"), DENIES, questions=40)
+    return str(model), questions
+
+
+def statements(path: Path, word: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, [{"question": f"Is {word}{n} a word?", "label": n > 1} for n in range(4)])
+    return str(path)
+
+
+def told_by(job: Job) -> list[str]:
+    told: list[str] = []
+    job.run.reporter.say = told.append  # type: ignore[method-assign]
+    return told
+
+
+def test_no_data_set_is_lost_for_its_name(world: tuple[str, Path], tmp_path: Path) -> None:
+    data = tmp_path / "x.jsonl"
+    data.write_bytes(world[1].read_bytes())
+    names = ("a/x-2.jsonl", "b/x.jsonl", "c/X.jsonl", "d/x-1.json", "e/caf\u00e9.jsonl")
+    names += ("f/cafe\u0301.jsonl", "g/what?.jsonl", "h/what:.jsonl", "i/facts.jsonl")
+    further = [statements(tmp_path / name, f"w{place}") for place, name in enumerate(names)]
+    content = [json.dumps(row) for row in read_jsonl(Path(further[3]))]
+    Path(further[3]).write_text(f"[{','.join(content)}]")
+    run = tmp_path / "run"
+    result = align_job(Job(model=world[0], data=str(data), folder=run, changes=QUICK), further)
+    sets = read_json(run / "metrics.json")["datasets"]
+    assert sets.keys() == result["datasets"].keys()
+    assert list(sets)[:5] == ["x", "x-2", "x-3", "X-3-4" if "X-3" in sets else "X-4", "x-1"]
+    assert len({name.casefold() for name in sets}) == 1 + len(names)
+    found = []
+    for name in list(sets)[1:]:
+        for side in ("before", "after"):
+            rows = read_jsonl(run / "eval" / f"{name}.{side}.jsonl")
+            assert len(rows) == sets[name][side]["n"] == 4
+        found.append(rows[0]["question"])
+    assert found == [f"Is w{place}0 a word?" for place in range(len(names))]
+    assert len(list((run / "eval").glob("*.after.jsonl"))) == 1 + len(names)
+    assert read_json(run / "run.json")["further"] == further
+
+
+def test_what_is_tuned_on_is_no_further_data(world: tuple[str, Path], tmp_path: Path) -> None:
+    rows = read_jsonl(world[1])
+    copy = tmp_path / "copy.jsonl"
+    write_jsonl(copy, [{**row, "subject": None} for row in reversed(rows)])
+    run = tmp_path / "run"
+    job = Job(model=world[0], data=str(world[1]), folder=run, changes=QUICK, run=Run())
+    told = told_by(job)
+    align_job(job, [str(copy)])
+    evaluated = {row["question"] for row in read_jsonl(run / "eval" / "copy.after.jsonl")}
+    probed = {
+        one.question
+        for one in load_data(str(world[1])).questions
+        if split_of(one.subject) == "probing"
+    }
+    tuned = {row["question"] for row in read_jsonl(run / "probing.jsonl")}
+    assert tuned <= probed
+    assert evaluated == {row["question"] for row in rows} - probed
+    assert any(f"copy: Left out: {len(probed)} (it is probed or tuned on" in one for one in told)
+    assert read_json(run / "run.json")["dropped"]["copy"] == {
+        "it is probed or tuned on": len(probed)
+    }
+    write_jsonl(copy, [row for row in rows if row["question"] in probed])
+    again = Job(model=world[0], data=str(world[1]), folder=tmp_path / "other", changes=QUICK)
+    with pytest.raises(DataError, match="Of copy nothing is left to evaluate"):
+        align_job(again, [str(copy)])
+    assert not (tmp_path / "other").exists()
+
+
+def test_rows_are_compared_on_what_none_of_them_has_seen(
+    world: tuple[str, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.jsonl"
+    rows = read_jsonl(world[1])
+    write_jsonl(copy, list(reversed(rows)))
+    run = tmp_path / "run"
+    changes = QUICK | {"split": "all"}
+    job = Job(
+        model=world[0], data=str(copy), probing_data=str(world[1]), folder=run, changes=changes
+    )
+    further = statements(tmp_path / "more.jsonl", "w")
+    compare_job(job, [further], ["untouched"])
+    evaluated = {row["question"] for row in read_jsonl(run / "eval" / "copy.untouched.jsonl")}
+    questions = load_data(str(world[1])).questions
+    assert evaluated == {one.question for one in questions if split_of(one.subject) == "test"}
+    statements(tmp_path / "more.jsonl", "other")
+    again = Job(**(vars(job) | {"resume": True, "run": Run()}))
+    with pytest.raises(NasAlignError, match=r"begun with another content of .*more\.jsonl"):
+        compare_job(again, [further], ["untouched"])
+
+
+def test_nasa_plus_is_tuned_on_facts_too(world: tuple[str, Path], tmp_path: Path) -> None:
+    facts = load_data("facts").questions
+    copy = tmp_path / "copy.jsonl"
+    write_jsonl(copy, [{"question": one.question, "answer": one.answer} for one in facts[:300]])
+    given = Job(model=world[0], data=str(copy), probing_data=str(world[1]))
+    used = {one.question for one in facts if split_of(one.subject) == "probing"}
+    plus = Job(**(vars(given) | {"changes": {"method": "nasa+"}})).splits()
+    assert len(plus.test) < len(given.splits().test)
+    assert not used & {record.question for record in plus.test}
