@@ -76,7 +76,7 @@ def pip(*arguments: str, **environment: str) -> str:
     Raises:
         SystemExit: pip fails; its message is in it.
     """
-    command = [sys.executable, "-m", "pip", *arguments]
+    command = [sys.executable, "-P", "-m", "pip", *arguments]
     own = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
     env = {**own, **environment} if environment else None
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
@@ -151,7 +151,7 @@ def metadata_wheel(folder: Path, name: str, version: str, metadata: bytes = b"")
 
 def build_project(folder: Path) -> Path:
     """Builds nasalign's wheel."""
-    command = [sys.executable, "-c", BUILD, str(folder)]
+    command = [sys.executable, "-P", "-c", BUILD, str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = folder.glob("nasalign-*.whl")
     return wheel

