@@ -167,7 +167,7 @@ WRONG: list[tuple[str, Change]] = [
     ("examples", lambda facts: facts.update(examples=[])),
     ("special_tokens", lambda facts: facts.update(special_tokens=7)),
     ("probing", lambda facts: facts.update(probing="x")),
-    ("dropped", lambda facts: facts.update(dropped={"x": {"y": "z"}})),
+    ("dropped.x.y", lambda facts: facts.update(dropped={"x": {"y": "z"}})),
 ]
 
 
@@ -191,7 +191,7 @@ def test_a_run_file_that_was_edited_is_refused_by_all_that_read_it(
         assert f"'{where}'" in told
     (run / "metrics.json").unlink()
     told = refused(invoke(*command, "--out", run, "--resume"))
-    assert "begin again with --overwrite" in told
+    assert "so the run cannot be resumed: take another --out" in told
     assert f"'{where}'" in told
 
 

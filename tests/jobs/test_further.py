@@ -1,6 +1,7 @@
 """Data sets beside each other: none is lost for its name, and none has what was tuned on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ QUICK = {
     "answer_tokens": 6,
     "side_effect_questions": 2,
 }
+WHY = "it is probed or tuned on"
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 def statements(path: Path, word: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(path, [{"question": f"Is {word}{n} a word?", "label": n > 1} for n in range(4)])
+    rows = [{"question": f"Is {word}{n} a word?", "label": n > 1} for n in range(4)]
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        write_jsonl(path, rows)
     return str(path)
 
 
-def told_by(job: Job) -> list[str]:
-    told: list[str] = []
-    job.run.reporter.say = told.append  # type: ignore[method-assign]
-    return told
+def of_split(data: Path, split: str) -> set[str]:
+    questions = load_data(str(data)).questions
+    return {one.question for one in questions if split_of(one.subject) == split}
 
 
 def test_no_data_set_is_lost_for_its_name(world: tuple[str, Path], tmp_path: Path) -> None:
@@ -51,71 +56,67 @@ def test_no_data_set_is_lost_for_its_name(world: tuple[str, Path], tmp_path: Pat
     names = ("a/x-2.jsonl", "b/x.jsonl", "c/X.jsonl", "d/x-1.json", "e/caf\u00e9.jsonl")
     names += ("f/cafe\u0301.jsonl", "g/what?.jsonl", "h/what:.jsonl", "i/facts.jsonl")
     further = [statements(tmp_path / name, f"w{place}") for place, name in enumerate(names)]
-    content = [json.dumps(row) for row in read_jsonl(Path(further[3]))]
-    Path(further[3]).write_text(f"[{','.join(content)}]")
     run = tmp_path / "run"
-    result = align_job(Job(model=world[0], data=str(data), folder=run, changes=QUICK), further)
+    align_job(Job(model=world[0], data=str(data), folder=run, changes=QUICK), further)
     sets = read_json(run / "metrics.json")["datasets"]
-    assert sets.keys() == result["datasets"].keys()
-    assert list(sets)[:5] == ["x", "x-2", "x-3", "X-3-4" if "X-3" in sets else "X-4", "x-1"]
-    assert len({name.casefold() for name in sets}) == 1 + len(names)
-    found = []
+    assert list(sets) == [
+        "x",
+        "x-2",
+        "x-3",
+        "X-4",
+        "x-1",
+        "caf\u00e9",
+        "cafe\u0301-6",
+        "what?",
+        "what:-8",
+        "facts",
+    ]
+    asked = []
     for name in list(sets)[1:]:
         for side in ("before", "after"):
             rows = read_jsonl(run / "eval" / f"{name}.{side}.jsonl")
             assert len(rows) == sets[name][side]["n"] == 4
-        found.append(rows[0]["question"])
-    assert found == [f"Is w{place}0 a word?" for place in range(len(names))]
+        asked.append(rows[0]["question"])
+    assert asked == [f"Is w{place}0 a word?" for place in range(len(names))]
     assert len(list((run / "eval").glob("*.after.jsonl"))) == 1 + len(names)
     assert read_json(run / "run.json")["further"] == further
 
 
 def test_what_is_tuned_on_is_no_further_data(world: tuple[str, Path], tmp_path: Path) -> None:
-    rows = read_jsonl(world[1])
-    copy = tmp_path / "copy.jsonl"
+    rows, probed = read_jsonl(world[1]), of_split(world[1], "probing")
+    copy, run = tmp_path / "copy.jsonl", tmp_path / "run"
     write_jsonl(copy, [{**row, "subject": None} for row in reversed(rows)])
-    run = tmp_path / "run"
-    job = Job(model=world[0], data=str(world[1]), folder=run, changes=QUICK, run=Run())
-    told = told_by(job)
+    job = Job(model=world[0], data=str(world[1]), folder=run, changes=QUICK)
     align_job(job, [str(copy)])
     evaluated = {row["question"] for row in read_jsonl(run / "eval" / "copy.after.jsonl")}
-    probed = {
-        one.question
-        for one in load_data(str(world[1])).questions
-        if split_of(one.subject) == "probing"
-    }
-    tuned = {row["question"] for row in read_jsonl(run / "probing.jsonl")}
-    assert tuned <= probed
+    assert {row["question"] for row in read_jsonl(run / "probing.jsonl")} <= probed
     assert evaluated == {row["question"] for row in rows} - probed
-    assert any(f"copy: Left out: {len(probed)} (it is probed or tuned on" in one for one in told)
-    assert read_json(run / "run.json")["dropped"]["copy"] == {
-        "it is probed or tuned on": len(probed)
-    }
+    assert read_json(run / "run.json")["dropped"]["copy"] == {WHY: len(probed)}
     write_jsonl(copy, [row for row in rows if row["question"] in probed])
-    again = Job(model=world[0], data=str(world[1]), folder=tmp_path / "other", changes=QUICK)
-    with pytest.raises(DataError, match="Of copy nothing is left to evaluate"):
+    again = replace(job, folder=tmp_path / "other", run=Run())
+    with pytest.raises(DataError, match=f"Of copy nothing is left to evaluate: .*{WHY}"):
         align_job(again, [str(copy)])
-    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "other" / "run.json").exists()
 
 
 def test_rows_are_compared_on_what_none_of_them_has_seen(
     world: tuple[str, Path], tmp_path: Path
 ) -> None:
-    copy = tmp_path / "copy.jsonl"
-    rows = read_jsonl(world[1])
-    write_jsonl(copy, list(reversed(rows)))
-    run = tmp_path / "run"
-    changes = QUICK | {"split": "all"}
-    job = Job(
-        model=world[0], data=str(copy), probing_data=str(world[1]), folder=run, changes=changes
-    )
+    copy, run = tmp_path / "copy.jsonl", tmp_path / "run"
+    write_jsonl(copy, list(reversed(read_jsonl(world[1]))))
     further = statements(tmp_path / "more.jsonl", "w")
+    job = Job(
+        model=world[0],
+        data=str(copy),
+        probing_data=str(world[1]),
+        folder=run,
+        changes=QUICK | {"split": "all"},
+    )
     compare_job(job, [further], ["untouched"])
     evaluated = {row["question"] for row in read_jsonl(run / "eval" / "copy.untouched.jsonl")}
-    questions = load_data(str(world[1])).questions
-    assert evaluated == {one.question for one in questions if split_of(one.subject) == "test"}
+    assert evaluated == of_split(world[1], "test")
     statements(tmp_path / "more.jsonl", "other")
-    again = Job(**(vars(job) | {"resume": True, "run": Run()}))
+    again = replace(job, resume=True, run=Run())
     with pytest.raises(NasAlignError, match=r"begun with another content of .*more\.jsonl"):
         compare_job(again, [further], ["untouched"])
 
@@ -125,7 +126,8 @@ def test_nasa_plus_is_tuned_on_facts_too(world: tuple[str, Path], tmp_path: Path
     copy = tmp_path / "copy.jsonl"
     write_jsonl(copy, [{"question": one.question, "answer": one.answer} for one in facts[:300]])
     given = Job(model=world[0], data=str(copy), probing_data=str(world[1]))
-    used = {one.question for one in facts if split_of(one.subject) == "probing"}
-    plus = Job(**(vars(given) | {"changes": {"method": "nasa+"}})).splits()
-    assert len(plus.test) < len(given.splits().test)
-    assert not used & {record.question for record in plus.test}
+    tuned = {one.question for one in facts if split_of(one.subject) == "probing"}
+    assert tuned & {record.question for record in given.splits().test}
+    plus = replace(given, changes={"method": "nasa+"}).splits()
+    assert plus.test
+    assert not tuned & {record.question for record in plus.test}
