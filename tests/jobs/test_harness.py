@@ -156,7 +156,7 @@ def test_a_merged_model_is_the_same_to_the_command(
     assert command in ours["said"]
     assert f"pretrained={model},peft={adapter},dtype=float32" in command
     merged = tmp_path / "merged"
-    export_job(Job(), adapter, merged, "merged")
+    export_job(Job(str(model)), adapter, merged, "merged")
     shutil.rmtree(adapter)
     shutil.move(tasks, elsewhere)  # a task can be taken to another machine
     words = shlex.split(command)
