@@ -39,10 +39,10 @@ LIMITS = {  # seconds of each stage, in the order of their value
     "parity": 150,
     "llama3-8b": 180,
     "quant": 70,
-    "compile": 80,
     "embedded": 120,
     "qwen2-7b": 120,
     "gemma-7b": 120,
+    "compile": 120,
 }
 MODULES = {"parity": "parity", "quant": "quant", "compile": "compiled", "embedded": "embedded"}
 

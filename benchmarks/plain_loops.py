@@ -5,6 +5,7 @@ masked to the rows of the head; NAS comes from eager attention with ``output_att
 """
 
 import random
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +121,10 @@ class PlainTuner:
 class PlainJointTuner(JointTuner):
     """``JointTuner`` whose batches run through the whole model, nothing shared or kept."""
 
-    def _loss(self, places: list[int]) -> Tensor:
+    def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
+        """The mean loss of a whole batch; a plain loop has no parts."""
+        (places,) = parts
+        assert len(places) == count
         prompts = [p for place in places for p in self._pair(place)]
         said = self.log_probabilities(prompts, self.logits(prompts, [1] * len(prompts)))
         loss = self._loss_of(said.reshape(-1, 2, 2))
@@ -128,11 +132,11 @@ class PlainJointTuner(JointTuner):
             beside = [place % len(self.divergence.answers) for place in places]
             answers = [self.divergence.answers[place] for place in beside]
             after = self.logits(answers, [one.own for one in answers]).float().log_softmax(dim=-1)
-            before = torch.cat([self.divergence.before[place] for place in beside])
+            before = self.divergence.before(beside)
             loss = loss + self.settings.kl_weight * functional.kl_div(
-                after, before.to(after.device), reduction="batchmean", log_target=True
+                after, before, reduction="batchmean", log_target=True
             )
-        return loss
+        yield loss
 
     def _pair(self, place: int) -> tuple[BinaryPrompt, BinaryPrompt]:
         pair = self.tuning[place]

@@ -274,7 +274,8 @@ def _together(
     pairs = pairs[: sizes.pairs + max(1, sizes.pairs // 4)]
     free = [Answered(prompt.token_ids[:40], 16) for prompt in prompts[: sizes.free]]
     samples = Samples(pairs[: sizes.pairs], pairs[sizes.pairs :], free)
-    few = [(pair.right, pair.wrong) for pair in samples.tuning[:16]]
+    few = [(pair.right, pair.wrong) for pair in samples.tuning]
+    attribution(model, few)  # warms up
     seconds, _ = timed(lambda: attribution(model, few))
     yield {"part": "attribution", "seconds_a_pair": seconds / len(few)}
     settings = load_preset("paper-7b").replace({"joint_learning_rate": 1e-9})
@@ -283,14 +284,19 @@ def _together(
     upper = [place for place in places if place[0] >= first]
     heads = [Head(*place, 0.0) for place in upper[: max(1, len(places) // 10)]]
     record: Record = {"part": "nasa+", "pairs": len(samples.tuning), "heads": len(heads)}
+    losses: dict[str, float] = {}
     for name, kind in (("ours", JointTuner), ("plain", PlainJointTuner)):
         reset_peak(model.device)
         prepare, tuner = timed(partial(kind, model, samples, heads, settings))
         tuner._train_epoch()  # warms up
-        epoch, _ = timed(tuner._train_epoch)
+        epoch, losses[name] = timed(tuner._train_epoch)
         record |= {f"{name}_prepare": prepare, f"{name}_epoch": epoch}
         record[f"{name}_peak_mib"] = peak_memory(model.device)
         tuner.rows.restore()
+    require(
+        math.isclose(losses["ours"], losses["plain"], rel_tol=TOLERANCE),
+        f"The losses of nasa+ are {losses}.",
+    )
     yield record | {"speed_up": record["plain_epoch"] / record["ours_epoch"]}
 
 

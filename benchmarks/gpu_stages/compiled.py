@@ -13,7 +13,7 @@ from nasalign.alignment.training import RowTuner
 from nasalign.config import load_preset
 from nasalign.nas.heads import Head
 
-LAYERS, TINY_LAYERS = 12, 3
+LAYERS, TINY_LAYERS = 4, 3
 WAYS: dict[str, dict[str, Any] | None] = {
     "eager": None,
     "compile": {"dynamic": True},
@@ -25,7 +25,7 @@ TRIED: dict[str, dict[str, Any] | None] = {"eager": None, "compile": {"backend":
 
 def run(place: Place) -> Iterator[Record]:
     """Yields a record a way of running the layers: seconds an epoch and to compile, the loss."""
-    prompts = random_prompts(4 if place.tiny else 256, WORDS)
+    prompts = random_prompts(4 if place.tiny else 128, WORDS)
     layers = TINY_LAYERS if place.tiny else LAYERS
     torch._dynamo.config.recompile_limit = 64  # one function serves all layers and both passes
     settings = load_preset("paper-7b").replace({"learning_rate": 1e-9})

@@ -47,6 +47,8 @@ def _step(folder: Path, bits: str | None, place: Place) -> tuple[torch.Tensor, R
     """The gradient of the rows of a head in the second layer, on the CPU, and what it takes."""
     reset_peak(place.device)
     model, _ = load(str(folder), device=place.device.type, dtype="bfloat16", quantize=bits)
+    loading = peak_memory(place.device)
+    reset_peak(place.device)
     prompts = random_prompts(4 if place.tiny else 32, WORDS)
     settings = load_preset("paper-7b").replace({"learning_rate": 1e-9})
     tuner = RowTuner(model, prompts, prompts[:1], settings)
@@ -55,5 +57,6 @@ def _step(folder: Path, bits: str | None, place: Place) -> tuple[torch.Tensor, R
     seconds, _ = timed(tuner.train_epoch)  # one step
     rows = tuner.rows.parameters.values()
     gradient = torch.cat([row.grad.flatten().float().cpu() for row in rows if row.grad is not None])
-    memory = {"peak_mib": peak_memory(place.device), "seconds_a_step": seconds}
+    memory = {"peak_mib_loading": loading, "peak_mib": peak_memory(place.device)}
+    memory["seconds_a_step"] = seconds
     return gradient, memory | {"gradient_norm": float(gradient.norm())}

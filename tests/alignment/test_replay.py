@@ -120,8 +120,8 @@ def test_every_figure_of_algorithm_1_equals_the_plain_loop(
     limits = Limits(epochs=3, rho=-1e9, tau=-1e9, halting_share=1.0)
 
     class Whole(Replay):
-        def logits(self, places, layer, recorder=None):  # type: ignore[no-untyped-def]
-            return super().logits(places, 0, recorder)
+        def logits(self, places, layer, recorder=None, **options):  # type: ignore[no-untyped-def]
+            return super().logits(places, 0, recorder, **options)
 
     rows = []
     for kind in (Replay, Whole):

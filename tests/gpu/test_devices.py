@@ -22,6 +22,7 @@ from nasalign.alignment.training import RowTuner
 from nasalign.config import Settings
 from nasalign.data.prompts import BinaryPrompt, PromptBuilder
 from nasalign.data.qa import BinaryExample
+from nasalign.nas import forward
 from nasalign.nas.attention_map import attention_map
 from nasalign.nas.heads import Head
 from nasalign.nas.offset import attention_offset, words_of
@@ -160,17 +161,22 @@ def test_nothing_is_of_two_devices(use: Use, name: str, prompts: list[BinaryProm
         use(model, prompts)
 
 
-def test_a_batch_waits_for_the_device_only_for_its_figures(prompts: list[BinaryPrompt]) -> None:
+@pytest.mark.parametrize(("share", "looks"), [(True, 0), (False, 1)], ids=["shared", "whole"])
+def test_a_batch_waits_for_the_device_only_for_its_figures(
+    share: bool, looks: int, prompts: list[BinaryPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cache transformers looks once whether sequences are packed (``looks``)."""
+    monkeypatch.setattr(forward, "TOKENS_WORTH_A_PASS", 1 if share else 10**6)
     model = tiny.build_model("llama").requires_grad_(False).to("meta")
     with Elsewhere() as device:
         score_prompts(model, prompts, batch_size=len(prompts))
-        assert device.reads == 3  # both probabilities and NAS
+        assert device.reads == 3 + looks  # both probabilities and NAS
         tuner = RowTuner(model, prompts, prompts, SETTINGS, HEADS)
         tuner.begin(HEADS[1])
         device.reads = 0
         with tuner.rows:
             tuner.optimizer.step([0, 1, 2, 3])
-        assert device.reads == 1  # the loss
+        assert device.reads == 1 + looks  # the loss
 
 
 def test_a_mixture_of_devices_is_seen() -> None:

@@ -37,9 +37,14 @@ def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
     ]
 
 
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "whole"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_replay_and_a_shared_prefix_equal_the_whole_model(
-    name: str, prompts: list[BinaryPrompt], device: torch.device, record_property: Record
+    name: str,
+    share: bool,
+    prompts: list[BinaryPrompt],
+    device: torch.device,
+    record_property: Record,
 ) -> None:
     exact = tiny.build_model(name, dtype=torch.float64)
     model, places = model_on(name, torch.float32, device), [7, 2, 5]
@@ -49,10 +54,10 @@ def test_replay_and_a_shared_prefix_equal_the_whole_model(
     replay = Replay(model, prompts, 4, ActivationMemory())
     assert replay.prefix > 0
     with torch.no_grad(), NasRecorder(model) as recorder:
-        shared = float(differences(replay.logits(places, 0, recorder), wanted).max())
+        shared = float(differences(replay.logits(places, 0, recorder, share=share), wanted).max())
         shared_nas = float(differences(recorder.nas, wanted_nas).max())
         replay.prepare(2)
-        replayed = float(differences(replay.logits(places, 2, recorder), wanted).max())
+        replayed = float(differences(replay.logits(places, 2, recorder, share=share), wanted).max())
         replayed_nas = float(differences(recorder.nas[:, 2:], wanted_nas[:, 2:]).max())
     found = {"prefix": shared, "prefix_nas": shared_nas, "replay": replayed}
     note(record_property, device, family=name, **found, replay_nas=replayed_nas)

@@ -97,9 +97,11 @@ def attribution(
     for where, parameter in rows.parameters.items():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         processes.add_up(gradient)
-        gradient = gradient.cpu().double()  # in one piece, and not every device has float64
+        if gradient.device.type == "mps":  # it has no float64
+            gradient = gradient.cpu()
+        squares = torch.linalg.vector_norm(gradient, dim=-1, dtype=torch.float64).square().cpu()
         for place, query in queries.items():
             if query.module == where.module and where.start <= query.start < where.stop:
-                own = gradient[query.start - where.start : query.stop - where.start]
-                norms[place] = float(own.norm()) / len(pairs)
+                own = squares[query.start - where.start : query.stop - where.start]
+                norms[place] = own.sum().sqrt() / len(pairs)
     return norms

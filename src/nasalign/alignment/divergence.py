@@ -7,6 +7,7 @@ model that is tuned on yes and no alone may forget how to say anything else.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -17,7 +18,10 @@ from nasalign.alignment.activations import ActivationMemory
 from nasalign.alignment.knowledge import Parametric
 from nasalign.alignment.replay import Replay
 from nasalign.data.prompts import PromptBuilder
+from nasalign.models.memory import out_of_memory
 from nasalign.nas.batches import in_batches
+
+DOING = "noting what it answers freely"
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Divergence:
         answers: N answers.
         layer: below it nothing will be changed.
         batch_size: answers a batch while what it says is computed; by tokens unless given.
-        memory: where what enters the layer is kept.
+        memory: where what enters the layer, and what the model says, is kept.
     """
 
     def __init__(
@@ -66,18 +70,27 @@ class Divergence:
         batch_size: int | None,
         memory: ActivationMemory,
     ) -> None:
-        self.answers, self.layer = answers, layer
+        self.model, self.answers, self.layer = model, answers, layer
         self.replay = Replay(model, answers, batch_size, memory)
         self.replay.prepare(layer)
-        self.before: dict[int, Tensor] = {}  # by place, each [own, vocabulary], on the CPU
+        ends = accumulate((one.own for one in answers), initial=0)
+        self.spans = list(pairwise(ends))  # an answer's rows in what is kept
+        embedding = model.get_output_embeddings()
+        dtype = torch.promote_types(model.dtype, torch.float32)
+        shape = self.spans[-1][1], embedding.out_features
+        kept = memory.keep(*shape, dtype, embedding.weight.device)
+        if kept is None:
+            raise out_of_memory(DOING, ways=["--set kl_weight=0, which lets free answers go"])
+        self.kept = kept  # [tokens, vocabulary]
 
         @torch.no_grad()
         def work(places: list[int]) -> None:
             own = [answers[place].own for place in places]
-            said = self._log_probabilities(places).cpu().split(own)
-            self.before.update(zip(places, said, strict=True))
+            said = self._log_probabilities(places).split(own)
+            for place, rows in zip(places, said, strict=True):
+                kept.rows[slice(*self.spans[place])] = rows
 
-        in_batches(model, answers, batch_size, work, doing="noting what it answers freely")
+        in_batches(model, answers, batch_size, work, doing=DOING)
 
     def tokens(self, places: Sequence[int]) -> int:
         """Returns the number of tokens that the divergence of some answers is a mean over."""
@@ -91,8 +104,13 @@ class Divergence:
         """
         places = [place % len(self.answers) for place in places]
         after = self._log_probabilities(places)
-        before = torch.cat([self.before[place] for place in places]).to(after.device)
-        return functional.kl_div(after, before, reduction="batchmean", log_target=True)
+        return functional.kl_div(after, self.before(places), reduction="batchmean", log_target=True)
+
+    def before(self, places: Sequence[int]) -> Tensor:
+        """Returns the untouched model's log probabilities in some answers, [tokens, vocabulary]."""
+        rows, device = self.kept.rows, self.model.get_output_embeddings().weight.device
+        spans = (self.spans[place] for place in places)
+        return torch.cat([rows[a:b].to(device, non_blocking=rows.is_pinned()) for a, b in spans])
 
     def _log_probabilities(self, places: Sequence[int]) -> Tensor:
         last = [self.answers[place].own for place in places]

@@ -19,7 +19,7 @@ from nasalign.alignment.activations import ActivationMemory, Kept
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import HasTokens, in_batches
-from nasalign.nas.forward import answer_logits, shared_prefix
+from nasalign.nas.forward import answer_logits, shared_prefix, worth_sharing
 from nasalign.nas.recorder import NasRecorder
 
 
@@ -66,6 +66,7 @@ class Replay:
         layer: int,
         recorder: NasRecorder | None = None,
         last: Sequence[int] | None = None,
+        share: bool | None = None,
     ) -> Tensor:
         """Returns the logits [B, vocabulary] after some of the prompts, run from a layer on.
 
@@ -74,14 +75,18 @@ class Replay:
             layer: the first that must run; it is run from the nearest whose input is kept.
             recorder: takes the NAS of the layers that run; below, it stays 0.
             last: after how many tokens of each one's end logits are wanted (``answer_logits``).
+            share: whether the shared tokens run once; if that is faster, unless given.
         """
         batch = [self.prompts[place] for place in places]
+        if share is None:
+            share = worth_sharing(self.model, len(places), self.prefix)
+        prefix = self.prefix if share else 0
         start = self._nearest(layer)
         with ExitStack() as stack:
             if start > 0:
-                passes = iter(self._passes(start, places))
+                passes = iter(self._passes(start, places, prefix))
                 stack.enter_context(self._idle(range(start), lambda: next(passes)))
-            return answer_logits(self.model, batch, recorder, self.prefix, last)
+            return answer_logits(self.model, batch, recorder, prefix, last)
 
     @torch.no_grad()
     def prepare(self, layer: int, later: Sequence[int] = ()) -> None:
@@ -124,18 +129,21 @@ class Replay:
         """The highest layer up to this one whose input is known; that of layer 0 always is."""
         return max((known for known in self.inputs if known <= layer), default=0)
 
-    def _passes(self, layer: int, places: Sequence[int]) -> list[Tensor]:
-        """What enters a layer in the pass of the prefix, if there is one, and in that of the rest.
+    def _passes(self, layer: int, places: Sequence[int], prefix: int) -> list[Tensor]:
+        """What enters a layer in the pass of a prefix, if there is one, and in that of the rest.
 
-        They are [1, P, hidden] and [B, T - P, hidden], padded on the right.
+        They are [1, P, hidden] and [B, T - P, hidden], padded on the right; without a pass of the
+        prefix, [B, T, hidden].
         """
         rows = self.inputs[layer].rows
         device = self._device(layer)
         spans = [(0, self.prefix), *(self.spans[place] for place in places)]
         # Moved as they lie: what is padded in main memory would not be pinned.
-        prefix, *own = (rows[a:b].to(device, non_blocking=rows.is_pinned()) for a, b in spans)
-        rest = nn.utils.rnn.pad_sequence(own, batch_first=True)
-        return [prefix[None], rest] if self.prefix else [rest]
+        shared, *own = (rows[a:b].to(device, non_blocking=rows.is_pinned()) for a, b in spans)
+        if prefix:
+            return [shared[None], nn.utils.rnn.pad_sequence(own, batch_first=True)]
+        whole = [torch.cat([shared, one]) for one in own] if self.prefix else own
+        return [nn.utils.rnn.pad_sequence(whole, batch_first=True)]
 
     def _room(self, layer: int) -> Kept | None:
         return self.memory.keep(self.rows, self.width, self.dtype, self._device(layer))
@@ -154,7 +162,7 @@ class Replay:
         def work(places: list[int]) -> None:
             for passes in seen.values():
                 passes.clear()
-            self.logits(places, start)
+            self.logits(places, start, share=self.prefix > 0)
             for known, (*prefix, rest) in seen.items():
                 rows = inputs[known].rows
                 if prefix:

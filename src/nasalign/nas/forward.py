@@ -3,6 +3,7 @@
 The longest common beginning of a batch (system prompt, instruction, few-shot examples) is the
 same in all its samples, so it runs once, with a batch of one, and its keys and values are shared.
 This is exact: the prefix attends to nothing after it. Gradients flow through the shared keys.
+On an accelerator that takes a second round of kernel launches, so small batches run whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +12,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache, PreTrainedModel
 
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.nas.batches import HasRows, HasTokens
 from nasalign.nas.recorder import NasRecorder, Positions
+
+TOKENS_WORTH_A_PASS = 4096
+"""Tokens that sharing must save on an accelerator: fewer take less time than the launches do."""
 
 
 def shared_prefix(prompts: Sequence[HasTokens]) -> int:
@@ -34,6 +39,26 @@ def common_beginning(prompts: Sequence[HasTokens]) -> int:
     return next((place for place in range(limit) if first[place] != last[place]), limit)
 
 
+def worth_sharing(model: PreTrainedModel, count: int, prefix: int) -> bool:
+    """Says whether running a prefix once for ``count`` prompts is faster than each time."""
+    saved = (count - 1) * prefix
+    return saved > 0 and (model.device.type == "cpu" or saved >= TOKENS_WORTH_A_PASS)
+
+
+@contextmanager
+def quick_kernels(model: PreTrainedModel) -> Iterator[None]:
+    """Keeps cuDNN's attention out of passes on a GPU.
+
+    It plans anew for every length and batch size, a fifth of a second each time on an H200; the
+    other fused kernels do not (``benchmarks/README.md``).
+    """
+    if model.device.type != "cuda":
+        yield
+        return
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        yield
+
+
 def answer_logits(
     model: PreTrainedModel,
     prompts: Sequence[HasTokens],
@@ -49,21 +74,25 @@ def answer_logits(
             where causal attention never looks, so that distances, and with them sliding windows,
             are those of the prompt alone.
         recorder: an entered recorder that takes the NAS of this batch.
-        prefix: number P of shared leading tokens; ``shared_prefix`` of the batch unless given.
+        prefix: number P of shared leading tokens that run once, 0 for none; ``shared_prefix`` of
+            the batch, if that is faster, unless given.
         last: after how many tokens of each prompt's end logits are wanted, prompt by prompt and
             from front to back, [their sum, vocabulary]; one of each unless given.
     """
     device = model.get_input_embeddings().weight.device
-    prefix = shared_prefix(prompts) if prefix is None else prefix
-    cache = prefix_cache(model, prompts, prefix) if prefix else None
+    if prefix is None:
+        prefix = shared_prefix(prompts)
+        prefix = prefix if worth_sharing(model, len(prompts), prefix) else 0
     lengths = torch.tensor([len(prompt.token_ids) - prefix for prompt in prompts])
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
+    with quick_kernels(model):
+        cache = prefix_cache(model, prompts, prefix) if prefix else None
     try:
         if recorder is not None:
             recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts)))
-        with _only(model, lengths, last or [1] * len(prompts)):
+        with quick_kernels(model), _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
     finally:  # memory may run out, and then the next pass is of other prompts
         if recorder is not None:
