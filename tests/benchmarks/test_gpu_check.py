@@ -13,7 +13,7 @@ from gpu_stages import table
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
-STAGES = ("parity", "llama3-8b", "quant", "compile", "embedded")
+STAGES = ("parity", "llama3-8b", "quant", "embedded", "compile")
 
 
 def check(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
