@@ -5,7 +5,8 @@ forward pass, with peak memory; scoring of prompts that begin alike; free answer
 Algorithm 1 at the paper's sizes at a quarter, half and three quarters of the depth, and at half
 against the plain loop (whole model, masked gradients, eager NAS); nasa+ likewise. From these
 follows the time of a run of the paper's size. Checked: before an epoch, the NAS from each layer on
-equals that of the whole model to the precision of bfloat16; losses are finite.
+differs from that of the whole model
+by rounding alone; losses are finite.
 
     python benchmarks/shapes.py --shape llama3-8b
     python benchmarks/shapes.py --shape tiny --device cpu --tiny
@@ -43,13 +44,16 @@ from nasalign.alignment.training import RowTuner
 from nasalign.config import Settings, load_preset
 from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.forward import answer_logits, shared_prefix
 from nasalign.nas.generation import generate
 from nasalign.nas.heads import Head
+from nasalign.nas.recorder import NasRecorder
 from nasalign.nas.scoring import score_prompts
 from plain_loops import PlainJointTuner, PlainTuner
 from recorder_overhead import plain_pass, recorded_pass
 
-TOLERANCE = 0.05
+TOLERANCE = 0.05  # of losses in bfloat16
+EXACT = 1e-5
 QUESTIONS, TUNING, VALIDATION, HEADS = 2000, 1000, 100, 30  # of the paper's run
 PAIRS, EPOCHS_TOGETHER = 680, 4  # of nasa+ with the paper's preset
 EPOCHS = {"likely": 5, "most": 30}  # a head
@@ -200,12 +204,13 @@ def _nasa(model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes) -> 
     settings = load_preset("paper-7b").replace({"learning_rate": 1e-9})
     parts = prompts[: sizes.tuning], prompts[sizes.tuning :]
     nas = score_prompts(model, parts[1]).nas
+    noise = _noise(model, parts[1])
     tuner = RowTuner(model, *parts, settings)
     tuner.measure()
     layers = HeadGeometry.of(model).layers
     for quarter in (2, 1, 3):
         layer = layers * quarter // 4
-        record = _head(tuner, layer, nas, sizes.repeats)
+        record = _head(tuner, layer, nas, noise, sizes.repeats)
         if quarter == 2:
             record |= _plain_head(model, parts, Head(layer, 0, 0.0), settings)
             ours = record["epoch"] + record["measure"]
@@ -213,7 +218,18 @@ def _nasa(model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes) -> 
         yield record
 
 
-def _head(tuner: RowTuner, layer: int, nas: torch.Tensor, repeats: int) -> Record:
+@torch.no_grad()
+def _noise(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> float:
+    """What rounding alone does to NAS: with the shared tokens run once, and with whole prompts."""
+    prefix, found = shared_prefix(prompts), []
+    for length in (prefix, 0):
+        with NasRecorder(model) as recorder:
+            answer_logits(model, prompts, recorder, prefix=length)
+            found.append(recorder.nas)
+    return relative_difference(*found)
+
+
+def _head(tuner: RowTuner, layer: int, nas: torch.Tensor, noise: float, repeats: int) -> Record:
     spent: dict[str, list[float]] = {"prepare": [], "epoch": [], "measure": []}
     reset_peak(tuner.model.device)
     for turn in range(repeats + 1):  # the first one warms up
@@ -224,8 +240,9 @@ def _head(tuner: RowTuner, layer: int, nas: torch.Tensor, repeats: int) -> Recor
         assert tuner.latest is not None
         difference = relative_difference(tuner.latest[:, layer:], nas[:, layer:])
         require(
-            difference < TOLERANCE,
-            f"From layer {layer} on the NAS differs by {difference:.1e} from the whole model's.",
+            difference <= 2 * noise + EXACT,
+            f"From layer {layer} on the NAS differs by {difference:.1e} from the whole model's, "
+            f"where rounding makes {noise:.1e}.",
         )
         epoch, loss = timed(tuner.train_epoch)
         require(math.isfinite(loss), f"The loss at layer {layer} is {loss}.")
@@ -241,6 +258,7 @@ def _head(tuner: RowTuner, layer: int, nas: torch.Tensor, repeats: int) -> Recor
         **medians,
         "epochs_per_s": 1 / (medians["epoch"] + medians["measure"]),
         "nas_difference": difference,
+        "nas_noise": noise,
         "peak_mib": peak_memory(tuner.model.device),
     }
 

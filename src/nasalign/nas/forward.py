@@ -19,7 +19,7 @@ from nasalign.data.prompts import BinaryPrompt
 from nasalign.nas.batches import HasRows, HasTokens
 from nasalign.nas.recorder import NasRecorder, Positions
 
-TOKENS_WORTH_A_PASS = 4096
+TOKENS_WORTH_A_PASS = 2048
 """Tokens that sharing must save on an accelerator: fewer take less time than the launches do."""
 
 
