@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint docs serve-docs bench wheel-check clean
+.PHONY: demo test test-all test-fast lint docs serve-docs bench wheel-check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,10 +16,14 @@ demo: $(STAMP)
 	$(BIN)/nasalign align smollm2-135m --out runs/demo --overwrite
 
 test: $(STAMP)
+	$(BIN)/pytest -n auto --dist loadfile -m "not long"
+
+# Half an hour on two cores: before a release, and after a change of resume, processes or endpoints.
+test-all: $(STAMP)
 	$(BIN)/pytest -n auto --dist loadfile
 
 test-fast: $(STAMP)
-	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not gpu and not hub"
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not long and not gpu and not hub"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -148,6 +148,7 @@ def test_a_lean_to_yes_is_found_and_corrected(tmp_path: Path) -> None:
     assert diagnosed["heads"] == heads
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_embedded_model_affirms_more_of_what_it_knows(tmp_path: Path) -> None:
     settings = (
@@ -167,6 +168,7 @@ def test_the_embedded_model_affirms_more_of_what_it_knows(tmp_path: Path) -> Non
     torch.testing.assert_close(logits(tmp_path / "merged"), tuned, atol=1e-4, rtol=0)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_embedded_model_made_to_say_yes_affirms_less_of_what_is_wrong(tmp_path: Path) -> None:
     model, tokenizer = load("smollm2-135m")

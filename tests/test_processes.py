@@ -25,7 +25,7 @@ LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["nasa", "nasa+"])
+@pytest.mark.parametrize("method", ["nasa", pytest.param("nasa+", marks=pytest.mark.long)])
 def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
     model, data = case(tmp_path, DENIES, questions=61)
     sets = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -109,6 +109,7 @@ main()
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_memory_that_runs_out_in_one_process(tmp_path: Path) -> None:
     model, data = case(tmp_path, DENIES, questions=61)

@@ -16,7 +16,7 @@ import pytest
 import upstream
 from nasalign.models.embedded import embedded_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 MODEL = "smollm2-135m"
 

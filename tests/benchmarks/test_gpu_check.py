@@ -13,7 +13,8 @@ from gpu_stages import table
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
-STAGES = ("parity", "llama3-8b", "quant", "embedded", "compile")
+STAGES = ("parity", "llama3-8b", "quant")
+LONG = ("embedded", "compile")
 
 
 def check(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +28,7 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], str]:
-    """Records of all stages but those that run the same small shape again, and what is printed."""
+    """Records of the short stages, and what is printed."""
     out = tmp_path_factory.mktemp("check") / "gpu.jsonl"
     chosen = [part for stage in STAGES for part in ("--stage", stage)]
     done = check(out, "--seconds", "900", *chosen)
@@ -71,8 +72,13 @@ def test_quantised_weights_pass_the_gradient_on(whole: tuple[list[dict[str, Any]
     assert parts["8bit"]["cosine"] > 0.99
 
 
-def test_the_whole_job_decides_alike(whole: tuple[list[dict[str, Any]], str]) -> None:
-    compared = of("embedded", whole[0])["comparison"]
+@pytest.mark.long
+def test_the_whole_job_decides_alike_and_layers_are_compiled(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.jsonl"
+    done = check(out, "--seconds", "900", *(part for stage in LONG for part in ("--stage", stage)))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    assert {"eager", "compile"} < set(of("compile", records(out)))
+    compared = of("embedded", records(out))["comparison"]
     assert compared["same_decisions"] is True
     assert len(compared["float32"]["tuned"]) == 3
 

@@ -7,6 +7,7 @@ import pytest
 from pages import script
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_notebook_corrects_the_embedded_model() -> None:
     for package in ("nbclient", "ipykernel"):

