@@ -160,3 +160,10 @@ def test_the_limit_of_calls_ends_in_a_sentence(
         assert not (tmp_path / "rows.jsonl").exists()
         run(*command, *out, "--max-calls", 1)
     assert len(fake.asked) == 2
+
+
+def test_a_file_called_like_data_of_the_paper_is_not_counted_against_it(tmp_path: Path) -> None:
+    path = tmp_path / "ar-lsat.jsonl"
+    path.write_text('{"question": "Is it?", "answer": "yes"}\n')
+    summary = run(path, "--out", tmp_path / "rows.jsonl")
+    assert (summary["dataset"], summary["paper"]) == ("ar-lsat", None)

@@ -70,6 +70,7 @@ class _RunFile(_Checked):
     adapter: str | dict[str, int] = ""
     halting: str = ""
     part: str = ""
+    data_part: str = ""
 
 
 def read_run(folder: Path, name: str = NAME) -> dict[str, Any]:

@@ -8,14 +8,16 @@ import pytest
 import upstream
 from nasalign.data.qa import BinaryExample, Question, split_of
 from nasalign.data.reading import Dropped
-from nasalign.data.sources import Loaded, load_data
+from nasalign.data.sources import SOURCES, Loaded, load_data
 from nasalign.data.splits import Splits, unseen, with_context
 from nasalign.errors import DataError
 
 
 def loaded(name: str, count: int = 200, origin: str = "") -> Loaded:
     records = [Question(f"{name} {n}?", f"{n}", subject=f"{name} {n}") for n in range(count)]
-    return Loaded(name, [*records, BinaryExample("Is it?", True)], Dropped(), origin or name)
+    examples = [*records, BinaryExample("Is it?", True)]
+    source = None if origin else SOURCES.get(name)
+    return Loaded(name, examples, Dropped(), origin or name, source=source)
 
 
 def subjects(records: list) -> set[str]:
@@ -48,6 +50,14 @@ def test_data_of_the_paper_is_evaluated_whole_unless_it_is_probed() -> None:
     assert Splits.of(loaded("mine"), loaded("mine"), "all", probed=False).part == "all"
     assert Splits.of(loaded("hotpotqa"), loaded("facts")).part == "test"
     assert Splits.of(loaded("mine"), loaded("facts")).part == "test"
+
+
+def test_a_file_that_is_called_like_data_of_the_paper_is_none() -> None:
+    own = loaded("gsm8k", origin="private/gsm8k.jsonl")
+    splits = Splits.of(own, loaded("facts"))
+    assert (splits.part, splits.named) == ("test", False)
+    assert Splits.of(loaded("gsm8k"), loaded("facts")).named
+    assert Splits.of(own, own).same
 
 
 def test_the_sentence_names_both() -> None:

@@ -136,3 +136,15 @@ def _error(config: dict[str, Any]) -> ModelError:
     with pytest.raises(ModelError) as caught:
         safety.check_counts(config, "x")
     return caught.value
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma3"])
+def test_a_configuration_with_fewer_layers_than_the_weights(tmp_path: Path, family: str) -> None:
+    tiny.build_model(family).save_pretrained(tmp_path)
+    tiny.build_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    layers = config["num_hidden_layers"]
+    kinds = {"layer_types": config["layer_types"][:-1]} if "layer_types" in config else {}
+    change(tmp_path, num_hidden_layers=layers - 1, **kinds)
+    said = refused(tmp_path)
+    assert f"configuration says {layers - 1} layers, and its files have layer {layers};" in said

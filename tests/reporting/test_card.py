@@ -36,6 +36,7 @@ def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") ->
     """A run directory as ``align`` leaves it, with figures of our own."""
     facts = {
         "data": data,
+        "data_part": "test",
         "data_origin": f"/home/ann/{data}.jsonl",
         "probing_data": "hotpotqa",
         "probing_origin": "/home/ann/secret/hotpot_dev.json",

@@ -112,6 +112,8 @@ class Loaded:
         dropped: what could not be used, counted by reason.
         origin: where it came from: ``embedded``, files, or a hub id with its revision.
         digest: SHA-256 of the files as they are, one after the other, or else of the records.
+        source: what it is, if it was read as a named data set; a file that is called like one is
+            none.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Loaded:
     dropped: Dropped = field(default_factory=Dropped)
     origin: str = ""
     digest: str = ""
+    source: Source | None = None
 
     @property
     def questions(self) -> list[Question]:
@@ -189,7 +192,7 @@ def _load_source(name: str, files: Sequence[Path], revision: str | None) -> Load
         commit = revision or source.revision
         origin = f"{source.hub}@{commit}"
         rows = _hub_rows(name, source, source.hub, commit)
-    loaded = Loaded(name, [], origin=origin)
+    loaded = Loaded(name, [], origin=origin, source=source)
     seen: set[str] = set()
     for row in rows:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from nasalign.config import ContextMode, SplitChoice
 from nasalign.data.qa import BinaryExample, Question, Record, split_of
 from nasalign.data.reading import Dropped
-from nasalign.data.sources import SOURCES, Loaded
+from nasalign.data.sources import Loaded
 from nasalign.errors import DataError
 
 
@@ -25,6 +25,7 @@ class Splits:
         part: which subjects of the data are evaluated: ``all`` or a split.
         used: what must not be evaluated: what is probed, and what else is tuned or chosen on.
         same: whether the probed data are the evaluated ones.
+        named: whether the data are a named data set, and not a file that may be called like one.
         left_out: how many records of the data are not evaluated for that, whatever their split.
     """
 
@@ -37,6 +38,7 @@ class Splits:
     part: str
     used: list[Question] = field(default_factory=list)
     same: bool = False
+    named: bool = False
     left_out: Dropped = field(default_factory=Dropped)
 
     @property
@@ -72,9 +74,9 @@ class Splits:
             DataError: all of the data would be evaluated, and some of it is probed; or nothing else
                 is left of it.
         """
-        same = data.name == probing.name if data.name in SOURCES else data.origin == probing.origin
-        same = probed and (same or data.records == probing.records)
-        whole = data.name in SOURCES and SOURCES[data.name].whole and not same
+        same = data.origin == probing.origin or (data.source and data.source is probing.source)
+        same = probed and bool(same or data.records == probing.records)
+        whole = data.source is not None and data.source.whole and not same
         part = split if split != "auto" else "all" if whole else "test"
         if same and part == "all":
             raise DataError(
@@ -97,6 +99,7 @@ class Splits:
             used=used,
             same=same,
             left_out=left_out,
+            named=data.source is not None,
         )
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from nasalign.data.binary import Binary, sample, to_binary
 from nasalign.data.qa import BinaryExample
-from nasalign.data.sources import SOURCES
 from nasalign.data.splits import with_context
 from nasalign.errors import DataError, NasAlignError
 from nasalign.files import write_jsonl
@@ -57,7 +56,7 @@ def data_job(job: Job, out: Path, limit: int | None = None) -> dict[str, Any]:
     except OSError as error:
         raise NasAlignError(f"Cannot write {out}: {error.strerror}.") from error
     positives = sum(example.label for example in binary.examples)
-    paper = SOURCES[loaded.name].paper if loaded.name in SOURCES else None
+    paper = loaded.source.paper if loaded.source else None
     return {
         "dataset": loaded.name,
         "origin": loaded.origin,

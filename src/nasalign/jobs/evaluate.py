@@ -9,7 +9,6 @@ from nasalign.alignment.adapter import load_adapter
 from nasalign.alignment.knowledge import Parametric, confident
 from nasalign.config import Scenario
 from nasalign.data.qa import BinaryExample, Question, Record
-from nasalign.data.sources import SOURCES
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
 from nasalign.evaluation.evaluate import Evaluation
@@ -176,7 +175,7 @@ def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
         return splits
     facts = read_run(run)
     same = facts.get("probing_data") == splits.name
-    if "digests" in facts and splits.name not in SOURCES:
+    if "digests" in facts and not splits.named:
         probed = facts["digests"].get(facts.get("probing_origin"))
         same = job.run.facts["digests"][job.run.facts["data_origin"]] == probed
     if same and splits.part == "all":

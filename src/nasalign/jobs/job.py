@@ -192,6 +192,7 @@ class Job:
         settings = self.given_settings
         # The examples shown are of the probing split.
         splits = Splits.of(data, probing, settings.split, probed=probed or settings.shots > 0)
+        self.run.facts["data_part"] = splits.part
         self.run.drop(splits.left_out, splits.name)
         if probed and settings.method == "nasa+":
             return self.apart(splits, load_facts("probing"), "nasa+ is tuned on it")

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from nasalign.models.memory import free, is_out_of_memory, not_held
 from nasalign.models.safety import check_counts, check_folder, check_size, is_adapter, own_code
 from nasalign.models.support import check_supported
 
+_LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -146,7 +149,7 @@ def load(
         raise _failure(name, error, silence) from error
     if getattr(model, "_hf_peft_config_loaded", False):  # it came between the check and here
         raise ModelError(is_adapter(name))
-    _check_whole(model, report["missing_keys"], name)
+    _check_whole(model, report, name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
@@ -173,13 +176,21 @@ def _failure(name: str, error: Exception, silence: str) -> ModelError:
     return ModelError(f"The model {name!r} cannot be loaded: {reason}")
 
 
-def _check_whole(model: PreTrainedModel, missing_keys: Iterable[str], name: str) -> None:
-    """Refuses a model of which some weights are not there, or not in memory."""
-    missing = sorted(missing_keys)
+def _check_whole(model: PreTrainedModel, report: Mapping[str, Iterable[str]], name: str) -> None:
+    """Refuses a model of which some weights are not there, not used, or not in memory."""
+    missing = sorted(report["missing_keys"])
     if missing:  # transformers would fill them with random numbers
         raise ModelError(
             f"The model {name!r} cannot be loaded: its files lack {len(missing)} weights, such as "
             f"{missing[0]}."
+        )
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", math.inf)
+    numbers = (_LAYER.search(key) for key in report["unexpected_keys"])
+    more = sorted({int(found[1]) for found in numbers if found and int(found[1]) >= layers})
+    if more:  # transformers would build a shorter model
+        raise ModelError(
+            f"The model {name!r} cannot be loaded: its configuration says {layers} layers, and its "
+            f"files have layer {more[-1] + 1}; num_hidden_layers is not that of these weights."
         )
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ModelError(

@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from nasalign.alignment.adapter_file import read_adapter
 from nasalign.alignment.rounding import Rounding
-from nasalign.data.sources import SOURCES
 from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
 from nasalign.reporting.card.base import Base
@@ -181,12 +180,9 @@ def _with_interval(value: float, bounds: Sequence[float]) -> str:
 
 def _part(name: str, files: RunFiles) -> str:
     """Which subjects of a data set were evaluated."""
-    first = name == files.facts.get("data")
-    split = files.settings.get("split", "auto") if first else "all"
-    if split != "auto":
-        return str(split)
-    whole = name in SOURCES and SOURCES[name].whole and name != files.facts.get("probing_data")
-    return "all" if whole else "test"
+    if name != files.facts.get("data"):
+        return "all"  # further data, but for what is probed
+    return str(files.facts.get("data_part") or files.settings.get("split", "auto"))
 
 
 def _instruction(files: RunFiles | None) -> str:
