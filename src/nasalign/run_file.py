@@ -132,9 +132,10 @@ def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str
         before = old["digests"].get(origin)
         yield f"content of {origin}", before, digest, "put it back as it was"
     models = old["model"], new["model"]
-    yield "model", *(one["fingerprint"] for one in models), "take the same"
     yield "dtype", *(one["dtype"] for one in models), "give it with --dtype"
     yield "quantisation", *(one.get("quantize") for one in models), "take the same --quantize"
+    # After these, which change what the fingerprint is of.
+    yield "model", *(one["fingerprint"] for one in models), "take the same"
     yield "device", *(one["device"].partition(":")[0] for one in models), "give it with --device"
     for name, value in new["settings"].items():
         if name not in _OF_NO_FIGURE:
