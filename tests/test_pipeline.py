@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
 import tiny
+from nasalign.alignment.probing import ProbingSet
 from nasalign.alignment.rows import head_slices
 from nasalign.alignment.tuning import EpochRecord, HeadRecord
 from nasalign.config import Settings
@@ -98,6 +99,21 @@ def test_too_few_true_positives_leave_tau_to_the_share_of_yes(
     few = Run()
     nasalign.align(model, tokenizer, questions, run=few, preset=SETTINGS, min_true_positives=999)
     assert few.facts["halting"] == "share of V answered positively above 0.5"
+
+
+@pytest.mark.parametrize(
+    ("least", "halting"),
+    [(3, "model NAS on V below tau = 0.2500"), (4, "share of V answered positively above 0.5")],
+)
+def test_tau_stands_from_the_least_number_of_true_positives_on(
+    least: int, halting: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProbingSet, "count", lambda *_: 3)
+    monkeypatch.setattr(ProbingSet, "tau", 0.25)
+    model, questions = denying("llama", tokenizer)
+    run = Run()
+    nasalign.align(model, tokenizer, questions, run=run, preset=SETTINGS, min_true_positives=least)
+    assert run.facts["halting"] == halting
 
 
 def test_an_unknown_setting_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -102,6 +102,8 @@ def test_answers_are_classified(prediction: str, right: bool | None, kind: str) 
 def test_answers_of_low_entropy_are_confident() -> None:
     samples = [Parametric(QUESTIONS[0], "x", True, entropy) for entropy in (0.4, 0.1, 0.9, 0.2)]
     assert confident(samples) == [False, True, False, True]
+    odd = [Parametric(QUESTIONS[0], "x", True, entropy) for entropy in (0.4, 0.1, 0.9)]
+    assert confident(odd) == [True, True, False]  # the median itself is low
     rows = parametric_rows(samples)
     assert [row["confident"] for row in rows] == [False, True, False, True]
     assert rows[0] == {

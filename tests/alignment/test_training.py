@@ -45,6 +45,21 @@ def tuner_of(
     return RowTuner(model, samples, samples, chosen)
 
 
+def test_the_rate_warms_up_over_its_share_of_the_steps_and_falls_by_a_cosine(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    rates = {"learning_rate": 1e-3, "warmup_ratio": 0.25, "epochs": 4}
+    tuner = tuner_of(tiny.build_model("llama"), tokenizer, **rates)  # 8 steps, 2 of them warm up
+    tuner.begin(HEAD)
+    found = []
+    with tuner.rows:
+        for _ in range(8):
+            found.append(tuner.optimizer.adam.param_groups[0]["lr"])
+            tuner.optimizer.step([0, 1])
+    falling = [1e-3 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
+    assert found == pytest.approx([0.0, 5e-4, *falling])
+
+
 def state(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 

@@ -36,6 +36,16 @@ def test_inconsistent_heads_are_left_out() -> None:
     assert select_heads(nas, k=1, n=3, consistency=0.9) == []
 
 
+@pytest.mark.parametrize(("lists", "chosen"), [(8, []), (9, [0])])
+def test_a_head_must_be_in_nine_of_ten_lists_unless_said_otherwise(
+    lists: int, chosen: list[int]
+) -> None:
+    nas = torch.zeros(10, 1, 3)
+    nas[:lists, 0, 0] = 100.0
+    nas[lists:, 0, 2] = 2.0
+    assert [head.head for head in select_heads(nas, k=1, n=3)] == chosen
+
+
 def test_averages() -> None:
     nas = torch.arange(24.0).reshape(2, 3, 4)
     torch.testing.assert_close(single_head_nas(nas), reference.single_head_nas(nas))

@@ -1,7 +1,7 @@
 """Tables 16 to 18: negative verdicts by what the model knows and how sure it is (Appendix G).
 
 ``response`` is the free answer: right (Det-T), wrong (Det-F) or none (Non-Det). ``confidence`` is
-High where the entropy of its first token is below the median over all answers of the untouched
+High where the entropy of its first token is at most the median over all answers of the untouched
 model.
 """
 
