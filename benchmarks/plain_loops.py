@@ -47,8 +47,15 @@ class PlainTuner:
     def begin(self, head: Head) -> None:
         settings = self.settings
         slices = head_slices(HeadGeometry.of(self.model), head.layer, head.head, settings.k_scope)
-        self.weights = {where: self.model.get_submodule(where.module).weight for where in slices}
-        self.before = {where: weight.detach().clone() for where, weight in self.weights.items()}
+        names = {where.module for where in slices}  # queries and keys may share a weight
+        self.weights = {name: self.model.get_submodule(name).weight for name in sorted(names)}
+        self.before = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        self.frozen = {
+            name: torch.ones(len(weight), dtype=torch.bool, device=weight.device)
+            for name, weight in self.weights.items()
+        }
+        for where in slices:
+            self.frozen[where.module][where.start : where.stop] = False
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=settings.learning_rate, weight_decay=0.0
         )
@@ -59,8 +66,8 @@ class PlainTuner:
 
     def restore(self) -> None:
         with torch.no_grad():
-            for where, weight in self.weights.items():
-                weight.copy_(self.before[where])
+            for name, weight in self.weights.items():
+                weight.copy_(self.before[name])
 
     def finish(self) -> None:
         del self.optimizer, self.schedule
@@ -82,9 +89,8 @@ class PlainTuner:
             loss = functional.cross_entropy(logits, targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            for where, weight in self.weights.items():
-                weight.grad[: where.start] = 0
-                weight.grad[where.stop :] = 0
+            for name, weight in self.weights.items():
+                weight.grad[self.frozen[name]] = 0
             self.optimizer.step()
             self.schedule.step()
             total += float(loss.detach()) * len(batch)
