@@ -13,8 +13,8 @@ from gpu_stages import table
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
-STAGES = ("parity", "llama3-8b", "quant")
-LONG = ("embedded", "compile")
+STAGES = ("parity", "llama3-8b")
+LONG = ("quant", "embedded", "compile")
 
 
 def check(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -66,17 +66,16 @@ def test_a_shape_is_timed_against_the_plain_loops(whole: tuple[list[dict[str, An
     assert 0 < estimate["minutes_nasa_likely"] < estimate["minutes_nasa_most"]
 
 
-def test_quantised_weights_pass_the_gradient_on(whole: tuple[list[dict[str, Any]], str]) -> None:
-    parts = of("quant", whole[0])
-    assert parts["bfloat16"]["cosine"] == pytest.approx(1.0, abs=1e-4)
-    assert parts["8bit"]["cosine"] > 0.99
-
-
 @pytest.mark.long
-def test_the_whole_job_decides_alike_and_layers_are_compiled(tmp_path: Path) -> None:
+def test_weights_are_quantised_the_whole_job_decides_alike_and_layers_are_compiled(
+    tmp_path: Path,
+) -> None:
     out = tmp_path / "gpu.jsonl"
     done = check(out, "--seconds", "900", *(part for stage in LONG for part in ("--stage", stage)))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    parts = of("quant", records(out))
+    assert parts["bfloat16"]["cosine"] == pytest.approx(1.0, abs=1e-4)
+    assert parts["8bit"]["cosine"] > 0.99
     assert {"eager", "compile"} < set(of("compile", records(out)))
     compared = of("embedded", records(out))["comparison"]
     assert compared["same_decisions"] is True

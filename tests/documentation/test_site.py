@@ -57,7 +57,9 @@ def test_no_page_names_an_address_that_a_browser_would_ask(site: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is here")
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), pytest.param(390, "dark", marks=pytest.mark.long)]
+)
 def test_every_page_lives(site: Path, served: str, width: int, scheme: str) -> None:
     from playwright.sync_api import sync_playwright
 

@@ -110,6 +110,7 @@ def test_model_and_tokenizer_are_left_as_they_were(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.long
 def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path) -> None:
     model, tokenizer = tiny.build_model("llama", seed=3), next(iter(tokenizers().values()))
     most, refused = 3, list[int]()

@@ -75,6 +75,7 @@ def test_a_gguf_file_beside_an_adapter_is_refused(tmp_path: Path) -> None:
     assert "holds an adapter_config.json" in said
 
 
+@pytest.mark.long
 def test_an_adapter_that_comes_between_is_refused(
     hub: fake_hub.FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

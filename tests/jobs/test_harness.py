@@ -145,6 +145,7 @@ def test_every_data_set_is_a_task(name: str, model: Path, tmp_path: Path) -> Non
     assert found["figures"]["accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-12)
 
 
+@pytest.mark.long
 @needs_lm_eval
 def test_a_merged_model_is_the_same_to_the_command(
     model: Path, adapter: Path, tmp_path: Path

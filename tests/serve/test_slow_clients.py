@@ -265,7 +265,9 @@ def a_question(url: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no signal to one process alone")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("kind", ["good template", "endless template"])
 def test_a_signal_ends_it_whatever_clients_do(
     tmp_path: Path, number: signal.Signals, kind: str
