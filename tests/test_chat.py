@@ -159,6 +159,7 @@ def test_bytes_that_are_no_text_are_answered_too(folders: tuple[Path, Path]) -> 
     assert json.loads(result.stdout)["question"] == "Is \N{REPLACEMENT CHARACTER} it?"
 
 
+@pytest.mark.long
 def test_what_is_typed_at_a_terminal_ends_with_control_d(folders: tuple[Path, Path]) -> None:
     pty = pytest.importorskip("pty", reason="this system has no pseudo terminals")
     ours, theirs = pty.openpty()

@@ -24,8 +24,9 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["nasa", pytest.param("nasa+", marks=pytest.mark.long)])
+@pytest.mark.parametrize("method", ["nasa", "nasa+"])
 def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
     model, data = case(tmp_path, DENIES, questions=61)
     sets = [part for setting in SETTINGS for part in ("--set", setting)]

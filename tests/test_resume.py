@@ -56,7 +56,7 @@ class Stop(Exception):  # noqa: N818
     """Ends a run in the middle, as a kill does: nobody expects it."""
 
 
-@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [Stop, pytest.param(KeyboardInterrupt, marks=pytest.mark.long)])
 @pytest.mark.parametrize("calls", [1, 4, 6, 9, 14])
 def test_a_run_that_ends_in_any_epoch_goes_on(
     calls: int,

@@ -145,6 +145,7 @@ def test_a_download_that_breaks_off_or_is_another_leaves_nothing(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [["ask", "owner/name", "Is it?"], ["data", "gsm8k"]])
 def test_a_hub_that_never_answers_is_a_sentence(command: list[str], tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ while status == signal.SIGKILL:
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_sigkill_while_a_file_is_written_leaves_the_old_one(
     command: list[str], undisturbed: Path, tmp_path: Path
