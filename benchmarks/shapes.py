@@ -5,8 +5,8 @@ forward pass, with peak memory; scoring of prompts that begin alike; free answer
 Algorithm 1 at the paper's sizes at a quarter, half and three quarters of the depth, and at half
 against the plain loop (whole model, masked gradients, eager NAS); nasa+ likewise. From these
 follows the time of a run of the paper's size. Checked: before an epoch, the NAS from each layer on
-differs from that of the whole model
-by rounding alone; losses are finite.
+differs from that of the whole model by rounding alone; losses are finite, and of nasa+ those of the
+plain loop.
 
     python benchmarks/shapes.py --shape llama3-8b
     python benchmarks/shapes.py --shape tiny --device cpu --tiny

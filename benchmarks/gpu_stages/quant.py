@@ -58,5 +58,5 @@ def _step(folder: Path, bits: str | None, place: Place) -> tuple[torch.Tensor, R
     rows = tuner.rows.parameters.values()
     gradient = torch.cat([row.grad.flatten().float().cpu() for row in rows if row.grad is not None])
     memory = {"peak_mib_loading": loading, "peak_mib": peak_memory(place.device)}
-    memory["seconds_a_step"] = seconds
-    return gradient, memory | {"gradient_norm": float(gradient.norm())}
+    figures = {"seconds_a_step": seconds, "gradient_norm": float(gradient.norm())}
+    return gradient, memory | figures

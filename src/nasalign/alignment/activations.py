@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,11 @@ class Kept:
         self.rows = rows
         place.take(rows.nbytes)
         weakref.finalize(self, place.leave, rows.nbytes)
+
+    def on(self, device: torch.device, spans: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Returns some spans of the rows, each [end - start, hidden], on a device."""
+        soon = self.rows.is_pinned()
+        return [self.rows[start:end].to(device, non_blocking=soon) for start, end in spans]
 
 
 class ActivationMemory:

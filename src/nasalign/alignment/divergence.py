@@ -108,9 +108,8 @@ class Divergence:
 
     def before(self, places: Sequence[int]) -> Tensor:
         """Returns the untouched model's log probabilities in some answers, [tokens, vocabulary]."""
-        rows, device = self.kept.rows, self.model.get_output_embeddings().weight.device
-        spans = (self.spans[place] for place in places)
-        return torch.cat([rows[a:b].to(device, non_blocking=rows.is_pinned()) for a, b in spans])
+        device = self.model.get_output_embeddings().weight.device
+        return torch.cat(self.kept.on(device, [self.spans[place] for place in places]))
 
     def _log_probabilities(self, places: Sequence[int]) -> Tensor:
         last = [self.answers[place].own for place in places]

@@ -19,7 +19,7 @@ from nasalign.alignment.activations import ActivationMemory, Kept
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.batches import HasTokens, in_batches
-from nasalign.nas.forward import answer_logits, shared_prefix, worth_sharing
+from nasalign.nas.forward import answer_logits, prefix_worth_sharing, shared_prefix
 from nasalign.nas.recorder import NasRecorder
 
 
@@ -78,9 +78,9 @@ class Replay:
             share: whether the shared tokens run once; if that is faster, unless given.
         """
         batch = [self.prompts[place] for place in places]
-        if share is None:
-            share = worth_sharing(self.model, len(places), self.prefix)
         prefix = self.prefix if share else 0
+        if share is None:
+            prefix = prefix_worth_sharing(self.model, len(places), self.prefix)
         start = self._nearest(layer)
         with ExitStack() as stack:
             if start > 0:
@@ -135,11 +135,9 @@ class Replay:
         They are [1, P, hidden] and [B, T - P, hidden], padded on the right; without a pass of the
         prefix, [B, T, hidden].
         """
-        rows = self.inputs[layer].rows
-        device = self._device(layer)
         spans = [(0, self.prefix), *(self.spans[place] for place in places)]
         # Moved as they lie: what is padded in main memory would not be pinned.
-        shared, *own = (rows[a:b].to(device, non_blocking=rows.is_pinned()) for a, b in spans)
+        shared, *own = self.inputs[layer].on(self._device(layer), spans)
         if prefix:
             return [shared[None], nn.utils.rnn.pad_sequence(own, batch_first=True)]
         whole = [torch.cat([shared, one]) for one in own] if self.prefix else own
@@ -162,7 +160,7 @@ class Replay:
         def work(places: list[int]) -> None:
             for passes in seen.values():
                 passes.clear()
-            self.logits(places, start, share=self.prefix > 0)
+            self.logits(places, start, share=True)
             for known, (*prefix, rest) in seen.items():
                 rows = inputs[known].rows
                 if prefix:

@@ -20,6 +20,7 @@ from nasalign.data.chat import Progress
 from nasalign.evaluation.metrics import bootstrap_weights, interval
 from nasalign.models.loading import context_length
 from nasalign.models.memory import explained
+from nasalign.nas.forward import quick_kernels
 
 Change = Callable[[PreTrainedModel], AbstractContextManager[Any]]
 """Applies a change to the untouched model that it is given, and takes it off again."""
@@ -145,7 +146,8 @@ def accuracy_change(before: Sequence[Parametric], after: Sequence[Parametric]) -
 def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Log probabilities of the next token after each of T tokens, float64 [T, vocabulary]."""
     device = model.get_input_embeddings().weight.device
-    logits = model(input_ids=ids[None].to(device), use_cache=False).logits[0]
+    with quick_kernels(model):
+        logits = model(input_ids=ids[None].to(device), use_cache=False).logits[0]
     return logits.cpu().double().log_softmax(dim=-1)  # some devices have no float64
 
 

@@ -186,11 +186,11 @@ def _check_whole(model: PreTrainedModel, report: Mapping[str, Iterable[str]], na
         )
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", math.inf)
     numbers = (_LAYER.search(key) for key in report["unexpected_keys"])
-    more = sorted({int(found[1]) for found in numbers if found and int(found[1]) >= layers})
-    if more:  # transformers would build a shorter model
+    highest = max((int(found[1]) for found in numbers if found), default=-1)
+    if highest >= layers:  # transformers would build a shorter model
         raise ModelError(
             f"The model {name!r} cannot be loaded: its configuration says {layers} layers, and its "
-            f"files have layer {more[-1] + 1}; num_hidden_layers is not that of these weights."
+            f"files have layer {highest + 1}; num_hidden_layers is not that of these weights."
         )
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ModelError(

@@ -39,10 +39,10 @@ def common_beginning(prompts: Sequence[HasTokens]) -> int:
     return next((place for place in range(limit) if first[place] != last[place]), limit)
 
 
-def worth_sharing(model: PreTrainedModel, count: int, prefix: int) -> bool:
-    """Says whether running a prefix once for ``count`` prompts is faster than each time."""
-    saved = (count - 1) * prefix
-    return saved > 0 and (model.device.type == "cpu" or saved >= TOKENS_WORTH_A_PASS)
+def prefix_worth_sharing(model: PreTrainedModel, count: int, prefix: int) -> int:
+    """Returns a prefix if running it once for ``count`` prompts is faster than each time, or 0."""
+    least = 1 if model.device.type == "cpu" else TOKENS_WORTH_A_PASS
+    return prefix if (count - 1) * prefix >= least else 0
 
 
 @contextmanager
@@ -81,14 +81,12 @@ def answer_logits(
     """
     device = model.get_input_embeddings().weight.device
     if prefix is None:
-        prefix = shared_prefix(prompts)
-        prefix = prefix if worth_sharing(model, len(prompts), prefix) else 0
+        prefix = prefix_worth_sharing(model, len(prompts), shared_prefix(prompts))
     lengths = torch.tensor([len(prompt.token_ids) - prefix for prompt in prompts])
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
-    with quick_kernels(model):
-        cache = prefix_cache(model, prompts, prefix) if prefix else None
+    cache = prefix_cache(model, prompts, prefix) if prefix else None
     try:
         if recorder is not None:
             recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts)))
@@ -105,7 +103,8 @@ def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: i
     cache = DynamicCache()  # without the configuration: it keeps all keys, whatever the window
     device = model.get_input_embeddings().weight.device
     shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
-    model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
+    with quick_kernels(model):
+        model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
     cache.batch_repeat_interleave(len(prompts))
     return cache
 

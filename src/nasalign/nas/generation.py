@@ -26,7 +26,7 @@ from nasalign.data.template import render
 from nasalign.errors import PromptError
 from nasalign.models import processes
 from nasalign.nas.batches import HasTokens, check_lengths, in_batches
-from nasalign.nas.forward import common_beginning, prefix_cache, quick_kernels, worth_sharing
+from nasalign.nas.forward import common_beginning, prefix_cache, prefix_worth_sharing, quick_kernels
 
 _FIRST_LINE = re.compile(r"\S[^\n]*\n")
 
@@ -128,9 +128,8 @@ def _inputs(
     """
     longest = max(len(prompt.token_ids) for prompt in prompts)
     window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
-    prefix = common_beginning(prompts)
-    if longest + max_new_tokens > window or not worth_sharing(model, len(prompts), prefix):
-        prefix = 0
+    prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
+    prefix = prefix_worth_sharing(model, len(prompts), prefix)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     ids = torch.full((len(prompts), longest), padding)
     mask = torch.zeros_like(ids)
