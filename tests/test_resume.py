@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
 from cases import DENIES, case
+from nasalign import pipeline, stages
 from nasalign.alignment import training
 from nasalign.cli import app
 
@@ -96,6 +98,31 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
     assert not (folder / "checkpoint").exists()
     epochs = sum(row["epochs"] for row in heads(whole))
     assert len(done) == epochs - (calls - 1)  # only the epoch that was cut off runs again
+
+
+@pytest.mark.parametrize(("place", "stage"), [(stages, "probing_set"), (pipeline, "choose_heads")])
+def test_the_facts_of_a_stage_are_kept_with_its_file(
+    place: ModuleType,
+    stage: str,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object) -> None:
+        raise Stop
+
+    told = []
+    for name, ends in (("whole", False), ("run", True)):
+        started = [*command, "--set", "direction=auto", "--out", str(tmp_path / name)]
+        if ends:
+            with monkeypatch.context() as patch:
+                patch.setattr(place, stage, stop)
+                assert RUNNER.invoke(app, started).exit_code != 0
+        assert RUNNER.invoke(app, [*started, "--resume"]).exit_code == 0
+        facts = json.loads((tmp_path / name / "run.json").read_text())
+        told.append({key: facts[key] for key in facts.keys() - {"timings", "replay"}})
+    assert {"judged", "direction", "probing"} < set(told[0])
+    assert told[1] == told[0]
 
 
 def test_a_complete_run_and_another_run_are_not_gone_on_with(

@@ -30,6 +30,7 @@ from nasalign.storage import (
     check_no_links,
     is_left,
     remove_folder,
+    seal,
     storing,
     whole,
 )
@@ -173,6 +174,15 @@ class Run:
         """Writes ``run.json``."""
         if self.folder:
             write_json(self.folder / "run.json", self.facts)
+
+    def seal(self, name: str) -> None:
+        """Notes that a file of the run directory is whole.
+
+        The facts are saved first: those of its stage are not made again where the file is kept.
+        """
+        if self.folder:
+            self.save()
+            seal(self.folder / name)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

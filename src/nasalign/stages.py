@@ -45,7 +45,6 @@ from nasalign.files import (
 from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
 from nasalign.reporting.report.files import as_written
 from nasalign.run import Run
-from nasalign.storage import seal
 
 
 def ask_what_it_knows(
@@ -103,7 +102,7 @@ def what_it_knows(
         parametric = ask_what_it_knows(model, tokenizer, asked, settings, run)
     if run.folder and not known_already:
         write_jsonl(run.folder / "parametric.jsonl", parametric_rows(parametric))
-        seal(run.folder / "parametric.jsonl")
+        run.seal("parametric.jsonl")
     known = sum(item.known for item in parametric)
     run.reporter.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
     return parametric
@@ -145,9 +144,9 @@ def probing_set(
     )
     if run.folder and not (probed_already and nas_file):
         write_tensors(run.folder / "nas.safetensors", {"nas": probing.nas})
-        seal(run.folder / "nas.safetensors")
+        run.seal("nas.safetensors")
         write_jsonl(run.folder / "probing.jsonl", probing.rows())
-        seal(run.folder / "probing.jsonl")
+        run.seal("probing.jsonl")
     return probing
 
 

@@ -20,7 +20,6 @@ from nasalign.evaluation.side_effects import (
 )
 from nasalign.files import read_json, write_json
 from nasalign.jobs.examples import Bench
-from nasalign.storage import seal
 
 FILE = "side_effects.json"
 
@@ -100,7 +99,7 @@ def side_effects(
         found = effects_of(bench, change_of(adapter), asked, before)
     if run.folder:
         write_json(run.folder / FILE, found)
-        seal(run.folder / FILE)
+        run.seal(FILE)
     run.reporter.say(_sentence(found))
     return found
 
