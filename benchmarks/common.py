@@ -19,8 +19,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from nasalign.data.binary import positive_example
-from nasalign.data.prompts import AnswerTokens, BinaryPrompt, PromptBuilder
-from nasalign.data.qa import load_facts
+from nasalign.data.records import load_facts
+from nasalign.prompts.builder import AnswerTokens, BinaryPrompt, PromptBuilder
 
 MIB = 2**20
 

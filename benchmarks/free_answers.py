@@ -11,10 +11,10 @@ from typing import Any
 from common import alternate, finish, machine, parser, require
 from nasalign.config import load_preset, preset_name
 from nasalign.data.binary import sample
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import load_facts
+from nasalign.data.records import load_facts
+from nasalign.inference.generation import TokenIds, generate
 from nasalign.models.loading import load
-from nasalign.nas.generation import TokenIds, generate
+from nasalign.prompts.builder import PromptBuilder
 
 SAME_SHARE = 0.95
 

@@ -36,23 +36,23 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import run_folder
 import tiny
 import upstream
-from nasalign.alignment.adapter import Adapter, load_adapter
-from nasalign.alignment.rows import head_slices, read_rows, write_rows
+from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.config import Settings, parse_assignments, settings_from_file
 from nasalign.data.binary import to_binary
 from nasalign.data.final_answers import after_hashes, after_sentence, in_box
 from nasalign.data.judge import matches, yes_or_no
 from nasalign.data.numbers import vary_number
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample, Question
 from nasalign.data.reading import Drop
+from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import SOURCES, distinct, load_data
 from nasalign.data.values import same_value
-from nasalign.data.wordings import INSTRUCTIONS, VOCABULARIES
 from nasalign.errors import NasAlignError
+from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.inference.verdicts import parse_final, parse_verdict
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
-from nasalign.nas.verdicts import parse_final, parse_verdict
+from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.wordings import INSTRUCTIONS, VOCABULARIES
 from nasalign.reporting.report import write_report
 from nasalign.run_file import check_same, read_run
 

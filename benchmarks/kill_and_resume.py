@@ -36,10 +36,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from common import finish, machine, parser, table
-from nasalign.cli import app
-from nasalign.files import write_json
+from nasalign.commands import app
+from nasalign.io.files import write_json
+from nasalign.io.storage import SUMS, whole
 from nasalign.reporting.report import write_report
-from nasalign.storage import SUMS, whole
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the tiny model is that of the tests
 from cases import DENIES, case

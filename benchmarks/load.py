@@ -39,7 +39,7 @@ def measured(*arguments: object) -> dict[str, Any]:
     """Runs a command of nasalign, and returns its seconds, its peak memory and its result."""
     code = (
         "import json, resource, sys\n"
-        "from nasalign.cli import main\n"
+        "from nasalign.commands import main\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n"
         "    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -98,7 +98,7 @@ def _figures(measurement: dict[str, Any]) -> dict[str, Any]:
 def many_calls() -> dict[str, Any]:
     """Asks much at once of an endpoint that fails now and then; says what came of it."""
     from fake_endpoint import completion, serving
-    from nasalign.data.chat import Conversation
+    from nasalign.data.conversation import Conversation
     from nasalign.data.endpoint import EndpointChat
 
     tries: Counter[str] = Counter()

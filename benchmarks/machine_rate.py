@@ -32,14 +32,14 @@ from common import (
     table,
     timed,
 )
-from nasalign.alignment.training import RowTuner
 from nasalign.config import load_preset
-from nasalign.data.prompts import BinaryPrompt
+from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.scoring import score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import load
-from nasalign.nas.forward import answer_logits, shared_prefix
 from nasalign.nas.heads import Head
-from nasalign.nas.scoring import score_prompts
+from nasalign.nasa.training import RowTuner
+from nasalign.prompts.builder import BinaryPrompt
 
 TOLERANCE = 0.02
 TOP = 10  # operations in the table

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
-from nasalign.alignment.joint import JointTuner
-from nasalign.alignment.rows import head_slices
-from nasalign.alignment.tuning import Measurement
 from nasalign.config import Settings
-from nasalign.data.prompts import BinaryPrompt
+from nasalign.head_rows.rows import head_slices
+from nasalign.inference.batches import HasTokens
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.batches import HasTokens
 from nasalign.nas.heads import Head
+from nasalign.nasa.algorithm import Measurement
+from nasalign.nasa_plus.joint_tuning import JointTuner
+from nasalign.prompts.builder import BinaryPrompt
 
 
 class PlainTuner:

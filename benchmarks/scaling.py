@@ -27,10 +27,10 @@ from common import (
     require,
     table,
 )
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample, load_facts
+from nasalign.data.records import BinaryExample, load_facts
+from nasalign.inference.scoring import score_prompts
 from nasalign.models.loading import load
-from nasalign.nas.scoring import score_prompts
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 

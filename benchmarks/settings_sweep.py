@@ -15,22 +15,22 @@ from pathlib import Path
 
 from sklearn.metrics import roc_auc_score
 
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.knowledge import Parametric
-from nasalign.alignment.probing import build_probing_set
-from nasalign.alignment.rows import head_slices, read_rows
-from nasalign.alignment.tuning import HeadRecord
+from nasalign.adapters.adapter import Adapter
 from nasalign.config import load_preset
 from nasalign.data.binary import sample, to_binary
-from nasalign.data.qa import Question, load_facts
+from nasalign.data.records import Question, load_facts
 from nasalign.data.user_file import load_file
-from nasalign.evaluation.evaluate import Evaluation, run_evaluation
-from nasalign.files import append_jsonl, read_json, write_json
+from nasalign.evaluation.evaluation import Evaluation, run_evaluation
+from nasalign.head_rows.rows import head_slices, read_rows
+from nasalign.io.files import append_jsonl, read_json, write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
-from nasalign.reporting.console import Quiet
+from nasalign.nasa.algorithm import HeadRecord
+from nasalign.nasa.knowledge import Parametric
+from nasalign.nasa.probing import build_probing_set
+from nasalign.nasa.stages import ask_what_it_knows, choose_heads, tune
+from nasalign.progress import Quiet
 from nasalign.run import Run
-from nasalign.stages import ask_what_it_knows, choose_heads, tune
 
 
 class Printer(Quiet):

@@ -37,18 +37,18 @@ from common import (
 )
 from machine_rate import matrix_shapes, multiply_rate
 from model_shapes import SHAPES, WORDS, build, build_tokenizer
-from nasalign.alignment.attribution import attribution
-from nasalign.alignment.divergence import Answered
-from nasalign.alignment.joint import JointTuner, Samples, Twins
-from nasalign.alignment.training import RowTuner
 from nasalign.config import Settings, load_preset
-from nasalign.data.prompts import BinaryPrompt
+from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.generation import generate
+from nasalign.inference.scoring import score_prompts
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.forward import answer_logits, shared_prefix
-from nasalign.nas.generation import generate
 from nasalign.nas.heads import Head
 from nasalign.nas.recorder import NasRecorder
-from nasalign.nas.scoring import score_prompts
+from nasalign.nasa.training import RowTuner
+from nasalign.nasa_plus.attribution import attribution
+from nasalign.nasa_plus.divergence import Answered
+from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
+from nasalign.prompts.builder import BinaryPrompt
 from plain_loops import PlainJointTuner, PlainTuner
 from recorder_overhead import plain_pass, recorded_pass
 

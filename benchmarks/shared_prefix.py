@@ -23,11 +23,11 @@ from common import (
     require,
     table,
 )
-from nasalign.data.prompts import BinaryPrompt
+from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.models.loading import load
-from nasalign.nas.forward import answer_logits, shared_prefix
 from nasalign.nas.recorder import NasRecorder
-from nasalign.nas.scoring import Scores, score_prompts
+from nasalign.prompts.builder import BinaryPrompt
 
 TOLERANCE = 1e-3
 

@@ -23,18 +23,18 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from common import fact_prompts, finish, machine, parser, require, table, timed
-from nasalign.alignment.training import RowTuner
-from nasalign.alignment.tuning import (
+from nasalign.config import Settings, load_preset
+from nasalign.models.loading import load
+from nasalign.nas.heads import Head
+from nasalign.nasa.algorithm import (
     HeadTuner,
     Limits,
     Measurement,
     as_row,
     incremental_tuning,
 )
-from nasalign.config import Settings, load_preset
-from nasalign.data.prompts import BinaryPrompt
-from nasalign.models.loading import load
-from nasalign.nas.heads import Head
+from nasalign.nasa.training import RowTuner
+from nasalign.prompts.builder import BinaryPrompt
 from plain_loops import PlainTuner
 
 HEADS = [(17, 7), (18, 4), (21, 7), (13, 7), (21, 1), (16, 3), (22, 7), (17, 0)]  # as selected

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from typer.cli import get_docs_for_click
 
-from nasalign.cli import app
+from nasalign.commands import app
 
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """\

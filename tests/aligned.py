@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tiny
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.rows import head_slices, read_rows, write_rows
+from nasalign.adapters.adapter import Adapter
+from nasalign.head_rows.rows import head_slices, read_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
 from nasalign.run import describe

@@ -9,9 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tiny
 from nasalign.config import Settings
-from nasalign.data.qa import Question
+from nasalign.data.records import Question
+from nasalign.nasa.stages import ask_what_it_knows
 from nasalign.run import Run
-from nasalign.stages import ask_what_it_knows
 
 DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
 QUESTIONS = (  # of unequal length, neither the longest nor the shortest first

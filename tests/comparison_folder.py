@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nasalign.files import write_json
+from nasalign.io.files import write_json
 from run_folder import FACTS, SCRIPT, SETTINGS, evaluated, evaluation
 
 MARKED = f"=set{SCRIPT}"

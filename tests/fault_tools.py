@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import Result
 from typer.testing import CliRunner
 
-from nasalign.cli import app
+from nasalign.commands import app
 
 
 class Stop(Exception):  # noqa: N818

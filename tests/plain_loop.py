@@ -13,10 +13,10 @@ import torch
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 import reference
-from nasalign.alignment.tuning import Measurement
 from nasalign.config import Settings
-from nasalign.data.prompts import BinaryPrompt
 from nasalign.nas.heads import Head
+from nasalign.nasa.algorithm import Measurement
+from nasalign.prompts.builder import BinaryPrompt
 
 
 class PlainTuner:

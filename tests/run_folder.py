@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from nasalign.data.qa import BinaryExample
-from nasalign.evaluation.evaluate import Evaluation
-from nasalign.files import write_json, write_jsonl, write_tensors
+from nasalign.data.records import BinaryExample
+from nasalign.evaluation.evaluation import Evaluation
+from nasalign.io.files import write_json, write_jsonl, write_tensors
 
 LAYERS, HEADS = 4, 3
 SCRIPT = "<script>alert(1)</script>"

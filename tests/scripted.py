@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from nasalign.alignment.tuning import Measurement
 from nasalign.nas.heads import Head
+from nasalign.nasa.algorithm import Measurement
 
 START = 10.0  # alpha of every head and beta before anything is tuned
 

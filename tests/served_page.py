@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nasalign.jobs.ask import Pair
-from nasalign.serve.app import make_server
+from nasalign.commands.ask import Pair
 from nasalign.serve.desk import Desk
+from nasalign.serve.page_app import make_server
 from nasalign.serve.server import PLACES, listen
 
 

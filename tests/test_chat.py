@@ -11,14 +11,14 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from nasalign.alignment.rows import read_rows
-from nasalign.cli import app
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.commands import app
+from nasalign.commands.ask import Pair, shown_heads
+from nasalign.commands.job import Job
+from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
-from nasalign.evaluation.evaluate import run_evaluation
-from nasalign.jobs.ask import Pair, shown_heads
-from nasalign.jobs.job import Job
+from nasalign.evaluation.evaluation import run_evaluation
+from nasalign.head_rows.rows import read_rows
+from nasalign.prompts.builder import PromptBuilder
 from tiny_pair import make_pair
 
 RUNNER = CliRunner()

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny
-from nasalign.cli import app
+from nasalign.commands import app
 
 RUNNER = CliRunner()
 
@@ -46,7 +46,7 @@ def test_version() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, nasalign, nasalign.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, nasalign, nasalign.commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
 
 

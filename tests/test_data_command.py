@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 import slices
 import upstream
 from fake_endpoint import completion, serving
-from nasalign.cli import app
-from nasalign.data.qa import BinaryExample
+from nasalign.commands import app
+from nasalign.data.records import BinaryExample
 from nasalign.data.sources import SOURCES
 from nasalign.data.user_file import load_file
 

@@ -9,7 +9,7 @@ from peft import PeftModel
 from typer.testing import CliRunner
 
 from cases import AFFIRMS, DENIES, MIXED, case, lean_the_other_way
-from nasalign.cli import app
+from nasalign.commands import app
 from nasalign.models.loading import load
 
 RUNNER = CliRunner()

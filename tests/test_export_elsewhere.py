@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aligned import aligned, changed
-from nasalign.alignment.adapter import load_adapter
-from nasalign.jobs.export import export_job
-from nasalign.jobs.job import Job
+from nasalign.adapters.adapter import load_adapter
+from nasalign.commands.export import export_job
+from nasalign.commands.job import Job
 from nasalign.models.loading import DTYPES, load
 from nasalign.reporting.card import Form
 

@@ -38,16 +38,16 @@ from typer.testing import CliRunner
 import reference
 import tiny
 from cases import lean_the_other_way
-from nasalign.alignment.adapter import load_adapter
-from nasalign.cli import app
+from nasalign.adapters.adapter import load_adapter
+from nasalign.commands import app
 from nasalign.config import Settings
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample, Question
+from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import ModelError
+from nasalign.inference.scoring import score
 from nasalign.models.loading import load
-from nasalign.nas.scoring import score
+from nasalign.nasa.stages import ask_what_it_knows
+from nasalign.prompts.builder import PromptBuilder
 from nasalign.run import Run
-from nasalign.stages import ask_what_it_knows
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "families.md"
 RUNNER = CliRunner()

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nasalign import files, storage
 from nasalign.errors import NasAlignError, StorageError
+from nasalign.io import files, storage
 
 
 def rows_that_break() -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import nasalign
 from cases import DENIES, case
 from nasalign import extras
-from nasalign.cli import app
+from nasalign.commands import app
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "nasalign"
@@ -79,7 +79,7 @@ def test_every_version_that_is_tested_with_is_pinned() -> None:
     assert names - {"nasalign", "pip"} <= pinned
 
 
-@pytest.mark.parametrize("module", ["nasalign", "nasalign.cli"])
+@pytest.mark.parametrize("module", ["nasalign", "nasalign.commands"])
 def test_importing_takes_nothing_heavy(module: str) -> None:
     heavy = ("torch", "numpy", "transformers", "datasets", "pandas", "scipy", "openai", "altair")
     code = f"import sys, {module}; sys.exit(' '.join(set({heavy}) & set(sys.modules)) or 0)"
@@ -99,7 +99,7 @@ class Absent(PathFinder):
 
 EXTRAS = {"altair", "vl_convert", "openai", "lm_eval", "bitsandbytes", "trl", "fastapi", "uvicorn"}
 sys.meta_path[:] = [Absent if one is PathFinder else one for one in sys.meta_path]
-from nasalign.cli import main
+from nasalign.commands import main
 main()
 """
 

@@ -77,7 +77,7 @@ def test_several_processes_do_not_go_on_with_a_run(tmp_path: Path) -> None:
         "import os; os.environ |= {'WORLD_SIZE': '2', 'RANK': '0'}\n"
         "from nasalign.models import processes\n"
         "processes.count = lambda: 2\n"
-        "from nasalign.cli import main\n"
+        "from nasalign.commands import main\n"
         "import sys; sys.argv = ['nasalign', 'align', 'smollm2-135m', '--resume', '--out', "
         f"{str(tmp_path / 'run')!r}]\n"
         "main()"
@@ -91,7 +91,7 @@ SMALL = """
 import sys
 from pathlib import Path
 import torch
-from nasalign.cli import main
+from nasalign.commands import main
 from nasalign.models import loading, processes
 
 most, real = int(sys.argv.pop(1)), loading._check_finite

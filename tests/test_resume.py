@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cases import DENIES, case
-from nasalign import pipeline, stages
-from nasalign.alignment import training
-from nasalign.cli import app
+from nasalign import alignment as pipeline
+from nasalign.commands import app
+from nasalign.nasa import stages, training
 
 RUNNER = CliRunner()
 SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 import tiny
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.rows import read_rows
+from nasalign.adapters.adapter import Adapter
+from nasalign.head_rows.rows import read_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 

@@ -9,9 +9,9 @@ import torch
 from common import peak_memory, random_prompts, reset_peak, timed
 from gpu_stages.stage import Place, Record
 from model_shapes import WORDS, build
-from nasalign.alignment.training import RowTuner
 from nasalign.config import load_preset
 from nasalign.nas.heads import Head
+from nasalign.nasa.training import RowTuner
 
 LAYERS, TINY_LAYERS = 4, 3
 WAYS: dict[str, dict[str, Any] | None] = {

@@ -10,11 +10,11 @@ import torch
 from common import peak_memory, random_prompts, reset_peak, timed
 from gpu_stages.stage import Place, Record
 from model_shapes import WORDS, build, build_tokenizer
-from nasalign.alignment.training import RowTuner
 from nasalign.config import load_preset
 from nasalign.errors import NasAlignError
 from nasalign.models.loading import load
 from nasalign.nas.heads import Head
+from nasalign.nasa.training import RowTuner
 
 LAYERS = 6
 """Layers of the model: enough for an error to add up, few enough to be written and read again."""

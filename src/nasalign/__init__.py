@@ -8,16 +8,16 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "Adapter": "nasalign.alignment.adapter",
-    "BinaryExample": "nasalign.data.qa",
+    "Adapter": "nasalign.adapters.adapter",
+    "BinaryExample": "nasalign.data.records",
     "NasAlignError": "nasalign.errors",
-    "Question": "nasalign.data.qa",
-    "align": "nasalign.pipeline",
-    "evaluate": "nasalign.evaluation.evaluate",
+    "Question": "nasalign.data.records",
+    "align": "nasalign.alignment",
+    "evaluate": "nasalign.evaluation.evaluation",
     "load": "nasalign.models.loading",
-    "load_adapter": "nasalign.alignment.adapter",
-    "load_facts": "nasalign.data.qa",
-    "score": "nasalign.nas.scoring",
+    "load_adapter": "nasalign.adapters.adapter",
+    "load_facts": "nasalign.data.records",
+    "score": "nasalign.inference.scoring",
     "select_heads": "nasalign.nas.heads",
 }
 

@@ -8,6 +8,6 @@ import sys
 if not sys.flags.safe_path and sys.path[0] == os.getcwd():  # noqa: PTH109
     del sys.path[0]
 
-from nasalign.cli import main
+from nasalign.commands import main
 
 main()

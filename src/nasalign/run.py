@@ -13,18 +13,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
-from nasalign.data.chat import MAX_TOKENS, Chat, Progress
+from nasalign.data.conversation import MAX_TOKENS, Chat
 from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
 from nasalign.extras import require
-from nasalign.files import read_json, write_json
-from nasalign.locks import LOCK
-from nasalign.models import processes
-from nasalign.models.geometry import HeadGeometry
-from nasalign.models.loading import fingerprint
-from nasalign.nas.generation import ModelChat
-from nasalign.reporting.console import Quiet, Reporter
-from nasalign.storage import (
+from nasalign.inference.generation import ModelChat
+from nasalign.io.files import read_json, write_json
+from nasalign.io.locks import LOCK
+from nasalign.io.storage import (
     SUMS,
     cache_folder,
     check_no_links,
@@ -34,6 +30,10 @@ from nasalign.storage import (
     storing,
     whole,
 )
+from nasalign.models import processes
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import fingerprint
+from nasalign.progress import Progress, Quiet, Reporter
 
 if TYPE_CHECKING:
     from nasalign.data.endpoint import EndpointChat

@@ -1,14 +1,16 @@
 """``run.json`` as it is read back: checked as a whole, and compared before a run goes on."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from jinja2 import UndefinedError
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from nasalign.config import Settings
 from nasalign.errors import NasAlignError, shortened
-from nasalign.files import read_json
+from nasalign.io.files import read_json
 
 Scalar = str | int | float | bool | None
 NAME = "run.json"
@@ -17,6 +19,16 @@ _OF_NO_FIGURE = ("max_calls", "concurrency", "replay_gib")
 """Settings that may differ where a run goes on."""
 
 _ANEW = "begin again with another --out (align and compare also take --overwrite)"
+
+_NOT_AS_WRITTEN = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    UndefinedError,
+)
 
 
 class _Checked(BaseModel):
@@ -97,6 +109,23 @@ def read_run(folder: Path, name: str = NAME) -> dict[str, Any]:
             "again."
         ) from None
     return dict(facts)
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Says in a sentence that files of a run are not as they were written, where one is not.
+
+    Raises:
+        NasAlignError: what is done with them fails on what is in them.
+    """
+    try:
+        yield
+    except _NOT_AS_WRITTEN as error:
+        lines = str(error).splitlines() or [""]
+        raise NasAlignError(
+            f"The files of {folder} are not as nasalign writes them ({type(error).__name__}: "
+            f"{lines[0][:200]}); run the command again."
+        ) from error
 
 
 def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -5,10 +5,10 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from common import random_prompts
-from nasalign.alignment.divergence import Answered
-from nasalign.alignment.joint import JointTuner, Samples, Twins
 from nasalign.config import Settings
 from nasalign.nas.heads import Head
+from nasalign.nasa_plus.divergence import Answered
+from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
 from plain_loops import PlainJointTuner
 
 SETTINGS = Settings(joint_batch_size=4, joint_learning_rate=1e-3, warmup_ratio=0.0)

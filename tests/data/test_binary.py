@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from nasalign.data.binary import positive_example, sample, to_binary
-from nasalign.data.chat import Conversation
+from nasalign.data.conversation import Conversation
 from nasalign.data.judge import matches
-from nasalign.data.qa import BinaryExample, Question, load_facts
+from nasalign.data.records import BinaryExample, Question, load_facts
 
 
 def test_the_binary_form_is_balanced_and_keeps_yes_no_examples() -> None:

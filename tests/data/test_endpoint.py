@@ -9,7 +9,7 @@ import pytest
 
 from fake_endpoint import FakeEndpoint, completion, serving, slowly
 from nasalign.data import endpoint as module
-from nasalign.data.chat import Conversation
+from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nasalign.data.judge import matches, normalise, yes_or_no
-from nasalign.data.qa import Question, load_facts
+from nasalign.data.records import Question, load_facts
 
 
 def question(answer: str, *aliases: str) -> Question:

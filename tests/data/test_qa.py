@@ -2,7 +2,7 @@
 
 import pytest
 
-from nasalign.data.qa import SPLIT_SHARES, lettered, load_facts, split_of
+from nasalign.data.records import SPLIT_SHARES, lettered, load_facts, split_of
 
 
 def test_the_splits_share_no_subject_and_are_the_whole() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import slices
 from nasalign.data.binary import to_binary
-from nasalign.data.qa import BinaryExample, Question
+from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import load_data
 
 pytestmark = slices.needed

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import upstream
-from nasalign.data.qa import BinaryExample, Question
+from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import SOURCES, distinct, load_data
 from nasalign.errors import DataError
 

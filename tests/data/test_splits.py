@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import upstream
-from nasalign.data.qa import BinaryExample, Question, split_of
 from nasalign.data.reading import Dropped
+from nasalign.data.records import BinaryExample, Question, split_of
 from nasalign.data.sources import SOURCES, Loaded, load_data
 from nasalign.data.splits import Splits, unseen, with_context
 from nasalign.errors import DataError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nasalign.data.qa import BinaryExample, Question
+from nasalign.data.records import BinaryExample, Question
 from nasalign.data.user_file import load_file
 from nasalign.errors import DataError
 

@@ -8,8 +8,8 @@ from collections import defaultdict
 import pytest
 
 from nasalign.data.judge import matches, normalise
-from nasalign.data.qa import Question, load_facts
 from nasalign.data.reading import Drop
+from nasalign.data.records import Question, load_facts
 from nasalign.data.wrong_answers import WrongAnswers
 
 SEEDS = range(3)

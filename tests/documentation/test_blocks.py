@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import nasalign
 import upstream
 from cases import DENIES, case
-from nasalign.cli import app
+from nasalign.commands import app
 from pages import PAGES, ROOT, Block, blocks
 
 QUICK = ("epochs=1", "n=2", "k=8", "learning_rate=1e-3", "bootstrap_samples=20")

@@ -6,12 +6,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
 from nasalign.config import Settings
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import DataError, NasAlignError, PromptError
-from nasalign.evaluation.evaluate import run_evaluation
-from nasalign.nas import scoring
-from nasalign.nas.generation import Generated
-from nasalign.nas.scoring import score
+from nasalign.evaluation.evaluation import run_evaluation
+from nasalign.inference import scoring
+from nasalign.inference.generation import Generated
+from nasalign.inference.scoring import score
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 KEYS = {"accuracy", "precision", "recall", "f1", "ece", "nas", "yes_rate", "invalid_rate", "n"}

@@ -5,12 +5,12 @@ import random
 import pytest
 import torch
 
-from nasalign.data.qa import BinaryExample
-from nasalign.evaluation.evaluate import Evaluation
+from nasalign.data.records import BinaryExample
+from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.lean import LEAN, from_lean_sums, lean_sums
 from nasalign.evaluation.metrics import METRICS
-from nasalign.nas.scoring import Scores
-from nasalign.nas.verdicts import Verdict
+from nasalign.inference.scoring import Scores
+from nasalign.inference.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "unsure", "invalid")
 

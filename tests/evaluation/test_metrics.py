@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import reference
-from nasalign.data.qa import BinaryExample
-from nasalign.evaluation.evaluate import Evaluation
+from nasalign.data.records import BinaryExample
+from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.metrics import (
     BINS,
     METRICS,
@@ -18,8 +18,8 @@ from nasalign.evaluation.metrics import (
     interval,
     sample_sums,
 )
-from nasalign.nas.scoring import Scores
-from nasalign.nas.verdicts import Verdict
+from nasalign.inference.scoring import Scores
+from nasalign.inference.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "invalid")
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from nasalign.data.qa import BinaryExample
-from nasalign.evaluation.evaluate import Evaluation
+from nasalign.data.records import BinaryExample
+from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.metrics import bootstrap_weights, interval
 from nasalign.evaluation.ranking import auc, log_odds
-from nasalign.nas.scoring import Scores
+from nasalign.inference.scoring import Scores
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,10 +9,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.knowledge import Parametric
-from nasalign.alignment.rows import head_slices, read_rows, write_rows
-from nasalign.data.qa import Question
+from nasalign.adapters.adapter import Adapter
+from nasalign.data.records import Question
 from nasalign.evaluation.side_effects import (
     accuracy_change,
     change_of,
@@ -20,7 +18,9 @@ from nasalign.evaluation.side_effects import (
     neutral_texts,
     rows_put_back,
 )
+from nasalign.head_rows.rows import head_slices, read_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
+from nasalign.nasa.knowledge import Parametric
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 

@@ -9,7 +9,7 @@ import pytest
 
 from cases import DENIES, case
 from fault_tools import Stop, invoke
-from nasalign.jobs import align
+from nasalign.commands import align
 
 SETTINGS = ("epochs=2", "n=3", "k=10", "learning_rate=1e-3", "bootstrap_samples=20", "rho=-100")
 SETTINGS += ("answer_tokens=4", "sides=both", "halting_share=1.0", "tuning_batch_size=8")

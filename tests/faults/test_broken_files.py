@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from fault_tools import assert_same_run, invoke, refused, said
-from nasalign.data.chat import Conversation
+from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError
 

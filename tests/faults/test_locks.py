@@ -17,13 +17,13 @@ import pytest
 
 from fault_tools import invoke, refused
 from nasalign.errors import StorageError
-from nasalign.files import write_json
-from nasalign.locks import LOCK, one_run_in
+from nasalign.io.files import write_json
+from nasalign.io.locks import LOCK, one_run_in
 
 HOLDER = """
 import sys
 from pathlib import Path
-from nasalign.locks import one_run_in
+from nasalign.io.locks import one_run_in
 with one_run_in(Path(sys.argv[1]), print):
     print("held", flush=True)
     sys.stdin.read()

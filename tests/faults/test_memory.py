@@ -15,24 +15,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
 from memory_limit import MESSAGE, Limit, Once
-from nasalign.alignment.activations import ActivationMemory
-from nasalign.alignment.attribution import attribution
-from nasalign.alignment.divergence import Answered
-from nasalign.alignment.joint import JointTuner, Samples, Twins
-from nasalign.alignment.replay import Replay
-from nasalign.alignment.training import RowTuner
 from nasalign.config import Settings
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import OutOfMemoryError
 from nasalign.evaluation.side_effects import compare_neutral
+from nasalign.head_rows.activations import ActivationMemory
+from nasalign.head_rows.replay import Replay
+from nasalign.inference import batches
+from nasalign.inference.attention_map import attention_map
+from nasalign.inference.generation import generate
+from nasalign.inference.scoring import score_prompts
 from nasalign.models.memory import explained, is_out_of_memory
-from nasalign.nas import batches
-from nasalign.nas.attention_map import attention_map
-from nasalign.nas.generation import generate
 from nasalign.nas.heads import Head
 from nasalign.nas.recorder import NasRecorder, Positions
-from nasalign.nas.scoring import score_prompts
+from nasalign.nasa.training import RowTuner
+from nasalign.nasa_plus.attribution import attribution
+from nasalign.nasa_plus.divergence import Answered
+from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.observed import last_inputs
 from nasalign.rivals.offset import balanced
 

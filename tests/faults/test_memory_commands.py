@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from cases import DENIES, case
 from fault_tools import assert_same_run, invoke, refused
 from memory_limit import MESSAGE
-from nasalign.alignment import training
 from nasalign.errors import OutOfMemoryError
 from nasalign.models import loading
 from nasalign.models.loading import load
+from nasalign.nasa import training
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_chat_goes_on_with_the_next_line(
 ) -> None:
     from typer.testing import CliRunner
 
-    from nasalign.cli import app
+    from nasalign.commands import app
 
     monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaMLP.forward", full)
     result = CliRunner().invoke(app, ["chat", str(folders[0])], input="Is it?\nIs it not?\n")

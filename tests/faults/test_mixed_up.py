@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fault_tools import Stop, invoke, refused, said
-from nasalign.jobs import align
-from nasalign.storage import seal
+from nasalign.commands import align
+from nasalign.io.storage import seal
 
 Change = Callable[[dict[str, Any]], object]
 

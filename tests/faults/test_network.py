@@ -18,7 +18,7 @@ import pytest
 from fake_endpoint import FakeEndpoint, completion, serving
 from fault_tools import invoke, refused
 from nasalign.data import endpoint
-from nasalign.data.chat import Conversation
+from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError
 

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from fault_tools import assert_same_run, invoke, refused
-from nasalign.alignment.adapter import Adapter
+from nasalign.adapters.adapter import Adapter
 from nasalign.errors import NasAlignError
-from nasalign.evaluation import evaluate
+from nasalign.evaluation import evaluation as evaluate
 from nasalign.models.geometry import RowSlice
 
 SOURCE = Path(__file__).parents[2] / "src" / "nasalign"

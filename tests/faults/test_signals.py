@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fault_tools import assert_same_run, invoke, refused
-from nasalign import pipeline
-from nasalign.alignment import training
+from nasalign import alignment as pipeline
 from nasalign.errors import Terminated
+from nasalign.nasa import training
 
 
 def test_sigterm_in_an_epoch_puts_the_rows_back_and_keeps_the_checkpoint(
@@ -55,9 +55,9 @@ def test_what_puts_rows_back_after_ctrl_c_does_so_after_sigterm() -> None:
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-import nasalign.jobs.align  # once, before the forks
-from nasalign import storage
-from nasalign.cli import app
+import nasalign.commands.align  # once, before the forks
+from nasalign.io import storage
+from nasalign.commands import app
 
 folder, to_disk = Path(sys.argv[1]), storage._to_disk
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from fault_tools import assert_same_run, invoke, refused
-from nasalign import files, storage
-from nasalign.alignment.activations import ActivationMemory
-from nasalign.data.chat import Conversation
+from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError, StorageError
+from nasalign.head_rows.activations import ActivationMemory
+from nasalign.io import files, storage
 from nasalign.models.embedded import embedded_folder
 
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -15,18 +15,18 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nasalign.alignment.attribution import attribution
-from nasalign.alignment.divergence import Answered
-from nasalign.alignment.joint import JointTuner, Samples, Twins
-from nasalign.alignment.training import RowTuner
 from nasalign.config import Settings
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample
-from nasalign.nas import forward
-from nasalign.nas.attention_map import attention_map
+from nasalign.data.records import BinaryExample
+from nasalign.inference import forward
+from nasalign.inference.attention_map import attention_map
+from nasalign.inference.scoring import score_prompts
 from nasalign.nas.heads import Head
 from nasalign.nas.offset import attention_offset, words_of
-from nasalign.nas.scoring import score_prompts
+from nasalign.nasa.training import RowTuner
+from nasalign.nasa_plus.attribution import attribution
+from nasalign.nasa_plus.divergence import Answered
+from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.masking import masked, projections
 from nasalign.rivals.observed import last_inputs
 from nasalign.rivals.offset import balanced

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from nasalign.alignment.activations import ActivationMemory
-from nasalign.alignment.replay import Replay
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
+from nasalign.head_rows.activations import ActivationMemory
+from nasalign.head_rows.replay import Replay
+from nasalign.prompts.builder import PromptBuilder
 from precision import model_on
 
 

@@ -9,16 +9,16 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nasalign.alignment.activations import ActivationMemory
-from nasalign.alignment.replay import Replay
-from nasalign.alignment.training import RowTuner
 from nasalign.config import Settings
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample
-from nasalign.nas.forward import answer_logits
+from nasalign.data.records import BinaryExample
+from nasalign.head_rows.activations import ActivationMemory
+from nasalign.head_rows.replay import Replay
+from nasalign.inference.forward import answer_logits
+from nasalign.inference.scoring import score_prompts
 from nasalign.nas.heads import Head
 from nasalign.nas.recorder import NasRecorder
-from nasalign.nas.scoring import score_prompts
+from nasalign.nasa.training import RowTuner
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from precision import WITHIN, differences, model_on, name_of, own_model
 
 Record = Callable[[str, object], None]

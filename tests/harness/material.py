@@ -2,7 +2,7 @@
 
 import tiny
 from nasalign.data.binary import sample, to_binary
-from nasalign.data.qa import BinaryExample, load_facts
+from nasalign.data.records import BinaryExample, load_facts
 
 WRITES_BOS = "{% if bos_token %}{{ bos_token }}{% endif %}"
 

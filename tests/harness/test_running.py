@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import tiny
 from harness.material import examples, tokenizers
 from nasalign.config import Settings
-from nasalign.data.prompts import PromptBuilder
 from nasalign.errors import OutOfMemoryError
-from nasalign.evaluation.evaluate import Evaluation, run_evaluation
+from nasalign.evaluation.evaluation import Evaluation, run_evaluation
 from nasalign.evaluation.ranking import log_odds
 from nasalign.harness.tasks import Task
+from nasalign.prompts.builder import PromptBuilder
 
 pytest.importorskip("lm_eval", reason="lm_eval is not installed: pip install nasalign[harness]")
 from nasalign.harness.running import Outcome, run_task

@@ -8,10 +8,10 @@ import yaml
 
 import tiny
 from harness.material import examples, tokenizers
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.wordings import VOCABULARIES, Vocabulary
 from nasalign.errors import NasAlignError, PromptError
 from nasalign.harness.tasks import Task, _Reading
+from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.wordings import VOCABULARIES, Vocabulary
 
 SHOTS = examples(2)
 

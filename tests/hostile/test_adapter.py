@@ -17,12 +17,12 @@ from torch import Tensor
 
 import tiny
 from aligned import aligned
-from nasalign.alignment.adapter import load_adapter
-from nasalign.alignment.adapter_file import CONFIG, FILE, Origin, _digest_of, read_adapter
-from nasalign.alignment.rank import reduce_adapter
+from nasalign.adapters.adapter import load_adapter
+from nasalign.adapters.adapter_file import CONFIG, FILE, Origin, _digest_of, read_adapter
+from nasalign.adapters.rank import reduce_adapter
+from nasalign.commands.export import export_job
+from nasalign.commands.job import Job
 from nasalign.errors import ModelError
-from nasalign.jobs.export import export_job
-from nasalign.jobs.job import Job
 
 IDS = torch.randint(5, 500, (2, 20), generator=torch.Generator().manual_seed(3))
 Q, K = (f"model.layers.0.self_attn.{name}_proj" for name in "qk")

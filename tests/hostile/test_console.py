@@ -8,11 +8,11 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 import tiny
-from nasalign.cli import app
-from nasalign.cli.app import PlainConsole
+from nasalign.commands import app
+from nasalign.commands.app import PlainConsole
 from nasalign.errors import visible
-from nasalign.reporting.console import Terminal
-from nasalign.reporting.tables import columns_table
+from nasalign.progress import Terminal
+from nasalign.reporting.console_tables import columns_table
 
 RUNNER = CliRunner()
 HOSTILE = "[red]Is [/] it [link=http://x]so?\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202ereversed :smile:"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import nasalign
-from nasalign import cli
+from nasalign import commands as cli
+from nasalign.commands.export_gguf import convert
 from nasalign.errors import ModelError
-from nasalign.jobs.export_gguf import convert
 from nasalign.models.embedded import embedded_folder
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_processes_are_started_in_three_places() -> None:
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("os", "asyncio"):
                 assert not node.attr.startswith(("system", "popen", "exec", "spawn", "posix_spawn"))
                 assert not node.attr.startswith("create_subprocess")
-    assert places == {"data/template.py", "models/embedded.py", "jobs/export_gguf.py"}
+    assert places == {"prompts/template.py", "models/embedded.py", "commands/export_gguf.py"}
 
 
 def test_pip(unrun: Callable[[], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

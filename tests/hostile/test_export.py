@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from aligned import aligned
 from cases import DENIES, case
 from fault_tools import invoke, refused
-from nasalign.alignment.adapter_file import CONFIG, FILE, read_adapter
-from nasalign.jobs.export import export_job
-from nasalign.jobs.job import Job
+from nasalign.adapters.adapter_file import CONFIG, FILE, read_adapter
+from nasalign.commands.export import export_job
+from nasalign.commands.job import Job
 from nasalign.reporting.card import Form
 
 SETTINGS = ("epochs=2", "n=3", "k=10", "learning_rate=1e-3", "bootstrap_samples=20", "rho=-100")

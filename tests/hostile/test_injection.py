@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 import run_folder
 import tiny
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.rows import head_slices, read_rows, write_rows
-from nasalign.cli import app
+from nasalign.adapters.adapter import Adapter
+from nasalign.commands import app
+from nasalign.commands.compare.results import as_csv
+from nasalign.commands.export import export_job
+from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
-from nasalign.files import write_json, write_jsonl
-from nasalign.jobs.compare.table import as_csv
-from nasalign.jobs.export import export_job
-from nasalign.jobs.job import Job
+from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.io.files import write_json, write_jsonl
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.reporting.card import Form, model_card

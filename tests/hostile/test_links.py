@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from fault_tools import invoke, refused
-from nasalign import files, storage
+from nasalign.commands.evaluate import adapter_folder
+from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError, StorageError
-from nasalign.jobs.evaluate import adapter_folder
-from nasalign.jobs.job import Job
-from nasalign.locks import LOCK, one_run_in
-from nasalign.rivals.rows import NASA
+from nasalign.io import files, storage
+from nasalign.io.locks import LOCK, one_run_in
+from nasalign.rivals.baselines import NASA
 from nasalign.run import check_folder, make_folder
 from run_folder import make_run
 

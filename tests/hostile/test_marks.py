@@ -8,10 +8,10 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from nasalign.data.chat import Conversation
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample, Question
-from nasalign.nas.generation import ModelChat
+from nasalign.data.conversation import Conversation
+from nasalign.data.records import BinaryExample, Question
+from nasalign.inference.generation import ModelChat
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 SETUPS = list(product(("bytelevel", "metaspace"), (True, False), (True, False)))
 EXAMPLE = BinaryExample("What is the capital of France?", True, "Paris", "Paris is a city.")

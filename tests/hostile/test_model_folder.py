@@ -14,13 +14,13 @@ from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 import tiny
-from nasalign.alignment.adapter import load_adapter
-from nasalign.cli import app
-from nasalign.data import template, template_worker
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.adapters.adapter import load_adapter
+from nasalign.commands import app
+from nasalign.data.records import BinaryExample
 from nasalign.errors import ModelError, PromptError
 from nasalign.models.loading import load
+from nasalign.prompts import template, template_worker
+from nasalign.prompts.builder import PromptBuilder
 
 RUNNER = CliRunner()
 PICKLES = ("pytorch_model.bin", "adapter_model.bin", "model.pt", "model.ckpt", "training_args.bin")

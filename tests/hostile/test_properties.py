@@ -20,15 +20,15 @@ import tiny
 from nasalign.config import Settings, parse_assignments, settings_from_file
 from nasalign.data.final_answers import after_hashes, after_sentence, in_box
 from nasalign.data.numbers import vary_number
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample, Question
 from nasalign.data.reading import Drop
+from nasalign.data.records import BinaryExample, Question
 from nasalign.data.user_file import load_file
 from nasalign.data.values import same_value
-from nasalign.data.wordings import VOCABULARIES
 from nasalign.errors import NasAlignError, visible
-from nasalign.files import csv_text
-from nasalign.nas.verdicts import parse_final, parse_verdict
+from nasalign.inference.verdicts import parse_final, parse_verdict
+from nasalign.io.files import csv_text
+from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.wordings import VOCABULARIES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

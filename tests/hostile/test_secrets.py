@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 import cases
 from fake_endpoint import FakeEndpoint, Reply, completion, serving
-from nasalign.cli import app
+from nasalign.commands import app
 from nasalign.config import Settings
 from nasalign.data import endpoint as module
 from nasalign.data.access import Access
-from nasalign.data.chat import Conversation
+from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError
 from nasalign.run import Run

@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 import tiny
-from nasalign.alignment.adapter import Adapter, load_adapter
-from nasalign.alignment.rows import head_slices, read_rows
-from nasalign.alignment.training import RowTuner
+from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.config import Settings
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import ModelError
+from nasalign.head_rows.rows import head_slices, read_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
 from nasalign.nas.heads import Head
+from nasalign.nasa.training import RowTuner
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 HEAD = Head(1, 2, 0.0)
 

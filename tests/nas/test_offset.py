@@ -23,12 +23,12 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 import reference
 import tiny
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample
-from nasalign.nas.forward import answer_logits, shared_prefix
-from nasalign.nas.generation import generate
+from nasalign.data.records import BinaryExample
+from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.generation import generate
 from nasalign.nas.offset import attention_offset, words_of
 from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 WORDS = (7, 8, 9)
 STARTS, LENGTHS = (3, 2, 4), (26, 17, 21)

@@ -12,11 +12,11 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from nasalign.alignment.adapter_file import Origin, Reduction, read_adapter, write_adapter
-from nasalign.alignment.rounding import Rounding
+from nasalign.adapters.adapter_file import Origin, Reduction, read_adapter, write_adapter
+from nasalign.adapters.rounding import Rounding
 from nasalign.config import load_preset
-from nasalign.data.wordings import INSTRUCTIONS
 from nasalign.evaluation.metrics import METRICS
+from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card import FILE, Form, model_card
 from nasalign.reporting.card.base import Base
 

@@ -16,8 +16,8 @@ from nasalign.reporting.report.charts import (
     shifts_chart,
     timeline_chart,
 )
-from nasalign.reporting.report.files import RunFiles
-from nasalign.reporting.report.sets import data_sets
+from nasalign.reporting.report.data_sets import data_sets
+from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tuning import epochs
 from run_folder import HEADS, LAYERS, begin_run, make_run
 

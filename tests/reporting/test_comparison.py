@@ -9,14 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from comparison_folder import MARKED, REASON, ROWS, make_comparison
-from nasalign.cli import app
-from nasalign.files import write_json
+from nasalign.commands import app
+from nasalign.io.files import write_json
 from nasalign.reporting.report import report_html
 from nasalign.reporting.report.comparison import comparison
 from nasalign.reporting.report.comparison_charts import comparison_charts
 from nasalign.reporting.report.comparison_story import comparison_verdict
-from nasalign.reporting.report.files import RunFiles
 from nasalign.reporting.report.origin import command_line
+from nasalign.reporting.report.run_folder import RunFiles
 
 
 @pytest.fixture(scope="module")

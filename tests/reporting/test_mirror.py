@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from nasalign.files import read_json, write_json, write_jsonl
+from nasalign.io.files import read_json, write_json, write_jsonl
 from nasalign.reporting.report import report_html
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.data_sets import data_sets
 from nasalign.reporting.report.origin import limits
-from nasalign.reporting.report.sets import data_sets
+from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import verdict
 from run_folder import begin_run, evaluation, make_run, metrics, write_probing
 

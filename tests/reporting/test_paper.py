@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nasalign.data.sources import SOURCES
-from nasalign.reporting.paper import MODELS, TABLES, PaperTable, Value, paper_table
+from nasalign.reproduction.paper import MODELS, TABLES, PaperTable, Value, paper_table
 
 PAPER = Path(os.environ.get("NASALIGN_PAPER", Path(__file__).parents[3] / "shared" / "paper"))
 text_needed = pytest.mark.skipif(not PAPER.exists(), reason=f"needs the paper's text in {PAPER}")

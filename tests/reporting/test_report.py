@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nasalign.cli import app
+from nasalign.commands import app
+from nasalign.commands.report import report_job
 from nasalign.errors import NasAlignError
-from nasalign.files import write_json, write_jsonl
-from nasalign.jobs.report import report_job
+from nasalign.io.files import write_json, write_jsonl
 from nasalign.reporting.report import report_html
+from nasalign.reporting.report.changed_answers import MOST_EXAMPLES, attention, changed_examples
+from nasalign.reporting.report.data_sets import data_sets
 from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.examples import MOST_EXAMPLES, attention, changed_examples
-from nasalign.reporting.report.files import RunFiles
 from nasalign.reporting.report.origin import command_line, limits
-from nasalign.reporting.report.sets import data_sets
+from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import Verdict, percent, verdict
 from run_folder import (
     FACTS,
@@ -278,7 +278,7 @@ def test_attention_is_capped_but_never_empty(tmp_path: Path, monkeypatch) -> Non
     write_attention(folder)
     files = RunFiles.read(folder)
     assert [len(attention(files)[0]), attention(files)[1]] == [2, 2]
-    monkeypatch.setattr("nasalign.reporting.report.examples.MOST_NUMBERS", 1)
+    monkeypatch.setattr("nasalign.reporting.report.changed_answers.MOST_NUMBERS", 1)
     assert [len(attention(files)[0]), attention(files)[1]] == [1, 2]
 
 

@@ -12,15 +12,15 @@ from typer.testing import CliRunner, Result
 
 import tiny
 import upstream
-from nasalign.cli import app
+from nasalign.commands import app
 from nasalign.config import Settings
-from nasalign.data.qa import Question
+from nasalign.data.records import Question
 from nasalign.errors import DataError, NasAlignError
+from nasalign.nasa.stages import ask_what_it_knows
 from nasalign.reproduction import study as study_room
+from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
-from nasalign.reproduction.sets import PAPER_SETS, paper_sets
 from nasalign.run import Run
-from nasalign.stages import ask_what_it_knows
 
 QUICK = {
     "bootstrap_samples": 40,

@@ -7,11 +7,11 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nasalign.alignment.knowledge import Parametric
-from nasalign.alignment.probing import ProbingSet, build_probing_set
 from nasalign.config import Settings
 from nasalign.data.binary import to_binary
-from nasalign.data.qa import BinaryExample, Question, load_facts
+from nasalign.data.records import BinaryExample, Question, load_facts
+from nasalign.nasa.knowledge import Parametric
+from nasalign.nasa.probing import ProbingSet, build_probing_set
 from nasalign.rivals.rival import Material
 from nasalign.run import Run
 

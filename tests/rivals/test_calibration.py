@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nasalign.data.qa import BinaryExample
-from nasalign.evaluation.evaluate import Evaluation, run_evaluation
-from nasalign.nas.scoring import Scores, score
+from nasalign.data.records import BinaryExample
+from nasalign.evaluation.evaluation import Evaluation, run_evaluation
+from nasalign.inference.scoring import Scores, score
 from nasalign.rivals.calibration import (
     BATCH,
     CONTEXTUAL,

@@ -24,11 +24,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 import tiny
-from nasalign.data.prompts import BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, OutOfMemoryError, PromptError
+from nasalign.inference.scoring import score
 from nasalign.models import processes
-from nasalign.nas.scoring import score
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals import lora as room
 from nasalign.rivals.lora import LowRankChange, lora, training_samples
 from nasalign.rivals.rival import Fitted, Material, balanced_accuracy, log_odds

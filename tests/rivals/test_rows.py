@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from cases import AFFIRMS, DENIES, case
+from nasalign.commands.align import align_job
+from nasalign.commands.compare import compare_job
+from nasalign.commands.compare import comparison_job as room
+from nasalign.commands.job import Job
 from nasalign.config import Settings
 from nasalign.errors import NothingToFixError
-from nasalign.files import read_json
-from nasalign.jobs.align import align_job
-from nasalign.jobs.compare import compare_job
-from nasalign.jobs.compare import job as room
-from nasalign.jobs.job import Job
+from nasalign.io.files import read_json
+from nasalign.rivals.baselines import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, random_heads
 from nasalign.rivals.rival import Fitted, Material, Rival
-from nasalign.rivals.rows import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, random_heads
 
 QUICK = {
     "sides": "both",

@@ -11,11 +11,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
-from nasalign.nas.generation import TokenIds, generate
-from nasalign.nas.scoring import score, score_prompts
+from nasalign.inference.generation import TokenIds, generate
+from nasalign.inference.scoring import score, score_prompts
+from nasalign.prompts.builder import PromptBuilder
 from nasalign.rivals import steering
 from nasalign.rivals.observed import answer_pair, some_of_each
 from nasalign.rivals.rival import Material, balanced_accuracy, log_odds

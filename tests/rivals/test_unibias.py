@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.nas.scoring import score_prompts
+from nasalign.inference.scoring import score_prompts
 from nasalign.rivals import unibias
 from nasalign.rivals.masking import masked, projections
 from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each

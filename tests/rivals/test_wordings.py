@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.wordings import INSTRUCTIONS
-from nasalign.evaluation.evaluate import run_evaluation
-from nasalign.rivals.wordings import SHOTS, WORDING_A, WORDING_B
+from nasalign.evaluation.evaluation import run_evaluation
+from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.wordings import INSTRUCTIONS
+from nasalign.rivals.instructions import SHOTS, WORDING_A, WORDING_B
 from rivals.material import material
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]

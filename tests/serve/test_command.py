@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from nasalign.cli import app
+from nasalign.commands import app
 from nasalign.serve.server import _address, listen
 from tiny_pair import make_pair
 

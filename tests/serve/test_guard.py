@@ -8,8 +8,8 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from nasalign.jobs.ask import Pair
-from nasalign.jobs.job import Job
+from nasalign.commands.ask import Pair
+from nasalign.commands.job import Job
 from nasalign.serve.guard import BODY_LIMIT, READ_LIMIT, Guard, is_loopback
 from served_page import serving
 from tiny_pair import make_pair

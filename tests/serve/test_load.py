@@ -13,9 +13,9 @@ import httpx
 import pytest
 import torch
 
-from nasalign.data.qa import BinaryExample
-from nasalign.jobs.ask import Pair, ask_job
-from nasalign.jobs.job import Job
+from nasalign.commands.ask import Pair, ask_job
+from nasalign.commands.job import Job
+from nasalign.data.records import BinaryExample
 from nasalign.serve.desk import Desk, DeskFullError
 from served_page import serving
 from tiny_pair import make_pair

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from nasalign.data.qa import BinaryExample
-from nasalign.jobs.ask import Pair
-from nasalign.jobs.job import Job
+from nasalign.commands.ask import Pair
+from nasalign.commands.job import Job
+from nasalign.data.records import BinaryExample
 from served_page import serving
 from tiny_pair import make_pair
 

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 import tiny
-from nasalign.data import template
+from nasalign.commands.ask import Pair
+from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
-from nasalign.jobs.ask import Pair
-from nasalign.jobs.job import Job
+from nasalign.prompts import template
 from nasalign.serve import connection, guard, server
-from nasalign.serve.app import GRACE
 from nasalign.serve.desk import Desk
+from nasalign.serve.page_app import GRACE
 from served_page import serving
 from tiny_pair import make_pair
 

@@ -1,1 +1,1 @@
-"""Questions, their yes/no form, prompts with token positions, and judging of answers."""
+"""Questions and yes/no examples: readers, sources, splits, wrong answers, and judging."""

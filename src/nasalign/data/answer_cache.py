@@ -5,7 +5,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from nasalign.data.chat import Conversation
+from nasalign.data.conversation import Conversation
 from nasalign.errors import EndpointError
 
 _COMPANIONS = ("", "-wal", "-shm", "-journal")

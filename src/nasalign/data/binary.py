@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from nasalign.config import Sides
-from nasalign.data.chat import Chat, Progress
+from nasalign.data.conversation import Chat
 from nasalign.data.generator import convert_questions, write_wrong_answers
-from nasalign.data.qa import BinaryExample, Question, Record
 from nasalign.data.reading import Drop, Dropped
+from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.wrong_answers import WrongAnswers
+from nasalign.progress import Progress
 
 
 @dataclass(frozen=True)

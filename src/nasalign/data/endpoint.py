@@ -20,8 +20,9 @@ from openai.types.chat import ChatCompletion
 
 from nasalign.data.access import Access
 from nasalign.data.answer_cache import AnswerCache
-from nasalign.data.chat import MAX_TOKENS, Conversation, Progress
+from nasalign.data.conversation import MAX_TOKENS, Conversation
 from nasalign.errors import EndpointError
+from nasalign.progress import Progress
 
 _REASONING_TOKENS = 4096
 """The same where a model thinks before it answers."""

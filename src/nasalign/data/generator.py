@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from nasalign.data.chat import Chat, Conversation, Progress
+from nasalign.data.conversation import Chat, Conversation
 from nasalign.data.judge import right_answers, same_answer
-from nasalign.data.qa import Question
 from nasalign.data.reading import Drop
+from nasalign.data.records import Question
 from nasalign.data.values import same_value
+from nasalign.progress import Progress
 
 WRONG_ANSWER_INSTRUCTION = (
     "Generate the short wrong answer word for the given question. "

@@ -5,8 +5,9 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from nasalign.data.chat import Chat, Conversation, Progress
-from nasalign.data.qa import Question
+from nasalign.data.conversation import Chat, Conversation
+from nasalign.data.records import Question
+from nasalign.progress import Progress
 
 JUDGE_INSTRUCTION = (
     "Can the prediction be considered as the same meaning as the answer to the question? "

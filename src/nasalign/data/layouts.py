@@ -7,8 +7,8 @@ where a row is whole but no use, and ``DataError`` where a column is missing.
 from collections.abc import Callable, Iterator
 
 from nasalign.data.final_answers import after_hashes, after_sentence, in_box
-from nasalign.data.qa import BinaryExample, Question, Record
 from nasalign.data.reading import Drop, Row
+from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.user_file import chosen_option
 
 Layout = Callable[[Row], Iterator[Record]]

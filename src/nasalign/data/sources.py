@@ -10,8 +10,8 @@ from typing import Any
 
 from nasalign.data import layouts
 from nasalign.data.hub import silence_of_the_hub
-from nasalign.data.qa import Question, Record, load_facts
 from nasalign.data.reading import Drop, Dropped, Row, read_rows
+from nasalign.data.records import Question, Record, load_facts
 from nasalign.data.user_file import load_file
 from nasalign.errors import DataError
 

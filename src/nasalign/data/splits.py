@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from nasalign.config import ContextMode, SplitChoice
-from nasalign.data.qa import BinaryExample, Question, Record, split_of
 from nasalign.data.reading import Dropped
+from nasalign.data.records import BinaryExample, Question, Record, split_of
 from nasalign.data.sources import Loaded
 from nasalign.errors import DataError
 

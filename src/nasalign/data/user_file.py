@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nasalign.data.qa import BinaryExample, Question, Record
 from nasalign.data.reading import Row, read_rows
+from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.errors import DataError, shortened
 
 _VERDICTS = ("true", "false", "yes", "no")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nasalign.data.judge import normalise, right_answers, same_answer
 from nasalign.data.numbers import is_reduced, vary_number
-from nasalign.data.qa import Question
 from nasalign.data.reading import Drop
+from nasalign.data.records import Question
 from nasalign.data.values import same_value
 
 _TRIES = 40

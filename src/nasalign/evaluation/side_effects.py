@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.alignment.adapter import Adapter
-from nasalign.alignment.knowledge import Parametric
-from nasalign.alignment.rows import read_rows, write_rows
-from nasalign.data.chat import Progress
+from nasalign.adapters.adapter import Adapter
 from nasalign.evaluation.metrics import bootstrap_weights, interval
+from nasalign.head_rows.rows import read_rows, write_rows
+from nasalign.inference.forward import quick_kernels
 from nasalign.models.loading import context_length
 from nasalign.models.memory import explained
-from nasalign.nas.forward import quick_kernels
+from nasalign.nasa.knowledge import Parametric
+from nasalign.progress import Progress
 
 Change = Callable[[PreTrainedModel], AbstractContextManager[Any]]
 """Applies a change to the untouched model that it is given, and takes it off again."""
@@ -28,8 +28,8 @@ Change = Callable[[PreTrainedModel], AbstractContextManager[Any]]
 
 def neutral_texts() -> list[str]:
     """Returns fixed texts that ask for no yes or no: prose, instructions, code, other languages."""
-    whole = resources.files("nasalign.data").joinpath("neutral.txt").read_text(encoding="utf-8")
-    return whole.strip().split("\n---\n")
+    file = resources.files("nasalign.evaluation") / "neutral.txt"
+    return file.read_text(encoding="utf-8").strip().split("\n---\n")
 
 
 @contextmanager

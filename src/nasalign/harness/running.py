@@ -18,14 +18,14 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.data.chat import Progress
-from nasalign.evaluation.evaluate import Evaluation
+from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.metrics import Array
 from nasalign.evaluation.ranking import log_odds
 from nasalign.harness.answers import log_probabilities, verdict
 from nasalign.harness.tasks import Task
+from nasalign.inference.batches import halved
 from nasalign.models.memory import explained
-from nasalign.nas.batches import halved
+from nasalign.progress import Progress
 
 LOGITS = 2**27
 """Logits of a batch at most, in float32 half a gibibyte: lm_eval keeps those of every token."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.data.prompts import TAIL, BinaryPrompt, PromptBuilder
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, PromptError
-from nasalign.files import write_jsonl
-from nasalign.storage import write_text
+from nasalign.io.files import write_jsonl
+from nasalign.io.storage import write_text
+from nasalign.prompts.builder import TAIL, BinaryPrompt, PromptBuilder
 
 ANSWERS = "nasalign_answers"
 """Name of the copy of ``answers.py``; the folder may hold other tasks' modules."""

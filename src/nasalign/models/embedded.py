@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from nasalign.errors import ModelError, StorageError
-from nasalign.locks import lock
-from nasalign.storage import cache_folder
+from nasalign.io.locks import lock
+from nasalign.io.storage import cache_folder
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
-from nasalign.data.chat import Chat, Conversation, Progress
+from nasalign.data.conversation import Chat, Conversation
+from nasalign.progress import Progress
 
 _ALONE = ContextVar("alone", default=False)
 

@@ -1,1 +1,1 @@
-"""The negative attention score: recording, scoring, head selection."""
+"""NAS: Eq. 1 and its recorder, attention scores, and head selection."""

@@ -27,10 +27,10 @@ from torch.nn import functional
 from transformers import Cache, PreTrainedModel
 
 import nasalign.nas.recorder  # noqa: F401  its attention functions are among those wrapped here
-from nasalign.data.prompts import BinaryPrompt
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.attention_scores import RowScores, attended
 from nasalign.nas.implementations import Attention, attention_of, register
+from nasalign.prompts.builder import BinaryPrompt
 
 _MORE = 8
 """Dimensions that are added, of which one is used: fused kernels want multiples of 8."""

@@ -9,10 +9,10 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from nasalign.files import csv_text
+from nasalign.io.files import csv_text
+from nasalign.io.storage import make_subfolder, write_bytes, write_text
 from nasalign.reproduction.layout import lay_out
 from nasalign.reproduction.result import Result
-from nasalign.storage import make_subfolder, write_bytes, write_text
 
 DOCUMENT = "reproduction.html"
 SCALE = 2  # pixels a point of a PNG

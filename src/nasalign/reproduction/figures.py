@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import altair
 
 from nasalign.evaluation.responses import KINDS, confidence_histogram
-from nasalign.reporting.paper import paper_table
+from nasalign.reproduction.paper import paper_table
+from nasalign.reproduction.paper_sets import PAPER_SETS
+from nasalign.reproduction.paper_tables import METHODS, notes_on
 from nasalign.reproduction.result import Result, Row
-from nasalign.reproduction.sets import PAPER_SETS
 from nasalign.reproduction.sides import NASA, UNTOUCHED
 from nasalign.reproduction.study import Studies, Study
-from nasalign.reproduction.tables import METHODS, notes_on
 
 PANELS = 4
 """Heads shown in Figures 6 and 7."""

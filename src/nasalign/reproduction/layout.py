@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nasalign.reporting.console import number as plain
+from nasalign.progress import number as plain
 from nasalign.reproduction.result import Result, Row
 
 SIDE_BY_SIDE = "method"

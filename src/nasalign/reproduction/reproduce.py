@@ -5,19 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError, StorageError
-from nasalign.jobs.job import Job
-from nasalign.locks import one_run_in
-from nasalign.reporting.console import Reporter
+from nasalign.io.locks import one_run_in
+from nasalign.io.storage import check_no_links, sweep
+from nasalign.progress import Reporter
 from nasalign.reproduction.document import Failure, write_document, write_result
 from nasalign.reproduction.figures import FIGURES
+from nasalign.reproduction.paper_sets import paper_sets
+from nasalign.reproduction.paper_tables import TABLES
 from nasalign.reproduction.result import Result
-from nasalign.reproduction.sets import paper_sets
 from nasalign.reproduction.sides import Sides
 from nasalign.reproduction.statistics import STATISTICS
 from nasalign.reproduction.study import Study
-from nasalign.reproduction.tables import TABLES
-from nasalign.storage import check_no_links, sweep
 
 _MADE: dict[str, Callable[[Sequence[Study]], Result]] = {**FIGURES, **TABLES, **STATISTICS}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair
 
-from nasalign.reporting.paper import PaperTable, paper_table
+from nasalign.reproduction.paper import PaperTable, paper_table
 
 Row = dict[str, Any]
 

@@ -12,24 +12,24 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.alignment.adapter import Adapter, load_adapter
-from nasalign.alignment.probing import ProbingSet, check_probing_set
-from nasalign.alignment.tuning import HeadRecord
+from nasalign.adapters.adapter import Adapter, load_adapter
+from nasalign.alignment import tune_rows
+from nasalign.commands.job import Job
 from nasalign.config import Settings
 from nasalign.data.sources import Loaded, digest_of
 from nasalign.data.splits import Splits
 from nasalign.errors import NothingToFixError
-from nasalign.files import read_json, write_json
-from nasalign.jobs.examples import Bench, without_evidence
-from nasalign.jobs.job import Job
+from nasalign.evaluation.examples import Bench, without_evidence
+from nasalign.io.files import read_json, write_json
+from nasalign.io.storage import make_subfolder, remove_folder, seal, whole
 from nasalign.nas.heads import Head
-from nasalign.pipeline import tune_rows
-from nasalign.reproduction.sets import PROBING, PaperSet
-from nasalign.rivals.rows import random_heads
+from nasalign.nasa.algorithm import HeadRecord
+from nasalign.nasa.probing import ProbingSet, check_probing_set
+from nasalign.nasa.stages import choose_heads, probe
+from nasalign.reproduction.paper_sets import PROBING, PaperSet
+from nasalign.rivals.baselines import random_heads
 from nasalign.run import Run
 from nasalign.run_file import check_same, read_run
-from nasalign.stages import choose_heads, probe
-from nasalign.storage import make_subfolder, remove_folder, seal, whole
 
 UNTOUCHED, NASA, QUERY_ONLY = "untouched", "nasa", "query-only"
 RANDOM = ("random-0", "random-1", "random-2")

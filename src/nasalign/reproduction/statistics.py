@@ -5,11 +5,11 @@ from collections.abc import Callable
 from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
 from nasalign.nas.heads import STUDY, scaled, select_heads
+from nasalign.reproduction.paper_sets import DOMAINS, SHORT_ANSWERS
+from nasalign.reproduction.paper_tables import notes_on
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.sets import DOMAINS, SHORT_ANSWERS
 from nasalign.reproduction.sides import NASA
 from nasalign.reproduction.study import Studies, Study
-from nasalign.reproduction.tables import notes_on
 
 
 def table_1(studies: Studies) -> Result:

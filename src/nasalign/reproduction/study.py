@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from nasalign.alignment.knowledge import parametric_rows
+from nasalign.commands.evaluate import as_question
 from nasalign.config import Settings
 from nasalign.data.binary import Binary
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import Record
-from nasalign.evaluation.evaluate import Evaluation, run_evaluation
-from nasalign.files import (
+from nasalign.data.records import Record
+from nasalign.evaluation.evaluation import Evaluation, run_evaluation
+from nasalign.inference.attention_map import attention_map, readable_tokens
+from nasalign.io.files import (
     read_json,
     read_jsonl,
     read_tensors,
@@ -25,13 +25,13 @@ from nasalign.files import (
     write_jsonl,
     write_tensors,
 )
-from nasalign.jobs.evaluate import as_question
-from nasalign.nas.attention_map import attention_map, readable_tokens
-from nasalign.reproduction.sets import PROBING
+from nasalign.io.storage import seal, whole
+from nasalign.nasa.knowledge import parametric_rows
+from nasalign.nasa.stages import ask_what_it_knows
+from nasalign.prompts.builder import PromptBuilder
+from nasalign.reproduction.paper_sets import PROBING
 from nasalign.reproduction.sides import UNTOUCHED, Sides
 from nasalign.run import Run
-from nasalign.stages import ask_what_it_knows
-from nasalign.storage import seal, whole
 
 WORDINGS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -1,14 +1,14 @@
 """The rows of a comparison, in their order."""
 
+from nasalign.rivals.baselines import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
 from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, THRESHOLD
+from nasalign.rivals.instructions import SHOTS, WORDING_A, WORDING_B
 from nasalign.rivals.lora import lora
 from nasalign.rivals.offset import OFFSET
 from nasalign.rivals.ours import NASA_PLUS, samples_of_ours
 from nasalign.rivals.rival import Rival
-from nasalign.rivals.rows import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
 from nasalign.rivals.steering import STEERING
 from nasalign.rivals.unibias import UNIBIAS
-from nasalign.rivals.wordings import SHOTS, WORDING_A, WORDING_B
 
 RIVALS: tuple[Rival, ...] = (
     UNTOUCHED,

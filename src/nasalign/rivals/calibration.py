@@ -14,9 +14,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from nasalign.data.qa import BinaryExample
-from nasalign.evaluation.evaluate import Evaluation
-from nasalign.nas.verdicts import compare
+from nasalign.data.records import BinaryExample
+from nasalign.evaluation.evaluation import Evaluation
+from nasalign.inference.verdicts import compare
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
 
 CONTENT_FREE = ("N/A", "", "[MASK]")

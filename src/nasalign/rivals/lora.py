@@ -16,12 +16,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from nasalign.data.prompts import BinaryPrompt
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError, PromptError
 from nasalign.extras import require
+from nasalign.inference.batches import check_lengths
 from nasalign.models import processes
-from nasalign.nas.batches import check_lengths
+from nasalign.prompts.builder import BinaryPrompt
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)

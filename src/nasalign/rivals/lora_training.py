@@ -20,11 +20,11 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from nasalign.config import Settings
-from nasalign.data.chat import Progress
-from nasalign.data.prompts import BinaryPrompt
+from nasalign.inference.batches import halved
+from nasalign.inference.forward import answer_logits
 from nasalign.models.memory import explained
-from nasalign.nas.batches import halved
-from nasalign.nas.forward import answer_logits
+from nasalign.progress import Progress
+from nasalign.prompts.builder import BinaryPrompt
 from nasalign.rivals.rival import Material
 
 RANK, ALPHA = 16, 32

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.data.prompts import BinaryPrompt
-from nasalign.data.qa import BinaryExample
-from nasalign.data.wordings import Vocabulary
+from nasalign.data.records import BinaryExample
+from nasalign.inference.batches import in_batches
+from nasalign.inference.forward import answer_logits, shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.batches import in_batches
-from nasalign.nas.forward import answer_logits, shared_prefix
+from nasalign.prompts.builder import BinaryPrompt
+from nasalign.prompts.wordings import Vocabulary
 
 
 def layer_names(model: PreTrainedModel) -> list[str]:

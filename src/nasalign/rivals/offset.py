@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nasalign.alignment.attribution import answer_log_odds
-from nasalign.data.chat import Progress
-from nasalign.data.prompts import BinaryPrompt
 from nasalign.errors import NothingToFixError
+from nasalign.inference.batches import in_batches
+from nasalign.inference.forward import answer_logits
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.batches import in_batches
-from nasalign.nas.forward import answer_logits
 from nasalign.nas.offset import attention_offset, words_of
+from nasalign.nasa_plus.attribution import answer_log_odds
+from nasalign.progress import Progress
+from nasalign.prompts.builder import BinaryPrompt
 from nasalign.rivals.observed import some_of_each
 from nasalign.rivals.rival import Fitted, Material, Rival
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from nasalign.data.qa import BinaryExample
+from nasalign.alignment import align_plus
+from nasalign.data.records import BinaryExample
 from nasalign.models.loading import fingerprint
-from nasalign.pipeline import align_plus
-from nasalign.plus import held_back, kinds_of
+from nasalign.nasa_plus.joint_stages import held_back, kinds_of
+from nasalign.rivals.baselines import IN_WEIGHTS, taken_off
 from nasalign.rivals.rival import Fitted, Material, Rival
-from nasalign.rivals.rows import IN_WEIGHTS, taken_off
 
 
 def _plus(material: Material) -> Fitted:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.alignment.probing import ProbingSet
 from nasalign.config import Settings
-from nasalign.data.prompts import PromptBuilder
-from nasalign.data.qa import BinaryExample, Question
+from nasalign.data.records import BinaryExample, Question
 from nasalign.evaluation import ranking
-from nasalign.evaluation.evaluate import Evaluation
-from nasalign.nas.scoring import Scores, score_as
+from nasalign.evaluation.evaluation import Evaluation
+from nasalign.inference.scoring import Scores, score_as
+from nasalign.nasa.probing import ProbingSet
+from nasalign.prompts.builder import PromptBuilder
 from nasalign.run import Run
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.data.prompts import BinaryPrompt
-from nasalign.data.wordings import Vocabulary
 from nasalign.errors import NothingToFixError
+from nasalign.prompts.builder import BinaryPrompt
+from nasalign.prompts.wordings import Vocabulary
 from nasalign.rivals.observed import answer_pair, last_inputs, layer_names, some_of_each
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
 

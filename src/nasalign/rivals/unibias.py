@@ -34,10 +34,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nasalign.data.chat import Progress
-from nasalign.data.qa import BinaryExample
+from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.models.geometry import HeadGeometry
+from nasalign.progress import Progress
 from nasalign.rivals.masking import Columns, masked, projections
 from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds

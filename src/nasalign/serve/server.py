@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import nn
 
-from nasalign.data import template
+from nasalign.commands.ask import Pair
+from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
-from nasalign.jobs.ask import Pair
-from nasalign.jobs.job import Job
-from nasalign.serve.app import make_server
+from nasalign.prompts import template
 from nasalign.serve.desk import Desk
 from nasalign.serve.guard import is_loopback, listens_everywhere
+from nasalign.serve.page_app import make_server
 
 PLACES = 64
 """Questions that may wait for the model at once."""

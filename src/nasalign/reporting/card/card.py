@@ -9,18 +9,19 @@ from typing import Any, Literal
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from nasalign.alignment.adapter_file import read_adapter
-from nasalign.alignment.rounding import Rounding
-from nasalign.data.wordings import INSTRUCTIONS
+from nasalign.adapters.adapter_file import read_adapter
+from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import METRICS
+from nasalign.progress import number
+from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card.base import Base
-from nasalign.reporting.console import number
-from nasalign.reporting.export import reduction_rows, reduction_text, rounding_text
+from nasalign.reporting.export_table import reduction_rows, reduction_text, rounding_text
+from nasalign.reporting.report.data_sets import DataSet, data_sets
 from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.files import RunFiles, as_written
 from nasalign.reporting.report.origin import command_line, limits
 from nasalign.reporting.report.public import further_origins, public, published
-from nasalign.reporting.report.sets import DataSet, data_sets
+from nasalign.reporting.report.run_folder import RunFiles
+from nasalign.run_file import as_written
 
 FILE = "README.md"
 Form = Literal["merged", "adapter", "gguf"]

@@ -13,7 +13,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from nasalign.reporting.report.files import SIDES
+from nasalign.reporting.report.run_folder import SIDES
 
 BEFORE, AFTER = "#7086A0", "#E8770E"
 TO_YES, TO_NO = "#009E73", "#B5449A"

@@ -23,8 +23,8 @@ from nasalign.reporting.report.chart_style import (
     unit,
     values,
 )
-from nasalign.reporting.report.files import SIDES, Row, RunFiles, Side, fates
-from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, is_right
+from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, is_right
+from nasalign.reporting.report.run_folder import SIDES, Row, RunFiles, Side, fates
 
 
 def metrics_chart(data: DataSet, yes: str) -> Chart:

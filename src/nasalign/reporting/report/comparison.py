@@ -6,8 +6,8 @@ from typing import Any
 
 from nasalign.evaluation.metrics import Figure
 from nasalign.reporting.comparison_table import short_count
-from nasalign.reporting.report.files import Row, RunFiles
-from nasalign.reporting.report.sets import METRIC_NAMES
+from nasalign.reporting.report.data_sets import METRIC_NAMES
+from nasalign.reporting.report.run_folder import Row, RunFiles
 from nasalign.reporting.report.story import percent
 
 _FIGURES = (

@@ -13,7 +13,7 @@ from nasalign.reporting.report.chart_style import (
     values,
 )
 from nasalign.reporting.report.comparison import about, had
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.run_folder import RunFiles
 
 _ROW = 34  # pixels of the chart
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from nasalign.evaluation.metrics import Figure
 from nasalign.reporting.report.comparison import had
-from nasalign.reporting.report.files import Row, RunFiles
+from nasalign.reporting.report.run_folder import Row, RunFiles
 from nasalign.reporting.report.story import Verdict, direction, spread
 
 

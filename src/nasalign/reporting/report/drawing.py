@@ -15,9 +15,9 @@ from nasalign.reporting.report.charts import (
     timeline_chart,
 )
 from nasalign.reporting.report.comparison_charts import comparison_charts
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.joint_charts import joint_charts
-from nasalign.reporting.report.sets import DataSet
+from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tuning import epochs, limit_of
 
 __all__ = ["charts_of", "vega_script"]

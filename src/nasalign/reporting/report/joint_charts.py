@@ -3,8 +3,8 @@
 import altair as alt
 
 from nasalign.reporting.report.chart_style import Chart, finished, number, values
-from nasalign.reporting.report.files import RunFiles
-from nasalign.reporting.report.joint import KINDS
+from nasalign.reporting.report.joint_rows import KINDS
+from nasalign.reporting.report.run_folder import RunFiles
 
 
 def joint_charts(files: RunFiles, yes: str) -> dict[str, Chart | None]:

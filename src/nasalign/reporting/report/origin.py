@@ -8,9 +8,9 @@ from typing import Any
 from nasalign.config import load_preset, preset_name
 from nasalign.data.sources import SOURCES
 from nasalign.errors import NasAlignError
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.public import further_origins, published
-from nasalign.reporting.report.sets import DataSet
+from nasalign.reporting.report.run_folder import RunFiles
 
 
 def command_line(files: RunFiles) -> str:

@@ -12,26 +12,27 @@ from markupsafe import Markup
 
 from nasalign.evaluation.responses import KINDS
 from nasalign.extras import lack
-from nasalign.reporting.console import number
-from nasalign.reporting.report.comparison import COST_COLUMNS, comparison
-from nasalign.reporting.report.comparison_story import comparison_verdict
-from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.examples import (
+from nasalign.io.storage import write_text
+from nasalign.progress import number
+from nasalign.reporting.report.changed_answers import (
     attention,
     by_knowledge,
     changed_examples,
     contingency,
     painted,
 )
-from nasalign.reporting.report.files import RunFiles, as_written
-from nasalign.reporting.report.joint import joint_rows
+from nasalign.reporting.report.comparison import COST_COLUMNS, comparison
+from nasalign.reporting.report.comparison_story import comparison_verdict
+from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, data_sets, outcome
+from nasalign.reporting.report.effects import effect_rows
+from nasalign.reporting.report.joint_rows import joint_rows
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
 from nasalign.reporting.report.public import public
-from nasalign.reporting.report.sets import METRIC_NAMES, DataSet, data_sets, outcome
+from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import verdict
 from nasalign.reporting.report.subsets import subset_tables
 from nasalign.reporting.report.tuning import HEAD_COLUMNS, head_rows
-from nasalign.storage import write_text
+from nasalign.run_file import as_written
 
 if TYPE_CHECKING:
     from nasalign.reporting.report.chart_style import Chart

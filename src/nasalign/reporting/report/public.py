@@ -8,7 +8,7 @@ from typing import Any
 
 from nasalign.data.sources import SOURCES
 from nasalign.models.names import public_name
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.run_folder import RunFiles
 
 
 def public(files: RunFiles) -> RunFiles:

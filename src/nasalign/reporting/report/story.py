@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nasalign.evaluation.metrics import Figure
-from nasalign.reporting.report.files import RunFiles
-from nasalign.reporting.report.sets import DataSet
+from nasalign.reporting.report.data_sets import DataSet
+from nasalign.reporting.report.run_folder import RunFiles
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _FEW = 20  # positive answers below which a precision says little

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nasalign.reporting.report.files import RunFiles
+from nasalign.reporting.report.run_folder import RunFiles
 
 ANSWERS = {
     "Det-T": "answers it rightly",

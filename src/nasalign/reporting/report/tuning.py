@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from nasalign.reporting.report.files import Row, RunFiles, fates
+from nasalign.reporting.report.run_folder import Row, RunFiles, fates
 
 HEAD_COLUMNS = (
     "order",

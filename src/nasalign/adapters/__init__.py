@@ -1,0 +1,1 @@
+"""Adapters: applying and reverting them, their files, ranks and rounding."""

@@ -1,0 +1,167 @@
+"""The result of an alignment: changed rows, as an exact LoRA adapter or inside a checkpoint."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from nasalign.adapters.adapter_checks import Changes, selector
+from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
+from nasalign.errors import ModelError, NasAlignError
+from nasalign.head_rows.rows import read_rows, write_rows
+from nasalign.models.geometry import PROJECTIONS, RowSlice
+from nasalign.models.loading import fingerprint
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Rows of a model before and after alignment, each [D, in] in the weight's dtype.
+
+    Attributes:
+        before: the untouched rows.
+        after: the rows that replace them.
+        out_features: number of rows of each module that owns some of them.
+        base_fingerprint: ``models.loading.fingerprint`` of the untouched model.
+    """
+
+    before: dict[RowSlice, Tensor]
+    after: dict[RowSlice, Tensor]
+    out_features: dict[str, int]
+    base_fingerprint: str
+
+    @classmethod
+    def between(
+        cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
+    ) -> "Adapter":
+        """Compares a model with earlier copies of its rows and keeps those that changed."""
+        after = {where: read_rows(model, where) for where in before}
+        changed = [where for where in before if not torch.equal(before[where], after[where])]
+        return cls(
+            {where: before[where] for where in changed},
+            {where: after[where] for where in changed},
+            {where.module: model.get_submodule(where.module).out_features for where in changed},
+            base_fingerprint,
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Number of changed weights."""
+        return sum(rows.numel() for rows in self.after.values())
+
+    def apply(self, model: PreTrainedModel) -> None:
+        """Writes the aligned rows into the model; changes it."""
+        for where, rows in self.after.items():
+            write_rows(model, where, rows)
+
+    def revert(self, model: PreTrainedModel) -> None:
+        """Writes the untouched rows back, equal to the bit; changes the model."""
+        for where, rows in self.before.items():
+            write_rows(model, where, rows)
+
+    def save(self, folder: Path, base_model: str) -> None:
+        """Writes a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
+
+        A holds the row deltas [r, in] and B [out, r] puts each into its row; r is the same for all
+        modules, and alpha is r, so that the scaling is 1.
+
+        Args:
+            folder: not there yet, or an adapter that is replaced.
+            base_model: name of the model, for ``adapter_config.json``; of a local one its last name
+                is written.
+
+        Raises:
+            NasAlignError: no row has changed, and PEFT has no form for an empty adapter; or a row
+                is not finite.
+        """
+        if not self.after:
+            raise NasAlignError("No row has changed, so there is no adapter to write.")
+        for where, rows in self.after.items():
+            if not rows.isfinite().all():
+                raise NasAlignError(
+                    f"The tuned rows of {where.module} are not finite, so there is no adapter to "
+                    "write; take a lower learning rate."
+                )
+        changes: Changes = {}
+        for module in sorted({where.module for where in self.after}):
+            slices = sorted(
+                (where for where in self.after if where.module == module),
+                key=lambda where: where.start,
+            )
+            deltas = torch.cat(
+                [self.after[where].float() - self.before[where].float() for where in slices]
+            )
+            rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
+            changes[module] = deltas.cpu(), selector(rows, self.out_features[module])
+        dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
+        origin = Origin(self.base_fingerprint, _digest(self.before), dtype)
+        write_adapter(folder, changes, origin, base_model)
+
+
+def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
+    """Reads an adapter that nasalign wrote, for the untouched model it was made from.
+
+    One that was reduced (``alignment.rank``) is as near to the exact one as its file says.
+
+    Raises:
+        ModelError: there is no adapter, it is broken, or it belongs to another model.
+    """
+    file, base = read_adapter(folder), fingerprint(model)
+    made_for = file.origin.base
+    another = ModelError(
+        f"The adapter {folder} was made for another model or another dtype than "
+        f"{model.name_or_path}."
+    )
+    # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
+    if made_for != base and "quantised" not in made_for + base:
+        raise another
+    before: dict[RowSlice, Tensor] = {}
+    after: dict[RowSlice, Tensor] = {}
+    out_features: dict[str, int] = {}
+    for module, (first, second) in file.changes.items():
+        if not _holds(model, module, (len(second), first.shape[1])):
+            raise another
+        out_features[module], rows = len(second), file.rows[module]
+        deltas = (second[rows].double() @ first.double()).float()  # B selects, if it is exact
+        for where, part in _slices(module, rows):
+            before[where] = read_rows(model, where)
+            delta = deltas[part].to(before[where].device)
+            after[where] = (before[where].float() + delta).to(before[where].dtype)
+            if not torch.isfinite(after[where]).all():
+                raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
+    if file.origin.rows != _digest(before):
+        raise ModelError(
+            f"The rows that the adapter {folder} changes are not as they were; is it in "
+            "the model already?"
+        )
+    return Adapter(before, after, out_features, base)
+
+
+def _holds(model: PreTrainedModel, module: str, shape: tuple[int, int]) -> bool:
+    """Whether a module is a projection to queries or keys whose weight has a shape."""
+    try:
+        found = model.get_submodule(module)
+    except AttributeError:
+        return False
+    known = isinstance(found, nn.Linear) and module.rpartition(".")[2] in PROJECTIONS
+    return known and tuple(found.weight.shape) == shape
+
+
+def _slices(module: str, rows: list[int]) -> Iterable[tuple[RowSlice, slice]]:
+    """Runs of neighbouring rows, each with its place in A."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or rows[end] != rows[end - 1] + 1:
+            yield RowSlice(module, rows[start], rows[end - 1] + 1), slice(start, end)
+            start = end
+
+
+def _digest(rows: dict[RowSlice, Tensor]) -> str:
+    """A SHA-256 over rows, however they are sliced."""
+    digest = hashlib.sha256()
+    for where in sorted(rows, key=lambda where: (where.module, where.start)):
+        digest.update(rows[where].float().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,199 @@
+"""The file of an adapter: PEFT's tensors, and in its metadata what nasalign has to know of them."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn.functional import pad
+
+from nasalign.adapters.adapter_checks import (
+    PREFIX,
+    A,
+    B,
+    Changes,
+    changes_of,
+    config_fault,
+    peft_config,
+    real_rows,
+    reduction_fault,
+)
+from nasalign.errors import ModelError, NasAlignError, shortened
+from nasalign.io.files import write_json, write_tensors
+from nasalign.io.storage import make_subfolder, replacing
+from nasalign.models.names import public_name
+
+CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
+_KEY = "nasalign"  # one key alone: the order of several in the file is not fixed
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What an adapter of low rank lacks of the exact one.
+
+    Attributes:
+        rank: of every module.
+        error: norm of what is missing, over that of the exact change, of all modules together.
+        modules: the same for each module.
+        rows: the rows of each module that the exact adapter changes, rising.
+    """
+
+    rank: int
+    error: float
+    modules: dict[str, float]
+    rows: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an adapter was made from.
+
+    Attributes:
+        base: ``models.loading.fingerprint`` of the untouched model.
+        rows: a SHA-256 over its rows that the adapter changes.
+        dtype: the dtype in which it was tuned; empty in a file that does not say.
+        reduction: what it lacks; None for an exact adapter.
+        content: a SHA-256 over its tensors; empty in a file that does not say.
+    """
+
+    base: str
+    rows: str
+    dtype: str = ""
+    reduction: Reduction | None = None
+    content: str = ""
+
+    def metadata(self) -> dict[str, str]:
+        """Returns it as the metadata of a safetensors file."""
+        return {_KEY: json.dumps(asdict(self), sort_keys=True)}
+
+    @classmethod
+    def of(cls, metadata: dict[str, str] | None) -> "Origin | None":
+        """Reads it from the metadata of a safetensors file; None if nasalign did not write it."""
+        text = (metadata or {}).get(_KEY)
+        if text is None:
+            return None
+        try:
+            if not text.startswith("{"):  # as the first versions wrote it
+                base, rows = text.split()
+                return cls(base, rows)
+            return TypeAdapter(cls).validate_json(text, strict=True)
+        except ValueError:  # pydantic's too
+            return None
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """What the folder of an adapter holds.
+
+    Attributes:
+        changes: A [r, in] and B [out, r] of each module that is changed, in order; of an exact
+            adapter without what fills up the rank.
+        origin: what it was made from.
+        base_model: what it says its base model is called.
+    """
+
+    changes: Changes
+    origin: Origin
+    base_model: str
+
+    @property
+    def rows(self) -> dict[str, list[int]]:
+        """Returns the rows of each module that it changes, rising."""
+        if self.origin.reduction:
+            return self.origin.reduction.rows
+        return {module: b.argmax(dim=0).tolist() for module, (_, b) in self.changes.items()}
+
+    @property
+    def changed_weights(self) -> int:
+        """Number of weights in the rows that it changes."""
+        return sum(len(rows) * self.changes[name][0].shape[1] for name, rows in self.rows.items())
+
+
+def read_adapter(folder: Path) -> AdapterFile:
+    """Reads an adapter that nasalign wrote, now or in an earlier version.
+
+    Raises:
+        ModelError: it is not there, cut off, changed, or nasalign did not write it; or PEFT would
+            compute another change of it than nasalign.
+    """
+    path, config = folder / FILE, folder / CONFIG
+    if not (path.is_file() and config.is_file()):
+        raise ModelError(_absence(folder))
+    try:
+        with safe_open(path, framework="pt") as file:
+            origin = Origin.of(file.metadata())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = config.read_bytes()
+    except (SafetensorError, OSError, AttributeError, LookupError, RuntimeError) as error:
+        reason = shortened(" ".join(str(error).split()))
+        raise ModelError(f"The adapter {path} is broken and cannot be read: {reason}.") from error
+    try:
+        given = json.loads(text)
+        base_model = str(given["base_model_name_or_path"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ModelError(f"{config} is broken; make the adapter again.") from error
+    if origin is None:
+        raise ModelError(f"{path} was not written by nasalign.")
+    changes, fault = changes_of(tensors)
+    if origin.content not in ("", _digest_of(tensors)):
+        fault = "its tensors were changed"
+    fault = fault or config_fault(given, changes)
+    if not fault and origin.reduction:
+        fault = reduction_fault(changes, origin.reduction.rank, origin.reduction.rows)
+    elif not fault:
+        changes, fault = real_rows(changes)
+    if fault:
+        raise ModelError(f"The adapter {folder} is not what nasalign wrote: {fault}.")
+    return AdapterFile(changes, origin, base_model)
+
+
+def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: str) -> None:
+    """Writes an adapter: both of its files, or none.
+
+    All modules get the rank of the largest; zeros fill up the others. Readers that know one rank
+    alone, or no pattern of ranks, then scale the change as PEFT does.
+
+    Args:
+        folder: not there yet, or an adapter that is replaced.
+        changes: of each module that is changed.
+        origin: what it was made from; the digest of the tensors is filled in.
+        base_model: the name by which the base is loaded; of a local one the last name is written.
+
+    Raises:
+        NasAlignError: the folder holds something else, or cannot be written.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).exists():
+        raise NasAlignError(f"The folder {folder} holds no adapter to replace; choose another.")
+    rank = max(len(a) for a, _ in changes.values())
+    tensors: dict[str, Tensor] = {}
+    for module, (a, b) in changes.items():
+        tensors[f"{PREFIX}{module}{A}"] = pad(a, (0, 0, 0, rank - len(a))).contiguous()
+        tensors[f"{PREFIX}{module}{B}"] = pad(b, (0, rank - len(a))).contiguous()
+    made_from = replace(origin, content=_digest_of(tensors))
+    make_subfolder(folder.parent)
+    with replacing(folder) as whole:
+        whole.mkdir()
+        write_json(whole / CONFIG, peft_config(changes, rank, public_name(base_model)))
+        write_tensors(whole / FILE, tensors, made_from.metadata())
+
+
+def _absence(folder: Path) -> str:
+    if (folder / "adapter_model.bin").exists():
+        return (
+            f"The adapter in {folder} is a pickle (adapter_model.bin), which can run code; only "
+            "safetensors are read, and only what nasalign has written."
+        )
+    half = (folder / FILE).exists() or (folder / CONFIG).exists()
+    return f"There is no{' whole' if half else ''} adapter in {folder}."
+
+
+def _digest_of(tensors: dict[str, Tensor]) -> str:
+    """A SHA-256 over tensors by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

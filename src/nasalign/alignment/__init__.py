@@ -1,1 +1,0 @@
-"""NASA: probing set, Algorithm 1, and the adapter it leaves."""

@@ -1,0 +1,218 @@
+"""A row of the comparison: fitting a rival, measuring it, and what that took."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasalign.commands.compare.cost import Cost, measuring, timing
+from nasalign.data.records import BinaryExample
+from nasalign.errors import NasAlignError, NothingToFixError, StorageError
+from nasalign.evaluation.evaluation import Evaluation, run_evaluation
+from nasalign.evaluation.examples import Bench
+from nasalign.evaluation.free_answers import FreeQuestions, effects_of
+from nasalign.evaluation.metrics import METRICS
+from nasalign.evaluation.side_effects import neutral_texts
+from nasalign.io.files import read_jsonl, write_jsonl
+from nasalign.io.storage import make_subfolder, remove_folder, seal
+from nasalign.models.memory import explained
+from nasalign.nasa.knowledge import Parametric
+from nasalign.rivals.baselines import UNTOUCHED
+from nasalign.rivals.rival import Fitted, Material, Rival
+from nasalign.run import Run
+from nasalign.run_file import as_written
+
+FOLDER = "compare"
+"""Of the run directory: what rows leave, and what each writes while it is fitted."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What every row is measured with; rows are measured one after the other, untouched first.
+
+    Attributes:
+        bench: the untouched model and the settings.
+        material: what rows are fitted on.
+        sets: the evaluated examples, by the name of their data.
+        asked: what is asked freely.
+    """
+
+    bench: Bench
+    material: Material
+    sets: Mapping[str, list[BinaryExample]]
+    asked: FreeQuestions
+
+    def row(self, rival: Rival) -> dict[str, Any]:
+        """Fits a rival and measures it; writes ``eval/SET.NAME.jsonl``.
+
+        Returns:
+            The row of ``comparison.json``; its ``error`` is a sentence if it cannot be had.
+
+        Raises:
+            RuntimeError: the rival did not leave the model as it was.
+            NasAlignError: an earlier run has evaluated the untouched model on other examples.
+        """
+        about = {name: getattr(rival, name) for name in ("name", "title", "serving", "logits")}
+        voice, _ = self._voice, self._untouched  # before anything is fitted
+        try:
+            with explained(f"measuring the row {rival.name}", self.bench.model):
+                found = self._measured(rival)
+        except StorageError:  # the next row could not be written either
+            raise
+        except NothingToFixError as nothing:
+            found = {"error": str(nothing), "nothing_to_fix": True}
+        except NasAlignError as error:
+            found = {"error": str(error), "nothing_to_fix": False}
+        if not torch.equal(voice, self._says()):
+            raise RuntimeError(f"the row {rival.name} did not put the model back")
+        return about | found
+
+    def _measured(self, rival: Rival) -> dict[str, Any]:
+        bench, model = self.bench, self.bench.model
+        own = replace(self.material, run=self._run_of(rival))
+        with measuring(model) as fitting:
+            fitted = rival.fit(own)
+        if own.run.folder and not any(own.run.folder.iterdir()):
+            own.run.folder.rmdir()
+        with timing(model) as evaluating, fitted.on(model):
+            evaluations = {name: self._evaluated(rival, fitted, name) for name in self.sets}
+        if bench.run.folder:
+            make_subfolder(bench.run.folder / "eval")
+            for name, evaluation in evaluations.items():
+                write_jsonl(bench.run.folder / _path(name, rival), evaluation.rows())
+                seal(bench.run.folder / _path(name, rival))
+        if rival.name == UNTOUCHED.name:
+            self._untouched.update(evaluations)
+        return {
+            "error": "",
+            "datasets": {
+                name: self._figures(name, rival, evaluation)
+                for name, evaluation in evaluations.items()
+            },
+            "cost": _cost(fitting, evaluating),
+            "parameters": fitted.parameters,
+            "chosen": dict(fitted.chosen),
+            "changes": dict(fitted.changes),
+            "shots": len(fitted.shots),
+            "side_effects": self._effects(fitted),
+        }
+
+    def _run_of(self, rival: Rival) -> Run:
+        """A run of the rival's own, in an empty folder: what it takes is all that it takes."""
+        run = self.bench.run
+        if not run.folder:
+            return run.part(None)
+        folder = run.folder / FOLDER / rival.name
+        remove_folder(folder)
+        make_subfolder(folder)
+        return run.part(folder)
+
+    def _evaluated(self, rival: Rival, fitted: Fitted, name: str) -> Evaluation:
+        bench, examples = self.bench, self.sets[name]
+        settings = bench.settings.replace(fitted.changes)
+        title = f"Evaluating {rival.name}: {name}"
+        with bench.run.part(None).stage(name, title, len(examples)) as done:
+            found = run_evaluation(
+                bench.model, bench.tokenizer, examples, settings, fitted.shots, done
+            )
+        if fitted.adjusted:
+            found = fitted.adjusted(found)
+        said = torch.stack([found.scores.p_positive, found.scores.p_negative])
+        if not said.isfinite().all():
+            raise NasAlignError(
+                f"Fitted as {rival.name}, the model gives no probabilities on {name} any more: "
+                "its fitting diverged."
+            )
+        return found
+
+    def _figures(self, name: str, rival: Rival, evaluation: Evaluation) -> dict[str, Any]:
+        """Each figure as value, low and high; the change of accuracy is paired by question."""
+        settings = self.bench.settings
+        how = (settings.bootstrap_samples, settings.seed)
+        metrics = evaluation.metrics(*how)
+        figures: dict[str, Any] = {
+            metric: [metrics[metric], *metrics["intervals"][metric]] for metric in METRICS
+        }
+        figures |= {"auc": evaluation.auc(*how), "gap": evaluation.gap(*how)}
+        if rival.name != UNTOUCHED.name:
+            change = self._untouched[name].change_to(evaluation, *how)["accuracy"]
+            figures["accuracy_change"] = change
+        return {"n": metrics["n"], "figures": figures}
+
+    def _effects(self, fitted: Fitted) -> dict[str, Any]:
+        """Side effects; a row that leaves the model as it is has those of the untouched one."""
+        if fitted.on is nullcontext:
+            return self._none
+        return effects_of(self._quiet, fitted.on, self.asked, self._known)
+
+    @cached_property
+    def _none(self) -> dict[str, Any]:
+        """The untouched model beside itself."""
+        texts = effects_of(self._quiet, nullcontext, FreeQuestions("", []), [])
+        if not self.asked.questions:
+            return texts
+        share = sum(one.known for one in self._known) / len(self._known)
+        general = {
+            "n": len(self._known),
+            "before": share,
+            "after": share,
+            "change_interval": [0.0, 0.0],
+            "judge": self.bench.settings.judge,
+            "data": self.asked.data,
+        }
+        return texts | {"general_qa": general}
+
+    @cached_property
+    def _known(self) -> list[Parametric]:
+        """The untouched model's free answers."""
+        return self.asked.answered(self._quiet, "before")
+
+    @property
+    def _quiet(self) -> Bench:
+        """The bench with a run whose seconds nobody reads: there are as many as rows."""
+        return replace(self.bench, run=self.bench.run.part(None))
+
+    @property
+    def has_untouched(self) -> bool:
+        """Says whether the untouched model's answers are there, to measure changes against."""
+        return self._untouched.keys() == self.sets.keys()
+
+    @cached_property
+    def _untouched(self) -> dict[str, Evaluation]:
+        """The untouched model's evaluations, those of an earlier run at first."""
+        found = {}
+        for name, examples in self.sets.items():
+            left = self.bench.run.left(_path(name, UNTOUCHED))
+            if left:
+                with as_written(left.parent):
+                    found[name] = Evaluation.from_rows(examples, read_jsonl(left), name)
+        return found
+
+    @cached_property
+    def _voice(self) -> Tensor:
+        """What the untouched model says."""
+        return self._says()
+
+    @torch.no_grad()
+    def _says(self) -> Tensor:
+        """What the model says to a fixed text, [T, vocabulary]: its weights and hooks are in it."""
+        model, text = self.bench.model, neutral_texts()[0]
+        ids = torch.tensor([self.bench.tokenizer(text)["input_ids"]])
+        device = model.get_input_embeddings().weight.device
+        return model(input_ids=ids.to(device), use_cache=False).logits[0].cpu()
+
+
+def _path(name: str, rival: Rival) -> str:
+    return f"eval/{name}.{rival.name}.jsonl"
+
+
+def _cost(fitting: Cost, evaluating: Cost) -> dict[str, Any]:
+    return {
+        "seconds_to_fit": round(fitting.seconds, 3),
+        "seconds_to_evaluate": round(evaluating.seconds, 3),
+        "memory_to_fit": fitting.memory,
+    }

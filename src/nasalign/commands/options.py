@@ -1,0 +1,253 @@
+"""What commands take: groups of options, and the job that they make."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nasalign.config import parse_assignments, settings_from_file
+
+if TYPE_CHECKING:
+    from nasalign.commands.job import Job
+
+DATA_HELP = (
+    "facts; hotpotqa, strategyqa, musique, gsm8k-rephrased, math-rephrased, gsm8k, math, ar-lsat; "
+    "or a .jsonl, .json or .csv file with question and answer."
+)
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A hub id, a local folder, a GGUF file, or the alias smollm2-135m.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object; all else goes to standard error.")
+]
+AdapterOf = Annotated[
+    Path | None, typer.Option("--adapter", help="A run directory, or an adapter folder.")
+]
+Further = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--eval", metavar="NAME|FILE", help="Further data to evaluate on; may be repeated."
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="[NAME=]FILE",
+        help="Read a named data set from a local file in its upstream layout, or from a folder in "
+        "the hub's layout, in place of the hub; may be repeated.",
+    ),
+]
+Generator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO", help="Who writes wrong answers: rules, self, or openai:MODEL (Table 13)."
+    ),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO", help="Who judges free answers: match, self, or openai:MODEL (Table 15)."
+    ),
+]
+MaxCalls = Annotated[int | None, typer.Option(help="Calls of an endpoint at most.")]
+Limit = Annotated[int | None, typer.Option(help="Questions to take at most.")]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What a model is asked, by whom wrong answers are written, and who judges."""
+
+    data: Annotated[str, typer.Option(metavar="NAME|FILE", help=DATA_HELP)] = "facts"
+    probing_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What is asked to find what the model knows; --data unless given. To evaluate, "
+            "few-shot examples are from there.",
+        ),
+    ] = None
+    source: Source = None
+    judge: Judge = None
+    generator: Generator = None
+    max_calls: MaxCalls = None
+    limit: Limit = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings among the options; None where one was not given."""
+        return {
+            "judge": self.judge,
+            "generator": self.generator,
+            "max_calls": self.max_calls,
+            "evaluation_questions": self.limit,
+        }
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded."""
+
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 or mps; the best there is unless given. auto spreads a model "
+            "over all devices."
+        ),
+    ] = None
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; by the device unless given.")
+    ] = None
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS",
+            help="8bit or 4bit: frozen weights by bitsandbytes; query and key projections stay in "
+            "the dtype.",
+        ),
+    ] = None
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class SettingOptions:
+    """Settings from a file, and one by one."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of settings; the preset for the size unless given."),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be repeated."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class OutOptions:
+    """Where a run is written."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run directory; diagnose and evaluate write none unless given."),
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Use a run directory again.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class HarnessOptions:
+    """What lm-evaluation-harness has to do with it."""
+
+    harness: Annotated[
+        bool,
+        typer.Option(
+            "--harness",
+            help="Also evaluate through lm-evaluation-harness, and set its figures beside ours.",
+        ),
+    ] = False
+    harness_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."
+        ),
+    ] = None
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Lets a command take groups of options: each field of such a dataclass becomes an option."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if not is_dataclass(parameter.annotation):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = parameter.annotation
+        parameters += [
+            inspect.Parameter(
+                part.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=part.default,
+                annotation=part.type,
+            )
+            for part in fields(parameter.annotation)
+        ]
+
+    def call(**given: Any) -> None:
+        packed = {
+            name: group(**{part.name: given.pop(part.name) for part in fields(group)})
+            for name, group in groups.items()
+        }
+        function(**given, **packed)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def make_job(
+    console: Console,
+    model: str = "",
+    *,
+    load: LoadOptions | None = None,
+    data: DataOptions | None = None,
+    further: Sequence[str] = (),
+    settings: SettingOptions | None = None,
+    shortcuts: Mapping[str, Any] | None = None,
+    out: OutOptions | None = None,
+    resume: bool = False,
+) -> "Job":
+    """Returns what a command was given, as the jobs take it.
+
+    Args:
+        console: where the job shows what it does.
+        model: its name; empty where none is needed.
+        load: how it is loaded.
+        data: what it is asked.
+        further: further data that it is evaluated on.
+        settings: a file of settings, and settings by name.
+        shortcuts: further settings that have an option of their own; None where it was not given.
+        out: where the run is written.
+        resume: whether to go on with an unfinished run there.
+
+    Raises:
+        NasAlignError: the settings file, an assignment or a source is broken.
+    """
+    from nasalign.commands.job import Job, local_sources
+    from nasalign.progress import Terminal
+    from nasalign.run import Run
+
+    load, out = load or LoadOptions(), out or OutOptions()
+    data, settings = data or DataOptions(), settings or SettingOptions()
+    own = data.settings | dict(shortcuts or {})
+    names = [data.data, data.probing_data, *further]
+    return Job(
+        model=model,
+        data=data.data,
+        probing_data=data.probing_data,
+        sources=local_sources(data.source or [], names),
+        run=Run(Terminal(console)),
+        folder=out.out,
+        overwrite=out.overwrite,
+        resume=resume,
+        preset=settings_from_file(settings.config) if settings.config else None,
+        changes=parse_assignments(settings.set_ or [])
+        | {name: value for name, value in own.items() if value is not None},
+        device=load.device,
+        dtype=load.dtype,
+        quantize=load.quantize,
+        trust_remote_code=load.trust_remote_code,
+    )

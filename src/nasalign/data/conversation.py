@@ -1,0 +1,31 @@
+"""What a language model is asked beside the study, and who answers: an endpoint, or the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nasalign.progress import Progress
+
+MAX_TOKENS = 128
+"""Tokens of an answer at most: a verdict, a wrong answer, or a converted question."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One instruction and one message."""
+
+    system: str
+    user: str
+
+
+class Chat(Protocol):
+    """A language model that can be asked."""
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+
+    def complete(
+        self, conversations: Sequence[Conversation], progress: Progress | None = None
+    ) -> list[str | None]:
+        """Returns the greedy answer to each conversation, None where it was refused."""

@@ -1,0 +1,244 @@
+"""Evaluating a model on yes/no examples, and one evaluation against another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Settings
+from nasalign.data.records import BinaryExample
+from nasalign.errors import DataError
+from nasalign.evaluation.lean import LEAN, from_lean_sums, lean_sums
+from nasalign.evaluation.metrics import (
+    METRICS,
+    Array,
+    Figure,
+    bootstrap_weights,
+    from_sums,
+    gap_of,
+    interval,
+    sample_sums,
+)
+from nasalign.evaluation.ranking import auc, log_odds
+from nasalign.inference.scoring import Scores, score_as
+from nasalign.io.files import check_rows
+from nasalign.nas.heads import model_nas
+from nasalign.progress import Progress
+from nasalign.prompts.scenarios import in_scenario
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The verdicts of a model on N examples.
+
+    Attributes:
+        examples: the examples.
+        scores: what the model said.
+    """
+
+    examples: Sequence[BinaryExample]
+    scores: Scores
+
+    def sums(self) -> Array:
+        """Returns each sample's part of the metrics' sums, [N, columns]."""
+        scores = self.scores
+        said = [
+            float(positive if verdict == "positive" else negative)
+            for verdict, positive, negative in zip(
+                scores.verdicts, scores.p_positive, scores.p_negative, strict=True
+            )
+        ]
+        labels = [example.label for example in self.examples]
+        return sample_sums(scores.verdicts, labels, said, model_nas(scores.nas).double().numpy())
+
+    def metrics(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
+        """Returns the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question.
+
+        Where "I don't know" is an answer, ``unsure_rate`` is among them.
+        """
+        sums = self.sums()
+        weights = self._weights(bootstrap_samples, seed)
+        point, spread = from_sums(sums.sum(axis=0)), from_sums(weights @ sums)
+        values: dict[str, Any] = {name: float(point[name]) for name in METRICS}
+        values["n"] = len(self.examples)
+        values["intervals"] = {name: interval(spread[name]) for name in METRICS}
+        if self.scores.p_unsure is not None:
+            lean = self.lean(bootstrap_samples, seed)
+            values["unsure_rate"] = lean["unsure_rate"]
+            values["intervals"]["unsure_rate"] = lean["intervals"]["unsure_rate"]
+        return values
+
+    def lean(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
+        """Returns the figures of ``lean.LEAN`` by name, and their ``intervals`` as ``metrics``."""
+        sums = lean_sums(self.scores.verdicts, [example.label for example in self.examples])
+        spread = from_lean_sums(self._weights(bootstrap_samples, seed) @ sums)
+        point = from_lean_sums(sums.sum(axis=0))
+        values: dict[str, Any] = {name: float(point[name]) for name in LEAN}
+        values["intervals"] = {name: interval(spread[name]) for name in LEAN}
+        return values
+
+    def gap(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure:
+        """Returns precision minus recall, with the interval as of ``metrics``."""
+        sums = self.sums()
+        spread = gap_of(from_sums(self._weights(bootstrap_samples, seed) @ sums))
+        return float(gap_of(from_sums(sums.sum(axis=0)))), *interval(spread)
+
+    def auc(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure | None:
+        """Returns the area under the curve of the log odds, with the interval as of ``metrics``.
+
+        Bootstrap samples of one label alone are left out of the interval. None where all examples
+        are of one label.
+        """
+        odds = log_odds(self.scores.p_positive, self.scores.p_negative)
+        labels = [example.label for example in self.examples]
+        (point,) = auc(odds, labels, np.ones((1, len(labels))))
+        spread = auc(odds, labels, self._weights(bootstrap_samples, seed))
+        drawn = spread[~np.isnan(spread)]
+        if np.isnan(point) or not len(drawn):
+            return None
+        return float(point), *interval(drawn)
+
+    def change_to(
+        self, after: "Evaluation", bootstrap_samples: int = 2000, seed: int = 0
+    ) -> dict[str, Figure]:
+        """Returns each metric's change to another evaluation of the same examples.
+
+        Returns:
+            By name: the change and its 95 % interval, from a bootstrap paired by question.
+
+        Raises:
+            ValueError: the examples differ.
+        """
+        if list(self.examples) != list(after.examples):
+            raise ValueError("the two evaluations are not of the same examples")
+        weights = self._weights(bootstrap_samples, seed)
+        mine, other = self.sums(), after.sums()
+        point = (from_sums(mine.sum(axis=0)), from_sums(other.sum(axis=0)))
+        spread = (from_sums(weights @ mine), from_sums(weights @ other))
+        return {
+            name: (
+                float(point[1][name] - point[0][name]),
+                *interval(spread[1][name] - spread[0][name]),
+            )
+            for name in METRICS
+        }
+
+    @classmethod
+    def from_rows(
+        cls,
+        examples: Sequence[BinaryExample],
+        rows: Sequence[dict[str, Any]],
+        name: str = "an evaluation",
+    ) -> "Evaluation":
+        """Returns the evaluation that rows of ``eval/*.jsonl`` describe; its NAS is the model's.
+
+        Args:
+            examples: what is asked.
+            rows: what was read.
+            name: of the data, for messages.
+
+        Raises:
+            NasAlignError: the rows are of other examples.
+        """
+        asked = [
+            {
+                "question": one.question,
+                "answer": one.answer,
+                "label": one.label,
+                "negated": one.negated or None,
+            }
+            for one in examples
+        ]
+        check_rows(rows, asked, name)
+        scores = Scores(
+            torch.tensor([row["p_yes"] for row in rows]),
+            torch.tensor([row["p_no"] for row in rows]),
+            [row["verdict"] for row in rows],
+            torch.tensor([row["nas"] for row in rows], dtype=torch.float64)[:, None, None],
+            p_unsure=torch.tensor([row["p_unsure"] for row in rows])
+            if rows and "p_unsure" in rows[0]
+            else None,
+        )
+        return cls(examples, scores)
+
+    def of(self, indices: Sequence[int]) -> "Evaluation":
+        """Returns the evaluation of some of the examples."""
+        scores, places = self.scores, list(indices)
+        part = Scores(
+            scores.p_positive[places],
+            scores.p_negative[places],
+            [scores.verdicts[place] for place in places],
+            scores.nas[places],
+            [scores.answers[place] for place in places] if scores.answers else None,
+            scores.p_unsure[places] if scores.p_unsure is not None else None,
+        )
+        return Evaluation([self.examples[place] for place in places], part)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns a plain row a sample, for ``eval/*.jsonl``."""
+        nas, scores = model_nas(self.scores.nas), self.scores
+        return [
+            {
+                **({"id": example.id} if example.id else {}),
+                "question": example.question,
+                "answer": example.answer,
+                **({"negated": True} if example.negated else {}),
+                "label": example.label,
+                "verdict": scores.verdicts[index],
+                "p_yes": float(scores.p_positive[index]),
+                "p_no": float(scores.p_negative[index]),
+                **({} if scores.p_unsure is None else {"p_unsure": float(scores.p_unsure[index])}),
+                "nas": float(nas[index]),
+                **({"generated": scores.answers[index]} if scores.answers else {}),
+            }
+            for index, example in enumerate(self.examples)
+        ]
+
+    def _weights(self, samples: int, seed: int) -> Array:
+        return bootstrap_weights([example.question for example in self.examples], samples, seed)
+
+
+def run_evaluation(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    settings: Settings,
+    shots: Sequence[BinaryExample] = (),
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Scores the examples with the prompts, the decoder and the batch size of the settings.
+
+    Raises:
+        DataError: there is no example, or the settings' scenario does not fit one.
+        PromptError: an answer word is not found, or a prompt exceeds the model's context.
+    """
+    if not examples:
+        raise DataError("There is no example to evaluate.")
+    examples = in_scenario(examples, settings.scenario)
+    scores = score_as(model, tokenizer, examples, settings, shots, progress=progress)
+    return Evaluation(examples, scores)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    **settings: Any,
+) -> dict[str, Any]:
+    """Returns accuracy, precision, recall, f1, ece, nas, yes_rate, invalid_rate and n.
+
+    Args:
+        model: any causal model in memory; left as it was.
+        tokenizer: its tokenizer.
+        examples: yes/no examples.
+        **settings: changes by name, as in ``config.Settings``.
+
+    Returns:
+        The metrics by name; ``intervals`` holds the 95 % bootstrap interval of each.
+    """
+    chosen = Settings().replace(settings)
+    evaluation = run_evaluation(model, tokenizer, examples, chosen)
+    return evaluation.metrics(chosen.bootstrap_samples, chosen.seed)

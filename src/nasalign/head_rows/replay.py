@@ -1,0 +1,206 @@
+"""Activation replay: what enters a layer is computed once and put in again.
+
+Tuning a head of layer l changes nothing below l. So the hidden states that enter layer l are kept
+for every prompt of D and of V, and a training step or a measurement runs from layer l on. That is
+exact: what is put in is what the layers below would have computed. On the way up to a layer, what
+enters the layers of later heads is kept too, so that nothing below a change is computed twice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from nasalign.head_rows.activations import ActivationMemory, Kept
+from nasalign.inference.batches import HasTokens, in_batches
+from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shared_prefix
+from nasalign.models import processes
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.recorder import NasRecorder
+
+
+class Replay:
+    """Runs a fixed list of prompts from a layer on; what enters the layer is kept.
+
+    Args:
+        model: the model.
+        prompts: N prompts.
+        batch_size: prompts a batch while inputs are computed; by tokens unless given.
+        memory: where the inputs are kept; shared by those that must fit together.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[HasTokens],
+        batch_size: int | None,
+        memory: ActivationMemory,
+    ) -> None:
+        self.model, self.prompts, self.batch_size = model, prompts, batch_size
+        self.memory = memory
+        self.prefix = shared_prefix(prompts)
+        names = HeadGeometry.of(model).attention_modules
+        self.layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+        self.inputs: dict[int, Kept] = {}  # by layer: the shared tokens' rows, then each prompt's
+        own = [place for place in range(len(prompts)) if processes.mine(place)]
+        lengths = [len(prompts[place].token_ids) - self.prefix for place in own]
+        ends = accumulate(lengths, initial=self.prefix)
+        self.spans = dict(zip(own, pairwise(ends), strict=True))  # a prompt's rows in an input
+
+        self.rows = max((end for _, end in self.spans.values()), default=0)
+        self.width = model.config.get_text_config().hidden_size
+        self.dtype = model.get_input_embeddings().weight.dtype
+
+    @property
+    def bytes_of_an_input(self) -> int:
+        """Bytes that what enters a layer takes in this process."""
+        return self.rows * self.width * self.dtype.itemsize
+
+    def logits(
+        self,
+        places: Sequence[int],
+        layer: int,
+        recorder: NasRecorder | None = None,
+        last: Sequence[int] | None = None,
+        share: bool | None = None,
+    ) -> Tensor:
+        """Returns the logits [B, vocabulary] after some of the prompts, run from a layer on.
+
+        Args:
+            places: which prompts, B of them.
+            layer: the first that must run; it is run from the nearest whose input is kept.
+            recorder: takes the NAS of the layers that run; below, it stays 0.
+            last: after how many tokens of each one's end logits are wanted (``answer_logits``).
+            share: whether the shared tokens run once; if that is faster, unless given.
+        """
+        batch = [self.prompts[place] for place in places]
+        prefix = self.prefix if share else 0
+        if share is None:
+            prefix = prefix_worth_sharing(self.model, len(places), self.prefix)
+        start = self._nearest(layer)
+        with ExitStack() as stack:
+            if start > 0:
+                passes = iter(self._passes(start, places, prefix))
+                stack.enter_context(self._idle(range(start), lambda: next(passes)))
+            return answer_logits(self.model, batch, recorder, prefix, last)
+
+    @torch.no_grad()
+    def prepare(self, layer: int, later: Sequence[int] = ()) -> None:
+        """Computes and keeps what enters a layer, from the nearest layer below that is known.
+
+        Args:
+            layer: needed now; what else is kept gives way to it. Where there is no room even so,
+                nothing is kept, and ``logits`` runs from further below.
+            later: layers needed later, in that order; kept on the way as far as there is room.
+        """
+        start = self._nearest(layer)
+        if start == layer or not self.spans:
+            return
+        fresh = {layer: self._room(layer)}
+        while fresh[layer] is None and self.inputs:
+            del self.inputs[max(self.inputs)]
+            fresh[layer] = self._room(layer)
+        start = self._nearest(layer)
+        for other in later:
+            if start < other < layer and other not in fresh:
+                fresh[other] = self._room(other)
+        inputs = {known: kept for known, kept in fresh.items() if kept is not None}
+        if inputs:
+            self._fill(inputs, layer)
+            self.inputs |= inputs
+
+    def forget(self, changed: int | None, later: Sequence[int]) -> None:
+        """Drops what is no longer true, and what is not needed.
+
+        Args:
+            changed: layer whose rows have changed; None if none have.
+            later: layers that will be needed.
+        """
+        if changed is not None:
+            self.inputs = {known: kept for known, kept in self.inputs.items() if known <= changed}
+        needed = {self._nearest(layer) for layer in later}
+        self.inputs = {known: kept for known, kept in self.inputs.items() if known in needed}
+
+    def _nearest(self, layer: int) -> int:
+        """The highest layer up to this one whose input is known; that of layer 0 always is."""
+        return max((known for known in self.inputs if known <= layer), default=0)
+
+    def _passes(self, layer: int, places: Sequence[int], prefix: int) -> list[Tensor]:
+        """What enters a layer in the pass of a prefix, if there is one, and in that of the rest.
+
+        They are [1, P, hidden] and [B, T - P, hidden], padded on the right; without a pass of the
+        prefix, [B, T, hidden].
+        """
+        spans = [(0, self.prefix), *(self.spans[place] for place in places)]
+        # Moved as they lie: what is padded in main memory would not be pinned.
+        shared, *own = self.inputs[layer].on(self._device(layer), spans)
+        if prefix:
+            return [shared[None], nn.utils.rnn.pad_sequence(own, batch_first=True)]
+        whole = [torch.cat([shared, one]) for one in own] if self.prefix else own
+        return [nn.utils.rnn.pad_sequence(whole, batch_first=True)]
+
+    def _room(self, layer: int) -> Kept | None:
+        return self.memory.keep(self.rows, self.width, self.dtype, self._device(layer))
+
+    def _device(self, layer: int) -> torch.device:
+        return next(self.layers[layer].parameters()).device
+
+    def _fill(self, inputs: dict[int, Kept], layer: int) -> None:
+        """Runs all prompts up to a layer and writes down what enters those asked for."""
+        start = self._nearest(layer)
+        seen: dict[int, list[Tensor]] = {known: [] for known in inputs}
+
+        def see(known: int) -> Callable[..., None]:
+            return lambda module, arguments: seen[known].append(arguments[0])
+
+        def work(places: list[int]) -> None:
+            for passes in seen.values():
+                passes.clear()
+            self.logits(places, start, share=True)
+            for known, (*prefix, rest) in seen.items():
+                rows = inputs[known].rows
+                if prefix:
+                    rows[: self.prefix] = prefix[0][0]
+                for place, hidden in zip(places, rest, strict=True):
+                    first, end = self.spans[place]
+                    rows[first:end] = hidden[: end - first]
+
+        with ExitStack() as stack:
+            for known in inputs:
+                hook = self.layers[known].register_forward_pre_hook(see(known))
+                stack.callback(hook.remove)
+            stack.enter_context(self._idle(range(layer, len(self.layers))))
+            in_batches(
+                self.model, self.prompts, self.batch_size, work, doing="keeping what enters a layer"
+            )
+
+    @contextmanager
+    def _idle(self, layers: range, last: Callable[[], Tensor] | None = None) -> Iterator[None]:
+        """Lets layers do nothing; the last of them gives what ``last`` returns, if it is given."""
+
+        def forward_of(index: int) -> Callable[..., Tensor]:
+            def forward(hidden: Tensor, **options: Any) -> Tensor:
+                cache = options.get("past_key_values", options.get("layer_past"))
+                if cache is not None:  # masks and positions are made from its length
+                    blank = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
+                    cache.update(blank, blank, index)
+                return last() if last and index == layers[-1] else hidden
+
+            return forward
+
+        # A module may have a forward of its own already, as accelerate gives it.
+        own = {index: self.layers[index].__dict__.get("forward") for index in layers}
+        for index in layers:
+            self.layers[index].forward = forward_of(index)
+        try:
+            yield
+        finally:
+            for index, previous in own.items():
+                if previous is None:
+                    del self.layers[index].forward
+                else:
+                    self.layers[index].forward = previous

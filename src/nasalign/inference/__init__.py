@@ -1,0 +1,1 @@
+"""Running a model: batches, forward passes, generation, scoring and verdicts."""

@@ -1,0 +1,104 @@
+"""How heads attend to the two answer words along a prompt (Figures 3, 6 and 7)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.inference.forward import answer_logits
+from nasalign.models.memory import explained
+from nasalign.nas.recorder import NasRecorder
+from nasalign.prompts.builder import BinaryPrompt
+
+
+@dataclass(frozen=True)
+class HeadAttention:
+    """The attention of one head to the answer words of one prompt's instruction.
+
+    Attributes:
+        layer: of the head.
+        head: its place in the layer.
+        positive: softmax weights on the positive word in the R rows from the prompt's ``first_row``
+            on, float32 on the CPU (float64 of a float64 model); 0 where the word is masked.
+        negative: the same on the negative word.
+        nas: of the head on the prompt (Eq. 1).
+        last: weights of the last row, after which the answer comes, on all T tokens.
+    """
+
+    layer: int
+    head: int
+    positive: Tensor
+    negative: Tensor
+    nas: float
+    last: Tensor
+
+
+@torch.no_grad()
+def attention_map(
+    model: PreTrainedModel, prompts: Sequence[BinaryPrompt], heads: Sequence[tuple[int, int]]
+) -> list[list[HeadAttention]]:
+    """Returns the attention of some heads in each prompt, by prompt and head, one pass a prompt.
+
+    Args:
+        model: a supported model.
+        prompts: what it reads.
+        heads: each a layer and the head's place in it.
+    """
+    layers: dict[int, Tensor] = {}  # those of the heads, each [1, H, R, 2]
+    last: dict[int, Tensor] = {}  # the same, each [1, H, T]
+    wanted = {layer for layer, _ in heads}
+
+    def watch(layer: int, attention: Tensor) -> None:
+        if layer in wanted:
+            layers[layer] = attention.cpu()
+
+    def watch_last(layer: int, attention: Tensor) -> None:
+        if layer in wanted:
+            last[layer] = attention.cpu()
+
+    maps = []
+    with NasRecorder(model, watch, watch_last) as recorder:
+        for prompt in prompts:
+            with explained("reading the attention", model, len(prompt.token_ids)):
+                answer_logits(model, [prompt], recorder)
+            maps.append(
+                [
+                    HeadAttention(
+                        layer=layer,
+                        head=head,
+                        positive=layers[layer][0, head, :, 0],
+                        negative=layers[layer][0, head, :, 1],
+                        nas=float(recorder.nas[0, layer, head]),
+                        last=last[layer][0, head],
+                    )
+                    for layer, head in heads
+                ]
+            )
+    return maps
+
+
+def readable_tokens(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:
+    """Returns each of T tokens as text; joined they are the whole text.
+
+    A character that several tokens make up stands at the first of them, and the others are empty.
+    """
+    texts = [""] * len(token_ids)
+    before: list[int] = []  # whole characters: a token alone would lose the space it begins with
+    start = 0
+    for end in range(1, len(token_ids) + 1):
+        piece = list(token_ids[start:end])
+        text = _decode(tokenizer, before + piece)[len(_decode(tokenizer, before)) :]
+        if text.endswith("\N{REPLACEMENT CHARACTER}") and end < len(token_ids):
+            continue  # in the middle of a character
+        texts[start] = text
+        before, start = piece, end
+    return texts
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, token_ids: list[int]) -> str:
+    text = tokenizer.decode(
+        token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    return str(text)

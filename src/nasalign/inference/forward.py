@@ -1,0 +1,164 @@
+"""One forward pass over a batch of prompts that begin alike.
+
+The longest common beginning of a batch (system prompt, instruction, few-shot examples) is the
+same in all its samples, so it runs once, with a batch of one, and its keys and values are shared.
+This is exact: the prefix attends to nothing after it. Gradients flow through the shared keys.
+On an accelerator that takes a second round of kernel launches, so small batches run whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import DynamicCache, PreTrainedModel
+
+from nasalign.inference.batches import HasRows, HasTokens
+from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.prompts.builder import BinaryPrompt
+
+TOKENS_WORTH_A_PASS = 2048
+"""Tokens that sharing must save on an accelerator: fewer take less time than the launches do."""
+
+
+def shared_prefix(prompts: Sequence[HasTokens]) -> int:
+    """Returns the number P of leading tokens that all prompts share, before rows of their own."""
+    rows = (prompt.first_row for prompt in prompts if isinstance(prompt, HasRows))
+    return min([common_beginning(prompts), *rows])
+
+
+def common_beginning(prompts: Sequence[HasTokens]) -> int:
+    """Returns the number of leading tokens that all prompts share; 0 for one, never a whole one."""
+    if len(prompts) == 1:
+        return 0
+    first = min(prompt.token_ids for prompt in prompts)
+    last = max(prompt.token_ids for prompt in prompts)  # all others lie between, in this order
+    limit = min(len(first), len(last)) - 1
+    return next((place for place in range(limit) if first[place] != last[place]), limit)
+
+
+def prefix_worth_sharing(model: PreTrainedModel, count: int, prefix: int) -> int:
+    """Returns a prefix if running it once for ``count`` prompts is faster than each time, or 0."""
+    least = 1 if model.device.type == "cpu" else TOKENS_WORTH_A_PASS
+    return prefix if (count - 1) * prefix >= least else 0
+
+
+@contextmanager
+def quick_kernels(model: PreTrainedModel) -> Iterator[None]:
+    """Keeps cuDNN's attention out of passes on a GPU.
+
+    It plans anew for every length and batch size, a fifth of a second each time on an H200; the
+    other fused kernels do not (``benchmarks/README.md``).
+    """
+    if model.device.type != "cuda":
+        yield
+        return
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        yield
+
+
+def answer_logits(
+    model: PreTrainedModel,
+    prompts: Sequence[HasTokens],
+    recorder: NasRecorder | None = None,
+    prefix: int | None = None,
+    last: Sequence[int] | None = None,
+) -> Tensor:
+    """Returns the logits [B, vocabulary] after the last token of each prompt.
+
+    Args:
+        model: the model; differentiable where its parameters are.
+        prompts: B prompts; binary ones where there is a recorder. They are padded on the right,
+            where causal attention never looks, so that distances, and with them sliding windows,
+            are those of the prompt alone.
+        recorder: an entered recorder that takes the NAS of this batch.
+        prefix: number P of shared leading tokens that run once, 0 for none; ``shared_prefix`` of
+            the batch, if that is faster, unless given.
+        last: after how many tokens of each prompt's end logits are wanted, prompt by prompt and
+            from front to back, [their sum, vocabulary]; one of each unless given.
+    """
+    device = model.get_input_embeddings().weight.device
+    if prefix is None:
+        prefix = prefix_worth_sharing(model, len(prompts), shared_prefix(prompts))
+    lengths = torch.tensor([len(prompt.token_ids) - prefix for prompt in prompts])
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
+    cache = prefix_cache(model, prompts, prefix) if prefix else None
+    try:
+        if recorder is not None:
+            recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts)))
+        with quick_kernels(model), _only(model, lengths, last or [1] * len(prompts)):
+            output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
+    finally:  # memory may run out, and then the next pass is of other prompts
+        if recorder is not None:
+            recorder.expect(None)
+    return output.logits[:, 0]
+
+
+def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> DynamicCache:
+    """Runs the P tokens that B prompts share once; returns their keys and values, B times."""
+    cache = DynamicCache()  # without the configuration: it keeps all keys, whatever the window
+    device = model.get_input_embeddings().weight.device
+    shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
+    with quick_kernels(model):
+        model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(prompts))
+    return cache
+
+
+def over_tokens(
+    values: Tensor, tokens: Sequence[tuple[int, ...]], reduce: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Reduces in each row of values some entries of its own; returns [B], differentiable.
+
+    Rows of the same entries, which is mostly all of them, are read at once: on an accelerator each
+    row for itself would be several kernels.
+
+    Args:
+        values: such as logits, [B, vocabulary].
+        tokens: which entries, row by row.
+        reduce: makes [n] of the entries [n, K] of rows with the same tokens.
+    """
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for row, own in enumerate(tokens):
+        alike.setdefault(own, []).append(row)
+    parts = [
+        reduce(values[torch.tensor(rows)[:, None], torch.tensor(own, dtype=torch.long)])
+        for own, rows in alike.items()
+    ]
+    order = torch.tensor([row for rows in alike.values() for row in rows])
+    return torch.cat(parts)[order.argsort()]
+
+
+def _positions(prompts: Sequence[BinaryPrompt]) -> Positions:
+    return Positions(
+        positive=torch.tensor([prompt.positive_position for prompt in prompts]),
+        negative=torch.tensor([prompt.negative_position for prompt in prompts]),
+        first_row=torch.tensor([prompt.first_row for prompt in prompts]),
+        end_row=torch.tensor([len(prompt.token_ids) for prompt in prompts]),
+    )
+
+
+@contextmanager
+def _only(model: PreTrainedModel, lengths: Tensor, last: Sequence[int]) -> Iterator[None]:
+    """Lets the output embedding see some hidden states alone, as [N, 1, hidden].
+
+    They are those of the ``last`` tokens of samples that are ``lengths`` [B] long.
+    """
+    counts = torch.tensor(last)
+    rows = torch.arange(len(lengths)).repeat_interleave(counts)  # [N]
+    before_end = torch.cat([torch.arange(count, 0, -1) for count in last])
+    places = lengths[rows] - before_end
+
+    def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        hidden = inputs[0]
+        return (hidden[rows.to(hidden.device), places.to(hidden.device)][:, None], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()

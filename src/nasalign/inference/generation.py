@@ -1,0 +1,229 @@
+"""Free answers: greedy decoding in batches with a cache, to the end of the first line or another.
+
+The instruction, which all prompts of a batch begin with, runs once.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from nasalign.data.conversation import Conversation
+from nasalign.errors import PromptError
+from nasalign.inference.batches import HasTokens, check_lengths, in_batches
+from nasalign.inference.forward import (
+    common_beginning,
+    prefix_cache,
+    prefix_worth_sharing,
+    quick_kernels,
+)
+from nasalign.models import processes
+from nasalign.progress import Progress
+from nasalign.prompts.encoding import Encoder
+from nasalign.prompts.template import render
+
+_FIRST_LINE = re.compile(r"\S[^\n]*\n")
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """A prompt of which only the tokens are known."""
+
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """N free answers.
+
+    Attributes:
+        texts: each to where it ends, without special tokens.
+        entropies: entropy of the distribution of the first token, in nats (Appendix G).
+    """
+
+    texts: list[str]
+    entropies: list[float]
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[HasTokens],
+    max_new_tokens: int,
+    *,
+    until: re.Pattern[str] = _FIRST_LINE,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Generated:
+    """Continues each prompt greedily up to ``until`` or ``max_new_tokens``.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        prompts: what is continued.
+        max_new_tokens: tokens of an answer at most.
+        until: an answer ends with the first match, which is the end of its first line unless
+            given. Line ends before the first word do not count: a model may begin its answer on a
+            new line.
+        batch_size: prompts a batch; by tokens unless given.
+        progress: told of each finished batch.
+
+    Raises:
+        PromptError: a prompt with its answer exceeds the model's context.
+    """
+    check_lengths(model, prompts, max_new_tokens)
+    texts, entropies = [""] * len(prompts), torch.zeros(len(prompts), dtype=torch.float64)
+
+    def work(indices: list[int]) -> None:
+        inputs = _inputs(model, tokenizer, [prompts[index] for index in indices], max_new_tokens)
+        length = inputs["input_ids"].shape[1]
+        first = _FirstTokenEntropy()
+        output = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            # The defaults that a checkpoint brings along are not greedy decoding.
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            suppress_tokens=None,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
+            pad_token_id=tokenizer.pad_token_id,
+            logits_processor=LogitsProcessorList([first]),
+            stopping_criteria=StoppingCriteriaList([_Ended(tokenizer, length, until)]),
+        )
+        for row, index in enumerate(indices):
+            text = tokenizer.decode(output[row, length:], skip_special_tokens=True)
+            end = until.search(text)
+            texts[index] = text[: end.end() if end else None].strip()
+            entropies[index] = first.entropies[row]
+
+    with quick_kernels(model):
+        in_batches(model, prompts, batch_size, work, progress, doing="generating answers")
+    processes.add_up(entropies)
+    return Generated(processes.put_together(texts), entropies.tolist())
+
+
+def _inputs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[HasTokens],
+    max_new_tokens: int,
+) -> dict[str, Any]:
+    """What ``model.generate`` takes: ids and mask, int64 [B, T], and the cache of the prefix.
+
+    Padding stands between what all prompts share and the rest. It moves the two apart, which a
+    sliding window would notice, so a prompt that exceeds the window is padded on the left.
+    """
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
+    prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
+    prefix = prefix_worth_sharing(model, len(prompts), prefix)
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    ids = torch.full((len(prompts), longest), padding)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        start = longest - len(prompt.token_ids) + prefix
+        ids[row, :prefix] = torch.tensor(prompt.token_ids[:prefix])
+        ids[row, start:] = torch.tensor(prompt.token_ids[prefix:])
+        mask[row, :prefix] = mask[row, start:] = 1
+    inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+    return inputs | ({"past_key_values": prefix_cache(model, prompts, prefix)} if prefix else {})
+
+
+class ModelChat:
+    """Asks a model in memory, such as the one under study; a ``data.chat.Chat``.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer; without a chat template, instruction and message are lines.
+        max_new_tokens: tokens of an answer at most.
+        batch_size: conversations a batch; by tokens unless given.
+    """
+
+    name = "self"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_new_tokens: int,
+        batch_size: int | None,
+    ) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
+
+    def complete(
+        self, conversations: Sequence[Conversation], progress: Progress | None = None
+    ) -> list[str | None]:
+        """Returns the greedy answer to each conversation, in order."""
+        prompts = [TokenIds(self._tokens(conversation)) for conversation in conversations]
+        generated = generate(
+            self._model,
+            self._tokenizer,
+            prompts,
+            self._max_new_tokens,
+            batch_size=self._batch_size,
+            progress=progress,
+        )
+        return list(generated.texts)
+
+    def _tokens(self, conversation: Conversation) -> tuple[int, ...]:
+        if self._tokenizer.chat_template is None:
+            text = f"{conversation.system}\n{conversation.user}"
+            return tuple(Encoder(self._tokenizer, special=True)(text, [text])[0])
+        messages = [
+            {"role": "system", "content": conversation.system},
+            {"role": "user", "content": conversation.user},
+        ]
+        try:
+            text = render(self._tokenizer, messages, answering=True)
+        except PromptError:  # some templates, such as Gemma's, know no system message
+            both = {"role": "user", "content": f"{conversation.system}\n{conversation.user}"}
+            text = render(self._tokenizer, [both], answering=True)
+        encode = Encoder(self._tokenizer, special=False)
+        return tuple(encode(text, [conversation.user.strip()])[0])
+
+
+class _FirstTokenEntropy(LogitsProcessor):
+    """Notes the entropy of the first distribution, [B], and changes nothing."""
+
+    def __init__(self) -> None:
+        self.entropies: list[float] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not self.entropies:
+            logs = scores.float().log_softmax(dim=-1)
+            self.entropies = torch.special.entr(logs.exp()).sum(dim=-1).tolist()
+        return scores
+
+
+class _Ended(StoppingCriteria):
+    """Ends a row once a pattern is found in what was generated."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, length: int, until: re.Pattern[str]
+    ) -> None:
+        self._tokenizer, self._length, self._until = tokenizer, length, until
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **options: object) -> Tensor:
+        texts = self._tokenizer.batch_decode(input_ids[:, self._length :], skip_special_tokens=True)
+        ended = [self._until.search(text) is not None for text in texts]
+        return torch.tensor(ended, device=input_ids.device)

@@ -1,0 +1,223 @@
+"""The one batched loop over prompts: probabilities, verdicts and NAS."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Decoder, Scenario, Settings
+from nasalign.data.records import BinaryExample
+from nasalign.errors import NasAlignError
+from nasalign.inference.batches import check_lengths, in_batches
+from nasalign.inference.forward import answer_logits, over_tokens
+from nasalign.inference.generation import generate
+from nasalign.inference.verdicts import Verdict, compare, final_line, parse_final, parse_verdict
+from nasalign.models import processes
+from nasalign.nas.recorder import NasRecorder
+from nasalign.progress import Progress
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.prompts.wordings import Vocabulary
+
+VERDICT_TOKENS = 8
+"""Tokens generated at most for a verdict."""
+REASONING_TOKENS = 256
+"""The same for a chain of thought, unless the settings say otherwise."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says to N prompts, in their order.
+
+    Attributes:
+        p_positive: probability that the answer begins with the positive word, [N] float32.
+        p_negative: the same of the negative word (the paper's negative confidence), [N] float32.
+        verdicts: N verdicts of the decoder.
+        nas: [N, L, H] on the CPU, float32 (float64 of a float64 model); [N, 0, 0] if not recorded.
+        answers: the generated texts, or None with the decoder ``logits``.
+        p_unsure: as ``p_positive``, of "I don't know"; None where it is no answer.
+    """
+
+    p_positive: Tensor
+    p_negative: Tensor
+    verdicts: list[Verdict]
+    nas: Tensor
+    answers: list[str] | None = None
+    p_unsure: Tensor | None = None
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    *,
+    batch_size: int | None = None,
+    vocabulary: str = "yes/no",
+    instruction: str = "nasa",
+    chat: bool | None = None,
+    shots: Sequence[BinaryExample] = (),
+    scenario: Scenario = "plain",
+    decoder: Decoder = "logits",
+    reasoning_tokens: int = REASONING_TOKENS,
+    record: bool = True,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores yes/no examples with any causal model that is already in memory.
+
+    Args:
+        model: the model; left as it was.
+        tokenizer: its tokenizer.
+        examples: N examples.
+        batch_size: prompts a batch; by tokens unless given.
+        vocabulary: ``"yes/no"``, ``"true/false"`` or ``"correct/wrong"``.
+        instruction: ``"nasa"``, ``"A"`` or ``"B"`` (Table 12).
+        chat: whether to use the chat template; where there is one unless given.
+        shots: examples shown with their answers before the question.
+        scenario: how the prompt is worded (``data.scenarios``).
+        decoder: ``"logits"`` compares p_positive and p_negative; ``"generate"`` decodes greedily
+            and parses, as the paper does.
+        reasoning_tokens: tokens of a chain of thought at most.
+        record: whether to record the NAS.
+        progress: told of each finished batch.
+
+    Raises:
+        PromptError: an answer word is not found, or a prompt exceeds the model's context.
+        ModelError: the architecture is not supported.
+        NasAlignError: a chain of thought is asked for with the decoder ``logits``.
+    """
+    reasons = scenario == "cot"
+    if reasons and decoder == "logits":
+        raise NasAlignError(
+            "A chain of thought has to be written out before it ends in an answer: with the "
+            "scenario cot, take the decoder generate."
+        )
+    builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots, scenario)
+    prompts = [builder.binary(example) for example in examples]
+    told = None if reasons else progress  # what takes long is the reasoning
+    scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=told)
+    if reasons:
+        return _reasoned(
+            scores, model, tokenizer, prompts, builder.words, batch_size, reasoning_tokens, progress
+        )
+    if decoder == "logits":
+        return scores
+    return with_generated(scores, model, tokenizer, prompts, builder.words, batch_size)
+
+
+def score_as(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[BinaryExample],
+    settings: Settings,
+    shots: Sequence[BinaryExample] = (),
+    *,
+    record: bool = True,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores examples with the prompts, the decoder and the batch size of settings.
+
+    Arguments and errors are those of ``score``.
+    """
+    return score(
+        model,
+        tokenizer,
+        examples,
+        batch_size=settings.batch_size,
+        vocabulary=settings.vocabulary,
+        instruction=settings.instruction,
+        chat=settings.chat,
+        shots=shots,
+        scenario=settings.scenario,
+        decoder=settings.decoder,
+        reasoning_tokens=settings.reasoning_tokens,
+        record=record,
+        progress=progress,
+    )
+
+
+def with_generated(
+    scores: Scores,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[BinaryPrompt],
+    words: Vocabulary,
+    batch_size: int | None,
+) -> Scores:
+    """Returns scores with the verdicts of the decoder ``generate``, and the texts they are from."""
+    answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size).texts
+    unsure = scores.p_unsure is not None
+    verdicts = [parse_verdict(answer, words, unsure) for answer in answers]
+    return replace(scores, verdicts=verdicts, answers=answers)
+
+
+def _reasoned(
+    scores: Scores,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[BinaryPrompt],
+    words: Vocabulary,
+    batch_size: int | None,
+    reasoning_tokens: int,
+    progress: Progress | None,
+) -> Scores:
+    """Returns scores with the verdicts that chains of thought end in, and these."""
+    texts = generate(
+        model,
+        tokenizer,
+        prompts,
+        reasoning_tokens,
+        until=final_line(words),
+        batch_size=batch_size,
+        progress=progress,
+    ).texts
+    return replace(scores, verdicts=[parse_final(text, words) for text in texts], answers=texts)
+
+
+@torch.no_grad()
+def score_prompts(
+    model: PreTrainedModel,
+    prompts: Sequence[BinaryPrompt],
+    *,
+    batch_size: int | None = None,
+    record: bool = True,
+    progress: Progress | None = None,
+    logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None = None,
+) -> Scores:
+    """Scores rendered prompts with the decoder ``logits``; arguments as of ``score``.
+
+    ``logits_of`` gives the logits [B, vocabulary] of prompts by their indices and has the recorder
+    take their NAS; the whole model runs unless it is given.
+    """
+    check_lengths(model, prompts)
+    p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
+    nas = torch.empty(len(prompts), 0, 0)
+    with NasRecorder(model) if record else nullcontext() as recorder:
+        if recorder is not None:
+            geometry, dtype = recorder.geometry, torch.promote_types(model.dtype, torch.float32)
+            nas = torch.zeros(len(prompts), geometry.layers, geometry.heads, dtype=dtype)
+
+        def work(indices: list[int]) -> None:
+            if logits_of:
+                logits = logits_of(indices, recorder)
+            else:
+                logits = answer_logits(model, [prompts[index] for index in indices], recorder)
+            probabilities = logits.float().softmax(dim=-1)
+            answers = [prompts[index].answers for index in indices]
+            # Summed where they are: [B, vocabulary] is much to move.
+            of = partial(over_tokens, probabilities, reduce=partial(torch.sum, dim=-1))
+            p_positive[indices] = of([one.positive for one in answers]).cpu()
+            p_negative[indices] = of([one.negative for one in answers]).cpu()
+            if any(one.unsure for one in answers):
+                p_unsure[indices] = of([one.unsure for one in answers]).cpu()
+            if recorder is not None:
+                nas[indices] = recorder.nas.cpu()
+
+        in_batches(model, prompts, batch_size, work, progress, doing="scoring")
+    processes.add_up(p_positive, p_negative, p_unsure, nas)
+    said = zip(p_positive.tolist(), p_negative.tolist(), p_unsure.tolist(), strict=True)
+    verdicts = [compare(*probabilities) for probabilities in said]
+    unsure = any(prompt.answers.unsure for prompt in prompts)
+    return Scores(p_positive, p_negative, verdicts, nas, p_unsure=p_unsure if unsure else None)

@@ -1,0 +1,136 @@
+"""The formats of plain files: JSON, JSON lines, CSV, and tensors."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nasalign.errors import NasAlignError
+from nasalign.io.storage import replacing, storing, without_links, write_text
+
+_FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of a formula
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON; an infinite number is written as text ("-inf")."""
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes rows as JSON lines."""
+    lines = (json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, "".join(lines))
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Appends one JSON line."""
+    with storing(path), open(path, "a", encoding="utf-8", opener=without_links) as file:
+        file.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the text of a CSV file; in no cell of it does a spreadsheet find a formula.
+
+    A text is put on one line, and one that begins as a formula does gets an apostrophe before it.
+    Numbers stay as they are, and None is an empty cell.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_cell(column) for column in columns])
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.replace("\ufeff", " ").split())
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes tensors as safetensors."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(whole, temporary, metadata)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads safetensors that were written here.
+
+    Raises:
+        NasAlignError: the file is cut off, or something else.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise NasAlignError(f"{path} is broken: {error}.") from error
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Reads JSON lines that were written here; a last line that was cut off is left out.
+
+    Raises:
+        NasAlignError: another line is broken.
+    """
+    try:
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
+        return [json.loads(line) for line in lines]
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise NasAlignError(f"{path} has a line that is not valid JSON: {error}.") from error
+
+
+def check_rows(
+    rows: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]], what: str
+) -> None:
+    """Refuses rows that were read back and are of other questions than are asked now.
+
+    Args:
+        rows: what was read.
+        asked: for each row what some of its columns must hold; None where there is no such column.
+        what: the data, or the file.
+
+    Raises:
+        NasAlignError: names the first row that is of something else.
+    """
+    nothing: Mapping[str, Any] = {}
+    for number, (row, wanted) in enumerate(zip_longest(rows, asked, fillvalue=nothing), start=1):
+        if not wanted or any(row.get(name) != value for name, value in wanted.items()):
+            raise NasAlignError(
+                f"The run was begun with other examples of {what} (row {number} is not what is "
+                "asked now); take another --out, or begin again with --overwrite."
+            )
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        NasAlignError: it is not there or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NasAlignError(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise NasAlignError(f"{path} is not valid JSON: {error}.") from error
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as it is written: JSON has no infinity and no NaN, so these are text."""
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value

@@ -1,1 +1,0 @@
-"""Whole jobs behind the commands: what to read and load, what to run, what to leave behind."""

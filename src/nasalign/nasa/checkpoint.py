@@ -1,0 +1,207 @@
+"""Tuning that can be killed at any point: its state after each epoch, in two files.
+
+``kept.safetensors`` has the rows of the heads that are done, and is written after each head;
+``epoch.safetensors`` has the head at hand, and is written after each of its epochs. To go on, the
+heads that are done are skipped, and of the head at hand the epochs that are done give back what
+they gave: Algorithm 1 itself knows nothing of it. The records of the heads that are done are in
+``kept.safetensors`` too, so that rows and records are always of the same heads. Both files have
+their own SHA-256; one that is not what was written counts as none.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from nasalign.head_rows.rows import read_rows, write_rows
+from nasalign.io.files import plain, write_tensors
+from nasalign.io.storage import make_subfolder
+from nasalign.models.geometry import RowSlice
+from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nasa.algorithm import EpochRecord, HeadRecord, Measurement, as_row
+from nasalign.nasa.training import RowTuner
+
+_META = "nasalign"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of the head at hand gave."""
+
+    loss: float
+    measurement: Measurement
+
+
+class CheckpointedTuner:
+    """A ``RowTuner`` that keeps its state on disk; a ``HeadTuner`` for Algorithm 1.
+
+    Args:
+        tuner: does the work.
+        folder: where the state is kept, or None to keep none; what lies there is taken up.
+        say: is told of a file that is broken.
+
+    Attributes:
+        heads_done: number of heads that were done before.
+        history: the rows of ``tuning.jsonl`` about them.
+    """
+
+    def __init__(
+        self, tuner: RowTuner, folder: Path | None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.tuner, self.folder, self._say = tuner, folder, say
+        self.heads_done = 0
+        self.history: list[dict[str, Any]] = []
+        self._changed: dict[RowSlice, Tensor] = {}  # rows of kept heads
+        self._slices: tuple[RowSlice, ...] = ()
+        self._epochs: list[Epoch] = []  # of the head at hand
+        self._given_back: list[Epoch] = []  # of them, those that are still to be given back
+        self._loss: float | None = None
+        self._state: Measurement | None = None  # of the model, between two heads
+        if folder:
+            make_subfolder(folder)
+            self._take_up(folder / "kept.safetensors")
+
+    def measure(self) -> Measurement:
+        """Scores V, or says what it was scored at this point before."""
+        if self._given_back and self._loss is not None:
+            self._loss = None
+            return self._given_back.pop(0).measurement
+        if self._loss is None and self._state is not None:  # a run that goes on begins
+            return self._state
+        now = self.tuner.measure()
+        if self._loss is None:
+            self._state = now
+        else:
+            self._epochs.append(Epoch(self._loss, now))
+            self._loss = None
+            self._keep_epoch()
+        return now
+
+    def begin(self, head: Head) -> None:
+        """Begins a head, in the middle if some of its epochs are done."""
+        self.tuner.begin(head)
+        self._slices = tuple(self.tuner.rows.parameters)
+        self._epochs = []
+        path = self.folder / "epoch.safetensors" if self.folder else None
+        if path:
+            self._take_up_epochs(path, head)
+        self._given_back = list(self._epochs)
+
+    def train_epoch(self) -> float:
+        """Trains an epoch, or says what its loss was."""
+        self._loss = self._given_back[0].loss if self._given_back else self.tuner.train_epoch()
+        return self._loss
+
+    def restore(self) -> None:
+        """Puts the rows of the head back to what they were at ``begin``."""
+        self.tuner.restore()
+
+    def finish(self) -> None:
+        """Ends the work on the head."""
+        if self.tuner.tuned:
+            for where in self._slices:
+                self._changed[where] = read_rows(self.tuner.model, where)
+        self.tuner.finish()
+        self._loss, self._slices = None, ()
+
+    def abandon(self) -> None:
+        """Takes back what the head at hand has changed, after an interruption."""
+        if self._slices:
+            self.tuner.restore()
+
+    def head_is_done(self, history: Sequence[EpochRecord | HeadRecord]) -> None:
+        """Keeps the rows of all heads so far, and their records; the last is that of the head."""
+        record = history[-1]
+        assert isinstance(record, HeadRecord)
+        self.heads_done += 1
+        self.history = [as_row(one) for one in history]
+        assert self.tuner.nas is not None
+        assert self._state is not None
+        share = record.yes_share if record.kept else self._state.yes_share
+        self._state = Measurement(single_head_nas(self.tuner.nas), share)
+        if not self.folder:
+            return
+        tensors = {f"{w.module}|{w.start}|{w.stop}": rows for w, rows in self._changed.items()}
+        _write(
+            self.folder / "kept.safetensors",
+            {name: rows.cpu() for name, rows in tensors.items()} | {"nas": self.tuner.nas},
+            {"heads_done": self.heads_done, "yes_share": share, "history": plain(self.history)},
+        )
+
+    def _take_up(self, path: Path) -> None:
+        """Writes the rows of the heads that are done into the model."""
+        found = self._read(path)
+        if found is None:
+            return
+        tensors, meta = found
+        self.tuner.nas = tensors.pop("nas")
+        self.heads_done, self.history = meta["heads_done"], meta["history"]
+        self._state = Measurement(single_head_nas(self.tuner.nas), meta["yes_share"])
+        for name, rows in tensors.items():
+            module, start, stop = name.split("|")
+            where = RowSlice(module, int(start), int(stop))
+            self._changed[where] = rows
+            write_rows(self.tuner.model, where, rows)
+
+    def _keep_epoch(self) -> None:
+        if not self.folder:
+            return
+        tensors, meta = self.tuner.head_state()
+        tensors["measured"] = torch.stack([epoch.measurement.nas for epoch in self._epochs])
+        meta |= {
+            "heads_done": self.heads_done,
+            "losses": [epoch.loss for epoch in self._epochs],
+            "yes_shares": [epoch.measurement.yes_share for epoch in self._epochs],
+        }
+        _write(self.folder / "epoch.safetensors", tensors, meta)
+
+    def _take_up_epochs(self, path: Path, head: Head) -> None:
+        """Puts the head where it was after its last epoch, if the file is about this head."""
+        found = self._read(path)
+        if found is None:
+            return
+        tensors, meta = found
+        if meta["heads_done"] != self.heads_done or meta["head"] != list(head[:2]):
+            return
+        measured = tensors.pop("measured")
+        self._epochs = [
+            Epoch(loss, Measurement(nas, share))
+            for loss, nas, share in zip(meta["losses"], measured, meta["yes_shares"], strict=True)
+        ]
+        self.tuner.restore_head(tensors, meta, epochs=len(self._epochs))
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What ``_write`` wrote; None if there is no file, or another than was written."""
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                said, text = (file.metadata() or {})[_META].split(" ", 1)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, ValueError):
+            said, text, tensors = "", "", {}
+        if said and said == _digest(tensors, text):
+            return tensors, json.loads(text)
+        self._say(f"{path} is broken, so what it was about is done again.")
+        return None
+
+
+def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    text = json.dumps(meta)
+    write_tensors(path, tensors, {_META: f"{_digest(tensors, text)} {text}"})
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    """A SHA-256 over tensors and a text."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(raw.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,138 @@
+"""Which way a model is wrong: whether it denies right answers, or affirms wrong ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from statsmodels.stats.proportion import proportion_confint
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Settings
+from nasalign.data.binary import positive_example, sample, to_binary
+from nasalign.data.reading import Dropped
+from nasalign.data.records import BinaryExample
+from nasalign.inference.scoring import score_as
+from nasalign.inference.verdicts import Verdict
+from nasalign.nasa.knowledge import Parametric
+from nasalign.progress import Progress
+
+Lean = Literal["negative", "positive"]
+
+WEIGHED = 200
+"""Known questions at most by whose right and wrong answers the direction is chosen."""
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """How many right answers a model denies, and how many wrong ones it affirms.
+
+    Attributes:
+        denied: false negatives.
+        right: examples whose right verdict is the positive word.
+        affirmed: false positives.
+        wrong: examples whose right verdict is the negative word.
+    """
+
+    denied: int
+    right: int
+    affirmed: int
+    wrong: int
+
+    @classmethod
+    def of(cls, verdicts: Sequence[Verdict], labels: Sequence[bool]) -> "Mistakes":
+        """Counts them; labels are True where the right verdict is positive."""
+        said = list(zip(verdicts, labels, strict=True))
+        return cls(
+            denied=said.count(("negative", True)),
+            right=labels.count(True),
+            affirmed=said.count(("positive", False)),
+            wrong=labels.count(False),
+        )
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The share of right answers denied, and of wrong ones affirmed; 0/0 counts as 0."""
+        return self.denied / max(1, self.right), self.affirmed / max(1, self.wrong)
+
+    @property
+    def intervals(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Their 95 % intervals, by Wilson; 0 to 1 where there is no example."""
+        return _wilson(self.denied, self.right), _wilson(self.affirmed, self.wrong)
+
+    @property
+    def larger(self) -> Lean:
+        """What the larger share leans to; negative where they are equal."""
+        denied, affirmed = self.shares
+        return "positive" if affirmed > denied else "negative"
+
+    @property
+    def lean(self) -> Lean | Literal["neither"]:
+        """The same, as far as the intervals allow to say: neither where they overlap."""
+        denied, affirmed = self.intervals
+        apart = denied[0] > affirmed[1] or affirmed[0] > denied[1]
+        return self.larger if apart else "neither"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain values: of each kind its share, interval and number of examples."""
+        kinds = zip(self.shares, self.intervals, (self.right, self.wrong), strict=True)
+        names = ("false_negatives", "false_positives")
+        return {
+            name: {"share": share, "interval": list(interval), "n": n}
+            for name, (share, interval, n) in zip(names, kinds, strict=True)
+        }
+
+
+def wrong_examples(
+    known: Sequence[Parametric], asked: Sequence[Parametric], settings: Settings
+) -> tuple[list[Parametric], list[BinaryExample], Dropped]:
+    """Returns the known questions that have a wrong answer, with it, and why others have none.
+
+    Args:
+        known: what the model knows.
+        asked: all that it was asked; their answers may serve as wrong ones.
+        settings: the seed decides which.
+    """
+    questions = [one.question for one in known]
+    binary = to_binary(questions, settings.seed, [one.question for one in asked])
+    wrong = [
+        (known[origin], example)
+        for origin, example in zip(binary.origins, binary.examples, strict=True)
+        if not example.label
+    ]
+    return [one for one, _ in wrong], [example for _, example in wrong], binary.dropped
+
+
+def weigh(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> Mistakes:
+    """Asks for the right and a wrong answer to at most 200 known questions, and counts mistakes.
+
+    Args:
+        model: the model; left as it was.
+        tokenizer: its tokenizer.
+        parametric: what it was asked freely.
+        settings: how it is asked, and the seed that draws the questions.
+        progress: told of each finished batch.
+    """
+    known = [one for one in parametric if one.known]
+    with_wrong, wrong, _ = wrong_examples(known, parametric, settings)
+    pairs = sample(list(zip(with_wrong, wrong, strict=True)), WEIGHED, settings.seed)
+    if not pairs:
+        return Mistakes(0, 0, 0, 0)
+    examples = [
+        example for one, false in pairs for example in (positive_example(one.question), false)
+    ]
+    plain = replace(settings, scenario="plain")  # as heads are tuned
+    scores = score_as(model, tokenizer, examples, plain, record=False, progress=progress)
+    return Mistakes.of(scores.verdicts, [example.label for example in examples])
+
+
+def _wilson(count: int, total: int) -> tuple[float, float]:
+    if total == 0:
+        return 0.0, 1.0
+    low, high = proportion_confint(count, total, method="wilson")
+    return float(low), float(high)

@@ -1,0 +1,262 @@
+"""The probing set: what the model knows, and what it nevertheless denies (Section 4.1, App. E).
+
+Where a lean to Yes is corrected, all is mirrored: the answers asked about are wrong ones, those it
+denies play the part of TP, and those it nevertheless affirms are split into D and V.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Settings
+from nasalign.data.binary import positive_example
+from nasalign.data.records import BinaryExample
+from nasalign.errors import DataError, NothingToFixError
+from nasalign.inference.scoring import Scores, score_prompts, with_generated
+from nasalign.inference.verdicts import Verdict
+from nasalign.io.files import check_rows
+from nasalign.nas.heads import model_nas
+from nasalign.nasa.direction import Lean, wrong_examples
+from nasalign.nasa.knowledge import Parametric
+from nasalign.progress import Progress
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.prompts.wordings import Vocabulary
+
+Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
+
+
+@dataclass(frozen=True)
+class ProbingSet:
+    """N parametric samples under Prompt I with the true answer; every label is positive.
+
+    Attributes:
+        samples: the questions with the model's free answers, all known.
+        prompts: their Prompt I; mirrored where a lean to Yes is corrected.
+        verdicts: what the model says to them.
+        p_positive: probability of the positive word, [N].
+        p_negative: probability of the negative word, [N].
+        nas: of the prompts, [N, L, H].
+        parts: ``TP``, or of the false negatives ``tuning`` (D), ``validation`` (V) or
+            ``unused``; ``invalid`` where the verdict is.
+        wrong: where a lean to Yes is corrected, the wrong answers that are asked about; every
+            label is negative then. Else None.
+    """
+
+    samples: list[Parametric]
+    prompts: list[BinaryPrompt]
+    verdicts: list[Verdict]
+    p_positive: Tensor
+    p_negative: Tensor
+    nas: Tensor
+    parts: list[Part]
+    wrong: list[str] | None = None
+
+    @property
+    def direction(self) -> Lean:
+        """Which lean is corrected: ``negative``, too many No, or ``positive``, too many Yes."""
+        return "negative" if self.wrong is None else "positive"
+
+    @property
+    def mistakes(self) -> int:
+        """How many verdicts are what the model leans to: false negatives, or false positives."""
+        return self.verdicts.count(self.direction)
+
+    def of(self, part: Part) -> list[BinaryPrompt]:
+        """Returns the prompts of a part."""
+        return [
+            prompt for prompt, mine in zip(self.prompts, self.parts, strict=True) if mine == part
+        ]
+
+    @property
+    def tau(self) -> float:
+        """Smallest model NAS among TP (Eq. 5); minus infinity if TP is empty."""
+        values = model_nas(self.nas).tolist()
+        return min(
+            (nas for nas, part in zip(values, self.parts, strict=True) if part == "TP"),
+            default=-math.inf,
+        )
+
+    def count(self, part: Part) -> int:
+        """Returns the size of a part."""
+        return self.parts.count(part)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns a plain row a sample, for ``probing.jsonl``."""
+        nas = model_nas(self.nas)
+        return [
+            {
+                "question": sample.question.question,
+                "answer": sample.question.answer,
+                "subject": sample.question.subject,
+                "prediction": sample.prediction,
+                "verdict": self.verdicts[index],
+                "p_yes": float(self.p_positive[index]),
+                "p_no": float(self.p_negative[index]),
+                "nas": float(nas[index]),
+                "split": self.parts[index],
+            }
+            | ({} if self.wrong is None else {"answer_asked": self.wrong[index]})
+            for index, sample in enumerate(self.samples)
+        ]
+
+
+def build_probing_set(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    progress: Progress | None = None,
+    direction: Lean = "negative",
+) -> ProbingSet:
+    """Turns known questions into Prompt I, scores them, and splits them by verdict.
+
+    Raises:
+        DataError: the model knows no answer, or none with a wrong answer where one is needed.
+    """
+    known, examples, prompts, words = _rendered(tokenizer, parametric, settings, direction)
+    scores = score_prompts(model, prompts, batch_size=settings.batch_size, progress=progress)
+    if direction == "positive":
+        scores = _put_back(scores)
+    if settings.decoder == "generate":
+        scores = with_generated(scores, model, tokenizer, prompts, words, settings.batch_size)
+    return ProbingSet(
+        known,
+        prompts,
+        scores.verdicts,
+        scores.p_positive,
+        scores.p_negative,
+        scores.nas,
+        _split(known, scores.verdicts, settings, direction),
+        _wrong(examples, direction),
+    )
+
+
+def _put_back(scores: Scores) -> Scores:
+    """Probabilities and verdicts of mirrored prompts as they are called; NAS stays mirrored."""
+    names: dict[Verdict, Verdict] = {"positive": "negative", "negative": "positive"}
+    return replace(
+        scores,
+        p_positive=scores.p_negative,
+        p_negative=scores.p_positive,
+        verdicts=[names.get(verdict, verdict) for verdict in scores.verdicts],
+    )
+
+
+def _wrong(examples: Sequence[BinaryExample], direction: Lean) -> list[str] | None:
+    return None if direction == "negative" else [str(example.answer) for example in examples]
+
+
+def probing_set_from_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    rows: Sequence[dict[str, Any]],
+    nas: Tensor,
+) -> ProbingSet:
+    """Returns the probing set that rows of ``probing.jsonl`` and ``nas.safetensors`` describe.
+
+    Raises:
+        NasAlignError: they are of other questions.
+    """
+    direction: Lean = "positive" if rows and "answer_asked" in rows[0] else "negative"
+    known, examples, prompts, _ = _rendered(tokenizer, parametric, settings, direction)
+    questions = [sample.question for sample in known]
+    asked = [{"question": one.question, "answer": one.answer} for one in questions]
+    check_rows(rows, asked, "probing.jsonl")
+    return ProbingSet(
+        known,
+        prompts,
+        [row["verdict"] for row in rows],
+        torch.tensor([row["p_yes"] for row in rows]),
+        torch.tensor([row["p_no"] for row in rows]),
+        nas,
+        [row["split"] for row in rows],
+        _wrong(examples, direction),
+    )
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase,
+    parametric: Sequence[Parametric],
+    settings: Settings,
+    direction: Lean,
+) -> tuple[list[Parametric], list[BinaryExample], list[BinaryPrompt], Vocabulary]:
+    """What is known, the answers asked about, their Prompt I, and the answer words."""
+    known = known_of(parametric)
+    builder = PromptBuilder.of(tokenizer, settings)
+    if direction == "negative":
+        examples = [positive_example(sample.question) for sample in known]
+        return known, examples, [builder.binary(example) for example in examples], builder.words
+    known, examples, _ = wrong_examples(known, parametric, settings)
+    if not known:
+        raise DataError(
+            "No known question has a wrong answer, so a lean to Yes cannot be corrected: give the "
+            "column wrong_answer, or take direction=negative."
+        )
+    prompts = [builder.binary(example).mirrored() for example in examples]
+    return known, examples, prompts, builder.words
+
+
+def known_of(parametric: Sequence[Parametric]) -> list[Parametric]:
+    """Returns what the model knows.
+
+    Raises:
+        DataError: it knows nothing.
+    """
+    known = [sample for sample in parametric if sample.known]
+    if not known:
+        raise DataError(
+            f"The model answers none of the {len(parametric)} probing questions correctly, so "
+            "there is no probing set; give it easier questions with --data."
+        )
+    return known
+
+
+def check_probing_set(probing: ProbingSet) -> None:
+    """Refuses a probing set that cannot be tuned on.
+
+    Raises:
+        NothingToFixError: no known answer is denied, or no wrong one affirmed.
+        DataError: a single one is, which cannot be split into D and V.
+    """
+    if probing.mistakes == 0:
+        n = len(probing.samples)
+        does_not = f"denies none of the {n} answers it knows"
+        if probing.direction == "positive":
+            does_not = f"affirms none of {n} wrong answers to what it knows"
+        raise NothingToFixError(f"Nothing to fix: the model {does_not}.")
+    if not probing.count("tuning") or not probing.count("validation"):
+        raise DataError(
+            f"The probing set has {probing.mistakes} false {probing.direction}(s) about one "
+            "subject, too few to split into a fine-tuning and a validation set; give more "
+            "questions with --data."
+        )
+
+
+def _split(
+    samples: Sequence[Parametric], verdicts: Sequence[Verdict], settings: Settings, mistake: Lean
+) -> list[Part]:
+    """Splits the false verdicts into D and V, whole subjects at a time."""
+    right = "positive" if mistake == "negative" else "negative"
+    parts: list[Part] = ["TP" if verdict == right else "invalid" for verdict in verdicts]
+    by_subject: dict[str, list[int]] = {}
+    for index, verdict in enumerate(verdicts):
+        if verdict == mistake:
+            by_subject.setdefault(samples[index].question.about, []).append(index)
+    subjects = sorted(by_subject)
+    random.Random(settings.seed).shuffle(subjects)
+    denied = sum(len(indices) for indices in by_subject.values())
+    wanted = min(settings.validation_samples, max(1, denied // 5))
+    room: dict[Part, int] = {"validation": wanted, "tuning": settings.tuning_samples}
+    for subject in subjects:
+        part: Part = "validation" if room["validation"] > 0 else "tuning"
+        for index in by_subject[subject]:
+            parts[index] = part if room[part] > 0 else "unused"
+            room[part] -= 1
+    return parts

@@ -1,0 +1,194 @@
+"""Training one head's rows on the token "Yes", and measuring the validation set (Section 4.3)."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from nasalign.config import Settings
+from nasalign.head_rows.activations import GIB, MIB, ActivationMemory
+from nasalign.head_rows.optimizer import RowOptimizer
+from nasalign.head_rows.replay import Replay
+from nasalign.head_rows.rows import TunableRows, head_slices
+from nasalign.inference.scoring import score_prompts
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nasa.algorithm import Measurement
+from nasalign.progress import Progress
+from nasalign.prompts.builder import BinaryPrompt
+
+
+class RowTuner:
+    """Does for a model in memory what Algorithm 1 asks; it changes the model.
+
+    The optimiser is AdamW without weight decay; its rate warms up over the first
+    ``warmup_ratio`` of a head's steps and falls by a cosine to zero over ``epochs`` epochs.
+
+    Args:
+        model: the model; its parameters must not require gradients.
+        tuning: prompts of the fine-tuning set D, all with the positive label.
+        validation: prompts of the validation set V.
+        settings: learning rate, epochs, batch sizes, ``k_scope``, ``replay_gib`` and seed.
+        heads: those that will be tuned, in order, so that what later ones need is kept at once.
+        progress: told of each sample trained on or measured.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tuning: Sequence[BinaryPrompt],
+        validation: Sequence[BinaryPrompt],
+        settings: Settings,
+        heads: Sequence[Head] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        self.model, self.settings = model, settings
+        self.tuning, self.validation, self.progress = tuning, validation, progress
+        self.geometry = HeadGeometry.of(model)
+        self.heads = [(head.layer, head.head) for head in heads]
+        gib = settings.replay_gib
+        self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
+        self.replays = [
+            Replay(model, part, settings.batch_size, self.memory) for part in (tuning, validation)
+        ]
+        self.layer, self.tuned = 0, False
+        self.part = settings.tuning_batch_size  # less where memory does not hold it
+        self.nas: Tensor | None = None  # of V before the head at hand, [N, L, H]
+        self.latest: Tensor | None = None  # of V as last measured
+
+    def replay_plan(self) -> str:
+        """Says in a sentence how much memory replay takes, and where it may be."""
+        size = sum(replay.bytes_of_an_input for replay in self.replays)
+        places = self.memory.places(self.model.device)
+        room = ", then ".join(f"{place.limit / GIB:.1f} GiB of {place.name}" for place in places)
+        return (
+            f"What enters a layer takes {size / MIB:.1f} MiB for D and V; there is room for it in "
+            f"{room}."
+        )
+
+    def measure(self) -> Measurement:
+        """Scores V with the weights as last written; whatever the decoder, Yes is by logits.
+
+        Only the layers from that of the head on run; below it nothing has changed.
+        """
+        replay = self.replays[1]
+        scores = score_prompts(
+            self.model,
+            self.validation,
+            batch_size=self.settings.batch_size,
+            progress=self.progress,
+            logits_of=lambda places, recorder: replay.logits(places, self.layer, recorder),
+        )
+        self.latest = scores.nas
+        if self.nas is None:
+            self.nas = self.latest
+        self.latest[:, : self.layer] = self.nas[:, : self.layer]
+        yes = sum(verdict == "positive" for verdict in scores.verdicts)
+        return Measurement(single_head_nas(self.latest), yes / len(scores.verdicts))
+
+    def begin(self, head: Head) -> None:
+        """Makes the rows of a head parameters, with a fresh optimiser, schedule and order of D."""
+        settings = self.settings
+        if self.nas is None:
+            self.measure()
+        self.head, self.layer, self.tuned = head, head.layer, True
+        for replay in self.replays:
+            replay.prepare(head.layer, self._later())
+        slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
+        self.rows = TunableRows(self.model, slices)
+        steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
+        self.optimizer = RowOptimizer(
+            self.rows,
+            self._losses,
+            settings.learning_rate,
+            settings.warmup_ratio,
+            steps,
+            self.part,
+            max(len(prompt.token_ids) for prompt in self.tuning),
+        )
+        self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
+
+    def train_epoch(self) -> float:
+        """Updates the rows once over D, writes them, and returns the mean loss.
+
+        A loss that is not finite ends the epoch before its step and is returned.
+        """
+        places = list(range(len(self.tuning)))
+        self.order.shuffle(places)
+        total, size = 0.0, self.settings.tuning_batch_size
+        with self.rows:
+            for start in range(0, len(places), size):
+                batch = places[start : start + size]
+                loss = self.optimizer.step(batch)
+                if not math.isfinite(loss):
+                    return loss
+                total += loss * len(batch)
+                if self.progress:
+                    self.progress(len(batch))
+        self.rows.write()
+        return total / len(places)
+
+    def head_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Returns what the head at hand has come to after an epoch: tensors, and plain values."""
+        assert self.latest is not None
+        tensors = {"latest": self.latest}
+        for place, parameter in enumerate(self.rows.parameters.values()):
+            tensors[f"{place}/rows"] = parameter.detach().cpu()
+            for name, value in self.optimizer.adam.state[parameter].items():
+                tensors[f"{place}/{name}"] = value.cpu()
+        return tensors, {"head": self.head[:2], "schedule": self.optimizer.schedule.state_dict()}
+
+    def restore_head(self, tensors: dict[str, Tensor], meta: dict[str, Any], epochs: int) -> None:
+        """Puts the head that has just begun where it was after some epochs, to the bit."""
+        self.latest = tensors.pop("latest")
+        for place, parameter in enumerate(self.rows.parameters.values()):
+            parameter.data.copy_(tensors.pop(f"{place}/rows"))
+            self.optimizer.adam.state[parameter] = {
+                name.partition("/")[2]: value.to(parameter.device if "avg" in name else "cpu")
+                for name, value in tensors.items()
+                if name.startswith(f"{place}/")
+            }
+        self.rows.write()
+        schedule = self.optimizer.schedule
+        schedule.load_state_dict(meta["schedule"])
+        for group in self.optimizer.adam.param_groups:
+            group["lr"] = schedule.get_last_lr()[0]
+        for _ in range(epochs):
+            self.order.shuffle(list(range(len(self.tuning))))
+
+    def restore(self) -> None:
+        """Puts the rows back to what they were at ``begin``, to the bit."""
+        self.rows.restore()
+        self.tuned = False
+
+    def finish(self) -> None:
+        """Lets the optimiser's state go, and what a kept update has made untrue."""
+        if self.tuned:
+            self.nas = self.latest
+        for replay in self.replays:
+            replay.forget(self.layer if self.tuned else None, self._later())
+        self.part = self.optimizer.part
+        del self.rows, self.optimizer
+
+    def _later(self) -> list[int]:
+        """Layers of the heads after the one at hand."""
+        here = self.head[:2]
+        after = self.heads.index(here) + 1 if here in self.heads else len(self.heads)
+        return [layer for layer, _ in self.heads[after:]]
+
+    def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
+        """Yields each part's share of the mean loss of a batch of ``count`` samples."""
+        for part in parts:
+            yield self._loss(part) * (len(part) / count)
+
+    def _loss(self, places: list[int]) -> Tensor:
+        """The mean loss on the positive word as the first token; no end-of-sequence token."""
+        targets = torch.tensor([self.tuning[place].answers.target for place in places])
+        logits = self.replays[0].logits(places, self.layer)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return functional.cross_entropy(logits, targets.to(logits.device))

@@ -1,0 +1,1 @@
+"""nasa+: all chosen heads tuned together on right and wrong answers."""

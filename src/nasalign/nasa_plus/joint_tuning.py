@@ -1,0 +1,265 @@
+"""Tuning the rows of all chosen heads at once, on answers to affirm and answers to deny (nasa+).
+
+Samples come in pairs: a question with its right answer and with a wrong one. The loss of a batch is
+
+    mean(-log P(Yes | right) - log P(No | wrong)) / 2 + centring * mean(log odds of Yes)^2
+        + kl_weight * KL(untouched || changed) of free answers
+
+Unlike the likelihood of "Yes" alone, the first part punishes a Yes to a wrong answer as much as a
+No to a right one, and where the model cannot tell them apart it is least at a probability of one
+half. There, though, it is so flat that a small lean decides every verdict; the second part, the
+square of the lean, is what holds the share of Yes at one half. The third holds what the model says
+where nobody asks for yes or no (``divergence``). (A logistic loss of the odds alone lets the
+probability of both words go to nothing, and with it every free answer: docs/log.md.)
+After each epoch the loss is measured on pairs of several kinds about other subjects, kind by kind;
+the epoch of least mean loss is kept, and that may be none.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nasalign.config import Settings
+from nasalign.head_rows.activations import GIB, ActivationMemory
+from nasalign.head_rows.optimizer import RowOptimizer
+from nasalign.head_rows.replay import Replay
+from nasalign.head_rows.rows import TunableRows, head_slices, joined
+from nasalign.inference.batches import in_batches
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.heads import Head
+from nasalign.nasa_plus.attribution import answer_log_probabilities
+from nasalign.nasa_plus.divergence import Answered, Divergence
+from nasalign.progress import Progress
+from nasalign.prompts.builder import BinaryPrompt
+
+ALIKE = 10
+"""Batches' worth of samples that are drawn at once and sorted by length."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A question with its right answer and with a wrong one, and which kind of sample it is."""
+
+    right: BinaryPrompt
+    wrong: BinaryPrompt
+    kind: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What nasa+ learns from.
+
+    Attributes:
+        tuning: pairs to learn from.
+        validation: pairs of other subjects, by which the epoch is chosen.
+        free: answers of the untouched model, which is to go on answering like that.
+    """
+
+    tuning: Sequence[Twins]
+    validation: Sequence[Twins]
+    free: Sequence[Answered] = ()
+
+
+@dataclass(frozen=True)
+class JointRecord:
+    """The state after an epoch; epoch 0 is the untouched model.
+
+    Attributes:
+        epoch: number of epochs so far.
+        loss: mean loss of the pairs that the epoch learnt from, NaN before the first.
+        validation: mean over kinds of the mean loss of the held-back pairs.
+        accuracy: share of their prompts answered rightly, by kind.
+        yes_rate: share of their prompts answered positively, by kind.
+        kept: whether this is the epoch of least validation loss so far.
+    """
+
+    epoch: int
+    loss: float
+    validation: float
+    accuracy: dict[str, float]
+    yes_rate: dict[str, float]
+    kept: bool
+
+    def as_row(self) -> dict[str, Any]:
+        """Returns a plain row of ``joint.jsonl``."""
+        return {"record": "joint", **asdict(self)}
+
+
+class JointTuner:
+    """Tunes the rows of several heads of a model in memory together; it changes the model.
+
+    Of several processes each does all of it (``processes.alone``).
+
+    Args:
+        model: the model; its parameters must not require gradients.
+        samples: what it learns from.
+        heads: whose rows move.
+        settings: ``joint_*``, ``centring``, ``kl_weight``, ``k_scope``, batch sizes,
+            ``replay_gib`` and seed.
+        progress: told of each prompt trained on or measured.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        samples: Samples,
+        heads: Sequence[Head],
+        settings: Settings,
+        progress: Progress | None = None,
+    ) -> None:
+        self.model, self.settings, self.progress = model, settings, progress
+        self.tuning, self.validation = samples.tuning, samples.validation
+        geometry = HeadGeometry.of(model)
+        self.layer = min(head.layer for head in heads)
+        slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
+        self.rows = TunableRows(model, joined(where for part in slices for where in part))
+        gib = settings.replay_gib
+        self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
+        self.replays = [
+            Replay(model, _prompts(part), settings.batch_size, self.memory)
+            for part in (self.tuning, self.validation)
+        ]
+        for replay in self.replays:
+            replay.prepare(self.layer)
+        self.divergence = None
+        if samples.free:
+            self.divergence = Divergence(
+                model, samples.free, self.layer, settings.batch_size, self.memory
+            )
+        self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
+        steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
+        self.optimizer = RowOptimizer(
+            self.rows,
+            self._losses,
+            settings.joint_learning_rate,
+            settings.warmup_ratio,
+            steps,
+            self.size,
+            max(len(prompt.token_ids) for prompt in _prompts(self.tuning)),
+        )
+        self.order = random.Random(settings.seed)
+        self.epoch, self.least = 0, math.inf
+        self.best = self._copies()
+
+    def tune(self) -> Iterator[JointRecord]:
+        """Runs all epochs, yields each with what it came to, and leaves the best in the model."""
+        yield self._measured(math.nan)
+        for _ in range(self.settings.joint_epochs):
+            loss = self._train_epoch()
+            if not math.isfinite(loss):
+                break
+            yield self._measured(loss)
+        for where, rows in self.best.items():
+            self.rows.parameters[where].data.copy_(rows)
+        self.rows.write()
+
+    def _train_epoch(self) -> float:
+        total = 0.0
+        with self.rows:
+            for batch in self._batches():
+                loss = self.optimizer.step(batch)
+                if not math.isfinite(loss):
+                    return loss
+                total += loss * len(batch)
+                if self.progress:
+                    self.progress(2 * len(batch))
+        self.rows.write()
+        self.epoch += 1
+        return total / len(self.tuning)
+
+    def _batches(self) -> list[list[int]]:
+        """All pairs in batches of like length, so that little is padded, in random order."""
+        places, size = list(range(len(self.tuning))), self.size
+        self.order.shuffle(places)
+        batches = []
+        for start in range(0, len(places), ALIKE * size):
+            pool = places[start : start + ALIKE * size]
+            pool.sort(key=lambda place: len(self.tuning[place].right.token_ids))
+            batches += [pool[at : at + size] for at in range(0, len(pool), size)]
+        self.order.shuffle(batches)
+        return batches
+
+    def _measured(self, loss: float) -> JointRecord:
+        """Measures the held-back pairs with the rows as last written."""
+        replay, asked = self.replays[1], _prompts(self.validation)
+        said = torch.zeros(len(asked), 2, dtype=torch.float64)
+
+        @torch.no_grad()
+        def work(indices: list[int]) -> None:
+            prompts = [asked[index] for index in indices]
+            logits = replay.logits(indices, self.layer)
+            said[indices] = answer_log_probabilities(logits, prompts).cpu().double()
+
+        size = self.settings.batch_size
+        in_batches(self.model, asked, size, work, self.progress, doing="measuring held-back pairs")
+        losses, accuracy, yes_rate = {}, {}, {}
+        for kind in sorted({one.kind for one in self.validation}):
+            mine = [place for place, one in enumerate(self.validation) if one.kind == kind]
+            pairs = said.reshape(-1, 2, 2)[mine]
+            yes = pairs[..., 0] > pairs[..., 1]  # [pairs, right and wrong]
+            losses[kind] = float(self._loss_of(pairs))
+            accuracy[kind] = float((yes == torch.tensor([True, False])).double().mean())
+            yes_rate[kind] = float(yes.double().mean())
+        validation = sum(losses.values()) / len(losses)
+        kept = self.epoch == 0 or validation < self.least
+        if kept:
+            self.least, self.best = validation, self._copies()
+        return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)
+
+    def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
+        """Yields each part's share of the mean loss of a batch of ``count`` pairs.
+
+        Two terms of it are of the whole batch: the square of its mean lean, and the divergence,
+        which is a mean over tokens. Where there are several parts, the lean is computed first.
+        """
+        lean = None
+        if len(parts) > 1:
+            with torch.no_grad():
+                lean = sum(float(_lean(self._said(part))) * len(part) for part in parts) / count
+        free = self.divergence
+        tokens = free.tokens([place for part in parts for place in part]) if free else 0
+        for part in parts:
+            loss = self._loss_of(self._said(part), lean) * (len(part) / count)
+            if free:
+                share = free.tokens(part) / tokens
+                loss = loss + self.settings.kl_weight * free.of(part) * share
+            yield loss
+
+    def _said(self, places: list[int]) -> Tensor:
+        """Log probabilities [pairs, right and wrong, Yes and No] of some pairs to learn from."""
+        own = [2 * place + side for place in places for side in (0, 1)]
+        logits = self.replays[0].logits(own, self.layer)
+        said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))
+        return said.reshape(-1, 2, 2)
+
+    def _loss_of(self, said: Tensor, whole: float | None = None) -> Tensor:
+        """The mean loss of log probabilities [pairs, right and wrong, Yes and No].
+
+        Args:
+            said: those of all pairs, or of a part.
+            whole: the mean lean of all, if this is a part. Its square is replaced by its tangent
+                there, which has the same gradient and, over all parts, the same mean.
+        """
+        surprise = -(said[:, 0, 0] + said[:, 1, 1]) / 2
+        lean = _lean(said)
+        square = lean**2 if whole is None else 2 * whole * lean - whole**2
+        return surprise.mean() + self.settings.centring * square
+
+    def _copies(self) -> dict[Any, Tensor]:
+        return {where: rows.detach().clone() for where, rows in self.rows.parameters.items()}
+
+
+def _lean(said: Tensor) -> Tensor:
+    """The mean log odds of log probabilities [pairs, right and wrong, Yes and No]."""
+    return (said[..., 0] - said[..., 1]).mean()
+
+
+def _prompts(pairs: Sequence[Twins]) -> list[BinaryPrompt]:
+    """The prompts of pairs, each right one followed by its wrong twin."""
+    return [prompt for pair in pairs for prompt in (pair.right, pair.wrong)]

@@ -1,0 +1,1 @@
+"""Prompts: wordings, scenarios, templates, and the tokens of the answer words."""

@@ -1,0 +1,228 @@
+"""Prompts I and II with their token ids, and where the answer words stand in them.
+
+A binary prompt reads ``instruction [Context: ...] Question: ... [Is the answer ...?] Answer:``,
+alone or as the user's message of a chat template; ``data.scenarios`` has the other wordings.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self, get_args
+
+from transformers import PreTrainedTokenizerBase
+
+from nasalign.config import Scenario, Settings
+from nasalign.data.records import BinaryExample, Question, lettered
+from nasalign.errors import PromptError, shortened
+from nasalign.prompts.answer_tokens import AnswerTokens, PromptEnd
+from nasalign.prompts.encoding import Encoder
+from nasalign.prompts.scenarios import UNSURE, closing_in, instruction_in
+from nasalign.prompts.template import render
+from nasalign.prompts.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
+
+TAIL = 8  # two prompts that end in the same characters are continued by the same tokens
+
+
+@dataclass(frozen=True)
+class BinaryPrompt:
+    """A rendered yes/no prompt.
+
+    Attributes:
+        text: what the model reads, special tokens of the chat template included.
+        token_ids: its T tokens.
+        positive_position: index of the instruction's positive word (t_yes of Eq. 1).
+        negative_position: index of the instruction's negative word (t_no).
+        first_row: index of the first token after the instruction (L_I).
+        answers: how an answer to this prompt can begin.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    positive_position: int
+    negative_position: int
+    first_row: int
+    answers: AnswerTokens
+
+    def mirrored(self) -> "BinaryPrompt":
+        """Returns the same prompt with the two answer words in each other's place.
+
+        Its NAS is Eq. 1 with Yes and No swapped, and the answer that it is tuned on is No, so that
+        all that corrects a lean to No corrects a lean to Yes on it.
+
+        Raises:
+            PromptError: the negative word begins with no token of its own.
+        """
+        return replace(
+            self,
+            positive_position=self.negative_position,
+            negative_position=self.positive_position,
+            answers=self.answers.mirrored(),
+        )
+
+
+@dataclass
+class PromptBuilder:
+    """Renders questions for one tokenizer, instruction and vocabulary.
+
+    Attributes:
+        tokenizer: must give character offsets.
+        vocabulary: a key of ``VOCABULARIES``.
+        instruction: a key of ``INSTRUCTIONS``.
+        chat: whether to use the chat template; None uses it where the tokenizer has one.
+        shots: examples with their answers, between the instruction and the question.
+        scenario: how it is asked; examples of ``context`` and ``negated`` say so themselves.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: str = "yes/no"
+    instruction: str = "nasa"
+    chat: bool | None = None
+    shots: Sequence[BinaryExample] = ()
+    scenario: Scenario = "plain"
+    _answers: dict[str, AnswerTokens] = field(default_factory=dict, init=False, repr=False)
+    _encode: Encoder = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        choices: dict[str, Collection[str]] = {
+            "vocabulary": VOCABULARIES,
+            "instruction": INSTRUCTIONS,
+            "scenario": get_args(Scenario),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise PromptError(
+                    f"There is no {name} {getattr(self, name)!r}; choose one of {', '.join(known)}."
+                )
+        if self.shots and self.scenario == "cot":
+            raise PromptError(
+                "The scenario cot takes no examples, since theirs would show no reasoning; set "
+                "shots=0."
+            )
+        if not self.tokenizer.is_fast:
+            raise PromptError(
+                f"The tokenizer {type(self.tokenizer).__name__} gives no character offsets, so "
+                "the answer words cannot be located; use a fast tokenizer."
+            )
+        has_template = self.tokenizer.chat_template is not None
+        if self.chat and not has_template:
+            raise PromptError("The tokenizer has no chat template; set chat=false.")
+        self.chat = has_template if self.chat is None else self.chat
+        # A template's text already holds its special tokens.
+        self._encode = Encoder(self.tokenizer, special=not self.chat)
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: Settings,
+        shots: Sequence[BinaryExample] = (),
+        scenario: Scenario = "plain",
+    ) -> Self:
+        """Returns what renders prompts as the settings say; the scenario is said on its own."""
+        words, wording, chat = settings.vocabulary, settings.instruction, settings.chat
+        return cls(tokenizer, words, wording, chat, shots, scenario)
+
+    @property
+    def words(self) -> Vocabulary:
+        """The answer words."""
+        return VOCABULARIES[self.vocabulary]
+
+    def binary(self, example: BinaryExample) -> BinaryPrompt:
+        """Renders Prompt I (Section 3.1.1), or a yes/no question as it is.
+
+        Raises:
+            PromptError: an answer word has no token of its own, or the chat template rewrites
+                the message.
+        """
+        words = self.words
+        template = instruction_in(self.scenario, INSTRUCTIONS[self.instruction])
+        instruction = template.format(positive=words.positive, negative=words.negative)
+        shots = (f"{self._body(shot)} {self._word(shot.label)}\n" for shot in self.shots)
+        content = f"{instruction} {''.join(shots)}{self._body(example)}"
+        text = self._render(content)
+        start = text.find(content)
+        if start < 0:
+            raise PromptError(f"The chat template rewrites the message {shortened(content)}.")
+        ids, offsets = self._encode(text, [content])
+        positive = start + template.index("{positive}")
+        negative = start + template.format(positive=words.positive, negative="\0").index("\0")
+        end = start + len(instruction)
+        first_row = next(i for i, (begin, stop) in enumerate(offsets) if stop > begin >= end)
+        return BinaryPrompt(
+            text=text,
+            token_ids=tuple(ids),
+            positive_position=self._locate(words.positive, positive, ids, offsets, text),
+            negative_position=self._locate(words.negative, negative, ids, offsets, text),
+            first_row=first_row,
+            answers=self._answer_tokens(content, text, ids),
+        )
+
+    def parametric(self, question: Question, answer: str | None = None) -> tuple[int, ...]:
+        """Returns the token ids of Prompt II (Appendix E), with the options if there are any.
+
+        Args:
+            question: what is asked.
+            answer: an answer to it that is to follow.
+        """
+        context = f"Context: {question.context} " if question.context else ""
+        asked = " ".join([question.question, *lettered(question.options)])
+        content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {asked} Answer:"
+        written = [content] if answer is None else [content, answer]
+        return tuple(self._encode(self._render(content, answer), written)[0])
+
+    def message(self, text: str) -> tuple[int, ...]:
+        """Returns the token ids of a message as it is, with no instruction of ours."""
+        return tuple(self._encode(self._render(text), [text])[0])
+
+    def _body(self, example: BinaryExample) -> str:
+        context = f"Context: {example.context} " if example.context else ""
+        is_it = "Is the answer not" if example.negated else "Is the answer"
+        verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
+        closing = closing_in(self.scenario, self.words.positive, self.words.negative)
+        return f"{context}Question: {example.question}{verify} {closing}"
+
+    def _word(self, label: bool) -> str:
+        return self.words.positive if label else self.words.negative
+
+    def _render(self, content: str, answer: str | None = None) -> str:
+        """The text the model reads; with ``answer``, the text in which it has answered."""
+        if not self.chat:
+            return content if answer is None else f"{content} {answer}"
+        messages = [{"role": "user", "content": content}]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        return render(self.tokenizer, messages, answering=answer is None)
+
+    def _locate(
+        self, word: str, place: int, ids: list[int], offsets: list[tuple[int, int]], text: str
+    ) -> int:
+        """The index of the token in which ``word`` begins, checked by decoding it."""
+        covering = (i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
+        index = next(covering, -1)
+        decoded = self.tokenizer.decode([ids[index]]).strip() if index >= 0 else ""
+        if not decoded or not word.startswith(decoded):
+            raise PromptError(
+                f"The answer word {word!r} has no token of its own: the tokenizer reads "
+                f"{decoded!r} there, in the prompt {shortened(text)}."
+            )
+        return index
+
+    def _answer_tokens(self, content: str, text: str, ids: list[int]) -> AnswerTokens:
+        tail = text[-TAIL:]
+        if tail not in self._answers:
+            words = self.words
+            answers = [words.positive, words.negative, *[UNSURE] * (self.scenario == "unsure")]
+
+            def encode(whole: str) -> list[int]:
+                return self._encode(whole, [content])[0]
+
+            end = PromptEnd(self.tokenizer, encode, text, ids)
+            self._answers[tail] = end.answers(answers, self._lead(content, text))
+        return self._answers[tail]
+
+    def _lead(self, content: str, text: str) -> str:
+        """What stands between the prompt and the answer, such as a space."""
+        word = self.words.positive
+        answered = self._render(content, answer=word)
+        if answered.startswith(text) and word in answered[len(text) :]:
+            return answered[len(text) :].partition(word)[0]
+        return "" if text[-1].isspace() else " "

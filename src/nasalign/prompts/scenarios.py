@@ -1,0 +1,90 @@
+"""The scenarios in which a question is asked, after a study of when negative bias appears.
+
+``plain`` is Prompt I. Two scenarios change the example: ``context`` gives it its evidence,
+``negated`` asks whether the answer is not so. Two change the prompt: ``unsure`` allows a third
+answer, ``cot`` asks for a chain of thought. The study is arXiv 2511.10881; the wordings are this
+project's own, in the form of Prompt I.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nasalign.config import Scenario
+from nasalign.data.records import BinaryExample, Question, Record
+from nasalign.errors import DataError
+
+UNSURE = "I don't know"
+"""The third answer of the scenario ``unsure``."""
+_REASONING = (
+    "Reason first, and end with a line that says Answer: {positive} or Answer: {negative}. "
+    "Let's think step by step."
+)
+
+
+def instruction_in(scenario: Scenario, template: str) -> str:
+    """Returns an instruction as a scenario words it; the answer words stay where they are."""
+    return f"{template.removesuffix('.')}, or {UNSURE}." if scenario == "unsure" else template
+
+
+def closing_in(scenario: Scenario, positive: str, negative: str) -> str:
+    """Returns what stands after the question."""
+    if scenario != "cot":
+        return "Answer:"
+    return _REASONING.format(positive=positive, negative=negative)
+
+
+def evidence_of(record: Record) -> str | None:
+    """Returns the text that an answer can be found in: the supporting part, or all there is."""
+    return (record.brief if isinstance(record, Question) else None) or record.context
+
+
+def in_scenario(
+    examples: Sequence[BinaryExample],
+    scenario: Scenario,
+    evidence: Sequence[str | None] | None = None,
+    name: str = "the data",
+) -> list[BinaryExample]:
+    """Returns examples as a scenario asks them; those that are asked so already stay.
+
+    Args:
+        examples: N examples.
+        scenario: how they are asked.
+        evidence: of each, for those without a context; None where there is none.
+        name: what the data is called.
+
+    Raises:
+        DataError: the data does not allow the scenario.
+    """
+    if scenario == "context":
+        return _with_evidence(examples, evidence or [None] * len(examples), name)
+    if scenario == "negated":
+        return [_negated(example, name) for example in examples]
+    return list(examples)
+
+
+def _with_evidence(
+    examples: Sequence[BinaryExample], evidence: Sequence[str | None], name: str
+) -> list[BinaryExample]:
+    given = [
+        replace(example, context=example.context or text)
+        for example, text in zip(examples, evidence, strict=True)
+    ]
+    lacking = sum(example.context is None for example in given)
+    if lacking:
+        raise DataError(
+            f"{lacking} of the {len(given)} examples of {name} have no context, which the scenario "
+            "context gives; take data that brings one, such as strategyqa, musique or your own "
+            "file with the column context."
+        )
+    return given
+
+
+def _negated(example: BinaryExample, name: str) -> BinaryExample:
+    if example.answer is None:
+        raise DataError(
+            f"{name} asks yes/no questions, such as {example.question!r}, which no rule negates; "
+            "the scenario negated is for short answers, such as those of facts or musique."
+        )
+    if example.negated:
+        return example
+    return replace(example, label=not example.label, negated=True)

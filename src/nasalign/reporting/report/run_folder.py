@@ -1,0 +1,172 @@
+"""What a run directory holds, read for the report; each file but ``run.json`` may be missing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nasalign.errors import NasAlignError
+from nasalign.evaluation.metrics import Array
+from nasalign.io.files import read_json, read_jsonl, read_tensors
+from nasalign.io.storage import check_no_links
+from nasalign.prompts.wordings import VOCABULARIES
+from nasalign.run_file import read_run
+
+Side = Literal["before", "after"]
+Row = dict[str, Any]
+SIDES: tuple[Side, ...] = ("before", "after")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of a run.
+
+    Attributes:
+        folder: the run directory.
+        facts: the content of ``run.json``.
+        metrics: ``datasets`` of ``metrics.json``, by data set and side; empty if it is missing.
+        rows: rows of ``eval/*.jsonl``, by data set and side.
+        heads: ``heads.json``, of falling single head NAS.
+        tuning: rows of ``tuning.jsonl``.
+        joint: rows of ``joint.jsonl``, an epoch of nasa+ each.
+        nas: single head NAS over the probing set, [L, H], or None.
+        samples: number of samples it is the mean of.
+        diagnosis: ``diagnosis.json``, or None.
+        scenarios: ``scenarios.json``, or None.
+        side_effects: ``side_effects.json``, or None.
+        attention: ``attention.json``, or None.
+        comparison: ``comparison.json``, or None.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    metrics: dict[str, dict[Side, dict[str, Any]]]
+    rows: dict[str, dict[Side, list[Row]]]
+    heads: list[Row]
+    tuning: list[Row]
+    joint: list[Row]
+    nas: Array | None
+    samples: int
+    diagnosis: dict[str, Any] | None
+    scenarios: dict[str, Any] | None
+    side_effects: dict[str, Any] | None
+    attention: dict[str, Any] | None
+    comparison: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunFiles":
+        """Reads a run directory.
+
+        Raises:
+            NasAlignError: it is none, a file in it is broken, or it holds a link.
+        """
+        check_no_links(folder)
+        facts = read_run(folder)
+        nas = _nas(folder / "nas.safetensors")
+        return cls(
+            folder=folder,
+            facts=facts,
+            metrics=(_optional(folder / "metrics.json") or {}).get("datasets", {}),
+            rows=_evaluations(folder / "eval"),
+            heads=_optional(folder / "heads.json") or [],
+            tuning=_rows(folder / "tuning.jsonl"),
+            joint=_rows(folder / "joint.jsonl"),
+            nas=None if nas is None else nas.mean(axis=0),
+            samples=0 if nas is None else len(nas),
+            diagnosis=_optional(folder / "diagnosis.json"),
+            scenarios=_optional(folder / "scenarios.json"),
+            side_effects=_optional(folder / "side_effects.json"),
+            attention=_optional(folder / "attention.json"),
+            comparison=_optional(folder / "comparison.json"),
+        )
+
+    @property
+    def kind(self) -> Literal["align", "compare", "diagnose", "evaluate"]:
+        """Returns the command that made the run."""
+        if "compare" in self.facts:
+            return "compare"
+        if "part" in self.facts and not self.heads and not self.diagnosis:
+            return "evaluate"
+        found = self.diagnosis is not None and bool(self.diagnosis["heads"])
+        return "diagnose" if found else "align"  # of align it is written where nothing is to fix
+
+    @property
+    def nothing_to_fix(self) -> bool:
+        """Says whether the alignment ended since no known answer is denied."""
+        return self.kind == "align" and self.diagnosis is not None
+
+    @property
+    def decided(self) -> list[Row]:
+        """Returns the records of the heads that are done, in the order of their tuning."""
+        return [row for row in self.tuning if row["record"] == "head"]
+
+    @property
+    def to_no(self) -> bool:
+        """Says whether a lean to Yes was corrected, so that all is about No."""
+        return bool(self.facts.get("direction", {}).get("chosen") == "positive")
+
+    @property
+    def kept(self) -> int:
+        """Returns how many heads were kept."""
+        if self.joint:  # all heads together
+            return len(self.heads) * any(row["kept"] and row["epoch"] for row in self.joint)
+        return sum(row["kept"] for row in self.decided)
+
+    @property
+    def complete(self) -> bool:
+        """Says whether the run came to its end."""
+        return bool(self.metrics) or self.diagnosis is not None or self.scenarios is not None
+
+    @property
+    def name(self) -> str:
+        """Returns the model's name as a reader knows it."""
+        model = self.facts["model"]
+        return Path(str(model.get("source") or model["name"])).name
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Returns the positive and the negative answer word."""
+        words = VOCABULARIES[self.settings.get("vocabulary", "yes/no")]
+        return words.positive, words.negative
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of the run."""
+        return dict(self.facts.get("settings", {}))
+
+
+def fates(files: RunFiles) -> dict[tuple[int, int], str]:
+    """Returns what became of each selected head: kept, cancelled, not finished or not reached."""
+    found = {(head["layer"], head["head"]): "not reached" for head in files.heads}
+    if files.joint:
+        return dict.fromkeys(found, "kept" if files.kept else "cancelled")
+    for row in files.tuning:
+        if row["record"] == "head":
+            fate = "kept" if row["kept"] else "cancelled"
+        else:
+            fate = "not finished"
+        found[row["layer"], row["head"]] = fate
+    return found
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def _rows(path: Path) -> list[Row]:
+    return read_jsonl(path) if path.exists() else []
+
+
+def _nas(path: Path) -> Array | None:
+    try:
+        return read_tensors(path)["nas"].double().numpy() if path.exists() else None
+    except (NasAlignError, KeyError) as error:
+        raise NasAlignError(f"{path} holds no scores of heads: {error}.") from error
+
+
+def _evaluations(folder: Path) -> dict[str, dict[Side, list[Row]]]:
+    """Reads ``NAME.SIDE.jsonl``; a name may have dots."""
+    found: dict[str, dict[Side, list[Row]]] = {}
+    for side in SIDES if folder.is_dir() else ():
+        for path in sorted(folder.glob(f"*.{side}.jsonl")):
+            found.setdefault(path.name.removesuffix(f".{side}.jsonl"), {})[side] = _rows(path)
+    return found

@@ -1,0 +1,190 @@
+"""The paper's main tables, each computed from the shared measurements of some models."""
+
+from collections.abc import Callable, Sequence
+from statistics import mean, stdev
+
+from statsmodels.stats.proportion import proportion_confint
+
+from nasalign.data.binary import to_binary
+from nasalign.reproduction.paper.ablations import QUERY_ONLY as PAPER_QUERY_ONLY
+from nasalign.reproduction.paper.ablations import RANDOM_HEADS
+from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
+from nasalign.reproduction.result import Result, Row, beside_paper
+from nasalign.reproduction.sides import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
+from nasalign.reproduction.study import Studies, Study
+
+METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: PAPER_QUERY_ONLY}
+BOTH = (UNTOUCHED, NASA)
+
+
+def table_3(studies: Studies) -> Result:
+    """Main results on multi-hop questions."""
+    return _main(3, studies, PAPER_SETS[:2])
+
+
+def table_4(studies: Studies) -> Result:
+    """Main results on mathematical and logical reasoning."""
+    return _main(4, studies, PAPER_SETS[2:])
+
+
+def table_5(studies: Studies) -> Result:
+    """General question answering by Prompt II."""
+    rows = []
+    for study in studies:
+        for name in SHORT_ANSWERS:
+            for side in BOTH:
+                right = [row["right"] is True for row in study.knowledge(name, side)]
+                low, high = proportion_confint(sum(right), len(right), method="wilson")
+                rows.append(
+                    _keys(study, name, method=METHODS[side])
+                    | {"accuracy": sum(right) / len(right), "n": len(right)}
+                    | {"accuracy_low": low, "accuracy_high": high}
+                )
+    judges = {study.settings.judge for study in studies}
+    return beside_paper(5, rows, [*notes_on(studies), f"Judged by {', '.join(sorted(judges))}."])
+
+
+def table_6(studies: Studies) -> Result:
+    """Expected calibration error."""
+    rows = _metrics(studies, PAPER_SETS, BOTH, ("ece",))
+    return beside_paper(6, rows, notes_on(studies))
+
+
+def table_7(studies: Studies) -> Result:
+    """Four examples shown before the question."""
+    rows = _metrics(studies, DOMAINS, BOTH, ("precision", "recall", "f1"), "4-shot")
+    notes = [
+        *notes_on(studies),
+        "The examples are of the probed questions, right and wrong in turn.",
+    ]
+    return beside_paper(7, rows, notes)
+
+
+def table_8(studies: Studies) -> Result:
+    """Counts of the whole data sets."""
+    rows = []
+    study = studies[0]
+    for name in PAPER_SETS:
+        loaded = study.sides.read(study.sides.sets[name].data)
+        binary = to_binary(loaded.records, study.settings.seed, loaded.questions, sides="one")
+        yes = sum(example.label for example in binary.examples)
+        total = len(binary.examples)
+        counts = {"positives": yes, "negatives": total - yes, "total": total}
+        rows.append({"dataset": name} | counts | {"dropped": sum(loaded.dropped.counts.values())})
+    notes = [one.note for one in study.sides.sets.values() if one.note and one.name in PAPER_SETS]
+    return beside_paper(8, rows, notes)
+
+
+def table_10(studies: Studies) -> Result:
+    """True/False and Correct/Wrong in place of Yes/No."""
+    rows = []
+    for wording, words in (("true-false", "true/false"), ("correct-wrong", "correct/wrong")):
+        sets = ("strategyqa", "math-rephrased", "ar-lsat")
+        found = _metrics(studies, sets, BOTH, ("accuracy", "f1"), wording)
+        rows += [{"vocabulary": words} | row for row in found]
+    return beside_paper(10, rows, notes_on(studies))
+
+
+def table_11(studies: Studies) -> Result:
+    """Instructions A and B."""
+    rows = []
+    for wording in ("A", "B"):
+        found = _metrics(studies, SHORT_ANSWERS, BOTH, ("accuracy", "f1"), wording)
+        rows += [{"instruction": wording} | row for row in found]
+    return beside_paper(11, rows, notes_on(studies))
+
+
+_ALL = ("accuracy", "precision", "recall", "f1", "nas", "ece")
+
+
+def table_19(studies: Studies) -> Result:
+    """Query rows alone."""
+    rows = _metrics(studies, PAPER_SETS, (NASA, QUERY_ONLY), _ALL)
+    return beside_paper(19, rows, [*notes_on(studies), *_tuned(studies, (NASA, QUERY_ONLY))])
+
+
+def table_20(studies: Studies) -> Result:
+    """As many heads drawn at random; the mean of several draws and their standard deviation."""
+    rows = _metrics(studies, PAPER_SETS, (NASA,), _ALL)
+    for study in studies:
+        for name in PAPER_SETS:
+            draws = [study.metrics(name, side) for side in RANDOM]
+            row = _keys(study, name, method=RANDOM_HEADS) | {"n": draws[0]["n"]}
+            for value in _ALL:
+                figures = [draw[value] for draw in draws]
+                row |= {value: mean(figures), f"{value}_sd": stdev(figures)}
+            rows.append(row)
+    notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws."]
+    return beside_paper(20, rows, [*notes_on(studies), *notes, *_tuned(studies, (NASA, *RANDOM))])
+
+
+def _main(number: int, studies: Studies, sets: Sequence[str]) -> Result:
+    rows = _metrics(studies, sets, BOTH, ("accuracy", "precision", "recall", "f1", "nas"))
+    return beside_paper(number, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
+
+
+def _metrics(
+    studies: Studies,
+    sets: Sequence[str],
+    sides: Sequence[str],
+    values: Sequence[str],
+    wording: str = "plain",
+) -> list[Row]:
+    """Metrics with their intervals, a row a data set, model and side."""
+    rows = []
+    for name in sets:
+        for study in studies:
+            for side in sides:
+                found = study.metrics(name, side, wording)
+                row = _keys(study, name, method=METHODS[side])
+                row |= {value: found[value] for value in values}
+                for value in values:
+                    row[f"{value}_low"], row[f"{value}_high"] = found["intervals"][value]
+                rows.append(row | {"n": found["n"], "invalid_rate": found["invalid_rate"]})
+    return rows
+
+
+def _keys(study: Study, name: str, **further: str) -> Row:
+    return {"dataset": name, "model": study.name, **further}
+
+
+def notes_on(studies: Studies) -> list[str]:
+    """What stands in for what, and how answers were decoded."""
+    settings = studies[0].settings
+    sets = studies[0].sides.sets.values()
+    notes = [one.note for one in sets if one.note]
+    notes.append(
+        f"Decoder {settings.decoder}; wrong answers by {settings.generator}; context: "
+        f"{settings.context}; at most {settings.evaluation_questions} questions a set, seed "
+        f"{settings.seed}; intervals are 95 %, by a bootstrap over questions."
+    )
+    return notes
+
+
+def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:
+    """How many heads each side has tuned and kept."""
+    notes = []
+    for study in studies:
+        for side in sides:
+            found = study.sides.tuning(side)
+            why = f" ({found['why']})" if found["why"] else ""
+            share = f"{len(found['kept'])} of {len(found['heads'])}"
+            notes.append(f"{study.name}, {side}: {share} heads kept{why}.")
+    return notes
+
+
+TABLES: dict[str, Callable[[Studies], Result]] = {
+    f"table-{number}": make
+    for number, make in (
+        (3, table_3),
+        (4, table_4),
+        (5, table_5),
+        (6, table_6),
+        (7, table_7),
+        (8, table_8),
+        (10, table_10),
+        (11, table_11),
+        (19, table_19),
+        (20, table_20),
+    )
+}

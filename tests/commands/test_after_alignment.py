@@ -1,0 +1,257 @@
+"""What align writes after its evaluation: side effects, and attention on answers that changed."""
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cases import DENIES, case
+from nasalign.adapters.adapter import Adapter
+from nasalign.commands import attention as attention_stage
+from nasalign.commands.align import align_job
+from nasalign.commands.attention import _examples
+from nasalign.commands.job import Job
+from nasalign.config import Settings
+from nasalign.data.records import Question, split_of
+from nasalign.evaluation import free_answers as side_effects_stage
+from nasalign.evaluation.examples import Bench
+from nasalign.evaluation.free_answers import FreeQuestions
+from nasalign.evaluation.responses import kind_of
+from nasalign.evaluation.side_effects import change_of
+from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.io.files import read_jsonl
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import load
+from nasalign.nasa.knowledge import free_answers
+from nasalign.run import Run
+
+QUICK = {
+    "sides": "both",
+    "epochs": 3,
+    "n": 4,
+    "k": 8,
+    "learning_rate": 1e-3,
+    "bootstrap_samples": 50,
+    "answer_tokens": 6,
+    "side_effect_questions": 7,
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, dict[str, Any]]:
+    """A finished run of a tiny model that denies what it says."""
+    folder = tmp_path_factory.mktemp("case")
+    model, data = case(folder, DENIES, questions=80)
+    job = Job(model=str(model), data=str(data), folder=folder / "run", changes=QUICK)
+    return job, align_job(job)
+
+
+def written(job: Job, name: str) -> Any:
+    assert job.folder is not None
+    return json.loads((job.folder / name).read_text())
+
+
+def test_side_effects_are_of_held_out_questions(made: tuple[Job, dict[str, Any]]) -> None:
+    job, result = made
+    found = written(job, "side_effects.json")
+    assert found == result["side_effects"]
+    assert found.keys() == {"general_qa", "kl", "perplexity"}
+    assert set(found["general_qa"]) == {
+        "n",
+        "judge",
+        "before",
+        "after",
+        "change_interval",
+        "data",
+    }
+    assert set(found["kl"]) == {"prompts", "tokens", "mean", "interval", "max", "same_top_token"}
+    assert set(found["perplexity"]) == {"tokens", "before", "after"}
+    answers = found["general_qa"]
+    assert (answers["n"], answers["judge"], answers["data"]) == (7, "match", "questions")
+    low, high = answers["change_interval"]
+    assert low <= answers["after"] - answers["before"] <= high
+    assert found["kl"]["mean"] > 0  # heads were kept
+
+
+def test_attention_is_of_answers_that_changed(made: tuple[Job, dict[str, Any]]) -> None:
+    job, _ = made
+    assert job.folder is not None
+    found = written(job, "attention.json")
+    kept = [
+        [row["layer"], row["head"]]
+        for row in read_jsonl(job.folder / "tuning.jsonl")
+        if row["record"] == "head" and row["kept"]
+    ]
+    assert found["heads"] == kept[:6] != []
+    sides = [
+        read_jsonl(job.folder / "eval" / f"questions.{side}.jsonl") for side in ("before", "after")
+    ]
+    asked = {
+        (f"{old['question']} Is the answer {old['answer']}?", old["label"]): (old, new)
+        for old, new in zip(*sides, strict=True)
+    }
+    assert 0 < len(found["examples"]) <= 8
+    for example in found["examples"]:
+        assert set(example) == {
+            "question",
+            "label",
+            "before",
+            "after",
+            "tokens",
+            "yes",
+            "no",
+            "first_row",
+            "attention",
+        }
+        rows = asked[example["question"], example["label"]]
+        for side, row in zip(("before", "after"), rows, strict=True):
+            assert example[side] == {name: row[name] for name in ("verdict", "p_yes", "p_no")}
+        assert example["tokens"][example["yes"]].strip() == "Yes"
+        assert example["tokens"][example["no"]].strip() == "No"
+        count = len(example["tokens"]) - example["first_row"]
+        assert [[one["layer"], one["head"]] for one in example["attention"]] == found["heads"]
+        for one in example["attention"]:
+            assert set(one) == {"layer", "head", "nas_before", "nas_after", "before", "after"}
+            for side in ("before", "after"):
+                assert {word: len(weights) for word, weights in one[side].items()} == {
+                    "yes": count,
+                    "no": count,
+                }
+            assert one["before"] != one["after"]
+
+
+def test_a_run_that_goes_on_takes_what_is_there(
+    made: tuple[Job, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, result = made
+    assert job.folder is not None
+    folder = tmp_path / "run"
+    shutil.copytree(job.folder, folder)
+    (folder / "metrics.json").unlink()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("it is there already")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(side_effects_stage, "compare_neutral", fail)
+        patch.setattr(attention_stage, "attention_map", fail)
+        again = Job(model=job.model, data=job.data, folder=folder, changes=QUICK, resume=True)
+        assert align_job(again) == result
+    (folder / "metrics.json").unlink()
+    for name in ("side_effects.json", "attention.json"):
+        (folder / name).unlink()
+    again = Job(model=job.model, data=job.data, folder=folder, changes=QUICK, resume=True)
+    assert align_job(again)["side_effects"] == result["side_effects"]
+    for name in ("side_effects.json", "attention.json"):
+        assert (folder / name).read_bytes() == (job.folder / name).read_bytes()
+
+
+def test_nothing_is_asked_if_not_wanted(made: tuple[Job, dict[str, Any]], tmp_path: Path) -> None:
+    job, result = made
+    changes = QUICK | {"side_effect_questions": 0}
+    found = align_job(Job(model=job.model, data=job.data, changes=changes))["side_effects"]
+    assert found["general_qa"] is None
+    assert found["kl"] == result["side_effects"]["kl"]
+
+
+def test_of_yes_no_data_the_held_out_questions_are_the_probed_data_s(
+    made: tuple[Job, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = made
+    data = tmp_path / "verify.jsonl"
+    rows = [{"question": f"Is word{number} a word?", "label": True} for number in range(6)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked: list[str] = []
+    real = side_effects_stage.free_answers
+
+    def note(model: Any, tokenizer: Any, questions: Any, *rest: Any) -> Any:
+        asked.extend(split_of(question.subject) for question in questions)
+        return real(model, tokenizer, questions, *rest)
+
+    monkeypatch.setattr(side_effects_stage, "free_answers", note)
+    mixed = Job(model=job.model, data=str(data), probing_data=job.data, changes=QUICK)
+    found = align_job(mixed)["side_effects"]
+    assert found["general_qa"]["data"] == "questions"
+    assert asked == ["test"] * 14  # before and after
+
+
+def test_a_model_that_judges_itself_does_so_untouched(
+    made: tuple[Job, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = made
+    untouched, _ = load(job.model)
+    states = []
+    real = side_effects_stage.judged
+
+    def note(questions: Any, answers: Any, chat: Any, progress: Any) -> Any:
+        pairs = zip(chat._model.parameters(), untouched.parameters(), strict=True)
+        states.append(all((one == other).all() for one, other in pairs))
+        return real(questions, answers, None, progress)
+
+    monkeypatch.setattr(side_effects_stage, "judged", note)
+    monkeypatch.setattr("nasalign.nasa.stages.judged", lambda asked, said, *_: real(asked, said))
+    own = Job(model=job.model, data=job.data, changes=QUICK | {"judge": "self"})
+    assert align_job(own)["side_effects"]["general_qa"]["judge"] == "self"
+    assert states == [True, True]
+
+
+def test_free_answers_are_those_of_each_model(llama: Any) -> None:
+    model, tokenizer = llama
+    rows = [head_slices(HeadGeometry.of(model), 0, 1, "group")[0]]
+    before = {where: read_rows(model, where) for where in rows}
+    for where in rows:
+        write_rows(model, where, 3 * before[where])
+    adapter = Adapter.between(before, model, "print")
+    settings = Settings(answer_tokens=5)
+    bench = Bench(model, tokenizer, settings, Run())
+    asked = FreeQuestions("words", [Question(f"What is word{n}?", "-") for n in range(12)])
+    changed = free_answers(model, tokenizer, asked.questions, settings).texts
+    adapter.revert(model)
+    untouched = free_answers(model, tokenizer, asked.questions, settings).texts
+    assert changed != untouched
+    for side, change, texts in (
+        ("before", nullcontext, untouched),
+        ("after", change_of(adapter), changed),
+    ):
+        assert [one.prediction for one in asked.answered(bench, side, change)] == texts
+    assert all(torch.equal(rows, read_rows(model, where)) for where, rows in before.items())
+
+
+def turned(*ways: tuple[bool, str, str]) -> tuple[list[dict], list[dict]]:
+    """Rows by label, verdict before and verdict after."""
+    before = [{"label": label, "verdict": old} for label, old, _ in ways]
+    return before, [{"label": label, "verdict": new} for label, _, new in ways]
+
+
+TO_TP = (True, "negative", "positive")
+TO_FP = (False, "negative", "positive")
+STILL_FN = (True, "negative", "negative")
+STILL_TN = (False, "negative", "negative")
+TO_FN = (True, "positive", "negative")
+
+
+@pytest.mark.parametrize(
+    ("ways", "expected"),
+    [
+        ([TO_TP] * 10 + [TO_FP] * 10, {"FN": 4, "TN": 4}),
+        ([TO_TP] * 10 + [TO_FP], {"FN": 7, "TN": 1}),
+        ([STILL_FN] * 3 + [TO_FP] * 10 + [TO_TP] * 2, {"FN": 2, "TN": 6}),
+        ([TO_TP] * 2 + [TO_FN] * 3 + [STILL_FN] * 9, {"FN": 2, "TP": 3}),
+        ([STILL_FN] * 12 + [STILL_TN] * 12, {"FN": 8}),
+        ([STILL_TN] * 3, {}),
+    ],
+)
+def test_which_examples_are_shown(
+    ways: list[tuple[bool, str, str]], expected: dict[str, int]
+) -> None:
+    before, after = turned(*ways)
+    chosen = _examples(before, after, seed=0)
+    assert len(set(chosen)) == len(chosen)
+    kinds = [kind_of(before[place]) for place in chosen]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == expected
+    changed = [before[place]["verdict"] != after[place]["verdict"] for place in chosen]
+    assert len(set(changed)) <= 1  # others only where none changed

@@ -1,0 +1,240 @@
+"""``evaluate --harness`` and ``--harness-out``: lm_eval agrees here, and by its own command."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import tiny
+import upstream
+from nasalign.adapters.adapter import Adapter
+from nasalign.commands import app
+from nasalign.commands import harness as harness_job
+from nasalign.commands.export import export_job
+from nasalign.commands.job import Job
+from nasalign.data.sources import SOURCES
+from nasalign.harness.answers import log_probabilities, verdict
+from nasalign.head_rows.rows import read_rows, write_rows
+from nasalign.io.files import read_json, read_jsonl
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.loading import fingerprint, load
+
+needs_lm_eval = pytest.mark.skipif(
+    harness_job.find_spec("lm_eval") is None,
+    reason="lm_eval is not installed: pip install nasalign[harness]",
+)
+QUICK = ["--limit", "10", "--set", "sides=both", "--set", "bootstrap_samples=20"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    tiny.build_model("llama", seed=3).save_pretrained(folder)
+    tiny.build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def adapter(model: Path, tmp_path: Path) -> Path:
+    """An adapter of one head that changes what the model says."""
+    untouched, _ = load(str(model))
+    rows = HeadGeometry.of(untouched).rows(1, 2)
+    before = {where: read_rows(untouched, where) for where in (rows.query, rows.key)}
+    base = fingerprint(untouched)
+    for where, values in before.items():
+        write_rows(untouched, where, values + 0.5)
+    folder = tmp_path / "adapter"
+    Adapter.between(before, untouched, base).save(folder, str(model))
+    return folder
+
+
+def evaluate(*arguments: object, code: int = 0) -> dict:
+    command = ["evaluate", *map(str, arguments), *QUICK, "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    if code:
+        return {"said": " ".join(result.stderr.split())}
+    return json.loads(result.stdout.strip().splitlines()[-1]) | {"said": result.stderr}
+
+
+def lm_eval(command: str, cwd: Path) -> tuple[dict, list[dict]]:
+    """Runs a command of lm_eval without a network; returns its figures and its samples."""
+    first, *arguments = shlex.split(command)
+    assert first == "lm_eval"
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    done = subprocess.run(
+        [
+            *[sys.executable, "-P", "-m", "lm_eval", *arguments],
+            *["--log_samples", "--output_path", "said"],
+        ],
+        cwd=cwd,
+        env=os.environ | offline,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    [results], [samples] = cwd.glob("said/*/results_*.json"), cwd.glob("said/*/samples_*.jsonl")
+    figures = read_json(results)["results"]["nasalign_facts"]
+    return figures, sorted(read_jsonl(samples), key=lambda sample: sample["doc_id"])
+
+
+def same(figures: dict, samples: list[dict], ours: dict, rows: list[dict]) -> None:
+    """The figures and samples of lm_eval are those of our evaluation, within float tolerance."""
+    for theirs, name in (("acc", "accuracy"), ("f1", "f1"), ("yes_rate", "yes_rate")):
+        assert figures[f"{theirs},none"] == pytest.approx(ours[name], abs=1e-12)
+    resps = [[(float(ll), likeliest) for ll, likeliest in s["filtered_resps"]] for s in samples]
+    docs = [sample["doc"] for sample in samples]
+    pairs = list(zip(docs, resps, strict=True))
+    assert [verdict(*pair) for pair in pairs] == [row["verdict"] for row in rows]
+    logs = [log_probabilities(*pair) for pair in pairs]
+    ratios = [row["p_yes"] / row["p_no"] for row in rows]
+    np.testing.assert_allclose([np.exp(yes - no) for yes, no in logs], ratios, rtol=1e-3)
+
+
+@needs_lm_eval
+def test_its_figures_stand_beside_ours(model: Path, adapter: Path, tmp_path: Path) -> None:
+    said = {}
+    for name, more in (("before", []), ("after", ["--adapter", adapter])):
+        folder = tmp_path / f"run-{name}"
+        metrics = evaluate(model, *more, "--harness", "--out", folder)
+        found = metrics["harness"]
+        assert found["different_verdicts"] == 0
+        assert found["largest_difference_of_log_odds"] < 1e-4
+        for figure in ("accuracy", "f1", "yes_rate"):
+            assert found["figures"][figure] == pytest.approx(metrics[figure], abs=1e-12)
+        assert "through lm-evaluation-harness" in metrics["said"]
+        assert "verdicts that differ" in metrics["said"]
+        assert "0 of 20" in metrics["said"]
+        assert "command" not in found
+        written = read_json(folder / "metrics.json")["datasets"]["facts"][name]
+        assert written["harness"] == found
+        assert (folder / "report.html").exists()
+        said[name] = read_jsonl(folder / "eval" / f"facts.{name}.jsonl")
+    assert [row["p_yes"] for row in said["before"]] != [row["p_yes"] for row in said["after"]]
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_data_set_is_a_task(name: str, model: Path, tmp_path: Path) -> None:
+    source = upstream.write(tmp_path, name)
+    more = [
+        "--data",
+        name,
+        "--source",
+        source,
+        "--split",
+        "all",
+        "--harness-out",
+        tmp_path / "tasks",
+    ]
+    metrics = evaluate(model, *more, "--harness")
+    found = metrics["harness"]
+    documents = read_jsonl(tmp_path / "tasks" / f"{found['task']}.jsonl")
+    assert len(documents) == metrics["n"] > 0
+    assert found["different_verdicts"] == 0
+    assert found["largest_difference_of_log_odds"] < 1e-4
+    assert found["figures"]["accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-12)
+
+
+@pytest.mark.long
+@needs_lm_eval
+def test_a_merged_model_is_the_same_to_the_command(
+    model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    run, tasks, elsewhere = tmp_path / "run", tmp_path / "tasks", tmp_path / "else where"
+    ours = evaluate(model, "--adapter", adapter, "--harness-out", tasks, "--out", run)
+    assert "figures" not in ours["harness"]
+    command = ours["harness"]["command"]
+    assert command in ours["said"]
+    assert f"pretrained={model},peft={adapter},dtype=float32" in command
+    merged = tmp_path / "merged"
+    export_job(Job(str(model)), adapter, merged, "merged")
+    shutil.rmtree(adapter)
+    shutil.move(tasks, elsewhere)  # a task can be taken to another machine
+    words = shlex.split(command)
+    words[words.index(str(tasks))] = str(elsewhere)
+    command = shlex.join(words).replace(f"{model},peft={adapter}", str(merged))
+    figures, samples = lm_eval(command, tmp_path)
+    same(figures, samples, ours, read_jsonl(run / "eval" / "facts.after.jsonl"))
+
+
+@needs_lm_eval
+def test_the_arguments_that_are_shown_take_the_adapter(
+    model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval import evaluator
+    from lm_eval.tasks import TaskManager
+
+    run, tasks = tmp_path / "run", tmp_path / "tasks"
+    more = ["--harness-out", tasks, "--out", run, "--set", "chat=false"]
+    ours = evaluate(model, "--adapter", adapter, *more)
+    words = shlex.split(ours["harness"]["command"])
+    monkeypatch.setattr(evaluator, "add_env_info", id)  # takes seconds
+    result = evaluator.simple_evaluate(
+        "hf",
+        model_args=words[words.index("--model_args") + 1],
+        tasks=[words[words.index("--tasks") + 1]],
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        device="cpu",
+        bootstrap_iters=0,
+    )
+    figures, samples = result["results"]["nasalign_facts"], result["samples"]["nasalign_facts"]
+    same(figures, samples, ours, read_jsonl(run / "eval" / "facts.after.jsonl"))
+
+
+def test_without_lm_eval_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(harness_job, "find_spec", lambda name: None)
+    said = evaluate(tmp_path / "no-model", "--harness", code=2)["said"]
+    assert "not installed" in said
+    assert 'pip install "nasalign[harness]"' in said
+
+
+def test_a_task_is_written_without_lm_eval(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(harness_job, "find_spec", lambda name: None)
+    folder = tmp_path / "tasks"
+    more = ["--harness-out", folder, "--set", "scenario=unsure"]
+    found = evaluate(model, *more)["harness"]
+    assert found["task"] == "nasalign_facts_unsure"
+    rows = read_jsonl(folder / f"{found['task']}.jsonl")
+    assert {word for row in rows for word in row["words"]} == {0, 1, 2}
+    assert "is there already" in evaluate(model, *more, code=2)["said"]
+    evaluate(model, *more, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--decoder", "generate"], "take the decoder logits"),
+        (["--set", "scenario=cot"], "another scenario than cot"),
+        (["--scenario", "unsure"], "take --set scenario=NAME"),
+    ],
+)
+def test_what_no_task_can_ask_is_refused_at_once(
+    arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    said = evaluate(tmp_path / "no-model", "--harness-out", tmp_path / "tasks", *arguments, code=2)
+    assert sentence in said["said"]
+    assert not (tmp_path / "tasks").exists()
+
+
+@pytest.mark.slow
+@needs_lm_eval
+def test_the_embedded_model_is_the_same_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    found = evaluate("smollm2-135m", "--harness", "--out", folder)["harness"]
+    assert found["different_verdicts"] == 0
+    assert found["largest_difference_of_log_odds"] < 1e-3
+    assert len(read_jsonl(folder / "eval" / "facts.before.jsonl")) == 20

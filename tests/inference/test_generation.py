@@ -1,0 +1,163 @@
+"""Free answers are greedy, end with their first line, and come with their entropy."""
+
+import re
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import tiny
+from cases import QUESTIONS
+from nasalign.data.conversation import Conversation
+from nasalign.data.records import BinaryExample
+from nasalign.errors import PromptError
+from nasalign.inference.generation import ModelChat, TokenIds, generate
+from nasalign.prompts.builder import PromptBuilder
+
+Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+EXAMPLES = [BinaryExample(question, True, "thing") for question in QUESTIONS]
+
+
+@torch.no_grad()
+def step_by_step(model: PreTrainedModel, token_ids: tuple[int, ...], steps: int) -> list[int]:
+    """The tokens of greatest logit, one after the other, without a cache."""
+    ids = list(token_ids)
+    while len(ids) < len(token_ids) + steps and ids[-1] != 2:  # the end of the sequence
+        ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(token_ids) :]
+
+
+def test_generation_is_greedy_and_free_of_special_tokens(
+    family: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    # Gemma 2's own eager attention rounds a float64 mask to minus infinity.
+    model = tiny.build_model(family, dtype=torch.float32 if family == "gemma2" else torch.float64)
+    builder = PromptBuilder(tokenizer, chat=False)
+    prompts = [builder.binary(example) for example in EXAMPLES]
+    tokens = [step_by_step(model, prompt.token_ids, 6) for prompt in prompts]
+    assert len({tuple(answer) for answer in tokens}) > 3
+    model.generation_config.temperature = 0.7  # a checkpoint's own settings do not sample
+    model.generation_config.do_sample = True
+    model.generation_config.repetition_penalty = 0.05  # nor do they bend the probabilities
+    answers = generate(model, tokenizer, prompts, 6, batch_size=3).texts
+    texts = [tokenizer.decode(answer, skip_special_tokens=True) for answer in tokens]
+    assert answers == [text.lstrip().partition("\n")[0].rstrip() for text in texts]
+
+
+@pytest.mark.parametrize(("window", "shared"), [(512, True), (None, True), (40, False)])
+def test_what_all_prompts_begin_with_runs_once(
+    window: int | None, shared: bool, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = tiny.build_model("mistral", dtype=torch.float64)
+    model.config.sliding_window = window
+    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
+    tokens = [step_by_step(model, prompt.token_ids, 4) for prompt in prompts]
+    sizes: list[torch.Size] = []
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, inputs: sizes.append(inputs[0].shape)
+    )
+    answers = generate(model, tokenizer, prompts, 4, batch_size=7).texts
+    assert (sizes[0][0] == 1) == shared
+    assert sum(size[1] for size in sizes[: 1 + shared]) == max(len(p.token_ids) for p in prompts)
+    texts = [tokenizer.decode(answer, skip_special_tokens=True) for answer in tokens]
+    assert answers == [text.lstrip().partition("\n")[0].rstrip() for text in texts]
+
+
+def test_special_tokens_are_stripped_and_end_the_answer(llama: Llama) -> None:
+    model, tokenizer = llama
+    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
+    end = [step_by_step(model, prompt.token_ids, 3)[2] for prompt in prompts]
+    model.generation_config.eos_token_id = end[0]  # the third token of the first answer
+    answers = generate(model, tokenizer, prompts, 6, batch_size=7).texts
+    first = step_by_step(model, prompts[0].token_ids, 3)
+    assert answers[0] == tokenizer.decode(first).strip()  # no padding after it
+    assert not any("<pad>" in answer or "<|im" in answer for answer in answers)
+
+
+def test_the_entropy_is_that_of_the_first_token(llama: Llama) -> None:
+    model, tokenizer = llama
+    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
+    generated = generate(model, tokenizer, prompts, 3, batch_size=4)
+    for prompt, entropy in zip(prompts, generated.entropies, strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt.token_ids])).logits[0, -1].double()
+        expected = torch.distributions.Categorical(logits=logits).entropy()
+        assert entropy == pytest.approx(float(expected), abs=1e-4)
+
+
+class Lines:
+    """Stands in for a model: continues every prompt by the same scripted tokens."""
+
+    def __init__(self, model: PreTrainedModel, script: list[int]) -> None:
+        self.model, self.script = model, script
+        self.steps = 0
+        self.length = 0
+        model.register_forward_hook(self._scripted)
+
+    def _scripted(self, module: object, inputs: object, output: object) -> object:
+        logits = output.logits
+        logits[:] = -100.0
+        logits[:, -1, self.script[self.steps]] = 100.0
+        self.steps += 1
+        return output
+
+
+def test_an_answer_ends_with_its_first_line(llama: Llama) -> None:
+    model, tokenizer = llama
+    text = "\nword1 word2\nword3 word4 word5"
+    script = tokenizer(text, add_special_tokens=False)["input_ids"]
+    lines = Lines(model, script)
+    generated = generate(model, tokenizer, [TokenIds((5, 6, 7)), TokenIds((8, 9))], len(script))
+    assert tokenizer.decode(script) == text, "the tiny tokenizer keeps line ends"
+    assert generated.texts == ["word1 word2"] * 2
+    assert lines.steps < len(script)  # it stopped there
+
+
+def test_an_answer_may_end_elsewhere(llama: Llama) -> None:
+    model, tokenizer = llama
+    text = "word1\nAnswer: No\nword3 word4 word5"
+    script = tokenizer(text, add_special_tokens=False)["input_ids"]
+    lines = Lines(model, script)
+    prompts = [TokenIds((5, 6, 7)), TokenIds((8, 9))]
+    until = re.compile(r"^Answer: No\n", re.MULTILINE)
+    generated = generate(model, tokenizer, prompts, len(script), until=until)
+    assert generated.texts == ["word1\nAnswer: No"] * 2
+    assert lines.steps < len(script)
+
+
+def test_an_answer_beyond_the_context_is_named(llama: Llama) -> None:
+    model, tokenizer = llama
+    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
+    limit = max(len(prompt.token_ids) for prompt in prompts)
+    model.config.max_position_embeddings = limit
+    length = len(prompts[0].token_ids) + limit
+    with pytest.raises(PromptError, match=f"has {length} tokens.* of {limit}"):
+        generate(model, tokenizer, prompts[:1], limit)
+
+
+def test_progress_adds_up(llama: Llama) -> None:
+    model, tokenizer = llama
+    done: list[int] = []
+    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
+    generate(model, tokenizer, prompts, 1, batch_size=4, progress=done.append)
+    assert done == [4, 3]
+
+
+@pytest.mark.parametrize("template", [True, False, "no system message"])
+def test_a_model_in_memory_can_be_asked(llama: Llama, template: bool | str) -> None:
+    model, tokenizer = llama
+    if template is False:
+        tokenizer.chat_template = None
+    elif template is not True:
+        refusal = "{{ raise_exception('no system role') if messages[0].role == 'system' }}"
+        tokenizer.chat_template = refusal + tokenizer.chat_template
+    conversations = [Conversation("Be short.", "Who?"), Conversation("Be short.", "Why me?")]
+    chat = ModelChat(model, tokenizer, 4, batch_size=2)
+    answers = chat.complete(conversations)
+    assert len(answers) == 2
+    assert answers == chat.complete(conversations)
+    for conversation in conversations:
+        shown = tokenizer.decode(chat._tokens(conversation))
+        assert "Be short." in shown
+        assert conversation.user in shown
+        assert ("<|im_start|>" in shown) == (template is not False)

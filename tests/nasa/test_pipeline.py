@@ -1,0 +1,121 @@
+"""align() in memory: every family is tuned in the rows of its heads alone, and reverted."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import nasalign
+import tiny
+from nasalign.config import Settings
+from nasalign.data.records import Question
+from nasalign.errors import NasAlignError
+from nasalign.head_rows.rows import head_slices
+from nasalign.inference.scoring import score
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nasa.algorithm import EpochRecord, HeadRecord
+from nasalign.nasa.probing import ProbingSet
+from nasalign.nasa.stages import ask_what_it_knows
+from nasalign.run import Run
+
+SETTINGS = Settings(answer_tokens=6, n=4, k=8, epochs=2, learning_rate=1e-2, rho=-100)
+
+
+def denying(
+    family: str, tokenizer: PreTrainedTokenizerFast
+) -> tuple[PreTrainedModel, list[Question]]:
+    """A tiny model that denies some of its own answers, and the questions to these."""
+    asked = [Question(f"What is word{number}?", "-") for number in range(30)]
+    for seed in range(10):
+        model = tiny.build_model(family, seed=seed)
+        own = []
+        for item in ask_what_it_knows(model, tokenizer, asked, SETTINGS, Run()):
+            words = re.findall(r"[A-Za-z]{3,}", item.prediction)
+            own += [Question(item.question.question, words[0])] if words else []
+        examples = [nasalign.BinaryExample(one.question, True, one.answer) for one in own]
+        verdicts = score(model, tokenizer, examples).verdicts if own else []
+        if verdicts.count("negative") >= 8:
+            return model, own
+    raise AssertionError(f"no tiny {family} denies what it says")
+
+
+def test_only_rows_of_selected_heads_move_and_revert_is_exact(
+    family: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, questions = denying(family, tokenizer)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    result = nasalign.align(model, tokenizer, questions, preset=SETTINGS)
+    geometry = HeadGeometry.of(model)
+    allowed: dict[str, set[int]] = {}
+    for record in result.history:
+        if isinstance(record, HeadRecord) and record.kept:
+            for where in head_slices(geometry, record.layer, record.head, "group"):
+                rows = allowed.setdefault(f"{where.module}.weight", set())
+                rows |= set(range(where.start, where.stop))
+    for name, value in model.named_parameters():
+        changed = (value != before[name]).reshape(len(value), -1).any(dim=1).nonzero().flatten()
+        assert set(changed.tolist()) <= allowed.get(name, set()), name
+        assert (name in allowed) == (len(changed) > 0), name
+    result.adapter.revert(model)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]), name
+
+
+def test_epochs_and_heads_are_recorded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    model, questions = denying("llama", tokenizer)
+    run = Run(folder=tmp_path)
+    result = nasalign.align(model, tokenizer, questions, run=run, preset=SETTINGS)
+    heads = [record for record in result.history if isinstance(record, HeadRecord)]
+    epochs = [record for record in result.history if isinstance(record, EpochRecord)]
+    assert [(one.layer, one.head) for one in heads] == [(h.layer, h.head) for h in result.heads][
+        : len(heads)
+    ]
+    assert sum(one.epochs for one in heads) == len(epochs)
+    assert len((tmp_path / "tuning.jsonl").read_text().splitlines()) == len(result.history)
+
+
+def test_an_interrupted_tuning_leaves_the_model_as_it_was(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, questions = denying("llama", tokenizer)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nasalign.nasa.algorithm._early_stop", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        nasalign.align(model, tokenizer, questions, preset=SETTINGS)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]), name
+
+
+def test_too_few_true_positives_leave_tau_to_the_share_of_yes(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    model, questions = denying("llama", tokenizer)
+    few = Run()
+    nasalign.align(model, tokenizer, questions, run=few, preset=SETTINGS, min_true_positives=999)
+    assert few.facts["halting"] == "share of V answered positively above 0.5"
+
+
+@pytest.mark.parametrize(
+    ("least", "halting"),
+    [(3, "model NAS on V below tau = 0.2500"), (4, "share of V answered positively above 0.5")],
+)
+def test_tau_stands_from_the_least_number_of_true_positives_on(
+    least: int, halting: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProbingSet, "count", lambda *_: 3)
+    monkeypatch.setattr(ProbingSet, "tau", 0.25)
+    model, questions = denying("llama", tokenizer)
+    run = Run()
+    nasalign.align(model, tokenizer, questions, run=run, preset=SETTINGS, min_true_positives=least)
+    assert run.facts["halting"] == halting
+
+
+def test_an_unknown_setting_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(NasAlignError, match="There is no setting 'rate'"):
+        nasalign.align(tiny.build_model("llama"), tokenizer, [Question("Who?", "me")], rate=1)

@@ -1,0 +1,212 @@
+"""The probing set: what the model knows, what it denies, and how that is split."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from nasalign.config import Settings
+from nasalign.data.records import Question
+from nasalign.errors import DataError, NothingToFixError
+from nasalign.inference import scoring
+from nasalign.inference.generation import Generated
+from nasalign.inference.scoring import Scores, score_prompts
+from nasalign.inference.verdicts import Verdict
+from nasalign.nasa import probing as module
+from nasalign.nasa.knowledge import Parametric
+from nasalign.nasa.probing import (
+    Part,
+    ProbingSet,
+    build_probing_set,
+    check_probing_set,
+)
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+
+Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+Build = Callable[..., ProbingSet]
+PLACES = ("France", "Japan", "Brazil", "gold", "oxygen", "Hamlet", "the novel", "a spider")
+
+
+def questions(count: int, per_subject: int = 1) -> list[Question]:
+    return [
+        Question(
+            f"What is number {index} of {PLACES[index % 8]}?",
+            f"thing {index}",
+            subject=f"subject {index // per_subject}",
+        )
+        for index in range(count)
+    ]
+
+
+def known(count: int, per_subject: int = 1) -> list[Parametric]:
+    return [Parametric(item, item.answer, True) for item in questions(count, per_subject)]
+
+
+class Verdicts:
+    """Stands in for ``score_prompts``: gives the verdicts and a model NAS of 1, 2, 3, ..."""
+
+    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+        self.verdicts = list(verdicts)
+        self.prompts: list[BinaryPrompt] = []
+
+    def __call__(self, model: object, prompts: list[BinaryPrompt], **options: object) -> Scores:
+        self.prompts = prompts
+        count = len(prompts)
+        nas = torch.arange(1.0, count + 1)[:, None, None].expand(count, 2, 2) / 4
+        return Scores(torch.full((count,), 0.1), torch.full((count,), 0.6), self.verdicts, nas)
+
+
+@pytest.fixture
+def build(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Builds a probing set of scripted verdicts."""
+
+    def build(
+        samples: list[Parametric], verdicts: Sequence[Verdict], **settings: object
+    ) -> ProbingSet:
+        monkeypatch.setattr(module, "score_prompts", Verdicts(verdicts))
+        chosen = Settings().replace(settings)
+        return build_probing_set(None, tokenizer, samples, chosen)
+
+    return build
+
+
+def subjects(probing: ProbingSet, *parts: Part) -> set[str]:
+    return {
+        sample.question.subject
+        for sample, part in zip(probing.samples, probing.parts, strict=True)
+        if part in parts
+    }
+
+
+def test_what_is_known_is_scored(llama: Llama) -> None:
+    model, tokenizer = llama
+    settings = Settings(answer_tokens=2, batch_size=3)
+    done: list[int] = []
+    samples = known(4) + [Parametric(question, "", False) for question in questions(4)]
+    probing = build_probing_set(model, tokenizer, samples, settings, done.append)
+    assert done == [3, 1]
+    prompts = [
+        PromptBuilder(tokenizer).binary(module.positive_example(question))
+        for question in questions(4)
+    ]
+    scores = score_prompts(model, prompts, batch_size=3)
+    assert probing.samples == samples[:4]
+    assert probing.prompts == prompts
+    assert torch.equal(probing.nas, scores.nas)
+    assert probing.verdicts == scores.verdicts
+    assert "Is the answer thing 2? Answer:" in probing.prompts[2].text
+
+
+def test_parts_follow_the_verdicts(build: Build) -> None:
+    verdicts: list[Verdict] = ["positive", "negative", "invalid", *["negative"] * 9]
+    probing = build(known(12), verdicts)
+    assert [probing.parts[0], probing.parts[2]] == ["TP", "invalid"]
+    assert (probing.count("TP"), probing.count("invalid")) == (1, 1)
+    assert (probing.count("validation"), probing.count("tuning")) == (2, 8)  # a fifth of ten
+    denied = [index for index, verdict in enumerate(verdicts) if verdict == "negative"]
+    assert {probing.parts[index] for index in denied} == {"validation", "tuning"}
+    assert len(probing.of("tuning")) == 8
+    assert all(prompt in probing.prompts for prompt in probing.of("tuning"))
+    check_probing_set(probing)
+
+
+@pytest.mark.parametrize(
+    ("denied", "settings", "validation", "tuning"),
+    [
+        (2, {}, 1, 1),
+        (9, {}, 1, 8),
+        (10, {}, 2, 8),
+        (50, {"validation_samples": 4}, 4, 46),
+        (50, {"validation_samples": 4, "tuning_samples": 20}, 4, 20),  # the others are unused
+    ],
+)
+def test_the_validation_set_is_a_fifth_up_to_its_limit(
+    denied: int, settings: dict[str, object], validation: int, tuning: int, build
+) -> None:
+    probing = build(known(denied), ["negative"] * denied, **settings)
+    assert (probing.count("validation"), probing.count("tuning")) == (validation, tuning)
+    assert probing.count("unused") == denied - validation - tuning
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_tuning_and_validation_share_no_subject(seed: int, build: Build) -> None:
+    samples = known(47, per_subject=3)
+    probing = build(samples, ["negative"] * 47, seed=seed, tuning_samples=25)
+    assert subjects(probing, "validation").isdisjoint(subjects(probing, "tuning"))
+    assert (probing.count("validation"), probing.count("tuning")) == (9, 25)
+    assert probing.count("unused") == 13
+
+
+def test_the_seed_decides_the_split(build: Build) -> None:
+    first, same, other = (
+        build(known(40), ["negative"] * 40, seed=seed).parts for seed in (1, 1, 2)
+    )
+    assert first == same
+    assert first != other
+
+
+def test_the_order_of_the_questions_does_not_decide_the_split(build: Build) -> None:
+    samples = known(40)
+    ahead = build(samples, ["negative"] * 40)
+    back = build(samples[::-1], ["negative"] * 40)
+    assert subjects(ahead, "validation") == subjects(back, "validation")
+
+
+def test_questions_without_a_subject_are_each_their_own(build: Build) -> None:
+    samples = [
+        Parametric(Question(f"What is {index}?", "a thing"), "a thing", True) for index in range(10)
+    ]
+    probing = build(samples, ["negative"] * 10)
+    assert (probing.count("validation"), probing.count("tuning")) == (2, 8)
+
+
+def test_tau_is_the_smallest_model_nas_of_the_true_positives(build: Build) -> None:
+    assert build(known(4), ["negative", "positive", "invalid", "positive"]).tau == 2.0
+    assert build(known(4), ["negative", "negative", "invalid", "negative"]).tau == -math.inf
+
+
+def test_rows_say_everything_of_a_sample(build: Build) -> None:
+    row = build(known(3), ["negative", "negative", "positive"]).rows()[2]
+    assert row.pop("p_yes") == pytest.approx(0.1)
+    assert row.pop("p_no") == pytest.approx(0.6)
+    assert row == {
+        "question": "What is number 2 of Brazil?",
+        "answer": "thing 2",
+        "subject": "subject 2",
+        "prediction": "thing 2",
+        "verdict": "positive",
+        "nas": 3.0,
+        "split": "TP",
+    }
+
+
+def test_the_generating_decoder_decides_the_parts(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["Yes", "No", "Perhaps", "no."]
+    generated = Generated(answers, [0.0] * 4)
+    monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
+    probing = build(known(4), ["negative"] * 4, decoder="generate")
+    assert probing.verdicts == ["positive", "negative", "invalid", "negative"]
+    assert [probing.parts[0], probing.parts[2]] == ["TP", "invalid"]
+
+
+def test_something_must_be_known(llama: Llama) -> None:
+    unknown = [Parametric(question, "", False) for question in questions(3)]
+    with pytest.raises(DataError, match="answers none of the 3 probing questions"):
+        build_probing_set(*llama, unknown, Settings())
+
+
+def test_something_must_be_denied(build: Build) -> None:
+    probing = build(known(3), ["positive", "invalid", "positive"])
+    with pytest.raises(NothingToFixError, match="denies none of the 3"):
+        check_probing_set(probing)
+
+
+@pytest.mark.parametrize(("count", "per_subject"), [(1, 1), (6, 6)])
+def test_one_denied_subject_cannot_be_split(count: int, per_subject: int, build: Build) -> None:
+    probing = build(known(count, per_subject), ["negative"] * count)
+    with pytest.raises(DataError, match=f"{count} false negative"):
+        check_probing_set(probing)

@@ -1,0 +1,223 @@
+"""Tuning heads together equals a plain loop, and the best epoch is what stays."""
+
+import math
+import random
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
+
+import tiny
+from nasalign.config import Settings
+from nasalign.data.records import BinaryExample
+from nasalign.head_rows.rows import head_slices, joined
+from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.nas.heads import Head
+from nasalign.nasa_plus.divergence import Answered
+from nasalign.nasa_plus.joint_tuning import JointRecord, JointTuner, Samples, Twins
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+
+HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]
+SETTINGS = Settings(
+    centring=0.5,
+    kl_weight=3.0,
+    joint_batch_size=4,
+    joint_epochs=3,
+    joint_learning_rate=1e-2,
+    warmup_ratio=0.0,
+)
+
+FREE = [
+    Answered((5, 6, 7, *more), own) for more, own in (((8, 9), 1), ((9, 10, 11), 3), ((30, 12), 2))
+]
+
+
+def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[Twins]:
+    builder = PromptBuilder(tokenizer)
+    return [
+        Twins(
+            *(
+                builder.binary(BinaryExample(f"What is word{number}?{' Say' * (number % 3)}", *one))
+                for one in ((True, "gold"), (False, "the yen"))
+            ),
+            kind,
+        )
+        for number in range(start, start + 5)
+    ]
+
+
+def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[Tensor, ...]:
+    chances = model(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1].softmax(-1)
+    return tuple(
+        torch.stack([chances[token] for token in tokens]).sum()
+        for tokens in (prompt.answers.positive, prompt.answers.negative)
+    )
+
+
+def literal_loss(model: PreTrainedModel, part: list[Twins]) -> Tensor:
+    surprise, odds = [], []
+    for pair in part:
+        (yes, no), (yes_wrong, no_wrong) = (
+            literal_chances(model, prompt) for prompt in (pair.right, pair.wrong)
+        )
+        surprise.append(-(yes.log() + no_wrong.log()) / 2)
+        odds += [(yes / no).log(), (yes_wrong / no_wrong).log()]
+    return torch.stack(surprise).mean() + SETTINGS.centring * torch.stack(odds).mean() ** 2
+
+
+def literal_divergence(
+    before: PreTrainedModel, after: PreTrainedModel, answers: list[Answered]
+) -> Tensor:
+    parts = []
+    for one in answers:
+        old, new = (
+            model(input_ids=torch.tensor([one.token_ids])).logits[0, -one.own :].softmax(-1)
+            for model in (before, after)
+        )
+        parts.append((old * (old / new).log()).sum(-1))
+    return torch.cat(parts).mean()
+
+
+def plain_loop(name: str, samples: Samples) -> list[float]:
+    """The validation loss of each epoch, with whole weights and masked gradients."""
+    tuning, validation = list(samples.tuning), list(samples.validation)
+    model = tiny.build_model(name).double()
+    untouched = tiny.build_model(name).double().requires_grad_(False)
+    geometry = HeadGeometry.of(model)
+    slices = [where for head in HEADS for where in head_slices(geometry, *head[:2], "group")]
+    modules = {where.module: model.get_submodule(where.module).weight for where in slices}
+    masks = {module: torch.zeros(len(weight), 1).double() for module, weight in modules.items()}
+    for where in slices:
+        masks[where.module][where.start : where.stop] = 1
+    adam = torch.optim.AdamW(modules.values(), lr=SETTINGS.joint_learning_rate, weight_decay=0)
+    schedule = get_cosine_schedule_with_warmup(adam, 0, 5 * SETTINGS.joint_epochs)
+    order, losses = random.Random(SETTINGS.seed), []
+    for epoch in range(SETTINGS.joint_epochs + 1):
+        if epoch:
+            places = list(range(len(tuning)))
+            order.shuffle(places)
+            places.sort(key=lambda place: len(tuning[place].right.token_ids))
+            batches = [places[start : start + 2] for start in range(0, len(places), 2)]
+            order.shuffle(batches)
+            for batch in batches:
+                model.zero_grad()
+                loss = literal_loss(model, [tuning[place] for place in batch])
+                if samples.free:
+                    free = [samples.free[place % len(samples.free)] for place in batch]
+                    part = literal_divergence(untouched, model, free)
+                    loss = loss + SETTINGS.kl_weight * part
+                loss.backward()
+                for module, weight in modules.items():
+                    weight.grad *= masks[module]
+                adam.step()
+                schedule.step()
+        with torch.no_grad():
+            losses.append(float(literal_loss(model, validation)))
+    return losses
+
+
+@pytest.mark.parametrize("free", [[], FREE])
+@pytest.mark.parametrize("name", ["llama", "phi3", "gpt_neox", "qwen2"])
+def test_it_equals_a_plain_loop(
+    name: str, free: list[Answered], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    validation = samples(tokenizer, "a", 10)
+    learnt = Samples(samples(tokenizer, "a") + samples(tokenizer, "b", 5), validation, free)
+    model = tiny.build_model(name).double().requires_grad_(False)
+    records = list(JointTuner(model, learnt, HEADS, SETTINGS).tune())
+    expected = plain_loop(name, learnt)
+    assert [one.validation for one in records] == pytest.approx(expected, rel=1e-7)
+    with torch.no_grad():  # the best epoch is what is left in the model
+        assert float(literal_loss(model, validation)) == pytest.approx(min(expected), rel=1e-7)
+
+
+def test_free_answers_stay_nearer_to_what_they_were(tokenizer: PreTrainedTokenizerFast) -> None:
+    tuning = samples(tokenizer, "known")
+    untouched = tiny.build_model("llama")
+    firm = SETTINGS.replace({"kl_weight": 30.0, "joint_learning_rate": 3e-3, "joint_epochs": 8})
+    moved = []
+    for free in ([], FREE):
+        model = tiny.build_model("llama").requires_grad_(False)
+        list(JointTuner(model, Samples(tuning, tuning, free), HEADS, firm).tune())
+        with torch.no_grad():
+            moved.append(float(literal_divergence(untouched, model, FREE)))
+    assert 0 < moved[1] < moved[0] / 2
+
+
+def test_only_the_rows_move(tokenizer: PreTrainedTokenizerFast) -> None:
+    tuning = samples(tokenizer, "known")
+    model = tiny.build_model("llama").requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    list(JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS).tune())
+    geometry = HeadGeometry.of(model)
+    after = model.state_dict()
+    for head in HEADS:
+        for where in head_slices(geometry, *head[:2], "group"):
+            rows = slice(where.start, where.stop)
+            weight = f"{where.module}.weight"
+            assert (before[weight][rows] != after[weight][rows]).float().mean() > 0.9
+    for where in (part for head in HEADS for part in head_slices(geometry, *head[:2], "group")):
+        rows, weight = slice(where.start, where.stop), f"{where.module}.weight"
+        before[weight][rows] = after[weight][rows]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_where_no_epoch_is_better_the_model_is_as_it_was(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tuning = samples(tokenizer, "known")
+    upside_down = [Twins(pair.wrong, pair.right, pair.kind) for pair in tuning]
+    model = tiny.build_model("llama").requires_grad_(False)
+    long = SETTINGS.replace({"joint_epochs": 20})
+    list(JointTuner(model, Samples(tuning, tuning), HEADS, long).tune())  # now it tells them apart
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    records = list(JointTuner(model, Samples(upside_down, tuning), HEADS, SETTINGS).tune())
+    least = min(records, key=lambda record: record.validation)
+    assert least.epoch == 0  # the opposite was learnt
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_record_has_each_kind_and_the_best_is_marked(tokenizer: PreTrainedTokenizerFast) -> None:
+    tuning = samples(tokenizer, "known")
+    validation = samples(tokenizer, "known", 10) + samples(tokenizer, "direct", 20)
+    model = tiny.build_model("llama").requires_grad_(False)
+    records = list(JointTuner(model, Samples(tuning, validation), HEADS, SETTINGS).tune())
+    assert [record.epoch for record in records] == [0, 1, 2, 3]
+    assert math.isnan(records[0].loss)
+    least = math.inf
+    for record in records:
+        assert record.accuracy.keys() == record.yes_rate.keys() == {"direct", "known"}
+        assert record.kept == (record.validation < least)
+        least = min(least, record.validation)
+    assert isinstance(records[0], JointRecord)
+
+
+def test_a_loss_that_is_not_finite_ends_the_tuning(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = samples(tokenizer, "known")
+    model = tiny.build_model("llama").requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tuner = JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS)
+    monkeypatch.setattr(
+        tuner.optimizer, "losses_of", lambda *_: [torch.tensor(math.nan, requires_grad=True)]
+    )
+    assert [record.epoch for record in tuner.tune()] == [0]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_of_a_model_that_says_no_number_the_untouched_state_is_kept(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tuning = samples(tokenizer, "known")
+    model = tiny.build_model("llama").requires_grad_(False)
+    model.get_output_embeddings().weight.mul_(math.nan)
+    records = list(JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS).tune())
+    assert [(record.epoch, record.kept) for record in records] == [(0, True)]
+
+
+def test_slices_are_joined_and_each_row_is_there_once() -> None:
+    parts = [RowSlice("a", 4, 8), RowSlice("b", 0, 2), RowSlice("a", 0, 4), RowSlice("a", 4, 8)]
+    parts += [RowSlice("a", 10, 12)]
+    assert joined(parts) == [RowSlice("a", 0, 8), RowSlice("a", 10, 12), RowSlice("b", 0, 2)]

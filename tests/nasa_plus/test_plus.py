@@ -1,0 +1,167 @@
+"""nasa+ in memory: samples of both labels and several kinds, rows of the chosen heads alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import nasalign
+import tiny
+from nasalign.config import Settings
+from nasalign.data.records import Question, load_facts
+from nasalign.errors import DataError
+from nasalign.head_rows.rows import head_slices
+from nasalign.io.files import read_json, read_jsonl
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nasa.probing import ProbingSet
+from nasalign.nasa.stages import probe
+from nasalign.nasa_plus.attribution import attribution
+from nasalign.nasa_plus.joint_stages import held_back, kinds_of, rendered
+from nasalign.nasa_plus.kinds import Pair
+from nasalign.run import Run
+
+SETTINGS = Settings(
+    method="nasa+",
+    answer_tokens=6,
+    n=3,
+    known_pairs=36,
+    joint_epochs=2,
+    joint_learning_rate=1e-2,
+)
+
+
+@pytest.fixture
+def questions(llama: tuple[PreTrainedModel, PreTrainedTokenizerFast]) -> list[Question]:
+    """Facts, of which the tiny model is made to know every other one."""
+    return load_facts("probing")[:40]
+
+
+@pytest.fixture
+def knows_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the judge find every other answer right; the tiny model knows nothing."""
+
+    def judge(questions: list[Question], answers: object, *rest: object) -> list[bool]:
+        return [place % 2 == 0 for place in range(len(questions))]
+
+    monkeypatch.setattr("nasalign.nasa.knowledge.judge", judge)
+
+
+def probed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questions: list[Question]
+) -> ProbingSet:
+    model.requires_grad_(False)
+    return probe(model, tokenizer, questions, SETTINGS, Run())
+
+
+@pytest.mark.usefixtures("knows_every_other")
+def test_kinds_and_the_subjects_held_back(
+    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast], questions: list[Question]
+) -> None:
+    model, tokenizer = llama
+    probing = probed(model, tokenizer, questions)
+    kinds = kinds_of(questions, probing, SETTINGS)
+    assert {kind: len(pairs) for kind, pairs in kinds.items()} == {
+        "known": 20,
+        "unknown": 12,
+        "direct": 18,
+        "context": 18,
+        "numbers": 12,
+    }
+    known = {one.question.question for one in probing.samples}
+    assert all(pair.right.question in known for pair in kinds["known"])
+    assert not any(pair.right.question in known for pair in kinds["unknown"])
+    samples = rendered(kinds, probing, tokenizer, SETTINGS)
+    tuning, validation = samples.tuning, samples.validation
+    assert len(tuning) + len(validation) == 80
+    assert all(one.right.text != one.wrong.text for one in tuning)
+    apart = {pair.subject: held_back(pair.subject, 0) for part in kinds.values() for pair in part}
+    expected = sum(apart[pair.subject] for part in kinds.values() for pair in part)
+    assert 0 < len(validation) == expected
+    assert len(samples.free) == 20  # the answers that were right
+    without = rendered(kinds, probing, tokenizer, SETTINGS.replace({"kl_weight": 0.0}))
+    assert (without.tuning, without.free) == (tuning, [])
+
+
+@pytest.mark.usefixtures("knows_every_other")
+def test_too_few_questions_are_refused(
+    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast], questions: list[Question]
+) -> None:
+    model, tokenizer = llama
+    probing = probed(model, tokenizer, questions)
+    one = nasalign.BinaryExample("Is it?", True)
+    with pytest.raises(DataError, match="too few questions"):
+        rendered({"known": [Pair("it", one, one)]}, probing, tokenizer, SETTINGS)
+
+
+@pytest.mark.usefixtures("knows_every_other")
+@pytest.mark.parametrize("selection", ["attribution", "nas"])
+def test_only_rows_of_the_chosen_heads_move(
+    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    questions: list[Question],
+    tmp_path: Path,
+    selection: str,
+) -> None:
+    model, tokenizer = llama
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    run = Run(folder=tmp_path)
+    settings = SETTINGS.replace({"selection": selection, "k": 6})
+    result = nasalign.align(model, tokenizer, questions, run=run, preset=settings)
+    heads = [(row["layer"], row["head"]) for row in read_json(tmp_path / "heads.json")]
+    assert result.kept == heads == [head[:2] for head in result.heads]
+    if selection == "attribution":
+        assert len(heads) == 3
+    rows = read_jsonl(tmp_path / "joint.jsonl")
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert set(rows[0]["accuracy"]) == {"known", "unknown", "direct", "context", "numbers"}
+    geometry = HeadGeometry.of(model)
+    changed = {name for name in before if not torch.equal(before[name], model.state_dict()[name])}
+    slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
+    assert changed == {f"{where.module}.weight" for where in slices}
+    result.adapter.revert(model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.usefixtures("knows_every_other")
+def test_the_heads_are_those_of_highest_attribution(
+    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    questions: list[Question],
+    tmp_path: Path,
+) -> None:
+    model, tokenizer = llama
+    probing = probed(model, tokenizer, questions)
+    kinds = kinds_of(questions, probing, SETTINGS)
+    tuning = rendered(kinds, probing, tokenizer, SETTINGS).tuning
+    norms = attribution(model, [(one.right, one.wrong) for one in tuning if one.kind == "known"])
+    result = nasalign.align(model, tokenizer, questions, run=Run(folder=tmp_path), preset=SETTINGS)
+    best = sorted(norms.flatten().tolist(), reverse=True)[:3]
+    assert [float(norms[head[:2]]) for head in result.heads] == pytest.approx(best)
+    written = [row["attribution"] for row in read_json(tmp_path / "heads.json")]
+    assert written == pytest.approx(best)
+
+
+@pytest.mark.usefixtures("knows_every_other")
+def test_after_an_error_the_model_is_as_it_was(
+    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    questions: list[Question],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, tokenizer = llama
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def interrupted(record: object) -> str:
+        if record.epoch == 1:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return ""
+
+    monkeypatch.setattr("nasalign.nasa_plus.joint_stages._sentence", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        nasalign.align(model, tokenizer, questions, preset=SETTINGS)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_tokenizer_of_the_tests_has_the_embedded_facts_fit() -> None:
+    """The facts are longer than what the tiny models are otherwise asked."""
+    builder = nasalign.prompts.builder.PromptBuilder(tiny.build_tokenizer())
+    example = nasalign.BinaryExample("Is Oslo the capital of Norway?", True, None, "Oslo. " * 20)
+    assert len(builder.binary(example).token_ids) < tiny.SHAPE["max_position_embeddings"]
