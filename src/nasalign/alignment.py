@@ -1,26 +1,31 @@
-"""Aligning a model in memory: the stages, and what they leave."""
+"""Aligning a model in memory: NASA or nasa+ as one function."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.adapters.adapter import Adapter
-from nasalign.config import Settings, load_preset, preset_name
+from nasalign.config import Settings
 from nasalign.data.binary import sample
 from nasalign.data.records import Question
 from nasalign.head_rows.rows import head_slices, read_rows, write_rows
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
-from nasalign.nasa.algorithm import EpochRecord, HeadRecord
-from nasalign.nasa.probing import ProbingSet, check_probing_set
-from nasalign.nasa.stages import choose_heads, probe, tune
-from nasalign.nasa_plus.joint_stages import choose_by_attribution, kinds_of, rendered, tune_jointly
+from nasalign.nasa.algorithm import HeadRecord
+from nasalign.nasa.head_tuning import OnRecord, Record, choose_heads, tune
+from nasalign.nasa.probing import ProbingSet, check_probing_set, probe
+from nasalign.nasa_plus.joint_run import (
+    choose_by_attribution,
+    pairs_by_kind,
+    rendered,
+    tune_jointly,
+)
 from nasalign.nasa_plus.joint_tuning import JointRecord
-from nasalign.run import Run, describe
+from nasalign.run import Run
+from nasalign.session import Session
 
 
 @dataclass(frozen=True)
@@ -36,147 +41,131 @@ class AlignResult:
 
     probing: ProbingSet
     heads: list[Head]
-    history: list[EpochRecord | HeadRecord] | list[JointRecord]
+    history: list[Record] | list[JointRecord]
     adapter: Adapter
 
     @property
     def kept(self) -> list[tuple[int, int]]:
-        """Layer and head of those whose rows stay changed; of nasa+ all or none are."""
+        """Layer and head of those whose rows stay changed; with nasa+ all or none are."""
         if self.history and isinstance(self.history[0], JointRecord):
             return [head[:2] for head in self.heads] if self.adapter.after else []
         records = [one for one in self.history if isinstance(one, HeadRecord)]
         return [(one.layer, one.head) for one in records if one.kept]
 
 
-def settings_for(
-    model: PreTrainedModel, base: Settings | None, changes: Mapping[str, Any]
-) -> Settings:
-    """Returns ``base``, or the preset for the model's size, with changes on top."""
-    return (base or load_preset(preset_name(model.num_parameters()))).replace(changes)
-
-
 def align(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
+    settings: Settings | None = None,
     *,
     run: Run | None = None,
-    preset: Settings | None = None,
-    **settings: Any,
+    on_record: OnRecord | None = None,
 ) -> AlignResult:
-    """Corrects a model in memory (NASA or nasa+), and so changes it.
+    """Correct a model in memory by NASA or nasa+; changes it.
 
     Args:
-        model: a causal language model; its q and k rows of some heads change, and its
+        model: a causal language model; the query and key rows of some heads change, and its
             parameters no longer require gradients.
         tokenizer: its tokenizer.
         questions: short-answer questions; those the model answers correctly are the probing set.
-        run: where to write and whom to tell; nothing and nobody unless given.
-        preset: settings to start from; those for the model's size unless given.
-        **settings: changes by name, as in ``config.Settings``.
+        settings: the preset for the model's size unless given (``preset_for``).
+        run: where to write and show progress; nothing is written or shown unless given.
+        on_record: called after each epoch and head with an ``EpochRecord``, ``HeadRecord`` or, with
+            nasa+, ``JointRecord``. If it returns False, tuning stops there: a head in the middle of
+            its epochs is put back, what was kept before stays.
 
     Returns:
-        The heads, the history of Algorithm 1, and the adapter, which can revert the change.
+        The heads, the history of the tuning, and the adapter, which can revert the change.
 
     Raises:
         NothingToFixError: the model denies nothing that it knows, or affirms no wrong answer.
         NasAlignError: the data, the model or a setting does not fit; the model is unchanged.
     """
-    run = run or Run()
-    chosen = settings_for(model, preset, settings)
-    model.requires_grad_(False).eval()
-    if "model" not in run.facts:  # a job has described it already
-        run.facts |= describe(model, tokenizer) | {"settings": chosen.as_dict()}
-    probing = probe(model, tokenizer, questions, chosen, run)
-    fingerprint = str(run.facts["model"]["fingerprint"])
-    if chosen.method == "nasa+":
-        asked = sample(questions, chosen.probing_questions, chosen.seed)
-        return align_plus(model, tokenizer, asked, probing, chosen, run, fingerprint)
-    heads = choose_heads(probing, chosen, run)
+    return correct(Session.start(model, tokenizer, settings, run), questions, on_record)
+
+
+def correct(
+    session: Session, questions: Sequence[Question], on_record: OnRecord | None = None
+) -> AlignResult:
+    """Correct the model of a session as ``align`` does; changes it."""
+    settings, run = session.settings, session.run
+    probing = probe(session, questions)
+    if settings.method == "nasa+":
+        asked = sample(questions, settings.probing_questions, settings.seed)
+        return correct_jointly(session, asked, probing, on_record)
+    heads = choose_heads(session, probing)
     run.save()
     check_probing_set(probing)
-
-    def keep(partial: Adapter) -> None:
-        if run.folder:
-            _keep_partial(partial, model, run)
-
-    history, adapter = tune_rows(model, probing, heads, chosen, run, fingerprint, keep)
+    history, adapter = tune_rows(session, probing, heads, on_record, keep_partial=True)
     return AlignResult(probing, heads, history, adapter)
 
 
-def align_plus(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+def correct_jointly(
+    session: Session,
     asked: Sequence[Question],
     probing: ProbingSet,
-    settings: Settings,
-    run: Run,
-    fingerprint: str,
+    on_record: OnRecord | None = None,
 ) -> AlignResult:
-    """Corrects a model by nasa+, which changes it; after an error it is as it was.
+    """Correct a model by nasa+, which changes it; after an error it is as it was.
 
     Args:
-        model: the untouched model.
-        tokenizer: its tokenizer.
+        session: with the untouched model.
         asked: the questions that were probed.
         probing: what the model knows of them.
-        settings: of the samples and the tuning.
-        run: where to write and whom to tell.
-        fingerprint: of the untouched model.
+        on_record: as for ``align``.
 
     Raises:
         DataError: there are too few questions.
     """
-    samples = rendered(kinds_of(asked, probing, settings), probing, tokenizer, settings)
-    if settings.selection == "attribution":
-        heads = choose_by_attribution(model, samples.tuning, probing, settings, run)
+    samples = rendered(session, pairs_by_kind(session, asked, probing), probing)
+    if session.settings.selection == "attribution":
+        heads = choose_by_attribution(session, samples.tuning, probing)
     else:
-        heads = choose_heads(probing, settings, run)
-    run.save()
-    with rows_kept(model, heads, settings) as before:
-        history = tune_jointly(model, samples, heads, settings, run)
-    return AlignResult(probing, heads, history, Adapter.between(before, model, fingerprint))
+        heads = choose_heads(session, probing)
+    session.run.save()
+    with _rows_restored(session, heads) as before:
+        history = tune_jointly(session, samples, heads, on_record)
+    adapter = Adapter.between(before, session.model, session.fingerprint)
+    return AlignResult(probing, heads, history, adapter)
 
 
 def tune_rows(
-    model: PreTrainedModel,
+    session: Session,
     probing: ProbingSet,
     heads: Sequence[Head],
-    settings: Settings,
-    run: Run,
-    fingerprint: str,
-    interrupted: Callable[[Adapter], None] | None = None,
-) -> tuple[list[EpochRecord | HeadRecord], Adapter]:
-    """Runs Algorithm 1, which changes the model; returns its history and the adapter.
-
-    After an error the model is as it was.
+    on_record: OnRecord | None = None,
+    *,
+    keep_partial: bool = False,
+) -> tuple[list[Record], Adapter]:
+    """Run Algorithm 1, which changes the model; after an error the model is as it was.
 
     Args:
-        model: the untouched model.
+        session: with the untouched model.
         probing: the probing set.
-        heads: P, in the order of their tuning.
-        settings: of the tuning.
-        run: where to write and whom to tell.
-        fingerprint: of the untouched model.
-        interrupted: is given the adapter of the heads so far after an interruption.
+        heads: P, in the order of tuning.
+        on_record: as for ``align``.
+        keep_partial: whether to write the adapter of the heads so far after an interruption.
+
+    Returns:
+        The history and the adapter.
     """
-    with rows_kept(model, heads, settings) as before:
+    with _rows_restored(session, heads) as before:
         try:
-            history = tune(model, probing, heads, settings, run)
+            history = tune(session, probing, heads, on_record)
         except KeyboardInterrupt:
-            if interrupted:
-                interrupted(Adapter.between(before, model, fingerprint))
+            if keep_partial:
+                partial = Adapter.between(before, session.model, session.fingerprint)
+                _keep_partial(session, partial)
             raise
-    return history, Adapter.between(before, model, fingerprint)
+    return history, Adapter.between(before, session.model, session.fingerprint)
 
 
 @contextmanager
-def rows_kept(
-    model: PreTrainedModel, heads: Sequence[Head], settings: Settings
-) -> Iterator[dict[RowSlice, Tensor]]:
-    """Yields the rows that tuning heads may move, and after an error writes them back."""
-    geometry = HeadGeometry.of(model)
-    slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
+def _rows_restored(session: Session, heads: Sequence[Head]) -> Iterator[dict[RowSlice, Tensor]]:
+    """Yield copies of the rows that tuning may move; write them back after an error."""
+    model, geometry = session.model, HeadGeometry.of(session.model)
+    slices = [head_slices(geometry, *head[:2], session.settings.k_scope) for head in heads]
     before = {where: read_rows(model, where) for part in slices for where in part}
     try:
         yield before
@@ -186,11 +175,13 @@ def rows_kept(
         raise
 
 
-def _keep_partial(adapter: Adapter, model: PreTrainedModel, run: Run) -> None:
-    """Writes the adapter of the heads so far, after an interruption."""
-    assert run.folder is not None
+def _keep_partial(session: Session, adapter: Adapter) -> None:
+    """Write the adapter of the heads so far, after an interruption."""
+    folder = session.run.folder
+    if folder is None:
+        return
     what = "No head was kept so far."
     if adapter.after:
-        adapter.save(run.folder / "adapter", model.name_or_path)
-        what = f"The adapter of the heads so far is in {run.folder / 'adapter'}."
-    run.reporter.say(f"{what} Go on with --resume.")
+        adapter.save(folder / "adapter", session.model.name_or_path)
+        what = f"The adapter of the heads so far is in {folder / 'adapter'}."
+    session.run.say(f"{what} Resume the run with --resume.")

@@ -1,42 +1,35 @@
-"""A run: its directory, whom it tells and asks, and what ``run.json`` says of it."""
+"""A run: its folder, the facts for ``run.json``, and the reporter that shows its progress."""
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Settings
-from nasalign.data.conversation import MAX_TOKENS, Chat
 from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
-from nasalign.extras import require
-from nasalign.inference.generation import ModelChat
 from nasalign.io.files import read_json, write_json
 from nasalign.io.locks import LOCK
 from nasalign.io.storage import (
     SUMS,
-    cache_folder,
     check_no_links,
     is_left,
+    make_subfolder,
     remove_folder,
     seal,
     storing,
     whole,
 )
-from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.progress import Progress, Quiet, Reporter
-
-if TYPE_CHECKING:
-    from nasalign.data.endpoint import EndpointChat
+from nasalign.run_file import as_written
 
 _FILES = (
     "run.json",
@@ -56,139 +49,112 @@ _FILES = (
     "report.html",
 )
 
+T = TypeVar("T")
+
 
 @dataclass
 class Run:
-    """Where a run writes, whom it tells, and what ``run.json`` will say.
+    """A run directory, the facts that ``run.json`` will hold, and a reporter of progress.
 
     Attributes:
-        reporter: shows the stages.
         folder: the run directory, or None to write nothing.
         facts: the content of ``run.json``.
-        resuming: whether the folder has what an earlier, unfinished run left.
+        reporter: shows sentences and progress bars.
+        resuming: whether verified files of an earlier, unfinished run in the folder are reused.
     """
 
-    reporter: Reporter = field(default_factory=Quiet)
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
+    reporter: Reporter = field(default_factory=Quiet)
     resuming: bool = False
-    _endpoints: "dict[str, EndpointChat]" = field(default_factory=dict)
 
     def part(self, folder: Path | None) -> "Run":
-        """Returns a run within this one: it has a folder and facts of its own, or no folder."""
-        return Run(self.reporter, folder, _endpoints=self._endpoints)
+        """Return a run with the same reporter, and a folder (or none) and facts of its own."""
+        return Run(folder, reporter=self.reporter)
 
-    def left(self, name: str) -> Path | None:
-        """Returns a file that the run this one goes on with has written and sealed, or None.
+    def say(self, text: str) -> None:
+        """Show a sentence."""
+        self.reporter.say(text)
 
-        One that is not what was written counts as none, and that is told.
+    def cached(
+        self,
+        name: str,
+        make: Callable[[], T],
+        dump: Callable[[Path, T], None],
+        load: Callable[[Path], T],
+        also: tuple[str, ...] = (),
+    ) -> T:
+        """Return what a file of the run holds: read back when resuming, else made and written.
+
+        A file counts as done once its SHA-256 is noted beside it. The facts are saved before that,
+        since ``make`` may add some that are not made again when the file is reused.
+
+        Args:
+            name: path of the file in the run directory.
+            make: computes the value.
+            dump: writes the value to a path.
+            load: reads the value from a path.
+            also: names of further files that ``dump`` writes beside the first one.
+
+        Raises:
+            NasAlignError: the file is whole, but ``load`` cannot make sense of it.
         """
+        names = (name, *also)
+        if self.folder is None:
+            return make()
+        if all(self.reusable(one) for one in names):
+            with as_written(self.folder):
+                return load(self.folder / name)
+        value = make()
+        if (self.folder / name).parent != self.folder:
+            make_subfolder((self.folder / name).parent)
+        dump(self.folder / name, value)
+        if "model" in self.facts:  # the runs of a comparison's rows have no run.json
+            self.save()
+        for one in names:
+            seal(self.folder / one)
+        return value
+
+    def reusable(self, name: str) -> Path | None:
+        """Return the path of a verified file of the run being resumed, or None."""
         path = self.folder / name if self.folder and self.resuming else None
-        return path if path and whole(path, self.reporter.say) else None
+        return path if path and whole(path, self.say) else None
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a JSON file into the run directory, if there is one."""
+        if self.folder:
+            write_json(self.folder / name, content)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Notes the seconds that a stage takes under ``timings``."""
+        """Note the seconds that a stage takes under ``timings``."""
         start = time.perf_counter()
         yield
         self.facts["timings"][name] = round(time.perf_counter() - start, 3)
 
     @contextmanager
     def stage(self, name: str, title: str, total: int) -> Iterator[Progress]:
-        """Shows a stage of ``total`` samples and notes its seconds."""
+        """Show the progress of a stage of ``total`` samples and note its seconds."""
         with self.timed(name), self.reporter.stage(title, total) as done:
             yield done
 
-    @contextmanager
-    def asking(self, name: str, title: str, total: int, chat: Chat | None) -> Iterator[Progress]:
-        """The same for a stage that asks a model beside the study; tells what that has taken."""
-        if chat is None:  # nobody is asked, so it takes no time
-            yield lambda done: None
-            return
-        try:
-            with self.stage(name, f"{title} ({chat.name})", total) as done:
-                yield done
-        finally:
-            endpoint = self._endpoints.get(chat.name.removeprefix("openai:"))
-            if endpoint:
-                self._say_usage(endpoint)
-
-    def chat(
-        self,
-        who: str,
-        settings: Settings,
-        model: PreTrainedModel | None = None,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-    ) -> Chat | None:
-        """Returns whom the settings ``judge`` or ``generator`` name; None for the rules.
-
-        Raises:
-            NasAlignError: it cannot be asked.
-        """
-        if who in ("match", "rules"):
-            return None
-        if who == "self":
-            if model is None or tokenizer is None:
-                raise NasAlignError("There is no model here that could be asked; name an endpoint.")
-            return ModelChat(model, tokenizer, MAX_TOKENS, settings.batch_size)
-        require("judge")
-        from nasalign.data.endpoint import EndpointChat
-
-        name = who.removeprefix("openai:")
-        if name not in self._endpoints:
-            chat = EndpointChat(
-                name,
-                cache_folder() / "answers.sqlite",
-                concurrency=settings.concurrency,
-                max_calls=settings.max_calls,
-            )
-            if chat.exposed and not self._endpoints:
-                self.reporter.say(
-                    f"Warning: OPENAI_BASE_URL is plain http, so the key goes to {chat.exposed} in "
-                    "clear; use https."
-                )
-            self._endpoints[name] = chat
-        chat = self._endpoints[name]
-        return chat if processes.count() == 1 else processes.FirstProcessChat(chat)
-
     def drop(self, dropped: Dropped, data: str) -> None:
-        """Tells and notes what could not be used of some data."""
+        """Show and note which rows of some data cannot be used, and why."""
         for sentence in dropped.sentences():
-            self.reporter.say(f"{data}: {sentence}")
+            self.say(f"{data}: {sentence}")
         if dropped.counts:
             noted = self.facts.setdefault("dropped", {}).setdefault(data, {})
             noted |= dropped.counts
 
-    def _say_usage(self, chat: "EndpointChat") -> None:
-        usage = chat.usage
-        self.facts.setdefault("endpoints", {})[chat.name] = asdict(usage)
-        refused = f", {usage.refused} refused" if usage.refused else ""
-        if usage.incomplete:
-            refused += f", {usage.incomplete} empty or cut off (not kept in the cache)"
-        self.reporter.say(
-            f"{chat.name}: {usage.calls} calls{refused}, {usage.cached} answers from the cache; "
-            f"{usage.prompt_tokens:,} tokens sent, {usage.completion_tokens:,} received."
-        )
-
     def save(self) -> None:
-        """Writes ``run.json``."""
-        if self.folder:
-            write_json(self.folder / "run.json", self.facts)
-
-    def seal(self, name: str) -> None:
-        """Notes that a file of the run directory is whole.
-
-        The facts are saved first: those of its stage are not made again where the file is kept.
-        """
-        if self.folder:
-            self.save()
-            seal(self.folder / name)
+        """Write ``run.json``."""
+        self.write("run.json", self.facts)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuses a run directory that must not be written to; touches nothing.
+    """Refuse a run directory that must not be written to; change nothing.
 
-    A folder with nothing but what a run leaves that is killed before it begins counts as empty.
+    A folder that holds only a lock or partial files counts as empty.
 
     Raises:
         NasAlignError: it is there already and ``overwrite`` is false, or it holds something else,
@@ -201,7 +167,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     if not empty and not overwrite:
         raise NasAlignError(
             f"The folder {folder} is there already; choose another --out, or give --overwrite "
-            "(align and compare also go on with --resume)."
+            "(align and compare can also --resume it)."
         )
     if not empty and "run.json" not in found:
         raise NasAlignError(f"The folder {folder} holds no run, so it is not overwritten.")
@@ -214,7 +180,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Says whether a ``run.json`` names the version of nasalign, as each that it writes does."""
+    """Whether a ``run.json`` names the version of nasalign, as each that nasalign writes does."""
     try:
         return isinstance(read_json(path)["versions"]["nasalign"], str)
     except (NasAlignError, LookupError, TypeError):
@@ -222,10 +188,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the run directory and removes what an earlier run left in it.
+    """Make the run directory and remove the files of an earlier run.
 
-    What tells that a file is whole goes first and ``run.json`` last: a kill in between leaves a run
-    that can be overwritten, or gone on with by doing it all again.
+    The checksums go first and ``run.json`` last, so that a kill in between leaves a folder that can
+    still be overwritten or resumed.
 
     Raises:
         StorageError: it cannot be written.
@@ -239,7 +205,7 @@ def make_folder(folder: Path) -> None:
 
 
 def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Returns what ``run.json`` says of the model, the machine and the versions."""
+    """Return what ``run.json`` says of the model, the machine and the versions."""
     geometry = HeadGeometry.of(model)
     packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
     return {
@@ -262,3 +228,24 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict
         | {package: version(package) for package in packages},
         "threads": torch.get_num_threads(),
     }
+
+
+def adapter_folder(path: Path) -> Path:
+    """Return the adapter folder of a run directory, or the folder itself.
+
+    Raises:
+        StorageError: the run directory holds a link.
+    """
+    return path / "adapter" if run_of(path) == path else path
+
+
+def run_of(path: Path) -> Path | None:
+    """Return the run directory that a folder is, or whose adapter it is; None if there is none.
+
+    Raises:
+        StorageError: the run directory holds a link.
+    """
+    run = next((place for place in (path, path.parent) if (place / "run.json").exists()), None)
+    if run:
+        check_no_links(run)
+    return run

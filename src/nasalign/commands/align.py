@@ -1,27 +1,97 @@
-"""Aligning a model, with its evaluation before and after."""
+"""``nasalign align``: correct a model, with its evaluation before and after."""
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import typer
 
 from nasalign.adapters.adapter_file import CONFIG
-from nasalign.alignment import align
-from nasalign.commands.attention import write_attention
+from nasalign.alignment import AlignResult, correct
+from nasalign.commands.app import command
 from nasalign.commands.diagnose import diagnosis
-from nasalign.commands.job import Job, alone_in_its_folder
+from nasalign.commands.job import Job
+from nasalign.commands.options import (
+    AsJson,
+    DataOptions,
+    Further,
+    LoadOptions,
+    Model,
+    OutOptions,
+    Resume,
+    SettingOptions,
+    grouped,
+    run_folder,
+)
+from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError
-from nasalign.evaluation.examples import Bench, without_evidence
+from nasalign.evaluation.attention_record import record_attention, shown_heads
+from nasalign.evaluation.evaluation import Evaluation
+from nasalign.evaluation.examples import (
+    evaluate_sets,
+    few_shots,
+    make_examples,
+    without_evidence,
+)
 from nasalign.evaluation.free_answers import side_effects
 from nasalign.io.storage import remove_folder, seal
+from nasalign.reporting.console_tables import change_table
 from nasalign.reporting.report import write_report
+from nasalign.session import Session
 
 
-@alone_in_its_folder
-def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Aligns a model and evaluates it before and after; writes the run directory.
+@grouped
+def align(
+    model: Model,
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
+    further: Further = None,
+    method: Annotated[
+        Literal["nasa", "nasa+"] | None,
+        typer.Option(
+            help="nasa: head by head, as in the paper; nasa+: ours, all heads together on right "
+            "and wrong answers. By the settings unless given."
+        ),
+    ] = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the heads that say No, retune them, and show before and after.
 
-    Args:
-        job: the model, the data, the settings and the run directory.
-        further: data to evaluate on as well: files or named data sets.
+    The run directory is runs/MODEL unless --out names another.
+    """
+    with command(as_json) as (console, emit):
+        folder = out.out or run_folder(model)
+        job = Job.of(
+            console,
+            "align",
+            model,
+            data=data,
+            load=load,
+            settings=settings,
+            out=replace(out, out=folder),
+            further=further or [],
+            shortcuts={"method": method},
+            resume=resume,
+        )
+        result = align_job(job)
+        for name, sides in result["datasets"].items():
+            title = f"{name}, {sides['before']['n']} test examples"
+            change = result["changes"][name]
+            console.print(change_table(title, sides["before"], sides["after"], change))
+        console.print(f"The report is {folder / 'report.html'}; it opens in any browser.")
+        adapter = folder / "adapter"
+        if adapter.is_dir():
+            console.print(f"The adapter is in {adapter}; all else of the run is beside it.")
+            console.print(f"Try it: nasalign ask {model} QUESTION --adapter {folder}")
+        else:
+            console.print(f"No head was kept, so there is no adapter; {folder} says why.")
+        emit(result | {"run": str(folder)})
+
+
+def align_job(job: Job) -> dict[str, dict[str, Any]]:
+    """Align a model and evaluate it before and after; writes the run directory.
 
     Returns:
         The content of ``metrics.json``; under ``changes`` each metric's change by data set, and
@@ -37,51 +107,64 @@ def align_job(job: Job, further: Sequence[str] = ()) -> dict[str, dict[str, Any]
             "Heads are tuned on Prompt I, so align takes scenario=plain; evaluate takes others, "
             "and with --adapter what align has made."
         )
-    splits, run = job.splits(), job.run
-    run.reporter.say(splits.sentence)
-    more = job.further(splits, further)
-    model, tokenizer, settings = job.open()
-    if "compare" in run.facts:
-        raise NasAlignError(f"The run in {run.folder} is a comparison; take another --out.")
-    bench = Bench(model, tokenizer, settings, run)
-    records, binary = bench.examples(splits.name, splits.test, splits.pool)
-    sets = {splits.name: binary.examples}
-    for name, about in more.items():
-        sets[name] = bench.examples(name, *about)[1].examples
+    with job.locked():
+        splits, run = job.splits(), job.run
+        run.say(splits.sentence)
+        more = job.run_data.further(splits, job.further)
+        session = job.session()
+        records, binary = make_examples(session, splits.name, splits.test, splits.pool)
+        sets = {splits.name: binary.examples}
+        for name, about in more.items():
+            sets[name] = make_examples(session, name, *about)[1].examples
 
-    shots = bench.shots(splits)
-    before = bench.evaluate(sets, shots, "before")
-    figures = (settings.bootstrap_samples, settings.seed)
-    try:
-        probing = without_evidence(splits.probing)
-        result = align(model, tokenizer, probing, run=run, preset=settings)
-    except NothingToFixError:
-        job.write("diagnosis.json", diagnosis(before[splits.name], [], settings))
-        if run.folder:
-            write_report(run.folder)
-        raise
-    if run.folder and result.adapter.after:
-        place = run.folder / "adapter"
+        shots = few_shots(session, splits)
+        before = evaluate_sets(session, sets, shots, "before")
+        try:
+            result = correct(session, without_evidence(splits.probing))
+        except NothingToFixError:
+            settings = session.settings
+            run.write("diagnosis.json", diagnosis(before[splits.name], [], settings))
+            if run.folder:
+                write_report(run.folder)
+            raise
+        _save_adapter(job, result)
+        after = evaluate_sets(session, sets, shots, "after")
+        effects = side_effects(session, result.adapter, splits, records)
+        heads = shown_heads(result.kept, result.heads)
+        sides = before[splits.name], after[splits.name]
+        record_attention(session, result.adapter, heads, shots, *sides)
+        return _finish(session, sets, before, after, result) | {"side_effects": effects}
+
+
+def _save_adapter(job: Job, result: AlignResult) -> None:
+    """Write the adapter into the run directory, in place of any other."""
+    if job.run.folder and result.adapter.after:
+        place = job.run.folder / "adapter"
         if not (place / CONFIG).exists():
             remove_folder(place)  # whatever it is, it is in the run's own folder
         result.adapter.save(place, job.model)
-    after = bench.evaluate(sets, shots, "after")
-    effects = side_effects(bench, result.adapter, splits, records)
-    write_attention(bench, result, shots, before[splits.name], after[splits.name])
 
+
+def _finish(
+    session: Session,
+    sets: dict[str, list[BinaryExample]],
+    before: dict[str, Evaluation],
+    after: dict[str, Evaluation],
+    result: AlignResult,
+) -> dict[str, Any]:
+    """Write the metrics and the report; with the metrics the run is complete."""
+    run, figures = session.run, (session.settings.bootstrap_samples, session.settings.seed)
     table = {
         name: {"before": before[name].metrics(*figures), "after": after[name].metrics(*figures)}
         for name in sets
     }
-    run.facts["adapter"] = {
-        "heads_kept": len(result.kept),
-        "parameters": result.adapter.parameters,
-    }
+    kept, parameters = len(result.kept), result.adapter.parameters
+    run.facts["adapter"] = {"heads_kept": kept, "parameters": parameters}
     run.save()
-    job.write("metrics.json", {"datasets": table})  # the last: with it the run is complete
+    run.write("metrics.json", {"datasets": table})
     if run.folder:
         seal(run.folder / "metrics.json")
         remove_folder(run.folder / "checkpoint")
         write_report(run.folder)
     changes = {name: before[name].change_to(after[name], *figures) for name in sets}
-    return {"datasets": table, "changes": changes, "side_effects": effects}
+    return {"datasets": table, "changes": changes}

@@ -31,14 +31,15 @@ def data_job(job: Job, out: Path, limit: int | None = None) -> dict[str, Any]:
     """
     if out.suffix.lower() != ".jsonl":
         raise NasAlignError(f"The rows are written as JSON lines, so {out} must end in .jsonl.")
-    if out.exists() and not job.overwrite:
+    if out.exists() and not job.out.overwrite:
         raise NasAlignError(f"The file {out} is there already; give another, or --overwrite.")
     settings, run = job.given_settings, job.run
-    loaded = job.read(job.data)
+    loaded = job.run_data.read(job.data.data)
     chosen = sample(loaded.records, limit or len(loaded.records), settings.seed)
     chosen, mode = with_context(chosen, settings.context)
-    generator = run.chat(settings.generator, settings)
-    with run.asking("examples", "Writing questions", len(chosen), generator) as done:
+    generator = job.endpoints.chat(settings.generator, settings, run)
+    title = "Writing questions"
+    with job.endpoints.stage(run, "examples", title, len(chosen), generator) as done:
         binary = to_binary(
             chosen,
             settings.seed,

@@ -1,24 +1,67 @@
-"""Saying which way a model leans."""
+"""``nasalign diagnose``: which way a model leans."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from nasalign.commands.job import Job, alone_in_its_folder
+from nasalign.commands.app import command
+from nasalign.commands.job import Job
+from nasalign.commands.options import (
+    AsJson,
+    DataOptions,
+    LoadOptions,
+    Model,
+    OutOptions,
+    SettingOptions,
+    grouped,
+)
 from nasalign.config import Settings
 from nasalign.data.records import Record
 from nasalign.evaluation.evaluation import Evaluation
-from nasalign.evaluation.examples import Bench, settled, without_evidence
+from nasalign.evaluation.examples import (
+    as_scenario,
+    evaluate_sets,
+    make_examples,
+    with_decoder_for,
+    without_evidence,
+)
 from nasalign.nas.heads import Head
 from nasalign.nasa.direction import Mistakes
-from nasalign.nasa.probing import known_of
-from nasalign.nasa.stages import choose_heads, probing_set, what_it_knows
+from nasalign.nasa.head_tuning import choose_heads
+from nasalign.nasa.knowledge import known_of, what_it_knows
+from nasalign.nasa.probing import probing_set
+from nasalign.reporting.console_tables import columns_table, lean_table, metrics_table
 from nasalign.reporting.report import write_report
 
 
-@alone_in_its_folder
+@grouped
+def diagnose(
+    model: Model,
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Say which way a model leans, by how much, and which heads have the highest NAS."""
+    with command(as_json) as (console, emit):
+        groups = {"data": data, "load": load, "settings": settings, "out": out}
+        found = diagnose_job(Job.of(console, "diagnose", model, **groups))
+        title = "Right and wrong answers to questions whose answer the model knows"
+        if data.probing_data not in (None, data.data):
+            title = f"{data.data}, {found['metrics']['n']} examples"
+        console.print(metrics_table(title, found["metrics"]))
+        console.print(lean_table(found["lean"]))
+        rows = [
+            (f"layer {head['layer']}, head {head['head']}", f"{head['nas']:.2f}")
+            for head in found["heads"]
+        ]
+        console.print(columns_table("Heads of highest NAS", rows, ("head", "single head NAS")))
+        console.print(found["sentence"], highlight=False)
+        emit(found)
+
+
 def diagnose_job(job: Job) -> dict[str, Any]:
-    """Says which way a model leans, and which heads have the highest NAS.
+    """Measure which way a model leans, and which heads have the highest NAS.
 
     The lean is measured on right and wrong answers to what the model knows of the probed data, or,
     where other data are given, on these; in the scenario of the settings. The heads are those of
@@ -27,37 +70,35 @@ def diagnose_job(job: Job) -> dict[str, Any]:
     Returns:
         ``sentence``, ``lean``, ``metrics`` and ``heads``.
     """
-    splits, run = job.splits(), job.run
-    run.reporter.say(splits.sentence)
-    model, tokenizer, settings = job.open()
-    settings = settled(settings, job.changes, [settings.scenario], run)
-    probed = without_evidence(splits.probing)
-    parametric = what_it_knows(model, tokenizer, probed, settings, run)
-    known = known_of(parametric)
-    bench = Bench(model, tokenizer, settings, run)
-    if splits.same:
-        asked: Sequence[Record] = [item.question for item in known]
-        balanced = replace(settings, sides="both")  # the lean is told from an even share
-        name, pool = "known", splits.probing_pool
-        bench = replace(bench, settings=balanced)
-    else:
-        asked, name, pool = splits.test, splits.name, splits.pool
-    _, binary = bench.examples(name, asked, pool)
-    examples = bench.in_scenario(name, asked, binary)
-    evaluation = bench.evaluate({name: examples}, (), "before")[name]
-    way = "positive" if _mistakes(evaluation).lean == "positive" else "negative"
-    directed = settings.replace({"direction": way})
-    heads = choose_heads(probing_set(model, tokenizer, parametric, directed, run), settings, run)
-    found = diagnosis(evaluation, heads, settings)
-    job.write("diagnosis.json", found)
-    run.save()
-    if run.folder:
-        write_report(run.folder)
-    return found
+    with job.locked():
+        splits, run = job.splits(), job.run
+        run.say(splits.sentence)
+        session = job.session()
+        session = with_decoder_for(session, job.changes, [session.settings.scenario])
+        parametric = what_it_knows(session, without_evidence(splits.probing))
+        known = known_of(parametric)
+        asking = session
+        if splits.same:
+            asked: Sequence[Record] = [item.question for item in known]
+            asking = session.with_settings(sides="both")  # the lean is told from an even share
+            name, pool = "known", splits.probing_pool
+        else:
+            asked, name, pool = splits.test, splits.name, splits.pool
+        _, binary = make_examples(asking, name, asked, pool)
+        examples = as_scenario(asking, name, asked, binary)
+        evaluation = evaluate_sets(asking, {name: examples}, (), "before")[name]
+        way = "positive" if _mistakes(evaluation).lean == "positive" else "negative"
+        probing = probing_set(session.with_settings(direction=way), parametric)
+        found = diagnosis(evaluation, choose_heads(session, probing), session.settings)
+        run.write("diagnosis.json", found)
+        run.save()
+        if run.folder:
+            write_report(run.folder)
+        return found
 
 
 def diagnosis(evaluation: Evaluation, heads: Sequence[Head], settings: Settings) -> dict[str, Any]:
-    """Returns the content of ``diagnosis.json``: which way a model leans, and its heads.
+    """Return the content of ``diagnosis.json``: which way a model leans, and its heads.
 
     Args:
         evaluation: of the untouched model.

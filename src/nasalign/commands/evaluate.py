@@ -1,72 +1,226 @@
-"""Evaluating a model, with an adapter if there is one."""
+"""``nasalign evaluate``: measure a model, with an adapter if there is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from nasalign.adapters.adapter import load_adapter
-from nasalign.commands.harness import Harness
-from nasalign.commands.job import Job, alone_in_its_folder
+from nasalign.commands.app import command
+from nasalign.commands.harness import HarnessTask
+from nasalign.commands.job import Job
+from nasalign.commands.options import (
+    AdapterOf,
+    AsJson,
+    DataOptions,
+    LoadOptions,
+    Model,
+    OutOptions,
+    SettingOptions,
+    grouped,
+)
 from nasalign.config import Scenario
-from nasalign.data.records import BinaryExample, Question, Record
+from nasalign.data.records import BinaryExample, Question
 from nasalign.data.splits import Splits
-from nasalign.errors import DataError
+from nasalign.errors import DataError, NasAlignError
 from nasalign.evaluation.evaluation import Evaluation
-from nasalign.evaluation.examples import Bench, settled
+from nasalign.evaluation.examples import (
+    as_question,
+    as_scenario,
+    evaluate_sets,
+    few_shots,
+    make_examples,
+    with_decoder_for,
+)
 from nasalign.io.files import read_jsonl
-from nasalign.io.storage import check_no_links
-from nasalign.nasa.knowledge import Parametric, confident
-from nasalign.nasa.stages import ask_what_it_knows
+from nasalign.nasa.knowledge import Parametric, ask_and_judge, confident
+from nasalign.reporting.console_tables import knowledge_table, metrics_table, scenarios_table
 from nasalign.reporting.report import write_report
+from nasalign.run import adapter_folder, run_of
 from nasalign.run_file import as_written, read_run
+from nasalign.session import Session
 
 
-@alone_in_its_folder
+@grouped
+def evaluate(
+    model: Model,
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
+    split: Annotated[
+        Literal["auto", "test", "development", "all"] | None,
+        typer.Option(help="Which subjects: auto takes all of a data set of the paper, else test."),
+    ] = None,
+    adapter: AdapterOf = None,
+    decoder: Annotated[
+        Literal["logits", "generate"] | None,
+        typer.Option(help="logits compares probabilities; generate decodes greedily and parses."),
+    ] = None,
+    knowledge: Annotated[
+        bool,
+        typer.Option(
+            "--knowledge", help="Also by what the model knows: it asks each question freely."
+        ),
+    ] = False,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask the same examples in this scenario: plain, context, unsure, cot or negated; "
+            "may be repeated, and gives one table.",
+        ),
+    ] = None,
+    harness_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model, with an adapter if given, on data it was not tuned on."""
+    with command(as_json) as (console, emit):
+        if harness_out and scenario:
+            raise NasAlignError(
+                "A task of lm_eval asks in one scenario: take --set scenario=NAME in place of "
+                "--scenario."
+            )
+        job = Job.of(
+            console,
+            "evaluate",
+            model,
+            data=data,
+            load=load,
+            settings=settings,
+            out=out,
+            shortcuts={"split": split, "decoder": decoder},
+        )
+        if scenario:
+            result = scenarios_job(job, scenario, adapter, knowledge)
+            title = f"{data.data}, {result['n']} examples, decoder {result['decoder']}"
+            console.print(scenarios_table(title, result))
+            emit(result)
+            return
+        metrics = evaluate_job(job, adapter, knowledge, harness_out)
+        console.print(metrics_table(f"{data.data}, {metrics['n']} examples", metrics))
+        if knowledge:
+            console.print(knowledge_table(metrics["knowledge"]))
+        if harness_out:
+            job.run.say(f"The task is in {harness_out}; run it by: {metrics['harness']['command']}")
+        emit(metrics)
+
+
 def evaluate_job(
-    job: Job, adapter: Path | None, knowledge: bool = False, harness: Harness | None = None
+    job: Job, adapter: Path | None, knowledge: bool = False, harness_out: Path | None = None
 ) -> dict[str, Any]:
-    """Evaluates a model, with an adapter if given; returns the metrics.
+    """Evaluate a model, with an adapter if given; returns the metrics.
 
     Args:
         job: the model, the data, and the run directory if one is to be written.
         adapter: a run directory or an adapter folder.
         knowledge: whether to ask each question by Prompt II too, and to give the metrics for what
             the model answers rightly, wrongly and not at all (Appendix G), under ``knowledge``.
-        harness: what is wanted of lm-evaluation-harness; its result is under ``harness``.
+        harness_out: where the same examples are written as a task of lm_eval; what was written is
+            under ``harness``.
 
     Raises:
         NasAlignError: the model, the data or the adapter does not fit, or the evaluation would
             take in what the adapter was tuned on.
     """
-    harness = harness or Harness()
-    harness.check(job.given_settings)
-    sitting = prepare(job, adapter, knowledge)
-    name, settings = sitting.splits.name, sitting.bench.settings
-    examples = sitting.examples[settings.scenario]
-    task = harness.task(sitting.bench, sitting.splits, examples) if harness.wanted else None
-    evaluation = sitting.evaluate(settings.scenario, name)
-    figures = (settings.bootstrap_samples, settings.seed)
-    metrics = evaluation.metrics(*figures)
-    if knowledge:
-        parts = sitting.by_knowledge(evaluation)
-        metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
-    if task:
-        applied = adapter_folder(adapter) if adapter else None
-        metrics["harness"] = harness.beside(task, sitting.bench, evaluation, applied)
-    job.write("metrics.json", {"datasets": {name: {sitting.side: metrics}}})
+    if harness_out:
+        HarnessTask.check_settings(job.given_settings)
+    with job.locked():
+        asked = _prepare(job, adapter, knowledge)
+        session, splits, settings = asked.session, asked.splits, asked.session.settings
+        examples, task = asked.examples[settings.scenario], None
+        if harness_out:
+            shots = few_shots(session, splits)
+            task = HarnessTask.write(
+                session, splits, examples, shots, harness_out, job.out.overwrite
+            )
+        evaluation = asked.evaluate(settings.scenario, splits.name)
+        figures = (settings.bootstrap_samples, settings.seed)
+        metrics = evaluation.metrics(*figures)
+        if knowledge:
+            parts = asked.by_knowledge(evaluation)
+            metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
+        if task:
+            metrics["harness"] = task.described(
+                session, adapter_folder(adapter) if adapter else None
+            )
+        job.run.write("metrics.json", {"datasets": {splits.name: {asked.side: metrics}}})
+        _finish(job)
+        return metrics
+
+
+def scenarios_job(
+    job: Job, scenarios: Sequence[str], adapter: Path | None, knowledge: bool = False
+) -> dict[str, Any]:
+    """Evaluate a model on the same examples in each scenario; writes ``scenarios.json``.
+
+    Args:
+        job: the model, the data, and the run directory if one is to be written.
+        scenarios: how the examples are asked, one after the other.
+        adapter: a run directory or an adapter folder, or None.
+        knowledge: whether to give the figures by what the untouched model answers freely, which
+            it is asked once.
+
+    Returns:
+        ``scenarios``: by name, ``all`` and ``by_knowledge``, each with the metrics and the figures
+        of ``evaluation.lean``; ``decoder``, ``judge`` and ``n``.
+
+    Raises:
+        NasAlignError: the model, the data, the adapter or a scenario does not fit; nothing has been
+            asked then.
+    """
+    named = [job.given_settings.replace({"scenario": name}).scenario for name in scenarios]
+    with job.locked():
+        asked = _prepare(job, adapter, knowledge, named)
+        settings = asked.session.settings
+        figures = (settings.bootstrap_samples, settings.seed)
+        found = {}
+        for scenario in asked.examples:
+            evaluation = asked.evaluate(scenario, f"{asked.splits.name}.{scenario}")
+            invalid, n = evaluation.scores.verdicts.count("invalid"), len(evaluation.examples)
+            if invalid:
+                job.run.say(f"{scenario}: {invalid} of {n} answers are none of those allowed.")
+            parts = asked.by_knowledge(evaluation) if knowledge else {}
+            found[scenario] = {
+                "all": _with_lean(evaluation, *figures),
+                "by_knowledge": {kind: _with_lean(part, *figures) for kind, part in parts.items()},
+            }
+        result = {
+            "scenarios": found,
+            "decoder": settings.decoder,
+            "judge": settings.judge,
+            "n": len(asked.origins),
+        }
+        job.run.write("scenarios.json", result)
+        _finish(job)
+        return result
+
+
+def _finish(job: Job) -> None:
     job.run.save()
     if job.run.folder:
         write_report(job.run.folder)
-    return metrics
+
+
+def _with_lean(evaluation: Evaluation, bootstrap_samples: int, seed: int) -> dict[str, Any]:
+    metrics = evaluation.metrics(bootstrap_samples, seed)
+    lean = evaluation.lean(bootstrap_samples, seed)
+    return metrics | lean | {"intervals": metrics["intervals"] | lean["intervals"]}
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """A model before an evaluation, with all that it is going to be asked.
+class Prepared:
+    """A model with its examples in every scenario, before anything is asked.
 
     Attributes:
-        bench: the model, with its adapter if there is one, and the settings.
+        session: the model, with its adapter if there is one.
         splits: the data.
         examples: as each scenario asks them; N of each.
         origins: index of the question that each of the N is from.
@@ -74,7 +228,7 @@ class Sitting:
         side: ``before``, or ``after`` with an adapter.
     """
 
-    bench: Bench
+    session: Session
     splits: Splits
     examples: dict[Scenario, list[BinaryExample]]
     origins: list[int]
@@ -82,14 +236,16 @@ class Sitting:
     side: str
 
     def evaluate(self, scenario: Scenario, name: str) -> Evaluation:
-        """Evaluates in a scenario; writes ``eval/NAME.SIDE.jsonl``."""
-        bench = self.bench.asking(scenario)
-        shots = bench.shots(self.splits)
+        """Evaluate in a scenario; writes ``eval/NAME.SIDE.jsonl``."""
+        session = self.session.with_settings(scenario=scenario)
+        shots = few_shots(session, self.splits)
         marks = _marks(self.samples, self.origins) if self.samples else None
-        return bench.evaluate({name: self.examples[scenario]}, shots, self.side, marks)[name]
+        return evaluate_sets(session, {name: self.examples[scenario]}, shots, self.side, marks)[
+            name
+        ]
 
     def by_knowledge(self, evaluation: Evaluation) -> dict[str, Evaluation]:
-        """Returns the evaluation by what the model knows of the questions."""
+        """Return the evaluation by what the model knows of the questions."""
         kinds = [self.samples[origin].knowledge for origin in self.origins]
         return {
             kind: evaluation.of([index for index, mine in enumerate(kinds) if mine == kind])
@@ -98,16 +254,13 @@ class Sitting:
         }
 
 
-def prepare(
+def _prepare(
     job: Job, adapter: Path | None, knowledge: bool, scenarios: Sequence[Scenario] = ()
-) -> Sitting:
-    """Opens the model, makes the examples, and asks what it knows if that is wanted.
+) -> Prepared:
+    """Load the model, make the examples, and ask what the model knows if that is wanted.
 
-    Args:
-        job: see ``evaluate_job``, as the next two.
-        adapter: applied after the model was asked what it knows.
-        knowledge: whether it is asked.
-        scenarios: in which the examples will be asked; in the settings' own unless given.
+    The adapter is applied after the model was asked what it knows. The examples are asked in the
+    settings' own scenario unless others are given.
 
     Raises:
         NasAlignError: something does not fit; nothing has been asked then.
@@ -115,55 +268,35 @@ def prepare(
     splits, run = job.splits(probed=False), job.run
     if adapter:
         splits = _unseen(job, splits, adapter)
-    model, tokenizer, settings = job.open()
-    asked = list(dict.fromkeys(scenarios)) or [settings.scenario]
-    bench = Bench(model, tokenizer, settled(settings, job.changes, asked, run), run)
-    records, binary = bench.asking(_longest(asked)).examples(splits.name, splits.test, splits.pool)
+    session = job.session()
+    asked = list(dict.fromkeys(scenarios)) or [session.settings.scenario]
+    session = with_decoder_for(session, job.changes, asked)
+    longest = session.with_settings(scenario=_longest(asked))
+    records, binary = make_examples(longest, splits.name, splits.test, splits.pool)
     examples = {}
     for scenario in asked:
-        own = bench.asking(scenario)
-        examples[scenario] = own.in_scenario(splits.name, splits.test, binary)
-        own.check(examples[scenario][0], own.shots(splits))
+        own = session.with_settings(scenario=scenario)
+        examples[scenario] = as_scenario(own, splits.name, splits.test, binary)
+        # Renders one prompt, so that a fault shows before anything is asked.
+        own.builder(few_shots(own, splits), scenario).binary(examples[scenario][0])
     samples = []
     if knowledge:  # of the untouched model, as in Appendix G
-        questions = [as_question(record) for record in records]
-        samples = ask_what_it_knows(model, tokenizer, questions, settings, run)
+        samples = ask_and_judge(session, [as_question(record) for record in records])
     if adapter:
-        load_adapter(adapter_folder(adapter), model).apply(model)
-    run.facts |= {"adapter": str(adapter or ""), "part": splits.part}
+        load_adapter(adapter_folder(adapter), session.model).apply(session.model)
+    run.facts["adapter"] = str(adapter or "")
     side = "after" if adapter else "before"
-    return Sitting(bench, splits, examples, binary.origins, samples, side)
+    return Prepared(session, splits, examples, binary.origins, samples, side)
 
 
 def _longest(scenarios: Sequence[Scenario]) -> Scenario:
-    """The scenario of longest prompts and answers: what fits the model in it fits in all."""
+    """The scenario of the longest prompts and answers: what fits in it fits in all."""
     order: tuple[Scenario, ...] = ("cot", "unsure", "negated")
     return next((scenario for scenario in order if scenario in scenarios), "plain")
 
 
-def adapter_folder(path: Path) -> Path:
-    """Returns the adapter folder of a run directory, or the folder itself.
-
-    Raises:
-        StorageError: the run directory holds a link.
-    """
-    return path / "adapter" if run_of(path) == path else path
-
-
-def run_of(path: Path) -> Path | None:
-    """Returns the run directory that a folder is, or whose adapter it is; None if there is none.
-
-    Raises:
-        StorageError: the run directory holds a link.
-    """
-    run = next((place for place in (path, path.parent) if (place / "run.json").exists()), None)
-    if run:
-        check_no_links(run)
-    return run
-
-
 def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
-    """Leaves out what an adapter's run has probed, whatever file it is in.
+    """Leave out what an adapter's run has probed, whatever file it is in.
 
     Raises:
         DataError: all of the data would be evaluated, and the run has probed a part of the same; or
@@ -186,19 +319,7 @@ def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
     with as_written(run):  # of questions that need a context, the answer tells which it is
         rows = read_jsonl(path) if path.exists() else []
         used = [Question(row["question"], row["answer"], context=row["answer"]) for row in rows]
-    return job.apart(splits, used, "the adapter's run has probed it")
-
-
-def as_question(record: Record) -> Question:
-    """A record as a question for Prompt II; to a yes/no question the answer is yes or no."""
-    if isinstance(record, Question):
-        return record
-    word = "Yes" if record.label else "No"
-    if record.answer is None:
-        asked = record.question
-    else:
-        asked = f"{record.question} Is the answer {record.answer}?"
-    return Question(asked, word, record.context, (word.lower(), word.upper()), id=record.id)
+    return job.run_data.apart(splits, used, "the adapter's run has probed it")
 
 
 def _marks(samples: Sequence[Parametric], origins: Sequence[int]) -> list[dict[str, Any]]:

@@ -1,18 +1,12 @@
-"""What commands take: groups of options, and the job that they make."""
+"""Groups of options that several commands share."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-
-from nasalign.config import parse_assignments, settings_from_file
-
-if TYPE_CHECKING:
-    from nasalign.commands.job import Job
 
 DATA_HELP = (
     "facts; hotpotqa, strategyqa, musique, gsm8k-rephrased, math-rephrased, gsm8k, math, ar-lsat; "
@@ -38,7 +32,7 @@ Further = Annotated[
         "--eval", metavar="NAME|FILE", help="Further data to evaluate on; may be repeated."
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")]
 Source = Annotated[
     list[str] | None,
     typer.Option(
@@ -148,25 +142,6 @@ class OutOptions:
     )
 
 
-@dataclass(frozen=True)
-class HarnessOptions:
-    """What lm-evaluation-harness has to do with it."""
-
-    harness: Annotated[
-        bool,
-        typer.Option(
-            "--harness",
-            help="Also evaluate through lm-evaluation-harness, and set its figures beside ours.",
-        ),
-    ] = False
-    harness_out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."
-        ),
-    ] = None
-
-
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Lets a command take groups of options: each field of such a dataclass becomes an option."""
     parameters: list[inspect.Parameter] = []
@@ -198,56 +173,6 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def make_job(
-    console: Console,
-    model: str = "",
-    *,
-    load: LoadOptions | None = None,
-    data: DataOptions | None = None,
-    further: Sequence[str] = (),
-    settings: SettingOptions | None = None,
-    shortcuts: Mapping[str, Any] | None = None,
-    out: OutOptions | None = None,
-    resume: bool = False,
-) -> "Job":
-    """Returns what a command was given, as the jobs take it.
-
-    Args:
-        console: where the job shows what it does.
-        model: its name; empty where none is needed.
-        load: how it is loaded.
-        data: what it is asked.
-        further: further data that it is evaluated on.
-        settings: a file of settings, and settings by name.
-        shortcuts: further settings that have an option of their own; None where it was not given.
-        out: where the run is written.
-        resume: whether to go on with an unfinished run there.
-
-    Raises:
-        NasAlignError: the settings file, an assignment or a source is broken.
-    """
-    from nasalign.commands.job import Job, local_sources
-    from nasalign.progress import Terminal
-    from nasalign.run import Run
-
-    load, out = load or LoadOptions(), out or OutOptions()
-    data, settings = data or DataOptions(), settings or SettingOptions()
-    own = data.settings | dict(shortcuts or {})
-    names = [data.data, data.probing_data, *further]
-    return Job(
-        model=model,
-        data=data.data,
-        probing_data=data.probing_data,
-        sources=local_sources(data.source or [], names),
-        run=Run(Terminal(console)),
-        folder=out.out,
-        overwrite=out.overwrite,
-        resume=resume,
-        preset=settings_from_file(settings.config) if settings.config else None,
-        changes=parse_assignments(settings.set_ or [])
-        | {name: value for name, value in own.items() if value is not None},
-        device=load.device,
-        dtype=load.dtype,
-        quantize=load.quantize,
-        trust_remote_code=load.trust_remote_code,
-    )
+def run_folder(model: str, end: str = "") -> Path:
+    """The run directory unless --out names one; a model such as ``..`` does not lead out of it."""
+    return Path("runs") / f"{Path(model).name.strip('.') or 'model'}{end}"

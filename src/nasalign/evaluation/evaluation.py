@@ -28,6 +28,7 @@ from nasalign.io.files import check_rows
 from nasalign.nas.heads import model_nas
 from nasalign.progress import Progress
 from nasalign.prompts.scenarios import in_scenario
+from nasalign.session import preset_for
 
 
 @dataclass(frozen=True)
@@ -226,19 +227,24 @@ def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[BinaryExample],
-    **settings: Any,
+    settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Returns accuracy, precision, recall, f1, ece, nas, yes_rate, invalid_rate and n.
+    """Measure a model on labelled yes/no examples.
 
     Args:
         model: any causal model in memory; left as it was.
         tokenizer: its tokenizer.
-        examples: yes/no examples.
-        **settings: changes by name, as in ``config.Settings``.
+        examples: yes/no examples, each with a label.
+        settings: of the prompts, the decoder and the intervals; the preset for the model's size
+            unless given.
 
     Returns:
-        The metrics by name; ``intervals`` holds the 95 % bootstrap interval of each.
+        accuracy, precision, recall, f1, ece, nas, yes_rate, invalid_rate and n by name;
+        ``intervals`` holds the 95 % bootstrap interval of each.
+
+    Raises:
+        NasAlignError: an example or a setting does not fit the model.
     """
-    chosen = Settings().replace(settings)
+    chosen = settings or preset_for(model)
     evaluation = run_evaluation(model, tokenizer, examples, chosen)
     return evaluation.metrics(chosen.bootstrap_samples, chosen.seed)

@@ -1,13 +1,12 @@
 """From the records of a data set to yes/no examples for one model, and their evaluation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Scenario, Settings
+from nasalign.config import Scenario
 from nasalign.data.binary import Binary, positive_example, sample, to_binary
 from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.splits import Splits, with_context
@@ -15,201 +14,212 @@ from nasalign.errors import DataError, ModelError, NasAlignError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
 from nasalign.inference.scoring import VERDICT_TOKENS
 from nasalign.io.files import read_jsonl, write_jsonl
-from nasalign.io.storage import make_subfolder, seal
 from nasalign.models.loading import context_length
-from nasalign.prompts.builder import PromptBuilder
 from nasalign.prompts.scenarios import evidence_of, in_scenario
-from nasalign.run import Run
-from nasalign.run_file import as_written
+from nasalign.session import Session
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A model with everything that examples are made and evaluated with."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    settings: Settings
-    run: Run
-
-    def examples(
-        self, name: str, records: Sequence[Record], pool: Sequence[Question]
-    ) -> tuple[list[Record], Binary]:
-        """Returns the records that are evaluated, with their context, and their examples.
-
-        The examples are plain; ``in_scenario`` makes those of the settings' scenario.
-
-        Raises:
-            DataError: no example is left.
-        """
-        settings, run = self.settings, self.run
-        chosen = sample(records, settings.evaluation_questions, settings.seed)
-        chosen, mode = with_context(chosen, settings.context, self.fits)
-        if mode != settings.context and any(getattr(one, "brief", None) for one in chosen):
-            run.reporter.say(f"{name}: {mode} of the context is given.")
-        generator = run.chat(settings.generator, settings, self.model, self.tokenizer)
-        with run.asking(f"examples/{name}", "Writing questions", len(chosen), generator) as done:
-            binary = to_binary(
-                chosen,
-                settings.seed,
-                pool,
-                sides=settings.sides,
-                generator=generator,
-                progress=done,
-            )
-        run.drop(binary.dropped, name)
-        run.facts.setdefault("examples", {})[name] = {
-            "context": mode,
-            "generator": settings.generator,
-            "sides": settings.sides,
-            "n": len(binary.examples),
-        }
-        if not binary.examples:
-            raise DataError(f"{name} leaves no test question; give more rows.")
-        return chosen, binary
-
-    def asking(self, scenario: Scenario) -> "Bench":
-        """Returns the same with another scenario."""
-        return replace(self, settings=replace(self.settings, scenario=scenario))
-
-    def in_scenario(
-        self, name: str, records: Sequence[Record], binary: Binary
-    ) -> list[BinaryExample]:
-        """Returns examples as the settings' scenario asks them.
-
-        Args:
-            name: of the data.
-            records: as ``examples`` was given them, with all of their context.
-            binary: what it made of them.
-
-        Raises:
-            DataError: the data does not allow the scenario.
-        """
-        settings = self.settings
-        drawn = sample(records, settings.evaluation_questions, settings.seed)
-        evidence = [evidence_of(drawn[origin]) for origin in binary.origins]
-        examples = in_scenario(binary.examples, settings.scenario, evidence, name)
-        if settings.scenario == "context" and examples == binary.examples:
-            self.run.reporter.say(
-                f"{name}: the context is given in every scenario already; with context=none, it is "
-                "given in the scenario context alone."
-            )
-        return examples
-
-    def check(self, example: BinaryExample, shots: Sequence[BinaryExample]) -> None:
-        """Makes the prompt of an example, so that what is wrong shows before anything is asked.
-
-        Raises:
-            PromptError: the tokenizer, the settings or the examples shown do not fit.
-        """
-        self._builder(shots).binary(example)
-
-    def shots(self, splits: Splits) -> list[BinaryExample]:
-        """Returns the few-shot examples, of the probed questions, right and wrong in turn."""
-        settings = self.settings
-        chosen = sample(splits.probing, -(-settings.shots // 2), settings.seed)
-        gives = settings.scenario == "context" and settings.context == "none"
-        chosen, _ = with_context(chosen, "supporting" if gives else settings.context)
-        examples = to_binary(chosen, settings.seed, splits.probing_pool).examples[: settings.shots]
-        return in_scenario(examples, "negated") if settings.scenario == "negated" else examples
-
-    def evaluate(
-        self,
-        sets: Mapping[str, list[BinaryExample]],
-        shots: Sequence[BinaryExample],
-        side: str,
-        marks: Sequence[dict[str, Any]] | None = None,
-    ) -> dict[str, Evaluation]:
-        """Evaluates on each set; writes ``eval/NAME.SIDE.jsonl``.
-
-        Args:
-            sets: examples by the name of their data.
-            shots: examples that are shown before each question.
-            side: ``before`` or ``after``.
-            marks: what else is written of each example of a set, if there is anything.
-        """
-        evaluations = {}
-        for name, examples in sets.items():
-            title = f"Evaluating {side}: {name}"
-            left = self.run.left(f"eval/{name}.{side}.jsonl")
-            if left:
-                with as_written(left.parent):
-                    rows = read_jsonl(left)
-                    evaluations[name] = Evaluation.from_rows(examples, rows, name)
-                continue
-            with self.run.stage(f"{side}/{name}", title, len(examples)) as done:
-                evaluations[name] = run_evaluation(
-                    self.model, self.tokenizer, examples, self.settings, shots, done
-                )
-            self._check_finite(name, evaluations[name])
-            if self.run.folder:
-                make_subfolder(self.run.folder / "eval")
-                path = self.run.folder / "eval" / f"{name}.{side}.jsonl"
-                rows = evaluations[name].rows()
-                more = marks or [{}] * len(rows)
-                write_jsonl(path, (row | mark for row, mark in zip(rows, more, strict=True)))
-                seal(path)
-        return evaluations
-
-    def _check_finite(self, name: str, found: Evaluation) -> None:
-        """Refuses figures of a model whose numbers exceed its dtype: NaN compares as No."""
-        said = torch.stack([found.scores.p_positive, found.scores.p_negative])
-        if not said.isfinite().all():
-            wider = "bfloat16 or float32" if self.model.dtype == torch.float16 else "float32"
-            raise ModelError(
-                f"The model gives no probabilities on {name} (they are NaN), so its numbers exceed "
-                f"{str(self.model.dtype).removeprefix('torch.')}; try --dtype {wider}."
-            )
-
-    def fits(self, question: Question) -> bool:
-        """Says whether both prompts of a question, with their answers, fit the model's context."""
-        limit = context_length(self.model)
-        if limit is None:
-            return True
-        settings, builder = self.settings, self._builder()
-        answer = settings.reasoning_tokens if settings.scenario == "cot" else VERDICT_TOKENS
-        example = positive_example(question)
-        if settings.scenario == "negated":
-            [example] = in_scenario([example], "negated")
-        binary = len(builder.binary(example).token_ids) + answer
-        free = len(builder.parametric(question)) + settings.answer_tokens
-        return max(binary, free) <= limit
-
-    def _builder(self, shots: Sequence[BinaryExample] = ()) -> PromptBuilder:
-        return PromptBuilder.of(self.tokenizer, self.settings, shots, self.settings.scenario)
-
-
-def settled(
-    settings: Settings, changes: Mapping[str, Any], scenarios: Sequence[Scenario], run: Run
-) -> Settings:
-    """Returns settings with a decoder that serves all scenarios, and says if it is another.
+def make_examples(
+    session: Session, name: str, records: Sequence[Record], pool: Sequence[Question]
+) -> tuple[list[Record], Binary]:
+    """Sample the records to evaluate and make yes/no examples of them, in the scenario ``plain``.
 
     Args:
-        settings: of a preset or a file, with the changes.
-        changes: what the user has set by name.
-        scenarios: in which examples will be asked.
-        run: told of a change.
+        session: sizes, context, sides, generator and seed.
+        name: of the data.
+        records: questions and yes/no examples.
+        pool: questions whose answers may serve as wrong ones.
+
+    Returns:
+        The sampled records with their context, and their examples.
+
+    Raises:
+        DataError: no example is left.
+    """
+    settings, run = session.settings, session.run
+    chosen = sample(records, settings.evaluation_questions, settings.seed)
+    chosen, mode = with_context(chosen, settings.context, lambda one: fits(session, one))
+    if mode != settings.context and any(getattr(one, "brief", None) for one in chosen):
+        run.say(f"{name}: {mode} of the context is given.")
+    binary = write_examples(session, f"examples/{name}", chosen, pool, settings.sides)
+    run.drop(binary.dropped, name)
+    run.facts.setdefault("examples", {})[name] = {
+        "context": mode,
+        "generator": settings.generator,
+        "sides": settings.sides,
+        "n": len(binary.examples),
+    }
+    if not binary.examples:
+        raise DataError(f"{name} leaves no test question; give more rows.")
+    return chosen, binary
+
+
+def write_examples(
+    session: Session, stage: str, records: Sequence[Record], pool: Sequence[Question], sides: str
+) -> Binary:
+    """Turn records into yes/no examples, with wrong answers by the generator of the settings."""
+    generator = session.chat(session.settings.generator)
+    with session.asking(stage, "Writing questions", len(records), generator) as done:
+        return to_binary(
+            records,
+            session.settings.seed,
+            pool,
+            sides="both" if sides == "both" else "one",
+            generator=generator,
+            progress=done,
+        )
+
+
+def as_scenario(
+    session: Session, name: str, records: Sequence[Record], binary: Binary
+) -> list[BinaryExample]:
+    """Return examples as the scenario of the settings asks them.
+
+    Args:
+        session: its settings sampled the records.
+        name: of the data.
+        records: those that ``make_examples`` was given, with all of their context.
+        binary: the examples that it made.
+
+    Raises:
+        DataError: the data does not allow the scenario.
+    """
+    settings = session.settings
+    drawn = sample(records, settings.evaluation_questions, settings.seed)
+    evidence = [evidence_of(drawn[origin]) for origin in binary.origins]
+    examples = in_scenario(binary.examples, settings.scenario, evidence, name)
+    if settings.scenario == "context" and examples == binary.examples:
+        session.run.say(
+            f"{name}: the context is given in every scenario already; with context=none, it is "
+            "given in the scenario context alone."
+        )
+    return examples
+
+
+def few_shots(session: Session, splits: Splits) -> list[BinaryExample]:
+    """Return the few-shot examples, from the probing split: right and wrong in turn."""
+    settings = session.settings
+    chosen = sample(splits.probing, -(-settings.shots // 2), settings.seed)
+    gives = settings.scenario == "context" and settings.context == "none"
+    chosen, _ = with_context(chosen, "supporting" if gives else settings.context)
+    examples = to_binary(chosen, settings.seed, splits.probing_pool).examples[: settings.shots]
+    return in_scenario(examples, "negated") if settings.scenario == "negated" else examples
+
+
+def evaluate_sets(
+    session: Session,
+    sets: Mapping[str, list[BinaryExample]],
+    shots: Sequence[BinaryExample],
+    side: str,
+    marks: Sequence[dict[str, Any]] | None = None,
+) -> dict[str, Evaluation]:
+    """Evaluate on each data set; writes ``eval/NAME.SIDE.jsonl``.
+
+    Args:
+        session: the model as it is now.
+        sets: examples by the name of their data.
+        shots: examples that are shown before each question.
+        side: ``before`` or ``after``.
+        marks: further columns of each example's row.
+
+    Raises:
+        ModelError: the model gives NaN.
+    """
+
+    def one_set(name: str, examples: list[BinaryExample]) -> Evaluation:
+        def make() -> Evaluation:
+            title = f"Evaluating {side}: {name}"
+            with session.run.stage(f"{side}/{name}", title, len(examples)) as done:
+                found = run_evaluation(
+                    session.model, session.tokenizer, examples, session.settings, shots, done
+                )
+            _check_finite(session, name, found)
+            return found
+
+        return session.run.cached(
+            f"eval/{name}.{side}.jsonl",
+            make,
+            dump=lambda path, found: write_jsonl(path, _marked(found.rows(), marks)),
+            load=lambda path: Evaluation.from_rows(examples, read_jsonl(path), name),
+        )
+
+    return {name: one_set(name, examples) for name, examples in sets.items()}
+
+
+def _marked(
+    rows: list[dict[str, Any]], marks: Sequence[dict[str, Any]] | None
+) -> list[dict[str, Any]]:
+    return [row | mark for row, mark in zip(rows, marks, strict=True)] if marks else rows
+
+
+def _check_finite(session: Session, name: str, found: Evaluation) -> None:
+    """Refuse the figures of a model whose activations overflow: NaN would compare as No."""
+    if not torch.stack([found.scores.p_positive, found.scores.p_negative]).isfinite().all():
+        dtype = session.model.dtype
+        wider = "bfloat16 or float32" if dtype == torch.float16 else "float32"
+        raise ModelError(
+            f"The model gives no probabilities on {name} (they are NaN), so its numbers exceed "
+            f"{str(dtype).removeprefix('torch.')}; try --dtype {wider}."
+        )
+
+
+def fits(session: Session, question: Question) -> bool:
+    """Whether both prompts of a question, with their answers, fit the model's context."""
+    limit, settings = context_length(session.model), session.settings
+    if limit is None:
+        return True
+    builder = session.builder(scenario=settings.scenario)
+    answer = settings.reasoning_tokens if settings.scenario == "cot" else VERDICT_TOKENS
+    example = positive_example(question)
+    if settings.scenario == "negated":
+        [example] = in_scenario([example], "negated")
+    binary = len(builder.binary(example).token_ids) + answer
+    free = len(builder.parametric(question)) + settings.answer_tokens
+    return max(binary, free) <= limit
+
+
+def with_decoder_for(
+    session: Session, changes: Mapping[str, Any], scenarios: Sequence[Scenario]
+) -> Session:
+    """Return a session whose decoder serves all scenarios; says so if it changes.
+
+    Args:
+        session: the model and the settings.
+        changes: settings that the user has given by name.
+        scenarios: those in which examples will be asked.
 
     Raises:
         NasAlignError: the user asked for a decoder that cannot serve.
     """
-    if "cot" not in scenarios or settings.decoder == "generate":
-        return settings
+    if "cot" not in scenarios or session.settings.decoder == "generate":
+        return session
     if "decoder" in changes:
         raise NasAlignError(
             "A chain of thought has to be written out before it ends in an answer: for the "
             "scenario cot, leave out the decoder logits or take generate."
         )
-    run.reporter.say("The scenario cot takes the decoder generate, so every scenario does.")
-    chosen = replace(settings, decoder="generate")
-    run.facts["settings"] = chosen.as_dict()
-    return chosen
+    session.run.say("The scenario cot takes the decoder generate, so every scenario does.")
+    session = session.with_settings(decoder="generate")
+    session.run.facts["settings"] = session.settings.as_dict()
+    return session
 
 
 def without_evidence(questions: Sequence[Question]) -> list[Question]:
-    """Returns questions as they are probed: where the data marks evidence, it is not shown.
+    """Return questions as they are probed: where the data marks evidence, it is not shown.
 
     The probing set is what the model knows without any context (Appendix E). A context without a
     marked part, such as the passage of AR-LSAT, is part of the question and stays.
     """
     return [replace(one, context=None) if one.brief else one for one in questions]
+
+
+def as_question(record: Record) -> Question:
+    """Return a record as a question for Prompt II; the answer to a yes/no question is yes or no."""
+    if isinstance(record, Question):
+        return record
+    word = "Yes" if record.label else "No"
+    if record.answer is None:
+        asked = record.question
+    else:
+        asked = f"{record.question} Is the answer {record.answer}?"
+    return Question(asked, word, record.context, (word.lower(), word.upper()), id=record.id)

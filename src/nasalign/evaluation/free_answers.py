@@ -1,4 +1,4 @@
-"""What a change of a model does beside yes/no answers, for ``align`` and for ``compare``."""
+"""Side effects of a change of a model: free answers and neutral texts, before and after."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,7 +9,7 @@ from nasalign.adapters.adapter import Adapter
 from nasalign.data.binary import sample
 from nasalign.data.records import Question, Record, split_of
 from nasalign.data.splits import Splits, with_context
-from nasalign.evaluation.examples import Bench
+from nasalign.evaluation.examples import fits
 from nasalign.evaluation.side_effects import (
     Change,
     accuracy_change,
@@ -20,16 +20,17 @@ from nasalign.evaluation.side_effects import (
 )
 from nasalign.io.files import read_json, write_json
 from nasalign.nasa.knowledge import Parametric, free_answers, judged
+from nasalign.session import Session
 
 FILE = "side_effects.json"
 
 
 @dataclass(frozen=True)
 class FreeQuestions:
-    """What both models are asked freely; none of it was probed.
+    """Questions that both models are asked freely; none of them was probed.
 
     Attributes:
-        data: whose they are.
+        data: name of the data that they are from.
         questions: those that fit the model; none with the setting ``side_effect_questions`` at 0.
     """
 
@@ -37,15 +38,17 @@ class FreeQuestions:
     questions: list[Question]
 
     @classmethod
-    def held_out(cls, bench: Bench, splits: Splits, records: Sequence[Record]) -> "FreeQuestions":
-        """Takes questions of the evaluated data, or of the probed where it has none.
+    def held_out(
+        cls, session: Session, splits: Splits, records: Sequence[Record]
+    ) -> "FreeQuestions":
+        """Take questions of the evaluated data, or of the probed data where it has none.
 
         Args:
-            bench: the model and the settings.
+            session: the model and the settings.
             splits: the data of the run.
             records: the evaluated ones, with their context.
         """
-        settings, name = bench.settings, splits.name
+        settings, name = session.settings, splits.name
         questions = [record for record in records if isinstance(record, Question)]
         if not questions:  # all of the data are yes/no questions
             name = splits.probing_name
@@ -53,64 +56,61 @@ class FreeQuestions:
             briefly, _ = with_context(rest, settings.context)
             questions = [one for one in briefly if isinstance(one, Question)]
         chosen = sample(questions, settings.side_effect_questions, settings.seed)
-        return cls(name, [question for question in chosen if bench.fits(question)])
+        return cls(name, [question for question in chosen if fits(session, question)])
 
-    def answered(self, bench: Bench, side: str, on: Change = nullcontext) -> list[Parametric]:
-        """Asks by Prompt II and judges; a model that judges itself does so untouched.
+    def answered(self, session: Session, side: str, on: Change = nullcontext) -> list[Parametric]:
+        """Ask by Prompt II and judge; a model that judges itself does so untouched.
 
         Args:
-            bench: with the untouched model.
+            session: with the untouched model.
             side: ``before`` or ``after``.
-            on: what is changed while it answers.
+            on: the change under which the model answers.
         """
         if not self.questions:
             return []
-        model, tokenizer, settings, run = bench.model, bench.tokenizer, bench.settings, bench.run
         stage, total = f"side_effects/{side}", len(self.questions)
-        with run.stage(stage, f"Free answers {side}", total) as done, on(model):
-            answers = free_answers(model, tokenizer, self.questions, settings, done)
-        judge = run.chat(settings.judge, settings, model, tokenizer)
-        with run.asking(f"{stage}/judging", "Judging free answers", total, judge) as done:
+        with session.run.stage(stage, f"Free answers {side}", total) as done, on(session.model):
+            answers = free_answers(session, self.questions, done)
+        judge = session.chat(session.settings.judge)
+        title = "Judging free answers"
+        with session.asking(f"{stage}/judging", title, total, judge) as done:
             return judged(self.questions, answers, judge, done)
 
 
 def side_effects(
-    bench: Bench, adapter: Adapter, splits: Splits, records: Sequence[Record]
+    session: Session, adapter: Adapter, splits: Splits, records: Sequence[Record]
 ) -> dict[str, Any]:
-    """Compares the aligned model with the untouched one; writes ``side_effects.json``.
+    """Compare the aligned model with the untouched one; writes ``side_effects.json``.
 
     Args:
-        bench: with the aligned model, which is left as it was.
+        session: with the aligned model, which is left as it was.
         adapter: the change.
         splits: the data of the run.
         records: the evaluated ones, with their context.
 
     Returns:
-        As of ``effects_of``.
+        As ``effects_of``.
     """
-    run = bench.run
-    left = run.left(FILE)
-    if left:
-        return dict(read_json(left))
-    asked = FreeQuestions.held_out(bench, splits, records)
-    with rows_put_back(bench.model, adapter):
-        adapter.revert(bench.model)
-        before = asked.answered(bench, "before")
-        found = effects_of(bench, change_of(adapter), asked, before)
-    if run.folder:
-        write_json(run.folder / FILE, found)
-        run.seal(FILE)
-    run.reporter.say(_sentence(found))
-    return found
+
+    def make() -> dict[str, Any]:
+        asked = FreeQuestions.held_out(session, splits, records)
+        with rows_put_back(session.model, adapter):
+            adapter.revert(session.model)
+            before = asked.answered(session, "before")
+            found = effects_of(session, change_of(adapter), asked, before)
+        session.run.say(_sentence(found))
+        return found
+
+    return session.run.cached(FILE, make, write_json, read_json)
 
 
 def effects_of(
-    bench: Bench, on: Change, asked: FreeQuestions, before: Sequence[Parametric]
+    session: Session, on: Change, asked: FreeQuestions, before: Sequence[Parametric]
 ) -> dict[str, Any]:
-    """Compares a changed model with the untouched one.
+    """Compare a changed model with the untouched one.
 
     Args:
-        bench: with the untouched model, which is left so.
+        session: with the untouched model, which is left so.
         on: the change.
         asked: questions to be answered freely.
         before: the untouched model's answers to them.
@@ -119,13 +119,13 @@ def effects_of(
         ``general_qa``: the share of right free answers (Table 5), None where nothing is asked;
         ``kl`` and ``perplexity`` as of ``compare_neutral``.
     """
-    settings, general = bench.settings, None
+    settings, general = session.settings, None
     if asked.questions:
-        after = asked.answered(bench, "after", on)
+        after = asked.answered(session, "after", on)
         general = accuracy_change(before, after) | {"judge": settings.judge, "data": asked.data}
-    with bench.run.stage("side_effects/texts", "Neutral texts", len(neutral_texts())) as done:
+    with session.run.stage("side_effects/texts", "Neutral texts", len(neutral_texts())) as done:
         texts = compare_neutral(
-            bench.model, bench.tokenizer, on, settings.bootstrap_samples, settings.seed, done
+            session.model, session.tokenizer, on, settings.bootstrap_samples, settings.seed, done
         )
     return {"general_qa": general} | texts
 

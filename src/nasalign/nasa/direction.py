@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from statsmodels.stats.proportion import proportion_confint
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example, sample, to_binary
@@ -13,8 +12,9 @@ from nasalign.data.reading import Dropped
 from nasalign.data.records import BinaryExample
 from nasalign.inference.scoring import score_as
 from nasalign.inference.verdicts import Verdict
-from nasalign.nasa.knowledge import Parametric
+from nasalign.nasa.knowledge import Parametric, known_of
 from nasalign.progress import Progress
+from nasalign.session import Session
 
 Lean = Literal["negative", "positive"]
 
@@ -103,32 +103,41 @@ def wrong_examples(
 
 
 def weigh(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    parametric: Sequence[Parametric],
-    settings: Settings,
-    progress: Progress | None = None,
+    session: Session, samples: Sequence[Parametric], progress: Progress | None = None
 ) -> Mistakes:
-    """Asks for the right and a wrong answer to at most 200 known questions, and counts mistakes.
-
-    Args:
-        model: the model; left as it was.
-        tokenizer: its tokenizer.
-        parametric: what it was asked freely.
-        settings: how it is asked, and the seed that draws the questions.
-        progress: told of each finished batch.
-    """
-    known = [one for one in parametric if one.known]
-    with_wrong, wrong, _ = wrong_examples(known, parametric, settings)
-    pairs = sample(list(zip(with_wrong, wrong, strict=True)), WEIGHED, settings.seed)
+    """Ask for the right and a wrong answer to at most 200 known questions, and count mistakes."""
+    known = [one for one in samples if one.known]
+    with_wrong, wrong, _ = wrong_examples(known, samples, session.settings)
+    pairs = sample(list(zip(with_wrong, wrong, strict=True)), WEIGHED, session.settings.seed)
     if not pairs:
         return Mistakes(0, 0, 0, 0)
     examples = [
         example for one, false in pairs for example in (positive_example(one.question), false)
     ]
-    plain = replace(settings, scenario="plain")  # as heads are tuned
-    scores = score_as(model, tokenizer, examples, plain, record=False, progress=progress)
+    plain = replace(session.settings, scenario="plain")  # as heads are tuned
+    scores = score_as(
+        session.model, session.tokenizer, examples, plain, record=False, progress=progress
+    )
     return Mistakes.of(scores.verdicts, [example.label for example in examples])
+
+
+def choose_direction(session: Session, samples: Sequence[Parametric]) -> Lean:
+    """Return which lean is corrected: the settings', or with ``auto`` that of more mistakes."""
+    settings, run = session.settings, session.run
+    if settings.direction != "auto":
+        run.facts["direction"] = {"chosen": settings.direction}
+        return settings.direction
+    total = 2 * min(WEIGHED, len(known_of(samples)))
+    with run.stage("direction", "Asking for right and wrong answers", total) as done:
+        found = weigh(session, samples, done)
+    denied, affirmed = found.shares
+    way = "No" if found.larger == "negative" else "Yes"
+    run.facts["direction"] = {"chosen": found.larger} | found.as_dict()
+    run.say(
+        f"It denies {denied:.1%} of {found.right} right answers and affirms {affirmed:.1%} of "
+        f"{found.wrong} wrong ones to what it knows, so the lean to {way} is corrected."
+    )
+    return found.larger
 
 
 def _wilson(count: int, total: int) -> tuple[float, float]:

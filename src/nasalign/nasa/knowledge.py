@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from nasalign.config import Settings
+from nasalign.data.binary import sample
 from nasalign.data.conversation import Chat
 from nasalign.data.judge import judge
 from nasalign.data.records import Question
 from nasalign.errors import DataError
 from nasalign.inference.generation import Generated, TokenIds, generate
-from nasalign.io.files import check_rows
+from nasalign.io.files import check_rows, read_jsonl, write_jsonl
 from nasalign.progress import Progress
-from nasalign.prompts.builder import PromptBuilder
+from nasalign.session import Session
 
 Knowledge = Literal["Det-T", "Det-F", "Non-Det", "unclear"]
 
@@ -63,23 +61,19 @@ class Parametric:
 
 
 def free_answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    settings: Settings,
-    progress: Progress | None = None,
+    session: Session, questions: Sequence[Question], progress: Progress | None = None
 ) -> Generated:
-    """Asks each question by Prompt II and decodes greedily.
+    """Ask each question by Prompt II and decode greedily.
 
     Raises:
         DataError: there is no question.
     """
     if not questions:
         raise DataError("The probing set is empty: there is no short-answer question to ask.")
-    builder = PromptBuilder.of(tokenizer, settings)
+    builder, settings = session.builder(), session.settings
     return generate(
-        model,
-        tokenizer,
+        session.model,
+        session.tokenizer,
         [TokenIds(builder.parametric(question)) for question in questions],
         settings.answer_tokens,
         batch_size=settings.batch_size,
@@ -101,20 +95,68 @@ def judged(
     ]
 
 
+def ask_and_judge(session: Session, questions: Sequence[Question]) -> list[Parametric]:
+    """Ask questions by Prompt II and have the answers judged as the settings say."""
+    run, by = session.run, session.settings.judge
+    judge = session.chat(by)
+    with run.stage("parametric", "Asking what it knows", len(questions)) as done:
+        answers = free_answers(session, questions, done)
+    with session.asking("judging", "Judging its answers", len(questions), judge) as done:
+        samples = judged(questions, answers, judge, done)
+    unclear = sum(one.right is None for one in samples)
+    if unclear:
+        run.say(
+            f"Of {len(samples)} verdicts of {by}, {unclear} are neither yes nor no; they count as "
+            "not known."
+        )
+    run.facts["judged"] = {"by": by, "answers": len(samples), "unclear": unclear}
+    return samples
+
+
+def what_it_knows(session: Session, questions: Sequence[Question]) -> list[Parametric]:
+    """Ask a sample of the probing questions by Prompt II; writes ``parametric.jsonl``."""
+    settings, run = session.settings, session.run
+    asked = sample(questions, settings.probing_questions, settings.seed)
+    samples = run.cached(
+        "parametric.jsonl",
+        make=lambda: ask_and_judge(session, asked),
+        dump=lambda path, found: write_jsonl(path, parametric_rows(found)),
+        load=lambda path: parametric_from_rows(asked, read_jsonl(path)),
+    )
+    known = sum(item.known for item in samples)
+    run.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
+    return samples
+
+
+def known_of(samples: Sequence[Parametric]) -> list[Parametric]:
+    """Return the samples that the model answers correctly.
+
+    Raises:
+        DataError: there is none.
+    """
+    known = [one for one in samples if one.known]
+    if not known:
+        raise DataError(
+            f"The model answers none of the {len(samples)} probing questions correctly, so "
+            "there is no probing set; give it easier questions with --data."
+        )
+    return known
+
+
 def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
     """Returns a plain row a question, for ``parametric.jsonl``."""
     return [
         {
-            "id": sample.question.id,
-            "question": sample.question.question,
-            "answer": sample.question.answer,
-            "prediction": sample.prediction,
-            "right": sample.right,
-            "knowledge": sample.knowledge,
-            "entropy": sample.entropy,
+            "id": one.question.id,
+            "question": one.question.question,
+            "answer": one.question.answer,
+            "prediction": one.prediction,
+            "right": one.right,
+            "knowledge": one.knowledge,
+            "entropy": one.entropy,
             "confident": sure,
         }
-        for sample, sure in zip(samples, confident(samples), strict=True)
+        for one, sure in zip(samples, confident(samples), strict=True)
     ]
 
 
@@ -135,6 +177,6 @@ def parametric_from_rows(
 
 
 def confident(samples: Sequence[Parametric]) -> list[bool]:
-    """Says which answers are confident: their entropy is at most the median of all (App. G)."""
-    middle = median(sample.entropy for sample in samples)
-    return [sample.entropy <= middle for sample in samples]
+    """Whether each answer is confident: its entropy is at most the median of all (App. G)."""
+    middle = median(one.entropy for one in samples)
+    return [one.entropy <= middle for one in samples]

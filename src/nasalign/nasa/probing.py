@@ -8,26 +8,28 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example
-from nasalign.data.records import BinaryExample
+from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.inference.scoring import Scores, score_prompts, with_generated
 from nasalign.inference.verdicts import Verdict
-from nasalign.io.files import check_rows
+from nasalign.io.files import check_rows, read_jsonl, read_tensors, write_jsonl, write_tensors
 from nasalign.nas.heads import model_nas
-from nasalign.nasa.direction import Lean, wrong_examples
-from nasalign.nasa.knowledge import Parametric
+from nasalign.nasa.direction import Lean, choose_direction, wrong_examples
+from nasalign.nasa.knowledge import Parametric, known_of, what_it_knows
 from nasalign.progress import Progress
-from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt
 from nasalign.prompts.wordings import Vocabulary
+from nasalign.session import Session
 
+NAS_FILE = "nas.safetensors"
 Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
 
 
@@ -106,25 +108,70 @@ class ProbingSet:
         ]
 
 
+def probe(session: Session, questions: Sequence[Question]) -> ProbingSet:
+    """Ask what the model knows and build the probing set (``what_it_knows``, ``probing_set``)."""
+    return probing_set(session, what_it_knows(session, questions))
+
+
+def probing_set(session: Session, samples: Sequence[Parametric]) -> ProbingSet:
+    """Build the probing set from what the model knows.
+
+    Writes ``probing.jsonl`` and ``nas.safetensors``.
+    """
+    run = session.run
+
+    def make() -> ProbingSet:
+        known, direction = known_of(samples), choose_direction(session, samples)
+        if direction == "positive":
+            run.drop(wrong_examples(known, samples, session.settings)[2], "probing")
+        with run.stage("probing", "Asking Is the answer ...?", len(known)) as done:
+            return build_probing_set(session, samples, done, direction)
+
+    def load(path: Path) -> ProbingSet:
+        nas = read_tensors(path.with_name(NAS_FILE))["nas"]
+        found = probing_set_from_rows(session, samples, read_jsonl(path), nas)
+        run.facts.setdefault("direction", {"chosen": found.direction})
+        return found
+
+    def dump(path: Path, found: ProbingSet) -> None:
+        write_tensors(path.with_name(NAS_FILE), {"nas": found.nas})
+        write_jsonl(path, found.rows())
+
+    probing = run.cached("probing.jsonl", make, dump, load, also=(NAS_FILE,))
+    counts = {part: probing.count(part) for part in ("TP", "tuning", "validation", "unused")}
+    known, invalid = len(known_of(samples)), probing.count("invalid")
+    counts |= {"asked": len(samples), "known": known, "invalid": invalid}
+    run.facts["probing"] = counts | {"smallest_model_nas_of_TP": probing.tau}
+    does = ("affirms", "denies") if probing.direction == "negative" else ("denies", "affirms")
+    whose = "Of these" if probing.direction == "negative" else "Of wrong answers to these"
+    run.say(
+        f"{whose} it {does[0]} {counts['TP']} and {does[1]} {probing.mistakes}: "
+        f"{counts['tuning']} to tune on (D), {counts['validation']} to watch (V), "
+        f"{counts['unused']} unused; {invalid} answers invalid."
+    )
+    return probing
+
+
 def build_probing_set(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    parametric: Sequence[Parametric],
-    settings: Settings,
+    session: Session,
+    samples: Sequence[Parametric],
     progress: Progress | None = None,
     direction: Lean = "negative",
 ) -> ProbingSet:
-    """Turns known questions into Prompt I, scores them, and splits them by verdict.
+    """Turn known questions into Prompt I, score them, and split them by verdict.
 
     Raises:
         DataError: the model knows no answer, or none with a wrong answer where one is needed.
     """
-    known, examples, prompts, words = _rendered(tokenizer, parametric, settings, direction)
+    model, settings = session.model, session.settings
+    known, examples, prompts, words = _rendered(session, samples, direction)
     scores = score_prompts(model, prompts, batch_size=settings.batch_size, progress=progress)
     if direction == "positive":
         scores = _put_back(scores)
     if settings.decoder == "generate":
-        scores = with_generated(scores, model, tokenizer, prompts, words, settings.batch_size)
+        scores = with_generated(
+            scores, model, session.tokenizer, prompts, words, settings.batch_size
+        )
     return ProbingSet(
         known,
         prompts,
@@ -153,19 +200,18 @@ def _wrong(examples: Sequence[BinaryExample], direction: Lean) -> list[str] | No
 
 
 def probing_set_from_rows(
-    tokenizer: PreTrainedTokenizerBase,
-    parametric: Sequence[Parametric],
-    settings: Settings,
+    session: Session,
+    samples: Sequence[Parametric],
     rows: Sequence[dict[str, Any]],
     nas: Tensor,
 ) -> ProbingSet:
-    """Returns the probing set that rows of ``probing.jsonl`` and ``nas.safetensors`` describe.
+    """Return the probing set that rows of ``probing.jsonl`` and its NAS [N, L, H] describe.
 
     Raises:
         NasAlignError: they are of other questions.
     """
     direction: Lean = "positive" if rows and "answer_asked" in rows[0] else "negative"
-    known, examples, prompts, _ = _rendered(tokenizer, parametric, settings, direction)
+    known, examples, prompts, _ = _rendered(session, samples, direction)
     questions = [sample.question for sample in known]
     asked = [{"question": one.question, "answer": one.answer} for one in questions]
     check_rows(rows, asked, "probing.jsonl")
@@ -182,18 +228,14 @@ def probing_set_from_rows(
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerBase,
-    parametric: Sequence[Parametric],
-    settings: Settings,
-    direction: Lean,
+    session: Session, samples: Sequence[Parametric], direction: Lean
 ) -> tuple[list[Parametric], list[BinaryExample], list[BinaryPrompt], Vocabulary]:
     """What is known, the answers asked about, their Prompt I, and the answer words."""
-    known = known_of(parametric)
-    builder = PromptBuilder.of(tokenizer, settings)
+    known, builder = known_of(samples), session.builder()
     if direction == "negative":
         examples = [positive_example(sample.question) for sample in known]
         return known, examples, [builder.binary(example) for example in examples], builder.words
-    known, examples, _ = wrong_examples(known, parametric, settings)
+    known, examples, _ = wrong_examples(known, samples, session.settings)
     if not known:
         raise DataError(
             "No known question has a wrong answer, so a lean to Yes cannot be corrected: give the "
@@ -201,21 +243,6 @@ def _rendered(
         )
     prompts = [builder.binary(example).mirrored() for example in examples]
     return known, examples, prompts, builder.words
-
-
-def known_of(parametric: Sequence[Parametric]) -> list[Parametric]:
-    """Returns what the model knows.
-
-    Raises:
-        DataError: it knows nothing.
-    """
-    known = [sample for sample in parametric if sample.known]
-    if not known:
-        raise DataError(
-            f"The model answers none of the {len(parametric)} probing questions correctly, so "
-            "there is no probing set; give it easier questions with --data."
-        )
-    return known
 
 
 def check_probing_set(probing: ProbingSet) -> None:

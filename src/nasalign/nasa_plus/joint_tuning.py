@@ -43,7 +43,7 @@ ALIKE = 10
 
 
 @dataclass(frozen=True)
-class Twins:
+class PromptPair:
     """A question with its right answer and with a wrong one, and which kind of sample it is."""
 
     right: BinaryPrompt
@@ -52,7 +52,7 @@ class Twins:
 
 
 @dataclass(frozen=True)
-class Samples:
+class JointSamples:
     """What nasa+ learns from.
 
     Attributes:
@@ -61,8 +61,8 @@ class Samples:
         free: answers of the untouched model, which is to go on answering like that.
     """
 
-    tuning: Sequence[Twins]
-    validation: Sequence[Twins]
+    tuning: Sequence[PromptPair]
+    validation: Sequence[PromptPair]
     free: Sequence[Answered] = ()
 
 
@@ -108,7 +108,7 @@ class JointTuner:
     def __init__(
         self,
         model: PreTrainedModel,
-        samples: Samples,
+        samples: JointSamples,
         heads: Sequence[Head],
         settings: Settings,
         progress: Progress | None = None,
@@ -148,13 +148,16 @@ class JointTuner:
         self.best = self._copies()
 
     def tune(self) -> Iterator[JointRecord]:
-        """Runs all epochs, yields each with what it came to, and leaves the best in the model."""
+        """Train and measure epoch after epoch; ``take_best`` then chooses among them."""
         yield self._measured(math.nan)
         for _ in range(self.settings.joint_epochs):
             loss = self._train_epoch()
             if not math.isfinite(loss):
                 break
             yield self._measured(loss)
+
+    def take_best(self) -> None:
+        """Write the rows of the best epoch into the model; of epoch 0 they are the untouched."""
         for where, rows in self.best.items():
             self.rows.parameters[where].data.copy_(rows)
         self.rows.write()
@@ -260,6 +263,6 @@ def _lean(said: Tensor) -> Tensor:
     return (said[..., 0] - said[..., 1]).mean()
 
 
-def _prompts(pairs: Sequence[Twins]) -> list[BinaryPrompt]:
+def _prompts(pairs: Sequence[PromptPair]) -> list[BinaryPrompt]:
     """The prompts of pairs, each right one followed by its wrong twin."""
     return [prompt for pair in pairs for prompt in (pair.right, pair.wrong)]

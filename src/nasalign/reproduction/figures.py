@@ -9,8 +9,7 @@ from nasalign.reproduction.paper import paper_table
 from nasalign.reproduction.paper_sets import PAPER_SETS
 from nasalign.reproduction.paper_tables import METHODS, notes_on
 from nasalign.reproduction.result import Result, Row
-from nasalign.reproduction.sides import NASA, UNTOUCHED
-from nasalign.reproduction.study import Studies, Study
+from nasalign.reproduction.study import NASA, UNTOUCHED, Studies, Study
 
 PANELS = 4
 """Heads shown in Figures 6 and 7."""
@@ -130,7 +129,7 @@ def _histogram_chart(rows: list[Row], sets: Sequence[str]) -> altair.TopLevelMix
 def figure_3(studies: Studies) -> Result:
     """One head on questions of three data sets."""
     parts = [
-        (study, name, UNTOUCHED, study.sides.heads()[:1])
+        (study, name, UNTOUCHED, study.heads()[:1])
         for study in studies
         for name in ("strategyqa", "gsm8k-rephrased", "math-rephrased")
     ]
@@ -139,9 +138,7 @@ def figure_3(studies: Studies) -> Result:
 
 def figure_6(studies: Studies) -> Result:
     """Heads of the untouched model on a question of GSM8K."""
-    parts = [
-        (study, "gsm8k-rephrased", UNTOUCHED, study.sides.heads()[:PANELS]) for study in studies
-    ]
+    parts = [(study, "gsm8k-rephrased", UNTOUCHED, study.heads()[:PANELS]) for study in studies]
     return _attention(6, "Heads of the untouched model on a question of GSM8K", studies, parts)
 
 
@@ -151,7 +148,7 @@ def figure_7(studies: Studies) -> Result:
 
 
 def _panels(studies: Studies, side: str) -> list[tuple[Study, str, str, Sequence[tuple]]]:
-    return [(study, "gsm8k-rephrased", side, study.sides.heads()[:PANELS]) for study in studies]
+    return [(study, "gsm8k-rephrased", side, study.heads()[:PANELS]) for study in studies]
 
 
 def _attention(

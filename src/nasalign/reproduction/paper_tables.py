@@ -10,8 +10,7 @@ from nasalign.reproduction.paper.ablations import QUERY_ONLY as PAPER_QUERY_ONLY
 from nasalign.reproduction.paper.ablations import RANDOM_HEADS
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.sides import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
-from nasalign.reproduction.study import Studies, Study
+from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies, Study
 
 METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: PAPER_QUERY_ONLY}
 BOTH = (UNTOUCHED, NASA)
@@ -65,13 +64,13 @@ def table_8(studies: Studies) -> Result:
     rows = []
     study = studies[0]
     for name in PAPER_SETS:
-        loaded = study.sides.read(study.sides.sets[name].data)
+        loaded = study.read(study.sets[name].data)
         binary = to_binary(loaded.records, study.settings.seed, loaded.questions, sides="one")
         yes = sum(example.label for example in binary.examples)
         total = len(binary.examples)
         counts = {"positives": yes, "negatives": total - yes, "total": total}
         rows.append({"dataset": name} | counts | {"dropped": sum(loaded.dropped.counts.values())})
-    notes = [one.note for one in study.sides.sets.values() if one.note and one.name in PAPER_SETS]
+    notes = [one.note for one in study.sets.values() if one.note and one.name in PAPER_SETS]
     return beside_paper(8, rows, notes)
 
 
@@ -151,7 +150,7 @@ def _keys(study: Study, name: str, **further: str) -> Row:
 def notes_on(studies: Studies) -> list[str]:
     """What stands in for what, and how answers were decoded."""
     settings = studies[0].settings
-    sets = studies[0].sides.sets.values()
+    sets = studies[0].sets.values()
     notes = [one.note for one in sets if one.note]
     notes.append(
         f"Decoder {settings.decoder}; wrong answers by {settings.generator}; context: "
@@ -166,7 +165,7 @@ def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:
     notes = []
     for study in studies:
         for side in sides:
-            found = study.sides.tuning(side)
+            found = study.tuning(side)
             why = f" ({found['why']})" if found["why"] else ""
             share = f"{len(found['kept'])} of {len(found['heads'])}"
             notes.append(f"{study.name}, {side}: {share} heads kept{why}.")

@@ -2,28 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError, StorageError
 from nasalign.io.locks import one_run_in
 from nasalign.io.storage import check_no_links, sweep
 from nasalign.progress import Reporter
 from nasalign.reproduction.document import Failure, write_document, write_result
 from nasalign.reproduction.figures import FIGURES
-from nasalign.reproduction.paper_sets import paper_sets
 from nasalign.reproduction.paper_tables import TABLES
 from nasalign.reproduction.result import Result
-from nasalign.reproduction.sides import Sides
 from nasalign.reproduction.statistics import STATISTICS
 from nasalign.reproduction.study import Study
 
 _MADE: dict[str, Callable[[Sequence[Study]], Result]] = {**FIGURES, **TABLES, **STATISTICS}
 
 
-PAPER = {"sides": "one", "context": "supporting", "probing_questions": 2000}
-"""What is set as in the paper unless it is set otherwise, whatever the model's size."""
+PAPER = ("sides=one", "context=supporting", "probing_questions=2000")
+"""Settings of the paper, whatever the model's size, unless they are set otherwise."""
 
 
 def _place(name: str) -> tuple[str, int]:
@@ -55,30 +51,7 @@ def chosen_items(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def studies_of(jobs: Sequence[Job], data_dir: Path | None, folder: Path) -> list[Study]:
-    """Returns the models of jobs with what was measured of them below a folder.
-
-    Raises:
-        NasAlignError: two models have the same name, or the data is not there.
-    """
-    sets = paper_sets(data_dir)
-    sources = {one.data: one.files for one in sets.values() if one.files}
-    names = [Path(job.model).name for job in jobs]
-    if len({name.casefold() for name in names}) < len(names):  # their folders' on any disk
-        raise NasAlignError(f"Two models have the same name: {', '.join(names)}.")
-    return [
-        Study(
-            Sides(
-                replace(job, sources=sources, changes=PAPER | dict(job.changes)),
-                sets,
-                folder / name,
-            )
-        )
-        for job, name in zip(jobs, names, strict=True)
-    ]
-
-
-def reproduce(
+def make_items(
     studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
 ) -> Iterator[Result]:
     """Makes items, writes and yields each as it is made, and ends in one document.
@@ -120,6 +93,6 @@ def _made(
         results.append(result)
         yield result
     minutes = (time.monotonic() - start) / 60
-    facts = [(study.name, study.sides.summary) for study in studies]
+    facts = [(study.name, study.summary) for study in studies]
     facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
     write_document(folder, results, facts)

@@ -8,8 +8,7 @@ from nasalign.nas.heads import STUDY, scaled, select_heads
 from nasalign.reproduction.paper_sets import DOMAINS, SHORT_ANSWERS
 from nasalign.reproduction.paper_tables import notes_on
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.sides import NASA
-from nasalign.reproduction.study import Studies, Study
+from nasalign.reproduction.study import NASA, Studies, Study
 
 
 def table_1(studies: Studies) -> Result:

@@ -9,37 +9,35 @@ from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.alignment import tune_rows
-from nasalign.config import Settings
 from nasalign.evaluation.side_effects import change_of
 from nasalign.io.storage import remove_folder
-from nasalign.models.loading import fingerprint
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import HeadRecord
+from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
-from nasalign.nasa.stages import choose_heads
 from nasalign.rivals.rival import Fitted, Material, Rival
+from nasalign.session import Session
 
 IN_WEIGHTS = "nothing"
 """What a change of the weights needs when the model is served."""
 
 
 def _nasa(material: Material) -> Fitted:
-    check_probing_set(material.probing)
-    heads = choose_heads(material.probing, material.settings, material.run)
-    return _tuned(material, heads, material.settings)
+    return _tuned(material, _selected(material), material.session)
 
 
 def _query_only(material: Material) -> Fitted:
-    check_probing_set(material.probing)
-    heads = choose_heads(material.probing, material.settings, material.run)
-    return _tuned(material, heads, material.settings.replace({"k_scope": "none"}))
+    return _tuned(material, _selected(material), material.session.with_settings(k_scope="none"))
 
 
 def _random(material: Material) -> Fitted:
+    count, draw = len(_selected(material)), f"{material.settings.seed}/random-0"
+    return _tuned(material, random_heads(material.probing, count, draw), material.session)
+
+
+def _selected(material: Material) -> list[Head]:
     check_probing_set(material.probing)
-    selected = choose_heads(material.probing, material.settings, material.run)
-    draw = f"{material.settings.seed}/random-0"
-    return _tuned(material, random_heads(material.probing, len(selected), draw), material.settings)
+    return choose_heads(material.session, material.probing)
 
 
 def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
@@ -57,19 +55,18 @@ def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
     return sorted(heads, key=lambda head: -head.nas)
 
 
-def _tuned(material: Material, heads: Sequence[Head], settings: Settings) -> Fitted:
-    """Runs Algorithm 1 on heads, and leaves the model as it was."""
-    model, run = material.model, material.run
-    history, adapter = tune_rows(model, material.probing, heads, settings, run, fingerprint(model))
-    if run.folder:
-        remove_folder(run.folder / "checkpoint")
+def _tuned(material: Material, heads: Sequence[Head], session: Session) -> Fitted:
+    """Run Algorithm 1 on heads, and leave the model as it was."""
+    history, adapter = tune_rows(session, material.probing, heads)
+    if session.run.folder:
+        remove_folder(session.run.folder / "checkpoint")
     records = [one for one in history if isinstance(one, HeadRecord)]
     chosen = {
         "heads": len(heads),
         "tried": len(records),
         "kept": [[one.layer, one.head] for one in records if one.kept],
     }
-    return taken_off(adapter, model, chosen)
+    return taken_off(adapter, session.model, chosen)
 
 
 def taken_off(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:

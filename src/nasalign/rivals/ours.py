@@ -2,32 +2,23 @@
 
 from collections.abc import Sequence
 
-from nasalign.alignment import align_plus
+from nasalign.alignment import correct_jointly
 from nasalign.data.records import BinaryExample
-from nasalign.models.loading import fingerprint
-from nasalign.nasa_plus.joint_stages import held_back, kinds_of
+from nasalign.nasa_plus.joint_run import held_back, pairs_by_kind
 from nasalign.rivals.baselines import IN_WEIGHTS, taken_off
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 
-def _plus(material: Material) -> Fitted:
-    model = material.model
-    result = align_plus(
-        model,
-        material.tokenizer,
-        material.asked,
-        material.probing,
-        material.settings,
-        material.run,
-        fingerprint(model),
-    )
+def _joint(material: Material) -> Fitted:
+    result = correct_jointly(material.session, material.asked, material.probing)
     epochs = [one.epoch for one in result.history if one.kept]  # type: ignore[union-attr]
-    return taken_off(result.adapter, model, {"heads": len(result.heads), "epoch": epochs[-1]})
+    chosen = {"heads": len(result.heads), "epoch": epochs[-1]}
+    return taken_off(result.adapter, material.model, chosen)
 
 
 def samples_of_ours(material: Material) -> Sequence[BinaryExample]:
-    """Returns what nasa+ learns from; what it holds back is left out."""
-    kinds = kinds_of(material.asked, material.probing, material.settings)
+    """Return the examples that nasa+ is tuned on, without those that it holds back."""
+    kinds = pairs_by_kind(material.session, material.asked, material.probing)
     return [
         example
         for pairs in kinds.values()
@@ -37,4 +28,4 @@ def samples_of_ours(material: Material) -> Sequence[BinaryExample]:
     ]
 
 
-NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _plus)
+NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _joint)

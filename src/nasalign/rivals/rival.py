@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question
@@ -17,6 +17,7 @@ from nasalign.inference.scoring import Scores, score_as
 from nasalign.nasa.probing import ProbingSet
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.run import Run
+from nasalign.session import Session
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,9 @@ class Material:
     """What every rival is fitted on; no subject of it is in the test split.
 
     Attributes:
-        model: the untouched model, whose parameters do not require gradients; whoever changes it
-            puts it back, to the bit.
-        tokenizer: its tokenizer.
-        settings: of the comparison.
-        run: whom to tell; its folder is the rival's own.
+        session: the untouched model, whose parameters do not require gradients, the settings of the
+            comparison, and a run of the rival's own. A rival that changes the model restores it to
+            the bit.
         asked: the questions that were probed.
         probing: what the model knows, under Prompt I with the right answer (Section 4.1).
         same: the fine-tuning set D of the paper's method: known answers, all to be affirmed.
@@ -37,10 +36,7 @@ class Material:
         shots: examples with their answers, right and wrong in turn, of the probed questions.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    settings: Settings
-    run: Run
+    session: Session
     asked: Sequence[Question]
     probing: ProbingSet
     same: Sequence[BinaryExample]
@@ -48,14 +44,29 @@ class Material:
     development: Sequence[BinaryExample]
     shots: Sequence[BinaryExample]
 
+    @property
+    def model(self) -> PreTrainedModel:
+        """The untouched model."""
+        return self.session.model
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the comparison."""
+        return self.session.settings
+
+    @property
+    def run(self) -> Run:
+        """The rival's own run."""
+        return self.session.run
+
     def builder(self, shots: Sequence[BinaryExample] = ()) -> PromptBuilder:
-        """Returns what renders prompts as the settings say."""
-        return PromptBuilder.of(self.tokenizer, self.settings, shots)
+        """Return the builder of prompts with the settings of the comparison."""
+        return self.session.builder(shots)
 
     def scores(self, examples: Sequence[BinaryExample]) -> Scores:
-        """Scores examples with the model as it is now, by logits and without NAS."""
+        """Score examples with the model as it is now, by logits and without NAS."""
         own = replace(self.settings, decoder="logits", scenario="plain")
-        return score_as(self.model, self.tokenizer, examples, own, record=False)
+        return score_as(self.model, self.session.tokenizer, examples, own, record=False)
 
 
 @dataclass(frozen=True)

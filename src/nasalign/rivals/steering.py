@@ -111,7 +111,12 @@ def _fit(material: Material) -> Fitted:
     judges = some_of_each(material.development, JUDGES, draw)
     prompts = [builder.binary(one) for one in some_of_each(material.pairs, CONTRASTS, draw)]
     vectors, norms = contrast(
-        model, material.tokenizer, prompts, builder.words, layers, material.settings.batch_size
+        model,
+        material.session.tokenizer,
+        prompts,
+        builder.words,
+        layers,
+        material.settings.batch_size,
     )
     odds = log_odds(material.scores(judges))
     sign = 1.0 if odds.median() < 0 else -1.0

@@ -208,7 +208,7 @@ def _fit(material: Material) -> Fitted:
         raise NasAlignError("There is no example to find biased heads on; give more questions.")
     prompts = [builder.binary(example) for example in support]
     states = last_inputs(model, prompts, names, settings.batch_size)
-    labels = answer_pair(material.tokenizer, prompts[0], builder.words)
+    labels = answer_pair(material.session.tokenizer, prompts[0], builder.words)
     found = components(model, labels, dict(zip(names, states, strict=True)))
     points = len(BIASES) * sum(map(len, SHARES.values()))
     with material.run.stage("unibias", "Choosing what to mask", points * len(support)) as done:

@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasalign.commands.compare.cost import Cost, measuring, timing
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError, StorageError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
-from nasalign.evaluation.examples import Bench
 from nasalign.evaluation.free_answers import FreeQuestions, effects_of
 from nasalign.evaluation.metrics import METRICS
 from nasalign.evaluation.side_effects import neutral_texts
@@ -22,26 +20,26 @@ from nasalign.io.storage import make_subfolder, remove_folder, seal
 from nasalign.models.memory import explained
 from nasalign.nasa.knowledge import Parametric
 from nasalign.rivals.baselines import UNTOUCHED
+from nasalign.rivals.cost import Cost, measuring, timing
 from nasalign.rivals.rival import Fitted, Material, Rival
 from nasalign.run import Run
 from nasalign.run_file import as_written
+from nasalign.session import Session
 
 FOLDER = "compare"
 """Of the run directory: what rows leave, and what each writes while it is fitted."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What every row is measured with; rows are measured one after the other, untouched first.
+class RowMeasurement:
+    """Measures the rows of a comparison, one after the other, the untouched model first.
 
     Attributes:
-        bench: the untouched model and the settings.
-        material: what rows are fitted on.
+        material: what rows are fitted on, with the untouched model and the settings.
         sets: the evaluated examples, by the name of their data.
         asked: what is asked freely.
     """
 
-    bench: Bench
     material: Material
     sets: Mapping[str, list[BinaryExample]]
     asked: FreeQuestions
@@ -59,7 +57,7 @@ class Measure:
         about = {name: getattr(rival, name) for name in ("name", "title", "serving", "logits")}
         voice, _ = self._voice, self._untouched  # before anything is fitted
         try:
-            with explained(f"measuring the row {rival.name}", self.bench.model):
+            with explained(f"measuring the row {rival.name}", self.session.model):
                 found = self._measured(rival)
         except StorageError:  # the next row could not be written either
             raise
@@ -72,19 +70,19 @@ class Measure:
         return about | found
 
     def _measured(self, rival: Rival) -> dict[str, Any]:
-        bench, model = self.bench, self.bench.model
-        own = replace(self.material, run=self._run_of(rival))
+        model, run = self.session.model, self.session.run
+        own = replace(self.material, session=self.session.with_run(self._run_of(rival)))
         with measuring(model) as fitting:
             fitted = rival.fit(own)
         if own.run.folder and not any(own.run.folder.iterdir()):
             own.run.folder.rmdir()
         with timing(model) as evaluating, fitted.on(model):
             evaluations = {name: self._evaluated(rival, fitted, name) for name in self.sets}
-        if bench.run.folder:
-            make_subfolder(bench.run.folder / "eval")
+        if run.folder:
+            make_subfolder(run.folder / "eval")
             for name, evaluation in evaluations.items():
-                write_jsonl(bench.run.folder / _path(name, rival), evaluation.rows())
-                seal(bench.run.folder / _path(name, rival))
+                write_jsonl(run.folder / _path(name, rival), evaluation.rows())
+                seal(run.folder / _path(name, rival))
         if rival.name == UNTOUCHED.name:
             self._untouched.update(evaluations)
         return {
@@ -103,7 +101,7 @@ class Measure:
 
     def _run_of(self, rival: Rival) -> Run:
         """A run of the rival's own, in an empty folder: what it takes is all that it takes."""
-        run = self.bench.run
+        run = self.session.run
         if not run.folder:
             return run.part(None)
         folder = run.folder / FOLDER / rival.name
@@ -112,12 +110,12 @@ class Measure:
         return run.part(folder)
 
     def _evaluated(self, rival: Rival, fitted: Fitted, name: str) -> Evaluation:
-        bench, examples = self.bench, self.sets[name]
-        settings = bench.settings.replace(fitted.changes)
+        session, examples = self.session, self.sets[name]
+        settings = session.settings.replace(fitted.changes)
         title = f"Evaluating {rival.name}: {name}"
-        with bench.run.part(None).stage(name, title, len(examples)) as done:
+        with session.run.part(None).stage(name, title, len(examples)) as done:
             found = run_evaluation(
-                bench.model, bench.tokenizer, examples, settings, fitted.shots, done
+                session.model, session.tokenizer, examples, settings, fitted.shots, done
             )
         if fitted.adjusted:
             found = fitted.adjusted(found)
@@ -131,7 +129,7 @@ class Measure:
 
     def _figures(self, name: str, rival: Rival, evaluation: Evaluation) -> dict[str, Any]:
         """Each figure as value, low and high; the change of accuracy is paired by question."""
-        settings = self.bench.settings
+        settings = self.session.settings
         how = (settings.bootstrap_samples, settings.seed)
         metrics = evaluation.metrics(*how)
         figures: dict[str, Any] = {
@@ -161,7 +159,7 @@ class Measure:
             "before": share,
             "after": share,
             "change_interval": [0.0, 0.0],
-            "judge": self.bench.settings.judge,
+            "judge": self.session.settings.judge,
             "data": self.asked.data,
         }
         return texts | {"general_qa": general}
@@ -172,9 +170,14 @@ class Measure:
         return self.asked.answered(self._quiet, "before")
 
     @property
-    def _quiet(self) -> Bench:
-        """The bench with a run whose seconds nobody reads: there are as many as rows."""
-        return replace(self.bench, run=self.bench.run.part(None))
+    def session(self) -> Session:
+        """The untouched model, the settings and the run of the comparison."""
+        return self.material.session
+
+    @property
+    def _quiet(self) -> Session:
+        """The session with a run whose timings are not kept: there would be some for each row."""
+        return self.session.with_run(self.session.run.part(None))
 
     @property
     def has_untouched(self) -> bool:
@@ -184,12 +187,12 @@ class Measure:
     @cached_property
     def _untouched(self) -> dict[str, Evaluation]:
         """The untouched model's evaluations, those of an earlier run at first."""
-        found = {}
+        found, run = {}, self.session.run
         for name, examples in self.sets.items():
-            left = self.bench.run.left(_path(name, UNTOUCHED))
-            if left:
-                with as_written(left.parent):
-                    found[name] = Evaluation.from_rows(examples, read_jsonl(left), name)
+            path = run.reusable(_path(name, UNTOUCHED))
+            if path:
+                with as_written(path.parent):
+                    found[name] = Evaluation.from_rows(examples, read_jsonl(path), name)
         return found
 
     @cached_property
@@ -200,8 +203,8 @@ class Measure:
     @torch.no_grad()
     def _says(self) -> Tensor:
         """What the model says to a fixed text, [T, vocabulary]: its weights and hooks are in it."""
-        model, text = self.bench.model, neutral_texts()[0]
-        ids = torch.tensor([self.bench.tokenizer(text)["input_ids"]])
+        model, text = self.session.model, neutral_texts()[0]
+        ids = torch.tensor([self.session.tokenizer(text)["input_ids"]])
         device = model.get_input_embeddings().weight.device
         return model(input_ids=ids.to(device), use_cache=False).logits[0].cpu()
 

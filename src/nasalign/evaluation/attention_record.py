@@ -5,17 +5,17 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.alignment import AlignResult
+from nasalign.adapters.adapter import Adapter
 from nasalign.data.binary import sample
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
-from nasalign.evaluation.examples import Bench
 from nasalign.evaluation.responses import kind_of
 from nasalign.evaluation.side_effects import rows_put_back
 from nasalign.inference.attention_map import HeadAttention, attention_map, readable_tokens
-from nasalign.io.files import write_json
-from nasalign.io.storage import seal
-from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.io.files import read_json, write_json
+from nasalign.nas.heads import Head
+from nasalign.prompts.builder import BinaryPrompt
+from nasalign.session import Session
 
 FILE = "attention.json"
 EXAMPLES = 8
@@ -23,53 +23,54 @@ HEADS = 6
 HEADS_WITHOUT_CHANGE = 3
 
 
-def write_attention(
-    bench: Bench,
-    result: AlignResult,
+def record_attention(
+    session: Session,
+    adapter: Adapter,
+    heads: Sequence[tuple[int, int]],
     shots: Sequence[BinaryExample],
     before: Evaluation,
     after: Evaluation,
 ) -> None:
-    """Writes ``attention.json``: Figures 3, 6 and 7 for this model, if there is a run directory.
+    """Write ``attention.json``: Figures 3, 6 and 7 for this model, if there is a run directory.
 
     Args:
-        bench: with the aligned model, which is left as it was.
-        result: of the alignment.
+        session: with the aligned model, which is left as it was.
+        adapter: the change.
+        heads: layer and head of those that are shown.
         shots: examples in the prompts.
         before: evaluation of the untouched model.
         after: evaluation of the aligned model on the same examples.
     """
-    run, settings, model = bench.run, bench.settings, bench.model
-    if not run.folder or run.left(FILE):
-        return
-    builder = PromptBuilder.of(bench.tokenizer, settings, shots)
-    heads = _heads(result)
-    old, new = before.rows(), after.rows()
-    chosen = _examples(old, new, settings.seed)
-    prompts = [builder.binary(before.examples[place]) for place in chosen]
-    with run.timed("attention"), rows_put_back(model, result.adapter):
-        result.adapter.revert(model)
-        untouched = attention_map(model, prompts, heads)
-        result.adapter.apply(model)
-        aligned = attention_map(model, prompts, heads)
-    examples = [
-        {
-            "question": _asked(before.examples[place]),
-            "label": before.examples[place].label,
-            "before": _verdict(old[place]),
-            "after": _verdict(new[place]),
-        }
-        | _along(bench.tokenizer, prompt, *maps)
-        for place, prompt, *maps in zip(chosen, prompts, untouched, aligned, strict=True)
-    ]
-    write_json(run.folder / FILE, {"heads": heads, "examples": examples})
-    seal(run.folder / FILE)
+
+    def make() -> dict[str, Any]:
+        model, builder = session.model, session.builder(shots)
+        old, new = before.rows(), after.rows()
+        chosen = _examples(old, new, session.settings.seed)
+        prompts = [builder.binary(before.examples[place]) for place in chosen]
+        with session.run.timed("attention"), rows_put_back(model, adapter):
+            adapter.revert(model)
+            untouched = attention_map(model, prompts, heads)
+            adapter.apply(model)
+            aligned = attention_map(model, prompts, heads)
+        examples = [
+            {
+                "question": _asked(before.examples[place]),
+                "label": before.examples[place].label,
+                "before": _verdict(old[place]),
+                "after": _verdict(new[place]),
+            }
+            | _along(session.tokenizer, prompt, *maps)
+            for place, prompt, *maps in zip(chosen, prompts, untouched, aligned, strict=True)
+        ]
+        return {"heads": heads, "examples": examples}
+
+    if session.run.folder:
+        session.run.cached(FILE, make, write_json, read_json)
 
 
-def _heads(result: AlignResult) -> list[tuple[int, int]]:
-    """The heads that are shown: those kept, or the first selected where none was."""
-    selected = [(head.layer, head.head) for head in result.heads]
-    return result.kept[:HEADS] or selected[:HEADS_WITHOUT_CHANGE]
+def shown_heads(kept: Sequence[tuple[int, int]], selected: Sequence[Head]) -> list[tuple[int, int]]:
+    """Return the heads whose attention is shown: the kept ones, or the first selected."""
+    return list(kept[:HEADS]) or [head[:2] for head in selected[:HEADS_WITHOUT_CHANGE]]
 
 
 def _examples(old: list[dict[str, Any]], new: list[dict[str, Any]], seed: int) -> list[int]:

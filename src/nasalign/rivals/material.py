@@ -3,23 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nasalign.data.binary import positive_example, sample, to_binary
+from nasalign.data.binary import positive_example, sample
 from nasalign.data.records import BinaryExample, Question, split_of
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
-from nasalign.evaluation.examples import Bench, without_evidence
+from nasalign.evaluation.examples import few_shots, without_evidence, write_examples
 from nasalign.nasa.probing import ProbingSet
 from nasalign.rivals.rival import Material
+from nasalign.session import Session
 
 SHOTS = 4
 """Examples that a row may show before each question."""
 
 
-def material_of(bench: Bench, splits: Splits, probing: ProbingSet) -> Material:
-    """Returns what rows are fitted on: of the probing and the development split, never the test.
+def material_of(session: Session, splits: Splits, probing: ProbingSet) -> Material:
+    """Return what rows are fitted on: the probing and the development split, never the test.
 
     Args:
-        bench: with the untouched model.
+        session: with the untouched model.
         splits: the data of the run.
         probing: the probing set.
 
@@ -35,43 +36,30 @@ def material_of(bench: Bench, splits: Splits, probing: ProbingSet) -> Material:
             for one, place in zip(same, places, strict=True)
         ]
     rest = [one for one in splits.probing_pool if split_of(one.subject) == "development"]
-    settings = bench.settings
+    settings = session.settings
     watched = without_evidence(sample(rest, settings.evaluation_questions, settings.seed))
-    development = _both_sides(bench, splits, "development", watched)
+    development = _both_sides(session, splits, "development", watched)
     if not development:
         raise DataError(
             f"{splits.probing_name} has no question in its development split, on which settings "
             "are chosen; give more rows."
         )
-    showing = Bench(bench.model, bench.tokenizer, settings.replace({"shots": SHOTS}), bench.run)
     return Material(
-        model=bench.model,
-        tokenizer=bench.tokenizer,
-        settings=settings,
-        run=bench.run,
+        session=session,
         asked=sample(without_evidence(splits.probing), settings.probing_questions, settings.seed),
         probing=probing,
         same=same,
-        pairs=_both_sides(bench, splits, "pairs", mistaken),
+        pairs=_both_sides(session, splits, "pairs", mistaken),
         development=development,
-        shots=showing.shots(splits),
+        shots=few_shots(session.with_settings(shots=SHOTS), splits),
     )
 
 
 def _both_sides(
-    bench: Bench, splits: Splits, part: str, questions: Sequence[Question]
+    session: Session, splits: Splits, part: str, questions: Sequence[Question]
 ) -> list[BinaryExample]:
     """Each question with its right and a wrong answer."""
-    run, settings = bench.run, bench.settings
-    generator = run.chat(settings.generator, settings, bench.model, bench.tokenizer)
-    with run.asking(f"material/{part}", "Writing questions", len(questions), generator) as done:
-        binary = to_binary(
-            questions,
-            settings.seed,
-            splits.probing_pool,
-            sides="both",
-            generator=generator,
-            progress=done,
-        )
-    run.drop(binary.dropped, f"{splits.probing_name} ({part})")
+    stage, pool = f"material/{part}", splits.probing_pool
+    binary = write_examples(session, stage, questions, pool, "both")
+    session.run.drop(binary.dropped, f"{splits.probing_name} ({part})")
     return binary.examples

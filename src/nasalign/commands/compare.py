@@ -1,0 +1,230 @@
+"""``nasalign compare``: ways to correct a model in one table: same data, splits and decoder."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+
+from nasalign.commands.app import command
+from nasalign.commands.job import Job
+from nasalign.commands.options import (
+    AsJson,
+    DataOptions,
+    Further,
+    LoadOptions,
+    Model,
+    OutOptions,
+    Resume,
+    SettingOptions,
+    grouped,
+    run_folder,
+)
+from nasalign.data.records import BinaryExample, load_facts, split_of
+from nasalign.errors import DataError, NasAlignError
+from nasalign.evaluation.examples import make_examples, without_evidence
+from nasalign.evaluation.free_answers import FreeQuestions
+from nasalign.io.files import read_json, write_json
+from nasalign.io.storage import make_subfolder, seal, write_text
+from nasalign.models import processes
+from nasalign.nasa.probing import probe
+from nasalign.reporting.comparison_csv import as_csv
+from nasalign.reporting.comparison_table import print_comparison
+from nasalign.reporting.report import write_report
+from nasalign.rivals.all import RIVALS
+from nasalign.rivals.baselines import UNTOUCHED
+from nasalign.rivals.material import material_of
+from nasalign.rivals.rival import Rival
+from nasalign.rivals.row import FOLDER, RowMeasurement
+
+FILE, CSV_FILE = "comparison.json", "comparison.csv"
+
+
+@grouped
+def compare(
+    model: Model,
+    data: DataOptions,
+    out: OutOptions,
+    settings: SettingOptions,
+    load: LoadOptions,
+    further: Further = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="These rows alone, such as threshold,nasa; untouched always is one.",
+        ),
+    ] = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set other ways to correct a model beside ours: same data, same splits, same decoder.
+
+    The run directory is runs/MODEL-compare unless --out names another. A row that cannot be had
+    does not stop the others; the command then exits with 2.
+    """
+    with command(as_json) as (console, emit):
+        folder = out.out or run_folder(model, "-compare")
+        job = Job.of(
+            console,
+            "compare",
+            model,
+            data=data,
+            load=load,
+            settings=settings,
+            out=replace(out, out=folder),
+            further=further or [],
+            resume=resume,
+        )
+        names = [name.strip() for text in only or [] for name in text.split(",") if name.strip()]
+        result = compare_job(job, names)
+        print_comparison(console, result)
+        job.run.say(
+            f"The table is {folder / 'comparison.csv'}; the report is {folder / 'report.html'}."
+        )
+        emit(result | {"run": str(folder)})
+        if any(row["error"] and not row["nothing_to_fix"] for row in result["rows"]):
+            raise typer.Exit(2)
+
+
+def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Compare ways to correct a model; writes the run directory.
+
+    A row that is done is in ``compare/NAME.json``; when resuming it is not run again, and rows may
+    be added.
+
+    Args:
+        job: the model, the data, the settings and the run directory.
+        only: names of the rows, all unless given; the untouched model is always one.
+
+    Returns:
+        The content of ``comparison.json``: ``datasets`` with ``n``, ``questions`` and the share of
+        ``positives`` by name; ``rows``, each with its figures on every data set, its cost and its
+        side effects, or with an ``error``.
+
+    Raises:
+        NasAlignError: the model, the data, a setting, a name or the folder does not fit.
+    """
+    wanted = _chosen(only)
+    _check_settings(job)
+    with job.locked():
+        splits, run = job.splits(), job.run
+        if splits.part == "development" and splits.same:
+            raise NasAlignError(
+                "Rows are chosen on the development split, so they cannot be compared on it; take "
+                "split=test."
+            )
+        watched = [one for one in splits.probing_pool if split_of(one.subject) == "development"]
+        fitted_on = [*watched, *load_facts("probing")]
+        splits = job.run_data.apart(splits, fitted_on, "rows are fitted or chosen on it")
+        run.say(splits.sentence)
+        more = job.run_data.further(splits, job.further)
+        session = job.session()
+        records, binary = make_examples(session, splits.name, splits.test, splits.pool)
+        sets = {splits.name: binary.examples}
+        for name, about in more.items():
+            sets[name] = make_examples(session, name, *about)[1].examples
+        probing = probe(session, without_evidence(splits.probing))
+        material = material_of(session, splits, probing)
+        parts = {
+            "same": material.same,
+            "pairs": material.pairs,
+            "development": material.development,
+            "shots": material.shots,
+        }
+        run.facts["compare"] = {name: len(examples) for name, examples in parts.items()}
+        run.save()
+        asked = FreeQuestions.held_out(session, splits, records)
+        rows = _rows(RowMeasurement(material, sets, asked), wanted)
+        datasets = {name: _about(examples) for name, examples in sets.items()}
+        result = {"datasets": datasets, "rows": rows, "decoder": session.settings.decoder}
+        if run.folder:
+            names = [row["name"] for row in rows]
+            run.facts["compare"]["only"] = names if len(names) < len(RIVALS) else []
+            run.save()
+            run.write(FILE, result)
+            write_text(run.folder / CSV_FILE, as_csv(result))
+            write_report(run.folder)
+        return result
+
+
+def _chosen(only: Sequence[str]) -> set[str]:
+    """The names of the rows that are wanted.
+
+    Raises:
+        NasAlignError: there is no such row.
+    """
+    names = [rival.name for rival in RIVALS]
+    for name in only:
+        if name not in names:
+            raise NasAlignError(f"There is no row {name!r}; the rows are {', '.join(names)}.")
+    return {UNTOUCHED.name, *(only or names)}
+
+
+def _check_settings(job: Job) -> None:
+    """Refuse what would be shown or asked in every row alike.
+
+    Raises:
+        NasAlignError: a scenario or examples are set, or there are several processes.
+    """
+    given = job.given_settings
+    if given.scenario != "plain":
+        raise NasAlignError("Rows are compared on Prompt I, so compare takes scenario=plain.")
+    if given.shots:
+        raise NasAlignError(
+            "Examples are shown in a row of their own; leave out the setting shots."
+        )
+    if processes.count() > 1:
+        raise NasAlignError("Rows are timed in one process; start nasalign without a launcher.")
+
+
+def _rows(measure: RowMeasurement, wanted: set[str]) -> list[dict[str, Any]]:
+    """Measures the rows that are wanted and not there yet; returns all, in their order."""
+    run = measure.session.run
+    done = {}
+    for rival in RIVALS:
+        path = run.reusable(f"{FOLDER}/{rival.name}.json")
+        if path:
+            done[rival.name] = dict(read_json(path))
+    if UNTOUCHED.name in done and not measure.has_untouched:
+        del done[UNTOUCHED.name]
+    todo = [one for one in RIVALS if one.name in wanted and one.name not in done]
+    if run.folder:
+        make_subfolder(run.folder / FOLDER)
+    with run.stage("rows", "Rows", len(todo)) as step:
+        for rival in todo:
+            done[rival.name] = row = _row(measure, rival)
+            if run.folder and not row["error"]:
+                write_json(run.folder / FOLDER / f"{rival.name}.json", row)
+                seal(run.folder / FOLDER / f"{rival.name}.json")
+            step(1)
+    return [done[rival.name] for rival in RIVALS if rival.name in done]
+
+
+def _row(measure: RowMeasurement, rival: Rival) -> dict[str, Any]:
+    """Measures a row and says how it went.
+
+    Raises:
+        DataError: it is that of the untouched model, and could not be had.
+    """
+    row, say = measure.row(rival), measure.session.run.say
+    if row["error"]:
+        say(f"{rival.name}: {row['error']}")
+        if rival is UNTOUCHED:
+            raise DataError(row["error"])
+        return row
+    accuracies = (
+        f"{part['figures']['accuracy'][0]:.3f} on {name}" for name, part in row["datasets"].items()
+    )
+    seconds = row["cost"]["seconds_to_fit"]
+    say(f"{rival.name}: accuracy {', '.join(accuracies)}; {seconds:.1f} s to fit.")
+    return row
+
+
+def _about(examples: Sequence[BinaryExample]) -> dict[str, Any]:
+    return {
+        "n": len(examples),
+        "questions": len({example.question for example in examples}),
+        "positives": fmean(example.label for example in examples),
+    }

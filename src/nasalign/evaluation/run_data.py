@@ -1,0 +1,97 @@
+"""The data of a run: reading it, splitting it by subject, and further data to evaluate on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nasalign.config import Settings
+from nasalign.data.records import Question, Record, load_facts
+from nasalign.data.sources import Loaded, distinct, load_data
+from nasalign.data.splits import Splits, unseen
+from nasalign.run import Run
+
+Further = dict[str, tuple[list[Record], list[Question]]]
+"""By name: the records that are not probed, and questions whose answers may serve as wrong ones."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Reads the data of a run, and notes in the run what was read and what cannot be used.
+
+    Attributes:
+        run: notes origins, digests and dropped rows.
+        settings: split, few-shot examples, method and revision.
+        sources: local files of named data sets, by name.
+    """
+
+    run: Run
+    settings: Settings
+    sources: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+    def read(self, name: str) -> Loaded:
+        """Read a data set.
+
+        Raises:
+            DataError: there is no such data, or it is broken.
+        """
+        loaded = load_data(name, self.sources.get(name, ()), self.settings.data_revision)
+        self.run.drop(loaded.dropped, loaded.name)
+        self.run.facts.setdefault("digests", {})[loaded.origin] = loaded.digest
+        return loaded
+
+    def splits(self, name: str, probing_name: str | None, *, probed: bool = True) -> Splits:
+        """Read the evaluated and the probed data, and split them by subject.
+
+        Without ``probing_name``, the data itself is probed, or the facts if all of the data is
+        yes/no questions already.
+
+        Args:
+            name: the evaluated data.
+            probing_name: the probed data, or None.
+            probed: whether anything is probed, rather than just evaluated.
+
+        Raises:
+            DataError: there is no such data, it is broken, or nothing of it is left to evaluate.
+        """
+        data = self.read(name)
+        probing = data
+        if probing_name not in (None, name):
+            probing = self.read(str(probing_name))
+        elif not data.questions:
+            probing = self.read("facts")
+        facts, settings = self.run.facts, self.settings
+        facts |= {"data": data.name, "data_origin": data.origin}
+        facts |= {"probing_data": probing.name, "probing_origin": probing.origin}
+        # Few-shot examples are from the probing split.
+        splits = Splits.of(data, probing, settings.split, probed=probed or settings.shots > 0)
+        facts["data_part"] = splits.part
+        self.run.drop(splits.left_out, splits.name)
+        if probed and settings.method == "nasa+":
+            return self.apart(splits, load_facts("probing"), "nasa+ is tuned on it")
+        return splits
+
+    def apart(self, splits: Splits, used: Sequence[Question], why: str) -> Splits:
+        """Return splits whose evaluated part leaves out further questions, for a reason.
+
+        Raises:
+            DataError: nothing is left.
+        """
+        test, left_out = unseen(splits.name, splits.test, used, why)
+        self.run.drop(left_out, splits.name)
+        return replace(splits, test=test, used=[*splits.used, *used])
+
+    def further(self, splits: Splits, names: Sequence[str]) -> Further:
+        """Read further data to evaluate on, each with a name of its own.
+
+        Raises:
+            DataError: there is no such data, it is broken, or nothing of it is left to evaluate.
+        """
+        found = [self.read(name) for name in names]
+        self.run.facts["further"] = [loaded.origin for loaded in found]
+        own = distinct([splits.name, *(loaded.name for loaded in found)])[1:]
+        more = {}
+        for name, loaded in zip(own, found, strict=True):
+            records, left_out = unseen(name, loaded.records, splits.used)
+            self.run.drop(left_out, name)
+            more[name] = records, loaded.questions
+        return more

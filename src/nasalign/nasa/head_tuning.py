@@ -1,0 +1,160 @@
+"""Selecting the heads to tune, and running Algorithm 1 on a model with progress and resume."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from nasalign.errors import DataError
+from nasalign.io.files import append_jsonl, write_json, write_jsonl
+from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
+from nasalign.nasa.algorithm import (
+    EpochRecord,
+    HeadRecord,
+    Limits,
+    as_row,
+    incremental_tuning,
+    records_from_rows,
+)
+from nasalign.nasa.checkpoint import CheckpointedTuner
+from nasalign.nasa.probing import ProbingSet
+from nasalign.nasa.training import RowTuner
+from nasalign.progress import Progress
+from nasalign.run import Run
+from nasalign.session import Session
+
+Record = EpochRecord | HeadRecord
+OnRecord = Callable[[Any], Any]
+"""Is called with each record of tuning; returning False stops tuning."""
+
+
+def choose_heads(session: Session, probing: ProbingSet) -> list[Head]:
+    """Select the heads to tune (Eq. 2-4, Section 4.2); writes ``heads.json``.
+
+    Raises:
+        DataError: no head is in enough of the samples' lists.
+    """
+    settings, run = session.settings, session.run
+    counts = scaled(ALIGNMENT, probing.nas[0].numel())
+    k, n = settings.k or counts.k, settings.n or counts.n
+    heads = select_heads(probing.nas, k=k, n=n, consistency=settings.consistency)
+    if not heads:
+        raise DataError(
+            f"No head is among the {k} of highest NAS in {settings.consistency:.0%} of the "
+            "samples; raise k or lower consistency."
+        )
+    run.say(
+        f"{len(heads)} heads are among the {k} of highest NAS in {settings.consistency:.0%} of the "
+        f"samples (at most {n} are taken); the first is layer {heads[0].layer}, head "
+        f"{heads[0].head} with a NAS of {heads[0].nas:.2f}."
+    )
+    if run.folder:
+        write_json(run.folder / "heads.json", [head._asdict() for head in heads])
+    return heads
+
+
+def tune(
+    session: Session,
+    probing: ProbingSet,
+    heads: Sequence[Head],
+    on_record: OnRecord | None = None,
+) -> list[Record]:
+    """Run Algorithm 1, which changes the model; writes ``tuning.jsonl`` as it goes.
+
+    A resumed run skips the heads in its checkpoint. If tuning stops in the middle of a head, the
+    rows of that head are put back.
+
+    Args:
+        session: with the untouched model.
+        probing: the probing set.
+        heads: P, in the order of tuning.
+        on_record: called with each new record; tuning stops where it returns False.
+    """
+    settings, run = session.settings, session.run
+    limits = limits_of(session, probing)
+    tuning, validation = probing.of("tuning"), probing.of("validation")
+    budget = _Budget(len(heads) * settings.epochs, len(tuning) + len(validation))
+    total = len(validation) + budget.epochs * budget.samples
+    with run.stage("tuning", "Tuning head by head", total) as done:
+        rows = RowTuner(session.model, tuning, validation, settings, heads, done)
+        run.say(rows.replay_plan())
+        checkpoint = run.folder / "checkpoint" if run.folder else None
+        tuner = CheckpointedTuner(rows, checkpoint, run.say)
+        history = _resumed(run, tuner, budget, settings.epochs, done)
+        if history and cast(HeadRecord, history[-1]).halted:
+            return history
+        try:
+            for record in incremental_tuning(heads[tuner.heads_done :], tuner, limits):
+                history.append(record)
+                if run.folder:
+                    append_jsonl(run.folder / "tuning.jsonl", as_row(record))
+                if isinstance(record, HeadRecord):
+                    tuner.head_is_done(history)
+                    done(budget.spared(record, settings.epochs))
+                    run.say(_sentence(record, limits.answer))
+                if on_record and on_record(record) is False:
+                    tuner.abandon()
+                    break
+        except KeyboardInterrupt:
+            tuner.abandon()
+            raise
+        run.facts["replay"] = rows.memory.describe()
+    return history
+
+
+def limits_of(session: Session, probing: ProbingSet) -> Limits:
+    """Return when Algorithm 1 stops; notes in the run at which value all tuning halts.
+
+    With fewer true positives than ``min_true_positives``, tau (Eq. 5) is minus infinity, and the
+    share of V that is answered as wanted halts tuning instead.
+    """
+    settings, run = session.settings, session.run
+    right = probing.count("TP")
+    tau = probing.tau if right >= settings.min_true_positives else -math.inf
+    answer = "Yes" if probing.direction == "negative" else "No"
+    limits = Limits(settings.epochs, settings.rho, tau, settings.halting_share, answer)
+    run.facts["halting"] = {"kind": "tau", "value": tau, "answer": answer}
+    if tau == -math.inf:
+        run.facts["halting"] |= {"kind": "share", "value": limits.halting_share}
+        run.say(
+            f"The model says {answer} to {right} of the answers it is probed with, too few for tau "
+            f"(Eq. 5), which is taken as minus infinity; instead, tuning halts when the model says "
+            f"{answer} to more than {limits.halting_share:.0%} of V."
+        )
+    return limits
+
+
+class _Budget:
+    """The work that is left, for the progress bar: heads seldom need all of their epochs."""
+
+    def __init__(self, epochs: int, samples: int) -> None:
+        self.epochs, self.samples = epochs, samples  # epochs left, and samples of one
+
+    def spared(self, record: HeadRecord, epochs: int) -> int:
+        """Return the samples that a finished head has spared; after halting, all that are left."""
+        self.epochs -= epochs
+        return (epochs - record.epochs + (self.epochs if record.halted else 0)) * self.samples
+
+
+def _resumed(
+    run: Run, tuner: CheckpointedTuner, budget: _Budget, epochs: int, done: Progress
+) -> list[Record]:
+    """The records of the heads in the checkpoint; ``tuning.jsonl`` then holds these and no more."""
+    if run.folder:
+        write_jsonl(run.folder / "tuning.jsonl", tuner.history)
+    if tuner.history:
+        run.say(f"Resuming after {tuner.heads_done} heads.")
+    budget.epochs -= tuner.heads_done * epochs
+    done(tuner.heads_done * epochs * budget.samples)
+    return records_from_rows(tuner.history)
+
+
+def _sentence(record: HeadRecord, answer: str) -> str:
+    """What became of a head, in one line."""
+    fate = f"cancelled: {record.cancelled}" if record.cancelled else "kept"
+    halt = f"; tuning halts: {record.halted}" if record.halted else ""
+    return (
+        f"  layer {record.layer:>2}, head {record.head:>2}: {record.epochs} epoch(s), "
+        f"{record.stopped}; head NAS {record.alpha_before:.2f} -> {record.alpha:.2f}, model NAS "
+        f"{record.beta_before:.1f} -> {record.beta:.1f}, {record.yes_share:.0%} of V {answer}; "
+        f"{fate}{halt}"
+    )

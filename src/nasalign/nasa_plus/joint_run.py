@@ -1,0 +1,166 @@
+"""Running nasa+: pairs of both labels and several kinds, heads by attribution, joint tuning.
+
+Where the paper tunes one head after the other towards Yes, on answers the model knows and denies,
+nasa+ tunes the rows of all chosen heads together, on right and wrong answers alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from nasalign.data.binary import sample
+from nasalign.data.records import Question, place_of
+from nasalign.errors import DataError
+from nasalign.io.files import append_jsonl
+from nasalign.models import processes
+from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nasa.probing import ProbingSet
+from nasalign.nasa_plus.attribution import attribution
+from nasalign.nasa_plus.divergence import answered
+from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.kinds import Pair, anchors, pairs_of
+from nasalign.session import Session
+
+HELD_BACK = 0.15
+"""Share of the subjects whose pairs choose the epoch and are never trained on."""
+FREE_ANSWERS = 64
+"""Right free answers at most in the divergence term; each takes megabytes."""
+ONE_FOR = {"known": 1, "unknown": 3, "direct": 2, "context": 2, "numbers": 3}
+"""Number of known pairs for each pair of a kind."""
+ONE_OF = 10
+"""One head in so many is tuned: a tenth does most of what all of them can (docs/study.md)."""
+
+
+def pairs_by_kind(
+    session: Session, questions: Sequence[Question], probing: ProbingSet
+) -> dict[str, list[Pair]]:
+    """Return the pairs that nasa+ may use, by kind: ``known_pairs`` at most, of others a share.
+
+    ``known`` and ``unknown`` are questions of the probing data, by whether the model answers them
+    under Prompt II; the others need no data (``kinds.anchors``).
+
+    Args:
+        session: sizes, kinds and seed.
+        questions: those that were probed.
+        probing: what the model knows of them.
+    """
+    settings, seed = session.settings, session.settings.seed
+    known = {one.question.question for one in probing.samples}
+    parts = {
+        "known": [one for one in questions if one.question in known],
+        "unknown": [one for one in questions if one.question not in known],
+    }
+    sizes = {kind: -(-settings.known_pairs // part) for kind, part in ONE_FOR.items()}
+    own = {
+        kind: pairs_of(sample(part, sizes[kind], seed), questions, seed)
+        for kind, part in parts.items()
+        if part
+    }
+    if settings.kinds == "known":
+        return {kind: pairs for kind, pairs in own.items() if kind == "known"}
+    return own | anchors(sizes, seed)
+
+
+def held_back(subject: str, seed: int) -> bool:
+    """Whether the pairs of a subject choose the epoch; the same for all kinds."""
+    return place_of(f"{seed}/{subject}") < HELD_BACK
+
+
+def rendered(
+    session: Session, kinds: Mapping[str, Sequence[Pair]], probing: ProbingSet
+) -> JointSamples:
+    """Return the pairs to learn from and the held-back ones, of other subjects, as prompts.
+
+    With them come the free answers by which the model knew what was probed.
+
+    Raises:
+        DataError: one of the two would be empty.
+    """
+    builder, settings = session.builder(), session.settings
+    parts: tuple[list[PromptPair], list[PromptPair]] = ([], [])
+    for kind, pairs in kinds.items():
+        for pair in pairs:
+            one = PromptPair(builder.binary(pair.right), builder.binary(pair.wrong), kind)
+            parts[held_back(pair.subject, settings.seed)].append(one)
+    if not all(parts):
+        raise DataError("There are too few questions to learn from some and hold others back.")
+    free = sample(probing.samples, FREE_ANSWERS if settings.kl_weight else 0, settings.seed)
+    return JointSamples(*parts, answered(builder, free))
+
+
+def choose_by_attribution(
+    session: Session, pairs: Sequence[PromptPair], probing: ProbingSet
+) -> list[Head]:
+    """Choose the N heads of highest attribution on the known pairs; writes ``heads.json``.
+
+    Args:
+        session: with the untouched model; N is a tenth of all heads unless set.
+        pairs: those to learn from.
+        probing: the heads' NAS is the mean over its samples.
+    """
+    settings, run = session.settings, session.run
+    known = [(one.right, one.wrong) for one in pairs if one.kind == "known"]
+    with run.stage("attribution", "What each head does to the answer", 2 * len(known)) as done:
+        norms = attribution(session.model, known, settings.batch_size, done)
+    count = settings.n or max(1, norms.numel() // ONE_OF)
+    nas = single_head_nas(probing.nas)
+    order = torch.argsort(norms.flatten(), descending=True, stable=True)[:count].tolist()
+    places: list[tuple[int, int]] = [divmod(place, norms.shape[1]) for place in order]
+    heads = [Head(*place, float(nas[place])) for place in places]
+    run.say(
+        f"{len(heads)} heads of {norms.numel()} have the highest attribution on {len(known)} known "
+        f"pairs; the first is layer {heads[0].layer}, head {heads[0].head}."
+    )
+    rows = [head._asdict() | {"attribution": float(norms[head[:2]])} for head in heads]
+    run.write("heads.json", rows)
+    return heads
+
+
+def tune_jointly(
+    session: Session,
+    samples: JointSamples,
+    heads: Sequence[Head],
+    on_record: Callable[[JointRecord], Any] | None = None,
+) -> list[JointRecord]:
+    """Tune all heads together, which changes the model; writes ``joint.jsonl`` as it goes.
+
+    With several processes, each of them does all of the work: a batch is small, and its mean log
+    odds are of the whole batch.
+
+    Args:
+        session: with the untouched model.
+        samples: pairs and free answers.
+        heads: those whose rows move.
+        on_record: called with each record; tuning stops where it returns False.
+    """
+    settings, run = session.settings, session.run
+    if run.folder:  # an interrupted run tunes again from the start: it takes minutes
+        (run.folder / "joint.jsonl").unlink(missing_ok=True)
+    history: list[JointRecord] = []
+    learnt, measured = 2 * len(samples.tuning), 2 * len(samples.validation)
+    total = settings.joint_epochs * (learnt + measured) + measured
+    title = f"Tuning {len(heads)} heads together"
+    with run.stage("joint", title, total) as done, processes.alone():
+        tuner = JointTuner(session.model, samples, heads, settings, done)
+        for record in tuner.tune():
+            history.append(record)
+            if run.folder:
+                append_jsonl(run.folder / "joint.jsonl", record.as_row())
+            run.say(_sentence(record))
+            if on_record and on_record(record) is False:
+                break
+        tuner.take_best()
+    # Sums in another order may have led the processes apart by a bit; the first one decides.
+    processes.as_the_first(*tuner.rows.parameters.values())
+    tuner.rows.write()
+    return history
+
+
+def _sentence(record: JointRecord) -> str:
+    parts = ", ".join(
+        f"{kind} {record.accuracy[kind]:.0%} right and {record.yes_rate[kind]:.0%} Yes"
+        for kind in record.accuracy
+    )
+    best = " (best so far)" if record.kept and record.epoch else ""
+    return f"  epoch {record.epoch}: held back loss {record.validation:.3f}{best}; {parts}"

@@ -1,0 +1,173 @@
+"""A session: a model in memory with its tokenizer, settings and run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nasalign.config import Scenario, Settings, load_preset, preset_name
+from nasalign.data.conversation import MAX_TOKENS, Chat
+from nasalign.data.records import BinaryExample
+from nasalign.errors import NasAlignError
+from nasalign.extras import require
+from nasalign.inference.generation import ModelChat
+from nasalign.io.storage import cache_folder
+from nasalign.models import processes
+from nasalign.progress import Progress
+from nasalign.prompts.builder import PromptBuilder
+from nasalign.run import Run, describe
+
+if TYPE_CHECKING:  # the package openai is an extra
+    from nasalign.data.endpoint import EndpointChat
+
+
+def preset_for(model: PreTrainedModel) -> Settings:
+    """Return the preset for the size of a model: the paper's from a billion parameters on."""
+    return load_preset(preset_name(model.num_parameters()))
+
+
+@dataclass
+class Endpoints:
+    """The judging and generating endpoints of a command; each counts its calls over all stages."""
+
+    opened: "dict[str, EndpointChat]" = field(default_factory=dict)
+
+    def chat(
+        self, who: str, settings: Settings, run: Run, own: Callable[[], Chat] | None = None
+    ) -> Chat | None:
+        """Return the model that a setting ``judge`` or ``generator`` names; None for the rules.
+
+        Args:
+            who: value of the setting.
+            settings: ``concurrency`` and ``max_calls``.
+            run: shows a warning about an endpoint without encryption.
+            own: makes a chat with the model at hand, for ``self``.
+
+        Raises:
+            NasAlignError: there is no model at hand, or the endpoint is not configured.
+        """
+        if who in ("match", "rules"):
+            return None
+        if who == "self":
+            if own is None:
+                raise NasAlignError("There is no model here that could be asked; name an endpoint.")
+            return own()
+        require("judge")
+        from nasalign.data.endpoint import EndpointChat
+
+        name = who.removeprefix("openai:")
+        if name not in self.opened:
+            cache = cache_folder() / "answers.sqlite"
+            chat = EndpointChat(
+                name, cache, concurrency=settings.concurrency, max_calls=settings.max_calls
+            )
+            if chat.exposed and not self.opened:
+                run.say(
+                    f"Warning: OPENAI_BASE_URL is plain http, so the key goes to {chat.exposed} in "
+                    "clear; use https."
+                )
+            self.opened[name] = chat
+        chat = self.opened[name]
+        return chat if processes.count() == 1 else processes.FirstProcessChat(chat)
+
+    @contextmanager
+    def stage(
+        self, run: Run, name: str, title: str, total: int, chat: Chat | None
+    ) -> Iterator[Progress]:
+        """Like ``Run.stage``, for judge and generator calls; reports token usage."""
+        if chat is None:  # the rules take no time
+            yield lambda done: None
+            return
+        try:
+            with run.stage(name, f"{title} ({chat.name})", total) as done:
+                yield done
+        finally:
+            endpoint = self.opened.get(chat.name.removeprefix("openai:"))
+            if endpoint:
+                _report_usage(endpoint, run)
+
+
+def _report_usage(endpoint: "EndpointChat", run: Run) -> None:
+    usage = endpoint.usage
+    run.facts.setdefault("endpoints", {})[endpoint.name] = asdict(usage)
+    refused = f", {usage.refused} refused" if usage.refused else ""
+    if usage.incomplete:
+        refused += f", {usage.incomplete} empty or cut off (not kept in the cache)"
+    run.say(
+        f"{endpoint.name}: {usage.calls} calls{refused}, {usage.cached} answers from the cache; "
+        f"{usage.prompt_tokens:,} tokens sent, {usage.completion_tokens:,} received."
+    )
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model in memory and what every stage needs beside it.
+
+    Attributes:
+        model: the model; stages that change it say so.
+        tokenizer: its tokenizer.
+        settings: of prompts, tuning and evaluation.
+        run: where results are written and progress is shown.
+        fingerprint: of the untouched model's weights (``models.loading.fingerprint``).
+        endpoints: opened judge and generator endpoints.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    settings: Settings
+    run: Run = field(default_factory=Run)
+    fingerprint: str = ""
+    endpoints: Endpoints = field(default_factory=Endpoints)
+
+    @classmethod
+    def start(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: Settings | None = None,
+        run: Run | None = None,
+        endpoints: Endpoints | None = None,
+    ) -> "Session":
+        """Begin a session with an untouched model; notes the model and settings in the run.
+
+        The parameters of the model no longer require gradients afterwards.
+        """
+        run, settings = run or Run(), settings or preset_for(model)
+        model.requires_grad_(False).eval()
+        run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
+        fingerprint = str(run.facts["model"]["fingerprint"])
+        return cls(model, tokenizer, settings, run, fingerprint, endpoints or Endpoints())
+
+    def with_settings(self, **changes: Any) -> "Session":
+        """Return the same session with some settings changed."""
+        return replace(self, settings=self.settings.replace(changes))
+
+    def with_run(self, run: Run) -> "Session":
+        """Return the same session with another run."""
+        return replace(self, run=run)
+
+    def builder(
+        self, shots: Sequence[BinaryExample] = (), scenario: Scenario = "plain"
+    ) -> PromptBuilder:
+        """Return the builder of prompts; heads are tuned in the scenario ``plain`` alone."""
+        return PromptBuilder.of(self.tokenizer, self.settings, shots, scenario)
+
+    def chat(self, who: str) -> Chat | None:
+        """Return the model that a setting ``judge`` or ``generator`` names; None for the rules.
+
+        Raises:
+            NasAlignError: the endpoint is not configured.
+        """
+
+        def own() -> Chat:
+            return ModelChat(self.model, self.tokenizer, MAX_TOKENS, self.settings.batch_size)
+
+        return self.endpoints.chat(who, self.settings, self.run, own)
+
+    @contextmanager
+    def asking(self, name: str, title: str, total: int, chat: Chat | None) -> Iterator[Progress]:
+        """Like ``Run.stage``, for judge and generator calls; reports token usage."""
+        with self.endpoints.stage(self.run, name, title, total, chat) as done:
+            yield done
