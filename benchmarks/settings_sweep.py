@@ -26,11 +26,12 @@ from nasalign.io.files import append_jsonl, read_json, write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
 from nasalign.nasa.algorithm import HeadRecord
-from nasalign.nasa.knowledge import Parametric
+from nasalign.nasa.head_tuning import choose_heads, tune
+from nasalign.nasa.knowledge import Parametric, ask_and_judge
 from nasalign.nasa.probing import build_probing_set
-from nasalign.nasa.stages import ask_what_it_knows, choose_heads, tune
 from nasalign.progress import Quiet
 from nasalign.run import Run
+from nasalign.session import Session
 
 
 class Printer(Quiet):
@@ -73,14 +74,14 @@ def main() -> None:
             settings = preset.replace(changes)
             asked = sample(load_facts("probing"), settings.probing_questions, settings.seed)
             parametric = _answers(answers, model, tokenizer, asked, settings)
-            probing = build_probing_set(model, tokenizer, parametric, settings)
-            run = Run(Printer())
-            heads = choose_heads(probing, settings, run)
+            session = Session(model, tokenizer, settings, Run(reporter=Printer()))
+            probing = build_probing_set(session, parametric)
+            heads = choose_heads(session, probing)
             geometry = HeadGeometry.of(model)
             slices = [head_slices(geometry, head.layer, head.head, "group") for head in heads]
             before = {where: read_rows(model, where) for part in slices for where in part}
             start = time.perf_counter()
-            history = tune(model, probing, heads, settings, run)
+            history = tune(session, probing, heads)
         seconds = time.perf_counter() - start
         row = {"changes": changes, "seconds": round(seconds, 1)}
         row["kept"] = [(r.layer, r.head) for r in history if isinstance(r, HeadRecord) and r.kept]
@@ -96,7 +97,7 @@ def _answers(path: Path, model, tokenizer, questions: list[Question], settings) 
     """Free answers to the questions, asked once and kept beside the results."""
     kept = read_json(path) if path.exists() else {}
     if not all(question.question in kept for question in questions):
-        for item in ask_what_it_knows(model, tokenizer, questions, settings, Run()):
+        for item in ask_and_judge(Session(model, tokenizer, settings), questions):
             kept[item.question.question] = (item.prediction, item.known)
         write_json(path, kept)
     return [Parametric(question, *kept[question.question]) for question in questions]

@@ -47,7 +47,7 @@ from nasalign.nas.recorder import NasRecorder
 from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
+from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
 from nasalign.prompts.builder import BinaryPrompt
 from plain_loops import PlainJointTuner, PlainTuner
 from recorder_overhead import plain_pass, recorded_pass
@@ -288,10 +288,10 @@ def _together(
 ) -> Iterator[Record]:
     """nasa+: seconds of attribution and of an epoch a pair, against the plain loop."""
     geometry = HeadGeometry.of(model)
-    pairs = [Twins(*two, "known") for two in zip(prompts[::2], prompts[1::2], strict=True)]
+    pairs = [PromptPair(*two, "known") for two in zip(prompts[::2], prompts[1::2], strict=True)]
     pairs = pairs[: sizes.pairs + max(1, sizes.pairs // 4)]
     free = [Answered(prompt.token_ids[:40], 16) for prompt in prompts[: sizes.free]]
-    samples = Samples(pairs[: sizes.pairs], pairs[sizes.pairs :], free)
+    samples = JointSamples(pairs[: sizes.pairs], pairs[sizes.pairs :], free)
     few = [(pair.right, pair.wrong) for pair in samples.tuning]
     attribution(model, few)  # warms up
     seconds, _ = timed(lambda: attribution(model, few))

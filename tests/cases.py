@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import tiny
 from nasalign.config import Settings
 from nasalign.data.records import Question
-from nasalign.nasa.stages import ask_what_it_knows
-from nasalign.run import Run
+from nasalign.nasa.knowledge import ask_and_judge
+from nasalign.session import Session
 
 DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
 QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
@@ -52,7 +52,7 @@ def case(
         Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)
     ]
     with (folder / "questions.jsonl").open("w") as file:
-        for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run()):
+        for item in ask_and_judge(Session(model, tokenizer, Settings(answer_tokens=6)), asked):
             words = re.findall(r"[A-Za-z]{3,}", item.prediction)
             row = {
                 "question": item.question.question,

@@ -45,9 +45,9 @@ from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import ModelError
 from nasalign.inference.scoring import score
 from nasalign.models.loading import load
-from nasalign.nasa.stages import ask_what_it_knows
+from nasalign.nasa.knowledge import ask_and_judge
 from nasalign.prompts.builder import PromptBuilder
-from nasalign.run import Run
+from nasalign.session import Session
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "families.md"
 RUNNER = CliRunner()
@@ -127,7 +127,7 @@ def questions(folder: Path, family: str) -> Case:
     settings = Settings(answer_tokens=4)
 
     def own() -> list[tuple[Question, str]]:
-        items = ask_what_it_knows(model, tokenizer, asked, settings, Run())
+        items = ask_and_judge(Session(model, tokenizer, settings), asked)
         found = [(item.question, re.findall(r"[A-Za-z]{3,}", item.prediction)) for item in items]
         return [(question, words[0]) for question, words in found if words]
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cases import DENIES, case
 from nasalign import alignment as pipeline
 from nasalign.commands import app
-from nasalign.nasa import stages, training
+from nasalign.nasa import probing, training
 
 RUNNER = CliRunner()
 SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")
@@ -100,7 +100,7 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
     assert len(done) == epochs - (calls - 1)  # only the epoch that was cut off runs again
 
 
-@pytest.mark.parametrize(("place", "stage"), [(stages, "probing_set"), (pipeline, "choose_heads")])
+@pytest.mark.parametrize(("place", "stage"), [(probing, "probing_set"), (pipeline, "choose_heads")])
 def test_the_facts_of_a_stage_are_kept_with_its_file(
     place: ModuleType,
     stage: str,

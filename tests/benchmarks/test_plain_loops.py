@@ -8,7 +8,7 @@ from common import random_prompts
 from nasalign.config import Settings
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
+from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
 from plain_loops import PlainJointTuner
 
 SETTINGS = Settings(joint_batch_size=4, joint_learning_rate=1e-3, warmup_ratio=0.0)
@@ -18,12 +18,12 @@ def test_the_plain_loop_of_nasa_plus_runs_every_layer_to_the_same_loss(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     prompts = random_prompts(12, 200)
-    pairs = [Twins(*two, "known") for two in zip(prompts[::2], prompts[1::2], strict=True)]
+    pairs = [PromptPair(*two, "known") for two in zip(prompts[::2], prompts[1::2], strict=True)]
     free = [Answered(prompt.token_ids[:12], 5) for prompt in prompts[:3]]
     losses, lowest = [], []
     for kind in (JointTuner, PlainJointTuner):
         model = tiny.build_model("llama").double().requires_grad_(False)
-        tuner = kind(model, Samples(pairs[:4], pairs[4:], free), [Head(2, 1, 0.0)], SETTINGS)
+        tuner = kind(model, JointSamples(pairs[:4], pairs[4:], free), [Head(2, 1, 0.0)], SETTINGS)
         passes = []
         first = model.model.layers[0].self_attn
         first.register_forward_hook(lambda module, inputs, output, seen=passes: seen.append(1))

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from nasalign.commands.attention import _examples
 
+import jobs
 from cases import DENIES, case
 from nasalign.adapters.adapter import Adapter
 from nasalign.commands import attention as attention_stage
 from nasalign.commands.align import align_job
-from nasalign.commands.attention import _examples
 from nasalign.commands.job import Job
 from nasalign.config import Settings
 from nasalign.data.records import Question, split_of
 from nasalign.evaluation import free_answers as side_effects_stage
-from nasalign.evaluation.examples import Bench
 from nasalign.evaluation.free_answers import FreeQuestions
 from nasalign.evaluation.responses import kind_of
 from nasalign.evaluation.side_effects import change_of
@@ -27,7 +27,7 @@ from nasalign.io.files import read_jsonl
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import load
 from nasalign.nasa.knowledge import free_answers
-from nasalign.run import Run
+from nasalign.session import Session
 
 QUICK = {
     "sides": "both",
@@ -46,13 +46,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, dict[str, Any]]
     """A finished run of a tiny model that denies what it says."""
     folder = tmp_path_factory.mktemp("case")
     model, data = case(folder, DENIES, questions=80)
-    job = Job(model=str(model), data=str(data), folder=folder / "run", changes=QUICK)
+    job = jobs.make(model, data, folder=folder / "run", changes=QUICK)
     return job, align_job(job)
 
 
 def written(job: Job, name: str) -> Any:
-    assert job.folder is not None
-    return json.loads((job.folder / name).read_text())
+    assert job.out.out is not None
+    return json.loads((job.out.out / name).read_text())
 
 
 def test_side_effects_are_of_held_out_questions(made: tuple[Job, dict[str, Any]]) -> None:
@@ -79,16 +79,16 @@ def test_side_effects_are_of_held_out_questions(made: tuple[Job, dict[str, Any]]
 
 def test_attention_is_of_answers_that_changed(made: tuple[Job, dict[str, Any]]) -> None:
     job, _ = made
-    assert job.folder is not None
+    assert job.out.out is not None
     found = written(job, "attention.json")
     kept = [
         [row["layer"], row["head"]]
-        for row in read_jsonl(job.folder / "tuning.jsonl")
+        for row in read_jsonl(job.out.out / "tuning.jsonl")
         if row["record"] == "head" and row["kept"]
     ]
     assert found["heads"] == kept[:6] != []
     sides = [
-        read_jsonl(job.folder / "eval" / f"questions.{side}.jsonl") for side in ("before", "after")
+        read_jsonl(job.out.out / "eval" / f"questions.{side}.jsonl") for side in ("before", "after")
     ]
     asked = {
         (f"{old['question']} Is the answer {old['answer']}?", old["label"]): (old, new)
@@ -128,9 +128,9 @@ def test_a_run_that_goes_on_takes_what_is_there(
     made: tuple[Job, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, result = made
-    assert job.folder is not None
+    assert job.out.out is not None
     folder = tmp_path / "run"
-    shutil.copytree(job.folder, folder)
+    shutil.copytree(job.out.out, folder)
     (folder / "metrics.json").unlink()
 
     def fail(*_: object) -> None:
@@ -139,21 +139,21 @@ def test_a_run_that_goes_on_takes_what_is_there(
     with monkeypatch.context() as patch:
         patch.setattr(side_effects_stage, "compare_neutral", fail)
         patch.setattr(attention_stage, "attention_map", fail)
-        again = Job(model=job.model, data=job.data, folder=folder, changes=QUICK, resume=True)
+        again = jobs.again(job, folder, resume=True)
         assert align_job(again) == result
     (folder / "metrics.json").unlink()
     for name in ("side_effects.json", "attention.json"):
         (folder / name).unlink()
-    again = Job(model=job.model, data=job.data, folder=folder, changes=QUICK, resume=True)
+    again = jobs.again(job, folder, resume=True)
     assert align_job(again)["side_effects"] == result["side_effects"]
     for name in ("side_effects.json", "attention.json"):
-        assert (folder / name).read_bytes() == (job.folder / name).read_bytes()
+        assert (folder / name).read_bytes() == (job.out.out / name).read_bytes()
 
 
 def test_nothing_is_asked_if_not_wanted(made: tuple[Job, dict[str, Any]], tmp_path: Path) -> None:
     job, result = made
     changes = QUICK | {"side_effect_questions": 0}
-    found = align_job(Job(model=job.model, data=job.data, changes=changes))["side_effects"]
+    found = align_job(jobs.make(job.model, job.data.data, changes=changes))["side_effects"]
     assert found["general_qa"] is None
     assert found["kl"] == result["side_effects"]["kl"]
 
@@ -173,7 +173,7 @@ def test_of_yes_no_data_the_held_out_questions_are_the_probed_data_s(
         return real(model, tokenizer, questions, *rest)
 
     monkeypatch.setattr(side_effects_stage, "free_answers", note)
-    mixed = Job(model=job.model, data=str(data), probing_data=job.data, changes=QUICK)
+    mixed = jobs.make(job.model, data, probing_data=job.data.data, changes=QUICK)
     found = align_job(mixed)["side_effects"]
     assert found["general_qa"]["data"] == "questions"
     assert asked == ["test"] * 14  # before and after
@@ -193,8 +193,8 @@ def test_a_model_that_judges_itself_does_so_untouched(
         return real(questions, answers, None, progress)
 
     monkeypatch.setattr(side_effects_stage, "judged", note)
-    monkeypatch.setattr("nasalign.nasa.stages.judged", lambda asked, said, *_: real(asked, said))
-    own = Job(model=job.model, data=job.data, changes=QUICK | {"judge": "self"})
+    monkeypatch.setattr("nasalign.nasa.knowledge.judged", lambda asked, said, *_: real(asked, said))
+    own = jobs.make(job.model, job.data.data, changes=QUICK | {"judge": "self"})
     assert align_job(own)["side_effects"]["general_qa"]["judge"] == "self"
     assert states == [True, True]
 
@@ -207,11 +207,11 @@ def test_free_answers_are_those_of_each_model(llama: Any) -> None:
         write_rows(model, where, 3 * before[where])
     adapter = Adapter.between(before, model, "print")
     settings = Settings(answer_tokens=5)
-    bench = Bench(model, tokenizer, settings, Run())
+    bench = Session(model, tokenizer, settings)
     asked = FreeQuestions("words", [Question(f"What is word{n}?", "-") for n in range(12)])
-    changed = free_answers(model, tokenizer, asked.questions, settings).texts
+    changed = free_answers(bench, asked.questions).texts
     adapter.revert(model)
-    untouched = free_answers(model, tokenizer, asked.questions, settings).texts
+    untouched = free_answers(bench, asked.questions).texts
     assert changed != untouched
     for side, change, texts in (
         ("before", nullcontext, untouched),

@@ -18,6 +18,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_sco
 from transformers import PreTrainedModel
 from typer.testing import CliRunner, Result
 
+import jobs
 import nasalign
 from cases import AFFIRMS, DENIES, case
 from nasalign.commands import app
@@ -107,8 +108,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 
 def job_of(world: tuple[Path, Path, Path], folder: Path | None, **more: Any) -> Job:
+    more.setdefault("command", "compare")
     changes = QUICK | more.pop("changes", {})
-    return Job(model=str(world[0]), data=str(world[1]), folder=folder, changes=changes, **more)
+    return jobs.make(world[0], world[1], folder=folder, changes=changes, **more)
 
 
 ROWS = ["untouched", "threshold", "doubled", "nasa"]
@@ -122,7 +124,7 @@ def made(
     folder = tmp_path_factory.mktemp("made") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "RIVALS", (UNTOUCHED, THRESHOLD, DOUBLED, FAILS, RANDOM, NASA))
-        result = compare_job(job_of(world, folder), [str(world[2])], ROWS)
+        result = compare_job(job_of(world, folder, further=[world[2]]), ROWS)
     return folder, result
 
 
@@ -252,8 +254,8 @@ def test_of_probed_data_given_as_further_only_the_test_split_is_asked(
 ) -> None:
     model, data, yes_no = world
     changes = QUICK | {"side_effect_questions": 0}
-    job = Job(model=str(model), data=str(yes_no), probing_data=str(data), changes=changes)
-    result = compare_job(job, [str(data)], ["untouched"])
+    job = jobs.make(model, yes_no, probing_data=data, changes=changes, further=[data])
+    result = compare_job(job, ["untouched"])
     assert result["rows"][0]["side_effects"]["general_qa"] is None
     subjects = [f"{number}" for number in range(80)]
     expected = sum(split_of(subject) == "test" for subject in subjects)
@@ -263,7 +265,7 @@ def test_of_probed_data_given_as_further_only_the_test_split_is_asked(
 def test_two_runs_differ_in_time_and_memory_alone(
     world: tuple[Path, Path, Path], made: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    compare_job(job_of(world, tmp_path / "run"), [str(world[2])], ROWS)
+    compare_job(job_of(world, tmp_path / "run", further=[world[2]]), ROWS)
 
     def timeless(folder: Path) -> str:
         content = json.loads((folder / "comparison.json").read_text())
@@ -298,7 +300,7 @@ def test_an_interrupted_comparison_goes_on(
         rows = [one if one is not DOUBLED else replace(one, fit=stop) for one in room.RIVALS]
         patch.setattr(room, "RIVALS", tuple(rows))
         with pytest.raises(Stop):
-            compare_job(job_of(world, folder), further, ROWS)
+            compare_job(job_of(world, folder, further=further), ROWS)
     assert sorted(path.name for path in (folder / "compare").glob("*.json")) == [
         "threshold.json",
         "untouched.json",
@@ -306,8 +308,8 @@ def test_an_interrupted_comparison_goes_on(
     assert not (folder / "comparison.json").exists()
     for rival in (UNTOUCHED, THRESHOLD):
         without(monkeypatch, rival)
-    monkeypatch.setattr("nasalign.nasa.stages.ask_what_it_knows", None)  # it was probed
-    result = compare_job(job_of(world, folder, resume=True), further, ROWS)
+    monkeypatch.setattr("nasalign.nasa.knowledge.ask_and_judge", None)  # it was probed
+    result = compare_job(job_of(world, folder, resume=True, further=further), ROWS)
     for mine, whole in zip(result["rows"], made[1]["rows"], strict=True):
         assert json.dumps(mine | {"cost": 0}) == json.dumps(whole | {"cost": 0})
 
@@ -322,7 +324,7 @@ def test_a_finished_comparison_takes_further_rows(
     shutil.copytree(made[0], folder)
     for rival in (UNTOUCHED, THRESHOLD, DOUBLED, NASA):
         without(monkeypatch, rival)
-    again = compare_job(job_of(world, folder, resume=True), [str(world[2])], ["random"])
+    again = compare_job(job_of(world, folder, resume=True, further=[world[2]]), ["random"])
     assert [row["name"] for row in again["rows"]] == [*ROWS[:3], "random", "nasa"]
     facts = json.loads((folder / "run.json").read_text())
     assert facts["compare"]["only"] == [*ROWS[:3], "random", "nasa"]
@@ -332,7 +334,7 @@ def test_a_finished_comparison_takes_further_rows(
         file.writelines(json.dumps(row | {"question": "Other?"}) + "\n" for row in rows)
     seal(folder / "eval" / "questions.untouched.jsonl")
     with pytest.raises(NasAlignError, match="begun with other examples of questions"):
-        compare_job(job_of(world, folder, resume=True), [str(world[2])], ["random"])
+        compare_job(job_of(world, folder, resume=True, further=[world[2]]), ["random"])
 
 
 @pytest.mark.parametrize("name", ["compare/untouched.json", "eval/questions.untouched.jsonl"])
@@ -342,7 +344,7 @@ def test_what_is_broken_of_a_comparison_is_made_again(
     folder = tmp_path / "run"
     shutil.copytree(made[0], folder)
     (folder / name).write_bytes((folder / name).read_bytes()[:-40])
-    result = compare_job(job_of(world, folder, resume=True), [str(world[2])], ROWS)
+    result = compare_job(job_of(world, folder, resume=True, further=[world[2]]), ROWS)
     for mine, whole in zip(result["rows"], made[1]["rows"], strict=True):
         assert json.dumps(mine | {"cost": 0}) == json.dumps(whole | {"cost": 0})
     assert whole_file(folder / name, print)
@@ -352,8 +354,8 @@ def test_an_alignment_does_not_go_on_in_its_folder(
     world: tuple[Path, Path, Path], made: tuple[Path, dict[str, Any]]
 ) -> None:
     before = (made[0] / "run.json").read_bytes()
-    with pytest.raises(NasAlignError, match="is a comparison; take another --out"):
-        align_job(job_of(world, made[0], resume=True), [str(world[2])])
+    with pytest.raises(NasAlignError, match="was written by nasalign compare"):
+        align_job(job_of(world, made[0], command="align", resume=True, further=[world[2]]))
     assert (made[0] / "run.json").read_bytes() == before
 
 
@@ -390,7 +392,7 @@ def test_a_model_that_says_no_number_is_a_row_without_figures(world: tuple) -> N
 def test_a_model_with_nothing_to_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = case(tmp_path, AFFIRMS)
     changes = QUICK | {"side_effect_questions": 0, "direction": "negative"}
-    job = Job(model=str(model), data=str(data), changes=changes)
+    job = jobs.make(model, data, changes=changes)
     monkeypatch.setattr(room, "RIVALS", (*room.RIVALS, STEERING))
     rows = by_name(compare_job(job, only=["threshold", "steering", "nasa"]))
     assert rows["nasa"]["nothing_to_fix"]

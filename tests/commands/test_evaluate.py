@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import jobs
 import tiny
 import upstream
 from aligned import aligned
@@ -18,7 +18,6 @@ from nasalign.errors import DataError
 from nasalign.io.files import read_jsonl, write_json, write_jsonl
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.subsets import subset_tables
-from nasalign.run import Run
 from run_folder import FACTS
 
 QUICK = {"bootstrap_samples": 50, "answer_tokens": 4, "sides": "both"}
@@ -34,7 +33,7 @@ def model(tmp_path: Path) -> str:
 
 def job(model: str, tmp_path: Path, name: str, **options: object) -> Job:
     sources = {name: [upstream.write(tmp_path, name)]}
-    return Job(model=model, data=name, sources=sources, run=Run(), changes=QUICK, **options)
+    return jobs.make(model, name, sources=sources, changes=QUICK, **options)
 
 
 def test_figures_are_given_by_what_the_model_knows(model: str, tmp_path: Path) -> None:
@@ -97,7 +96,7 @@ def test_what_the_run_of_an_adapter_has_probed_is_not_evaluated_from_another_fil
     data = tmp_path / "other.jsonl"
     write_jsonl(data, [rows[0] | {"label": "yes", "question": " what is WORD0?"}, *rows[1:]])
     told: list[str] = []
-    given = Job(
+    given = jobs.make(
         model=str(tmp_path / "model"),
         data=str(data),
         folder=folder,
@@ -110,7 +109,7 @@ def test_what_the_run_of_an_adapter_has_probed_is_not_evaluated_from_another_fil
     assert any("Left out: 2 (the adapter's run has probed it" in one for one in told)
     write_jsonl(data, [rows[3], rows[0]])
     with pytest.raises(DataError, match="Of other nothing is left to evaluate"):
-        evaluate_job(replace(given, overwrite=True), run)
+        evaluate_job(jobs.again(given, given.out.out, overwrite=True), run)
 
 
 def test_a_copy_of_the_probed_file_is_not_evaluated_whole(model: str, tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_a_copy_of_the_probed_file_is_not_evaluated_whole(model: str, tmp_path: 
     facts = FACTS | {"probing_data": "mine", "probing_origin": "mine.jsonl"}
     digest = hashlib.sha256(copy.read_bytes()).hexdigest()
     write_json(run / "run.json", facts | {"digests": {"mine.jsonl": digest}})
-    given = Job(model=model, data=str(copy), changes=QUICK | {"split": "all"})
+    given = jobs.make(model, copy, changes=QUICK | {"split": "all"})
     with pytest.raises(DataError, match=r"tuned on a part of copy; .*--split test"):
         evaluate_job(given, run)
 

@@ -11,8 +11,8 @@ from nasalign.data.records import Question
 from nasalign.data.sources import load_data
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
-from nasalign.evaluation.examples import Bench, without_evidence
-from nasalign.run import Run
+from nasalign.evaluation.examples import few_shots, make_examples, without_evidence
+from nasalign.session import Session
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 CHOICE = Question("Who?", "Ann", context="Ann and Bob sit.", options=("Ann", "Bob"))
@@ -23,8 +23,8 @@ def questions(tmp_path: Path) -> list[Question]:
     return load_data("musique", [upstream.write(tmp_path, "musique")]).questions
 
 
-def bench(llama: Llama, **changes: object) -> Bench:
-    return Bench(*llama, Settings().replace({"sides": "both"} | changes), Run())
+def session(llama: Llama, **changes: object) -> Session:
+    return Session(*llama, Settings().replace({"sides": "both"} | changes))
 
 
 def test_evidence_is_not_shown_to_what_is_probed(questions: list[Question]) -> None:
@@ -34,13 +34,13 @@ def test_evidence_is_not_shown_to_what_is_probed(questions: list[Question]) -> N
 
 def test_all_of_the_context_is_given_if_it_fits(llama: Llama, questions: list[Question]) -> None:
     model, _ = llama
-    whole = bench(llama)
-    _, binary = whole.examples("musique", questions, questions)
+    whole = session(llama)
+    _, binary = make_examples(whole, "musique", questions, questions)
     assert {example.context for example in binary.examples} == {questions[0].context}
     assert whole.run.facts["examples"]["musique"]["context"] == "all"
     model.config.max_position_embeddings = 90
-    brief = bench(llama, answer_tokens=4)
-    records, binary = brief.examples("musique", questions, questions)
+    brief = session(llama, answer_tokens=4)
+    records, binary = make_examples(brief, "musique", questions, questions)
     assert {example.context for example in binary.examples} == {questions[0].brief}
     assert {record.context for record in records} == {questions[0].brief}
     assert brief.run.facts["examples"]["musique"]["context"] == "supporting"
@@ -48,28 +48,28 @@ def test_all_of_the_context_is_given_if_it_fits(llama: Llama, questions: list[Qu
 
 def test_the_model_itself_may_write_wrong_answers(llama: Llama) -> None:
     asked = [Question(f"What is word{n}?", f"thing {n}", id=f"{n}") for n in range(6)]
-    own = bench(llama, generator="self")
-    _, binary = own.examples("mine", asked, asked)
+    own = session(llama, generator="self")
+    _, binary = make_examples(own, "mine", asked, asked)
     assert own.run.facts["examples"]["mine"]["generator"] == "self"
     wrong = [one.answer for one in binary.examples if not one.label]
     assert len(wrong) + sum(binary.dropped.counts.values()) == 6
-    rules = bench(llama).examples("mine", asked, asked)[1]
+    rules = make_examples(session(llama), "mine", asked, asked)[1]
     assert wrong != [one.answer for one in rules.examples if not one.label]
 
 
 def test_nothing_left_is_an_error(llama: Llama) -> None:
     with pytest.raises(DataError, match="mine leaves no test question"):
-        bench(llama).examples("mine", [Question("Who?", "Ann")], [])
+        make_examples(session(llama), "mine", [Question("Who?", "Ann")], [])
 
 
 def test_shown_examples_are_of_the_probed_questions_right_and_wrong_in_turn(llama: Llama) -> None:
     data = load_data("facts")
     splits = Splits.of(data, data)
-    shown = bench(llama, shots=4).shots(splits)
+    shown = few_shots(session(llama, shots=4), splits)
     assert [example.label for example in shown] == [True, False, True, False]
     probed = {question.question: question for question in splits.probing}
     for example in shown:
         assert (example.answer == probed[example.question].answer) == example.label
     assert not {example.question for example in shown} & {one.question for one in splits.test}
-    assert bench(llama, shots=4).shots(splits) == shown
-    assert bench(llama, shots=4, seed=1).shots(splits) != shown
+    assert few_shots(session(llama, shots=4), splits) == shown
+    assert few_shots(session(llama, shots=4, seed=1), splits) != shown

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import jobs
 from cases import DENIES, case
 from nasalign.commands.align import align_job
 from nasalign.commands.compare import compare_job
-from nasalign.commands.job import Job
 from nasalign.data.records import split_of
 from nasalign.data.sources import load_data
 from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import read_json, read_jsonl, write_jsonl
-from nasalign.run import Run
 
 QUICK = {
     "epochs": 1,
@@ -57,7 +56,7 @@ def test_no_data_set_is_lost_for_its_name(world: tuple[str, Path], tmp_path: Pat
     names += ("f/cafe\u0301.jsonl", "g/what?.jsonl", "h/what:.jsonl", "i/facts.jsonl")
     further = [statements(tmp_path / name, f"w{place}") for place, name in enumerate(names)]
     run = tmp_path / "run"
-    align_job(Job(model=world[0], data=str(data), folder=run, changes=QUICK), further)
+    align_job(jobs.make(world[0], data, folder=run, changes=QUICK, further=further))
     sets = read_json(run / "metrics.json")["datasets"]
     assert list(sets) == [
         "x",
@@ -86,16 +85,16 @@ def test_what_is_tuned_on_is_no_further_data(world: tuple[str, Path], tmp_path: 
     rows, probed = read_jsonl(world[1]), of_split(world[1], "probing")
     copy, run = tmp_path / "copy.jsonl", tmp_path / "run"
     write_jsonl(copy, [{**row, "subject": None} for row in reversed(rows)])
-    job = Job(model=world[0], data=str(world[1]), folder=run, changes=QUICK)
-    align_job(job, [str(copy)])
+    job = jobs.make(world[0], world[1], folder=run, changes=QUICK, further=[copy])
+    align_job(job)
     evaluated = {row["question"] for row in read_jsonl(run / "eval" / "copy.after.jsonl")}
     assert {row["question"] for row in read_jsonl(run / "probing.jsonl")} <= probed
     assert evaluated == {row["question"] for row in rows} - probed
     assert read_json(run / "run.json")["dropped"]["copy"] == {WHY: len(probed)}
     write_jsonl(copy, [row for row in rows if row["question"] in probed])
-    again = replace(job, folder=tmp_path / "other", run=Run())
+    again = jobs.again(job, tmp_path / "other")
     with pytest.raises(DataError, match=f"Of copy nothing is left to evaluate: .*{WHY}"):
-        align_job(again, [str(copy)])
+        align_job(again)
     assert not (tmp_path / "other" / "run.json").exists()
 
 
@@ -105,29 +104,31 @@ def test_rows_are_compared_on_what_none_of_them_has_seen(
     copy, run = tmp_path / "copy.jsonl", tmp_path / "run"
     write_jsonl(copy, list(reversed(read_jsonl(world[1]))))
     further = statements(tmp_path / "more.jsonl", "w")
-    job = Job(
+    job = jobs.make(
         model=world[0],
         data=str(copy),
         probing_data=str(world[1]),
         folder=run,
+        command="compare",
+        further=[further],
         changes=QUICK | {"split": "all"},
     )
-    compare_job(job, [further], ["untouched"])
+    compare_job(job, ["untouched"])
     evaluated = {row["question"] for row in read_jsonl(run / "eval" / "copy.untouched.jsonl")}
     assert evaluated == of_split(world[1], "test")
     statements(tmp_path / "more.jsonl", "other")
-    again = replace(job, resume=True, run=Run())
+    again = jobs.again(job, job.out.out, resume=True)
     with pytest.raises(NasAlignError, match=r"begun with another content of .*more\.jsonl"):
-        compare_job(again, [further], ["untouched"])
+        compare_job(again, ["untouched"])
 
 
 def test_nasa_plus_is_tuned_on_facts_too(world: tuple[str, Path], tmp_path: Path) -> None:
     facts = load_data("facts").questions
     copy = tmp_path / "copy.jsonl"
     write_jsonl(copy, [{"question": one.question, "answer": one.answer} for one in facts[:300]])
-    given = Job(model=world[0], data=str(copy), probing_data=str(world[1]))
+    given = jobs.make(world[0], copy, probing_data=world[1])
     tuned = {one.question for one in facts if split_of(one.subject) == "probing"}
     assert tuned & {record.question for record in given.splits().test}
-    plus = replace(given, changes={"method": "nasa+"}).splits()
+    plus = replace(given, shortcuts={"method": "nasa+"}).splits()
     assert plus.test
     assert not tuned & {record.question for record in plus.test}

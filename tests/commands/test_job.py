@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+import jobs
 import upstream
-from nasalign.commands.job import Job, local_sources
+from nasalign.commands.job import local_sources
 from nasalign.errors import DataError
-from nasalign.run import Run
 
 
 def test_a_plain_source_is_for_the_one_named_data_set() -> None:
@@ -29,7 +29,8 @@ def test_a_source_says_which_it_is_for_where_there_are_several() -> None:
 
 
 def test_the_facts_are_probed_where_the_data_has_no_question(tmp_path: Path) -> None:
-    job = Job(data="strategyqa", sources={"strategyqa": [upstream.write(tmp_path, "strategyqa")]})
+    sources = {"strategyqa": [upstream.write(tmp_path, "strategyqa")]}
+    job = jobs.make(data="strategyqa", sources=sources)
     splits = job.splits()
     assert (splits.name, len(splits.test)) == ("strategyqa", 2)
     assert (splits.probing_name, splits.part) == ("facts", "all")
@@ -39,7 +40,7 @@ def test_the_facts_are_probed_where_the_data_has_no_question(tmp_path: Path) -> 
 
 def test_data_and_probing_data_may_differ(tmp_path: Path) -> None:
     sources = {name: [upstream.write(tmp_path, name)] for name in ("gsm8k", "hotpotqa")}
-    job = Job(data="gsm8k", probing_data="hotpotqa", sources=sources, run=Run())
+    job = jobs.make(data="gsm8k", probing_data="hotpotqa", sources=sources)
     splits = job.splits()
     assert (splits.name, splits.probing_name, splits.part) == ("gsm8k", "hotpotqa", "all")
     assert len(splits.test) == 2
@@ -51,7 +52,7 @@ def test_data_and_probing_data_may_differ(tmp_path: Path) -> None:
 
 def test_examples_shown_are_never_evaluated(tmp_path: Path) -> None:
     sources = {"gsm8k-rephrased": [upstream.write(tmp_path, "gsm8k-rephrased")]}
-    job = Job(data="gsm8k-rephrased", sources=sources)
+    job = jobs.make(data="gsm8k-rephrased", sources=sources)
     assert job.splits(probed=False).part == "all"
-    job = Job(data="gsm8k-rephrased", sources=sources, changes={"shots": 2})
+    job = jobs.make(data="gsm8k-rephrased", sources=sources, changes={"shots": 2})
     assert job.splits(probed=False).part == "test"

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import jobs
 import tiny
 import upstream
 from nasalign.commands import app
 from nasalign.commands.align import align_job
 from nasalign.commands.diagnose import diagnose_job
-from nasalign.commands.evaluate import evaluate_job
+from nasalign.commands.evaluate import evaluate_job, scenarios_job
 from nasalign.commands.job import Job
-from nasalign.commands.scenario_comparison import scenarios_job
 from nasalign.config import Scenario
 from nasalign.errors import DataError, NasAlignError, PromptError
 from nasalign.evaluation import examples
@@ -45,14 +45,8 @@ def job(
     model: str, tmp_path: Path, name: str, folder: Path | None = None, **changes: object
 ) -> Job:
     sources = {name: [upstream.write(tmp_path, name)]}
-    return Job(
-        model=model,
-        data=name,
-        sources=sources,
-        run=Listener(),
-        folder=folder,
-        changes=QUICK | changes,
-    )
+    changes = QUICK | changes
+    return jobs.make(model, name, sources=sources, run=Listener(), folder=folder, changes=changes)
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -138,7 +132,7 @@ def test_a_scenario_that_does_not_fit_is_refused_before_anything_is_asked(
 ) -> None:
     from nasalign.commands import evaluate
 
-    monkeypatch.setattr(evaluate, "ask_what_it_knows", lambda *rest: pytest.fail("was asked"))
+    monkeypatch.setattr(evaluate, "ask_and_judge", lambda *rest: pytest.fail("was asked"))
     monkeypatch.setattr(examples, "run_evaluation", lambda *rest: pytest.fail("was evaluated"))
     for name, scenario, sentence in (
         ("gsm8k", "context", "4 of the 4 examples of gsm8k have no context"),

@@ -42,7 +42,7 @@ def stopped(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
         raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(align, "write_attention", stop)
+        patch.setattr(align, "record_attention", stop)
         assert isinstance(invoke(*command, "--out", folder).exception, Stop)
     return folder
 

@@ -31,7 +31,7 @@ from nasalign.nas.recorder import NasRecorder, Positions
 from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
+from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.observed import last_inputs
 from nasalign.rivals.offset import balanced
@@ -48,9 +48,9 @@ def prompts(tokenizer: PreTrainedTokenizerFast, count: int = 6) -> list[BinaryPr
     ]
 
 
-def twins(tokenizer: PreTrainedTokenizerFast) -> list[Twins]:
+def twins(tokenizer: PreTrainedTokenizerFast) -> list[PromptPair]:
     both = prompts(tokenizer, 12)
-    return [Twins(*pair, "known") for pair in zip(both[::2], both[1::2], strict=True)]
+    return [PromptPair(*pair, "known") for pair in zip(both[::2], both[1::2], strict=True)]
 
 
 def scored(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Any:
@@ -95,7 +95,7 @@ def tuned_jointly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
         centring=0.5, kl_weight=3.0, joint_batch_size=8, joint_epochs=1, joint_learning_rate=1e-2
     )
     free = [Answered((5, 6, 7, 8, 9), 1), Answered((5, 6, 7, 9, 9, 4), 3), Answered((5, 9, 7), 2)]
-    samples = Samples(twins(tokenizer), twins(tokenizer)[:2], free)
+    samples = JointSamples(twins(tokenizer), twins(tokenizer)[:2], free)
     tuner = JointTuner(model, samples, [Head(1, 2, 0.0), Head(2, 0, 0.0)], settings)
     records = list(tuner.tune())
     return records[-1].loss, records[-1].validation, *tuner.rows.parameters.values()

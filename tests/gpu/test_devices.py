@@ -25,7 +25,7 @@ from nasalign.nas.offset import attention_offset, words_of
 from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
+from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.masking import masked, projections
 from nasalign.rivals.observed import last_inputs
@@ -111,9 +111,13 @@ def tune(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> None:
 
 
 def tune_together(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> None:
-    twins = [Twins(*pair, "knowledge") for pair in zip(prompts[::2], prompts[1::2], strict=True)]
+    twins = [
+        PromptPair(*pair, "knowledge") for pair in zip(prompts[::2], prompts[1::2], strict=True)
+    ]
     free = [Answered((5, 6, 7, 8, 9), 3), Answered((5, 6, 7, 8), 2)]
-    assert len(list(JointTuner(model, Samples(twins, twins, free), HEADS, SETTINGS).tune())) == 2
+    assert (
+        len(list(JointTuner(model, JointSamples(twins, twins, free), HEADS, SETTINGS).tune())) == 2
+    )
 
 
 def attribute(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> None:

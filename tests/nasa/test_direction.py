@@ -25,6 +25,7 @@ from nasalign.nasa.probing import (
     probing_set_from_rows,
 )
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.session import Session
 
 EXAMPLE = BinaryExample("Who wrote Hamlet?", False, "Paris")
 
@@ -123,10 +124,10 @@ def test_both_answers_to_the_same_questions_are_weighed(
     monkeypatch.setattr("nasalign.nasa.direction.WEIGHED", 4)
     unknown = [Parametric(Question("Who?", "me"), "", False)]
     settings, done = Settings(batch_size=3), []
-    found = weigh(model, tokenizer, known(9) + unknown, settings, done.append)
+    found = weigh(Session(model, tokenizer, settings), known(9) + unknown, done.append)
     assert (found.right, found.wrong, sum(done)) == (4, 4, 8)
     monkeypatch.setattr("nasalign.nasa.direction.WEIGHED", 9)
-    found = weigh(model, tokenizer, known(9), settings)
+    found = weigh(Session(model, tokenizer, settings), known(9))
     right = [positive_example(one.question) for one in known(9)]
     _, wrong, _ = wrong_examples(known(9), known(9), settings)
     denied, affirmed = (score(model, tokenizer, part).verdicts for part in (right, wrong))
@@ -136,7 +137,7 @@ def test_both_answers_to_the_same_questions_are_weighed(
 
 def test_without_any_wrong_answer_nothing_is_weighed() -> None:
     alone = [Parametric(Question("What is it?", "a thing", kind="things"), "a thing", True)]
-    found = weigh(None, None, alone, Settings())
+    found = weigh(Session(None, None, Settings()), alone)
     assert (found, found.larger) == (Mistakes(0, 0, 0, 0), "negative")
 
 
@@ -159,7 +160,8 @@ def built(
 ) -> tuple[ProbingSet, PreTrainedTokenizerFast]:
     monkeypatch.setattr(module, "score_prompts", Said(verdicts))
     tokenizer = tiny.build_tokenizer()
-    return build_probing_set(None, tokenizer, samples, Settings(), direction="positive"), tokenizer
+    session = Session(None, tokenizer, Settings())
+    return build_probing_set(session, samples, direction="positive"), tokenizer
 
 
 def test_what_it_affirms_wrongly_is_tuned_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +184,9 @@ def test_what_it_affirms_wrongly_is_tuned_on(monkeypatch: pytest.MonkeyPatch) ->
     assert row["p_yes"] == pytest.approx(0.7)
     assert row["p_no"] == pytest.approx(0.2)
 
-    again = probing_set_from_rows(tokenizer, known(12), Settings(), probing.rows(), probing.nas)
+    again = probing_set_from_rows(
+        Session(None, tokenizer, Settings()), known(12), probing.rows(), probing.nas
+    )
     assert again.rows() == probing.rows()
     assert again.prompts == probing.prompts
     assert again.direction == "positive"

@@ -19,6 +19,7 @@ from nasalign.nasa.knowledge import (
     parametric_rows,
 )
 from nasalign.prompts.builder import PromptBuilder
+from nasalign.session import Session
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 QUESTIONS = [Question(f"What is number {number}?", f"thing {number}") for number in range(3)]
@@ -52,7 +53,7 @@ def test_questions_are_asked_by_prompt_two(llama: Llama, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "generate", generate)
     settings = Settings(answer_tokens=9, batch_size=5, chat=False)
-    assert free_answers(model, tokenizer, QUESTIONS, settings).texts == ["a", "b", "c"]
+    assert free_answers(Session(model, tokenizer, settings), QUESTIONS).texts == ["a", "b", "c"]
     builder = PromptBuilder(tokenizer, chat=False)
     assert asked["prompts"] == [builder.parametric(question) for question in QUESTIONS]
     assert (asked["rest"], asked["batch_size"]) == ((9,), 5)
@@ -120,4 +121,4 @@ def test_answers_of_low_entropy_are_confident() -> None:
 
 def test_there_must_be_a_question(llama: Llama) -> None:
     with pytest.raises(DataError, match="no short-answer question"):
-        free_answers(*llama, [], Settings())
+        free_answers(Session(*llama, Settings()), [])

@@ -16,9 +16,10 @@ from nasalign.head_rows.rows import head_slices
 from nasalign.inference.scoring import score
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nasa.algorithm import EpochRecord, HeadRecord
+from nasalign.nasa.knowledge import ask_and_judge
 from nasalign.nasa.probing import ProbingSet
-from nasalign.nasa.stages import ask_what_it_knows
 from nasalign.run import Run
+from nasalign.session import Session
 
 SETTINGS = Settings(answer_tokens=6, n=4, k=8, epochs=2, learning_rate=1e-2, rho=-100)
 
@@ -31,7 +32,7 @@ def denying(
     for seed in range(10):
         model = tiny.build_model(family, seed=seed)
         own = []
-        for item in ask_what_it_knows(model, tokenizer, asked, SETTINGS, Run()):
+        for item in ask_and_judge(Session(model, tokenizer, SETTINGS), asked):
             words = re.findall(r"[A-Za-z]{3,}", item.prediction)
             own += [Question(item.question.question, words[0])] if words else []
         examples = [nasalign.BinaryExample(one.question, True, one.answer) for one in own]
@@ -46,7 +47,7 @@ def test_only_rows_of_selected_heads_move_and_revert_is_exact(
 ) -> None:
     model, questions = denying(family, tokenizer)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    result = nasalign.align(model, tokenizer, questions, preset=SETTINGS)
+    result = nasalign.align(model, tokenizer, questions, settings=SETTINGS)
     geometry = HeadGeometry.of(model)
     allowed: dict[str, set[int]] = {}
     for record in result.history:
@@ -66,7 +67,7 @@ def test_only_rows_of_selected_heads_move_and_revert_is_exact(
 def test_epochs_and_heads_are_recorded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model, questions = denying("llama", tokenizer)
     run = Run(folder=tmp_path)
-    result = nasalign.align(model, tokenizer, questions, run=run, preset=SETTINGS)
+    result = nasalign.align(model, tokenizer, questions, run=run, settings=SETTINGS)
     heads = [record for record in result.history if isinstance(record, HeadRecord)]
     epochs = [record for record in result.history if isinstance(record, EpochRecord)]
     assert [(one.layer, one.head) for one in heads] == [(h.layer, h.head) for h in result.heads][
@@ -87,7 +88,7 @@ def test_an_interrupted_tuning_leaves_the_model_as_it_was(
 
     monkeypatch.setattr("nasalign.nasa.algorithm._early_stop", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        nasalign.align(model, tokenizer, questions, preset=SETTINGS)
+        nasalign.align(model, tokenizer, questions, settings=SETTINGS)
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]), name
 
@@ -97,25 +98,50 @@ def test_too_few_true_positives_leave_tau_to_the_share_of_yes(
 ) -> None:
     model, questions = denying("llama", tokenizer)
     few = Run()
-    nasalign.align(model, tokenizer, questions, run=few, preset=SETTINGS, min_true_positives=999)
-    assert few.facts["halting"] == "share of V answered positively above 0.5"
+    nasalign.align(
+        model, tokenizer, questions, run=few, settings=SETTINGS.replace({"min_true_positives": 999})
+    )
+    assert few.facts["halting"] == {"kind": "share", "value": 0.5, "answer": "Yes"}
 
 
 @pytest.mark.parametrize(
     ("least", "halting"),
-    [(3, "model NAS on V below tau = 0.2500"), (4, "share of V answered positively above 0.5")],
+    [(3, {"kind": "tau", "value": 0.25}), (4, {"kind": "share", "value": 0.5})],
 )
 def test_tau_stands_from_the_least_number_of_true_positives_on(
-    least: int, halting: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    least: int, halting: dict[str, object], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ProbingSet, "count", lambda *_: 3)
     monkeypatch.setattr(ProbingSet, "tau", 0.25)
     model, questions = denying("llama", tokenizer)
     run = Run()
-    nasalign.align(model, tokenizer, questions, run=run, preset=SETTINGS, min_true_positives=least)
-    assert run.facts["halting"] == halting
+    nasalign.align(
+        model,
+        tokenizer,
+        questions,
+        run=run,
+        settings=SETTINGS.replace({"min_true_positives": least}),
+    )
+    assert run.facts["halting"] == halting | {"answer": "Yes"}
 
 
-def test_an_unknown_setting_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(NasAlignError, match="There is no setting 'rate'"):
-        nasalign.align(tiny.build_model("llama"), tokenizer, [Question("Who?", "me")], rate=1)
+def test_a_callback_sees_every_record_and_can_stop(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model, questions = denying("llama", tokenizer)
+    whole = nasalign.align(model, tokenizer, questions, SETTINGS, on_record=lambda record: None)
+    whole.adapter.revert(model)
+    seen: list[object] = []
+
+    def second_head(record: object) -> bool:
+        seen.append(record)
+        return sum(isinstance(one, HeadRecord) for one in seen) < 1 or len(seen) < 4
+
+    run = Run(tmp_path)
+    stopped = nasalign.align(model, tokenizer, questions, SETTINGS, run=run, on_record=second_head)
+    assert stopped.history == whole.history[: len(seen)] == seen
+    assert isinstance(seen[-1], EpochRecord)  # in the middle of the second head
+    assert {head[:2] for head in stopped.kept} <= {(one.layer, one.head) for one in seen[:-1]}
+    here = {where.module for where in stopped.adapter.after}
+    assert all(f"layers.{seen[-1].layer}." not in module for module in here)
+    stopped.adapter.revert(model)

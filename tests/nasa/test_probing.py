@@ -23,6 +23,7 @@ from nasalign.nasa.probing import (
     check_probing_set,
 )
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.session import Session
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 Build = Callable[..., ProbingSet]
@@ -67,7 +68,7 @@ def build(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -
     ) -> ProbingSet:
         monkeypatch.setattr(module, "score_prompts", Verdicts(verdicts))
         chosen = Settings().replace(settings)
-        return build_probing_set(None, tokenizer, samples, chosen)
+        return build_probing_set(Session(None, tokenizer, chosen), samples)
 
     return build
 
@@ -85,7 +86,7 @@ def test_what_is_known_is_scored(llama: Llama) -> None:
     settings = Settings(answer_tokens=2, batch_size=3)
     done: list[int] = []
     samples = known(4) + [Parametric(question, "", False) for question in questions(4)]
-    probing = build_probing_set(model, tokenizer, samples, settings, done.append)
+    probing = build_probing_set(Session(model, tokenizer, settings), samples, done.append)
     assert done == [3, 1]
     prompts = [
         PromptBuilder(tokenizer).binary(module.positive_example(question))
@@ -196,7 +197,7 @@ def test_the_generating_decoder_decides_the_parts(
 def test_something_must_be_known(llama: Llama) -> None:
     unknown = [Parametric(question, "", False) for question in questions(3)]
     with pytest.raises(DataError, match="answers none of the 3 probing questions"):
-        build_probing_set(*llama, unknown, Settings())
+        build_probing_set(Session(*llama, Settings()), unknown)
 
 
 def test_something_must_be_denied(build: Build) -> None:

@@ -15,7 +15,7 @@ from nasalign.head_rows.rows import head_slices, joined
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointRecord, JointTuner, Samples, Twins
+from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]
@@ -33,10 +33,10 @@ FREE = [
 ]
 
 
-def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[Twins]:
+def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[PromptPair]:
     builder = PromptBuilder(tokenizer)
     return [
-        Twins(
+        PromptPair(
             *(
                 builder.binary(BinaryExample(f"What is word{number}?{' Say' * (number % 3)}", *one))
                 for one in ((True, "gold"), (False, "the yen"))
@@ -55,7 +55,7 @@ def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[Tenso
     )
 
 
-def literal_loss(model: PreTrainedModel, part: list[Twins]) -> Tensor:
+def literal_loss(model: PreTrainedModel, part: list[PromptPair]) -> Tensor:
     surprise, odds = [], []
     for pair in part:
         (yes, no), (yes_wrong, no_wrong) = (
@@ -79,7 +79,7 @@ def literal_divergence(
     return torch.cat(parts).mean()
 
 
-def plain_loop(name: str, samples: Samples) -> list[float]:
+def plain_loop(name: str, samples: JointSamples) -> list[float]:
     """The validation loss of each epoch, with whole weights and masked gradients."""
     tuning, validation = list(samples.tuning), list(samples.validation)
     model = tiny.build_model(name).double()
@@ -123,7 +123,7 @@ def test_it_equals_a_plain_loop(
     name: str, free: list[Answered], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     validation = samples(tokenizer, "a", 10)
-    learnt = Samples(samples(tokenizer, "a") + samples(tokenizer, "b", 5), validation, free)
+    learnt = JointSamples(samples(tokenizer, "a") + samples(tokenizer, "b", 5), validation, free)
     model = tiny.build_model(name).double().requires_grad_(False)
     records = list(JointTuner(model, learnt, HEADS, SETTINGS).tune())
     expected = plain_loop(name, learnt)
@@ -139,7 +139,7 @@ def test_free_answers_stay_nearer_to_what_they_were(tokenizer: PreTrainedTokeniz
     moved = []
     for free in ([], FREE):
         model = tiny.build_model("llama").requires_grad_(False)
-        list(JointTuner(model, Samples(tuning, tuning, free), HEADS, firm).tune())
+        list(JointTuner(model, JointSamples(tuning, tuning, free), HEADS, firm).tune())
         with torch.no_grad():
             moved.append(float(literal_divergence(untouched, model, FREE)))
     assert 0 < moved[1] < moved[0] / 2
@@ -149,7 +149,7 @@ def test_only_the_rows_move(tokenizer: PreTrainedTokenizerFast) -> None:
     tuning = samples(tokenizer, "known")
     model = tiny.build_model("llama").requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    list(JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS).tune())
+    list(JointTuner(model, JointSamples(tuning, tuning), HEADS, SETTINGS).tune())
     geometry = HeadGeometry.of(model)
     after = model.state_dict()
     for head in HEADS:
@@ -167,12 +167,12 @@ def test_where_no_epoch_is_better_the_model_is_as_it_was(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     tuning = samples(tokenizer, "known")
-    upside_down = [Twins(pair.wrong, pair.right, pair.kind) for pair in tuning]
+    upside_down = [PromptPair(pair.wrong, pair.right, pair.kind) for pair in tuning]
     model = tiny.build_model("llama").requires_grad_(False)
-    long = SETTINGS.replace({"joint_epochs": 20})
-    list(JointTuner(model, Samples(tuning, tuning), HEADS, long).tune())  # now it tells them apart
+    long = SETTINGS.replace({"joint_epochs": 20})  # afterwards it tells them apart
+    list(JointTuner(model, JointSamples(tuning, tuning), HEADS, long).tune())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    records = list(JointTuner(model, Samples(upside_down, tuning), HEADS, SETTINGS).tune())
+    records = list(JointTuner(model, JointSamples(upside_down, tuning), HEADS, SETTINGS).tune())
     least = min(records, key=lambda record: record.validation)
     assert least.epoch == 0  # the opposite was learnt
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -182,7 +182,7 @@ def test_a_record_has_each_kind_and_the_best_is_marked(tokenizer: PreTrainedToke
     tuning = samples(tokenizer, "known")
     validation = samples(tokenizer, "known", 10) + samples(tokenizer, "direct", 20)
     model = tiny.build_model("llama").requires_grad_(False)
-    records = list(JointTuner(model, Samples(tuning, validation), HEADS, SETTINGS).tune())
+    records = list(JointTuner(model, JointSamples(tuning, validation), HEADS, SETTINGS).tune())
     assert [record.epoch for record in records] == [0, 1, 2, 3]
     assert math.isnan(records[0].loss)
     least = math.inf
@@ -199,7 +199,7 @@ def test_a_loss_that_is_not_finite_ends_the_tuning(
     tuning = samples(tokenizer, "known")
     model = tiny.build_model("llama").requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    tuner = JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS)
+    tuner = JointTuner(model, JointSamples(tuning, tuning), HEADS, SETTINGS)
     monkeypatch.setattr(
         tuner.optimizer, "losses_of", lambda *_: [torch.tensor(math.nan, requires_grad=True)]
     )
@@ -213,7 +213,7 @@ def test_of_a_model_that_says_no_number_the_untouched_state_is_kept(
     tuning = samples(tokenizer, "known")
     model = tiny.build_model("llama").requires_grad_(False)
     model.get_output_embeddings().weight.mul_(math.nan)
-    records = list(JointTuner(model, Samples(tuning, tuning), HEADS, SETTINGS).tune())
+    records = list(JointTuner(model, JointSamples(tuning, tuning), HEADS, SETTINGS).tune())
     assert [(record.epoch, record.kept) for record in records] == [(0, True)]
 
 

@@ -14,12 +14,12 @@ from nasalign.errors import DataError
 from nasalign.head_rows.rows import head_slices
 from nasalign.io.files import read_json, read_jsonl
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nasa.probing import ProbingSet
-from nasalign.nasa.stages import probe
+from nasalign.nasa.probing import ProbingSet, probe
 from nasalign.nasa_plus.attribution import attribution
-from nasalign.nasa_plus.joint_stages import held_back, kinds_of, rendered
+from nasalign.nasa_plus.joint_run import held_back, pairs_by_kind, rendered
 from nasalign.nasa_plus.kinds import Pair
 from nasalign.run import Run
+from nasalign.session import Session
 
 SETTINGS = Settings(
     method="nasa+",
@@ -51,7 +51,7 @@ def probed(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questions: list[Question]
 ) -> ProbingSet:
     model.requires_grad_(False)
-    return probe(model, tokenizer, questions, SETTINGS, Run())
+    return probe(Session(model, tokenizer, SETTINGS), questions)
 
 
 @pytest.mark.usefixtures("knows_every_other")
@@ -60,7 +60,8 @@ def test_kinds_and_the_subjects_held_back(
 ) -> None:
     model, tokenizer = llama
     probing = probed(model, tokenizer, questions)
-    kinds = kinds_of(questions, probing, SETTINGS)
+    session = Session(model, tokenizer, SETTINGS)
+    kinds = pairs_by_kind(session, questions, probing)
     assert {kind: len(pairs) for kind, pairs in kinds.items()} == {
         "known": 20,
         "unknown": 12,
@@ -71,7 +72,7 @@ def test_kinds_and_the_subjects_held_back(
     known = {one.question.question for one in probing.samples}
     assert all(pair.right.question in known for pair in kinds["known"])
     assert not any(pair.right.question in known for pair in kinds["unknown"])
-    samples = rendered(kinds, probing, tokenizer, SETTINGS)
+    samples = rendered(session, kinds, probing)
     tuning, validation = samples.tuning, samples.validation
     assert len(tuning) + len(validation) == 80
     assert all(one.right.text != one.wrong.text for one in tuning)
@@ -79,7 +80,7 @@ def test_kinds_and_the_subjects_held_back(
     expected = sum(apart[pair.subject] for part in kinds.values() for pair in part)
     assert 0 < len(validation) == expected
     assert len(samples.free) == 20  # the answers that were right
-    without = rendered(kinds, probing, tokenizer, SETTINGS.replace({"kl_weight": 0.0}))
+    without = rendered(session.with_settings(kl_weight=0.0), kinds, probing)
     assert (without.tuning, without.free) == (tuning, [])
 
 
@@ -89,9 +90,10 @@ def test_too_few_questions_are_refused(
 ) -> None:
     model, tokenizer = llama
     probing = probed(model, tokenizer, questions)
+    session = Session(model, tokenizer, SETTINGS)
     one = nasalign.BinaryExample("Is it?", True)
     with pytest.raises(DataError, match="too few questions"):
-        rendered({"known": [Pair("it", one, one)]}, probing, tokenizer, SETTINGS)
+        rendered(session, {"known": [Pair("it", one, one)]}, probing)
 
 
 @pytest.mark.usefixtures("knows_every_other")
@@ -106,7 +108,7 @@ def test_only_rows_of_the_chosen_heads_move(
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     run = Run(folder=tmp_path)
     settings = SETTINGS.replace({"selection": selection, "k": 6})
-    result = nasalign.align(model, tokenizer, questions, run=run, preset=settings)
+    result = nasalign.align(model, tokenizer, questions, run=run, settings=settings)
     heads = [(row["layer"], row["head"]) for row in read_json(tmp_path / "heads.json")]
     assert result.kept == heads == [head[:2] for head in result.heads]
     if selection == "attribution":
@@ -130,10 +132,13 @@ def test_the_heads_are_those_of_highest_attribution(
 ) -> None:
     model, tokenizer = llama
     probing = probed(model, tokenizer, questions)
-    kinds = kinds_of(questions, probing, SETTINGS)
-    tuning = rendered(kinds, probing, tokenizer, SETTINGS).tuning
+    session = Session(model, tokenizer, SETTINGS)
+    kinds = pairs_by_kind(session, questions, probing)
+    tuning = rendered(session, kinds, probing).tuning
     norms = attribution(model, [(one.right, one.wrong) for one in tuning if one.kind == "known"])
-    result = nasalign.align(model, tokenizer, questions, run=Run(folder=tmp_path), preset=SETTINGS)
+    result = nasalign.align(
+        model, tokenizer, questions, run=Run(folder=tmp_path), settings=SETTINGS
+    )
     best = sorted(norms.flatten().tolist(), reverse=True)[:3]
     assert [float(norms[head[:2]]) for head in result.heads] == pytest.approx(best)
     written = [row["attribution"] for row in read_json(tmp_path / "heads.json")]
@@ -154,9 +159,9 @@ def test_after_an_error_the_model_is_as_it_was(
             raise KeyboardInterrupt
         return ""
 
-    monkeypatch.setattr("nasalign.nasa_plus.joint_stages._sentence", interrupted)
+    monkeypatch.setattr("nasalign.nasa_plus.joint_run._sentence", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        nasalign.align(model, tokenizer, questions, preset=SETTINGS)
+        nasalign.align(model, tokenizer, questions, settings=SETTINGS)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 

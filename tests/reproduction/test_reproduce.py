@@ -16,11 +16,11 @@ from nasalign.commands import app
 from nasalign.config import Settings
 from nasalign.data.records import Question
 from nasalign.errors import DataError, NasAlignError
-from nasalign.nasa.stages import ask_what_it_knows
+from nasalign.nasa.knowledge import ask_and_judge
 from nasalign.reproduction import study as study_room
 from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
-from nasalign.run import Run
+from nasalign.session import Session
 
 QUICK = {
     "bootstrap_samples": 40,
@@ -63,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     data.mkdir()
     asked = [Question(f"What is word{number}?", "-") for number in range(60)]
     rows = []
-    for item in ask_what_it_knows(model, tokenizer, asked, Settings(answer_tokens=6), Run()):
+    for item in ask_and_judge(Session(model, tokenizer, Settings(answer_tokens=6)), asked):
         words = re.findall(r"[A-Za-z]{3,}", item.prediction)
         question = item.question.question
         rows += [{"question": question, "answer": words[0], "type": "bridge"}] if words else []
@@ -105,7 +105,7 @@ def test_everything_is_made_and_a_second_run_measures_nothing(
     def refuse(*given: object, **options: object) -> None:
         raise AssertionError("nothing is to be measured again")
 
-    for measuring in ("run_evaluation", "ask_what_it_knows", "attention_map"):
+    for measuring in ("run_evaluation", "ask_and_judge", "attention_map"):
         monkeypatch.setattr(study_room, measuring, refuse)
     again = world.run("all")
     assert again.exit_code == 0, again.output

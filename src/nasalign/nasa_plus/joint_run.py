@@ -149,8 +149,8 @@ def tune_jointly(
                 append_jsonl(run.folder / "joint.jsonl", record.as_row())
             run.say(_sentence(record))
             if on_record and on_record(record) is False:
+                tuner.take_best()
                 break
-        tuner.take_best()
     # Sums in another order may have led the processes apart by a bit; the first one decides.
     processes.as_the_first(*tuner.rows.parameters.values())
     tuner.rows.write()

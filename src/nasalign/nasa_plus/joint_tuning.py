@@ -148,13 +148,14 @@ class JointTuner:
         self.best = self._copies()
 
     def tune(self) -> Iterator[JointRecord]:
-        """Train and measure epoch after epoch; ``take_best`` then chooses among them."""
+        """Train and measure epoch after epoch, and leave the best in the model."""
         yield self._measured(math.nan)
         for _ in range(self.settings.joint_epochs):
             loss = self._train_epoch()
             if not math.isfinite(loss):
                 break
             yield self._measured(loss)
+        self.take_best()
 
     def take_best(self) -> None:
         """Write the rows of the best epoch into the model; of epoch 0 they are the untouched."""

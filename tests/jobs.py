@@ -1,0 +1,46 @@
+"""Jobs as the commands make them, from plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nasalign.commands.job import Job
+from nasalign.commands.options import DataOptions, LoadOptions, OutOptions
+from nasalign.run import Run
+
+
+def make(
+    model: str | Path = "",
+    data: str | Path = "facts",
+    *,
+    command: str = "align",
+    probing_data: str | Path | None = None,
+    sources: Mapping[str, Sequence[Path]] | None = None,
+    folder: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    further: Sequence[str | Path] = (),
+    run: Run | None = None,
+    **load: Any,
+) -> Job:
+    files = [f"{name}={path}" for name, paths in (sources or {}).items() for path in paths]
+    probing = None if probing_data is None else str(probing_data)
+    return Job(
+        command,
+        str(model),
+        data=DataOptions(str(data), probing, files),
+        load=LoadOptions(**load),
+        out=OutOptions(folder, overwrite),
+        further=[str(one) for one in further],
+        shortcuts=changes or {},
+        resume=resume,
+        run=run or Run(),
+    )
+
+
+def again(job: Job, folder: Path | None, **changes: Any) -> Job:
+    """The same job in a folder, with a run of its own."""
+    out = OutOptions(folder, changes.pop("overwrite", False))
+    return replace(job, out=out, run=Run(), **changes)
