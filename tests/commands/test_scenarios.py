@@ -17,7 +17,7 @@ from nasalign.commands.job import Job
 from nasalign.config import Scenario
 from nasalign.errors import DataError, NasAlignError, PromptError
 from nasalign.evaluation import examples
-from nasalign.evaluation.lean import LEAN
+from nasalign.evaluation.metrics import LEAN
 from nasalign.reporting.console_tables import scenarios_table
 from nasalign.run import Run
 

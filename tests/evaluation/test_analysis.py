@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_perfect_correlation_has_no_width(n: int) -> None:
         found = correlation(range(n), [-0.25 * number for number in range(n)])
     assert found.spearman_interval == pytest.approx((-1.0, -1.0))
     assert found.pearson_interval == pytest.approx((-1.0, -1.0))
-    json.dumps(found.as_dict())
+    json.dumps(asdict(found))
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
@@ -118,7 +119,7 @@ def test_the_regression_is_that_of_least_squares(comparisons: int) -> None:
     for end, sign in zip(found.interval, (-1, 1), strict=True):
         reach = (end - weights[1]) / error * sign  # in standard errors
         assert two_sided(reach, 77) == pytest.approx(0.05)
-    json.dumps(found.as_dict())
+    json.dumps(asdict(found))
 
 
 def test_a_corrected_p_value_is_at_most_one() -> None:
@@ -162,7 +163,7 @@ def test_overlap_is_by_the_shorter_list() -> None:
         ("one", "three"): (2, pytest.approx(2 / 4)),
         ("two", "three"): (2, pytest.approx(2 / 3)),
     }
-    json.dumps(found.as_dict())
+    json.dumps(asdict(found))
 
 
 def test_an_empty_list_of_heads_is_named_and_has_no_proportion() -> None:

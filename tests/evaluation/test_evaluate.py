@@ -29,7 +29,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("decoder", ["logits", "generate"])
 def test_the_metrics_are_those_of_metrics_json(decoder: str, llama: Llama) -> None:
-    metrics = nasalign.evaluate(*llama, EXAMPLES, decoder=decoder, batch_size=2)
+    metrics = nasalign.evaluate(*llama, EXAMPLES, Settings(decoder=decoder, batch_size=2))
     assert set(metrics) == KEYS | {"intervals"}
     assert set(metrics["intervals"]) == KEYS - {"n"}
     assert metrics["n"] == 6
@@ -46,7 +46,8 @@ def test_the_metrics_are_those_of_metrics_json(decoder: str, llama: Llama) -> No
 
 def test_the_seed_decides_the_intervals_and_no_metric(llama: Llama) -> None:
     first, same, other = (
-        nasalign.evaluate(*llama, EXAMPLES, seed=seed, bootstrap_samples=50) for seed in (1, 1, 2)
+        nasalign.evaluate(*llama, EXAMPLES, Settings(seed=seed, bootstrap_samples=50))
+        for seed in (1, 1, 2)
     )
     assert first == same
     assert first["intervals"] != other["intervals"]
@@ -57,7 +58,7 @@ def test_the_model_is_left_as_it_was(llama: Llama) -> None:
     model, tokenizer = llama
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     implementation = model.config._attn_implementation
-    nasalign.evaluate(model, tokenizer, EXAMPLES, decoder="generate")
+    nasalign.evaluate(model, tokenizer, EXAMPLES, Settings(decoder="generate"))
     assert model.config._attn_implementation == implementation
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -118,6 +119,6 @@ def test_there_must_be_an_example(llama: Llama) -> None:
 
 def test_a_wrong_setting_is_named(llama: Llama) -> None:
     with pytest.raises(NasAlignError, match="no setting 'batchsize'"):
-        nasalign.evaluate(*llama, EXAMPLES, batchsize=2)
+        Settings().replace({"batchsize": 2})
     with pytest.raises(PromptError, match="no vocabulary 'oui/non'"):
-        nasalign.evaluate(*llama, EXAMPLES, vocabulary="oui/non")
+        nasalign.evaluate(*llama, EXAMPLES, Settings(vocabulary="oui/non"))

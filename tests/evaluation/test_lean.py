@@ -7,8 +7,7 @@ import torch
 
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
-from nasalign.evaluation.lean import LEAN, from_lean_sums, lean_sums
-from nasalign.evaluation.metrics import METRICS
+from nasalign.evaluation.metrics import LEAN, METRICS, from_lean_sums, lean_sums
 from nasalign.inference.scoring import Scores
 from nasalign.inference.verdicts import Verdict
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any, Literal
 
 import pytest
@@ -79,7 +80,7 @@ def test_the_composition_is_that_of_the_false_negatives() -> None:
     assert found.unclear == 2
     assert sum(cell.share or 0 for cell in found.cells) == pytest.approx(1)
     assert found.cells[0].interval == pytest.approx(wilson(4, 10))
-    json.dumps(found.as_dict())
+    json.dumps(asdict(found))
 
 
 def test_without_a_false_negative_there_is_no_share() -> None:
@@ -145,4 +146,4 @@ def test_answers_are_counted_by_how_sure_they_are() -> None:
     assert found.invalid == 1
     assert confidence_histogram(rows, bins=2).counts["TP"] == [0, 2]
     assert found.edges == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
-    json.dumps(found.as_dict())
+    json.dumps(asdict(found))

@@ -11,7 +11,6 @@ import nasalign
 import tiny
 from nasalign.config import Settings
 from nasalign.data.records import Question
-from nasalign.errors import NasAlignError
 from nasalign.head_rows.rows import head_slices
 from nasalign.inference.scoring import score
 from nasalign.models.geometry import HeadGeometry
@@ -109,7 +108,10 @@ def test_too_few_true_positives_leave_tau_to_the_share_of_yes(
     [(3, {"kind": "tau", "value": 0.25}), (4, {"kind": "share", "value": 0.5})],
 )
 def test_tau_stands_from_the_least_number_of_true_positives_on(
-    least: int, halting: dict[str, object], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    least: int,
+    halting: dict[str, object],
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ProbingSet, "count", lambda *_: 3)
     monkeypatch.setattr(ProbingSet, "tau", 0.25)

@@ -98,13 +98,7 @@ def diagnose_job(job: Job) -> dict[str, Any]:
 
 
 def diagnosis(evaluation: Evaluation, heads: Sequence[Head], settings: Settings) -> dict[str, Any]:
-    """Return the content of ``diagnosis.json``: which way a model leans, and its heads.
-
-    Args:
-        evaluation: of the untouched model.
-        heads: those of highest NAS, or none.
-        settings: of the intervals, and the scenario it was asked in.
-    """
+    """Return the content of ``diagnosis.json`` for an evaluation of the untouched model."""
     mistakes = _mistakes(evaluation)
     metrics = evaluation.metrics(settings.bootstrap_samples, settings.seed)
     share = mistakes.right / len(evaluation.examples)

@@ -161,16 +161,9 @@ def scenarios_job(
 ) -> dict[str, Any]:
     """Evaluate a model on the same examples in each scenario; writes ``scenarios.json``.
 
-    Args:
-        job: the model, the data, and the run directory if one is to be written.
-        scenarios: how the examples are asked, one after the other.
-        adapter: a run directory or an adapter folder, or None.
-        knowledge: whether to give the figures by what the untouched model answers freely, which
-            it is asked once.
-
     Returns:
-        ``scenarios``: by name, ``all`` and ``by_knowledge``, each with the metrics and the figures
-        of ``evaluation.lean``; ``decoder``, ``judge`` and ``n``.
+        ``scenarios``: by name, ``all`` and ``by_knowledge`` (what the untouched model answers
+        freely), each with the metrics and ``metrics.LEAN``; ``decoder``, ``judge`` and ``n``.
 
     Raises:
         NasAlignError: the model, the data, the adapter or a scenario does not fit; nothing has been
@@ -222,8 +215,8 @@ class Prepared:
     Attributes:
         session: the model, with its adapter if there is one.
         splits: the data.
-        examples: as each scenario asks them; N of each.
-        origins: index of the question that each of the N is from.
+        examples: N for each scenario.
+        origins: index of the question of each example.
         samples: what the untouched model knows of the questions; empty unless asked for.
         side: ``before``, or ``after`` with an adapter.
     """

@@ -1,10 +1,9 @@
-"""What NAS says of the bias (Section 3.2.2, Appendix B): Tables 1, 2 and 9."""
+"""What NAS tells about the bias (Section 3.2.2, Appendix B): Tables 1, 2 and 9."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import statsmodels.api as sm
@@ -41,17 +40,9 @@ class Correlation:
     spearman_p: float
     spearman_interval: Interval
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain values."""
-        return asdict(self)
-
 
 def correlation(nas: Sequence[float], negative_confidence: Sequence[float]) -> Correlation:
-    """Returns the correlation of model NAS and negative confidence over samples (Table 1).
-
-    Args:
-        nas: model NAS of each of N samples.
-        negative_confidence: probability of the negative word, N of them.
+    """Return the correlation of model NAS and negative confidence of N samples (Table 1).
 
     Raises:
         ValueError: the lengths differ.
@@ -82,7 +73,7 @@ class Regression:
         coefficient: of the negative confidence; not a number where the samples do not determine it.
         interval: 95 %.
         p: two-sided p-value, corrected for ``comparisons`` by Bonferroni.
-        comparisons: number of regressions that are told of together, such as one a model.
+        comparisons: number of regressions that are reported together, such as one for each model.
         r_squared: share of the variance of model NAS that both confidences explain.
     """
 
@@ -93,10 +84,6 @@ class Regression:
     comparisons: int
     r_squared: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain values."""
-        return asdict(self)
-
 
 def regression(
     nas: Sequence[float],
@@ -104,13 +91,7 @@ def regression(
     positive_confidence: Sequence[float],
     comparisons: int,
 ) -> Regression:
-    """Regresses model NAS on negative and positive confidence by least squares (Table 9).
-
-    Args:
-        nas: model NAS of each of N samples.
-        negative_confidence: probability of the negative word, N of them.
-        positive_confidence: probability of the positive word, N of them.
-        comparisons: see ``Regression``.
+    """Regress model NAS on negative and positive confidence of N samples (Table 9).
 
     Raises:
         ValueError: the lengths differ, or ``comparisons`` is below 1.
@@ -162,16 +143,9 @@ class Overlap:
     common: float | None
     pairs: list[PairOverlap]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain values."""
-        return asdict(self)
-
 
 def head_overlap(lists: Mapping[str, Sequence[tuple[int, int]]]) -> Overlap:
-    """Returns what the negative heads of several domains have in common (Table 2).
-
-    Args:
-        lists: each domain's heads as (layer, head).
+    """Return what the negative heads (layer, head) of several domains share (Table 2).
 
     Raises:
         ValueError: there are fewer than two domains.

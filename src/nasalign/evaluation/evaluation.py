@@ -1,6 +1,6 @@
 """Evaluating a model on yes/no examples, and one evaluation against another."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
 from nasalign.errors import DataError
-from nasalign.evaluation.lean import LEAN, from_lean_sums, lean_sums
 from nasalign.evaluation.metrics import (
+    LEAN,
     METRICS,
     Array,
     Figure,
     bootstrap_weights,
+    from_lean_sums,
     from_sums,
     gap_of,
     interval,
+    lean_sums,
     sample_sums,
 )
 from nasalign.evaluation.ranking import auc, log_odds
@@ -33,18 +35,18 @@ from nasalign.session import preset_for
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The verdicts of a model on N examples.
-
-    Attributes:
-        examples: the examples.
-        scores: what the model said.
-    """
+    """The verdicts of a model on N examples."""
 
     examples: Sequence[BinaryExample]
     scores: Scores
 
+    @property
+    def labels(self) -> list[bool]:
+        """The right verdicts, True for the positive word."""
+        return [example.label for example in self.examples]
+
     def sums(self) -> Array:
-        """Returns each sample's part of the metrics' sums, [N, columns]."""
+        """Return each sample's part of the metrics' sums, [N, columns]."""
         scores = self.scores
         said = [
             float(positive if verdict == "positive" else negative)
@@ -52,20 +54,16 @@ class Evaluation:
                 scores.verdicts, scores.p_positive, scores.p_negative, strict=True
             )
         ]
-        labels = [example.label for example in self.examples]
-        return sample_sums(scores.verdicts, labels, said, model_nas(scores.nas).double().numpy())
+        nas = model_nas(scores.nas).double().numpy()
+        return sample_sums(scores.verdicts, self.labels, said, nas)
 
     def metrics(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
-        """Returns the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question.
+        """Return the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question.
 
         Where "I don't know" is an answer, ``unsure_rate`` is among them.
         """
-        sums = self.sums()
-        weights = self._weights(bootstrap_samples, seed)
-        point, spread = from_sums(sums.sum(axis=0)), from_sums(weights @ sums)
-        values: dict[str, Any] = {name: float(point[name]) for name in METRICS}
-        values["n"] = len(self.examples)
-        values["intervals"] = {name: interval(spread[name]) for name in METRICS}
+        weights, sums = self._weights(bootstrap_samples, seed), self.sums()
+        values = _figures(METRICS, from_sums, sums, weights) | {"n": len(self.examples)}
         if self.scores.p_unsure is not None:
             lean = self.lean(bootstrap_samples, seed)
             values["unsure_rate"] = lean["unsure_rate"]
@@ -73,30 +71,25 @@ class Evaluation:
         return values
 
     def lean(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
-        """Returns the figures of ``lean.LEAN`` by name, and their ``intervals`` as ``metrics``."""
-        sums = lean_sums(self.scores.verdicts, [example.label for example in self.examples])
-        spread = from_lean_sums(self._weights(bootstrap_samples, seed) @ sums)
-        point = from_lean_sums(sums.sum(axis=0))
-        values: dict[str, Any] = {name: float(point[name]) for name in LEAN}
-        values["intervals"] = {name: interval(spread[name]) for name in LEAN}
-        return values
+        """Return the figures ``metrics.LEAN`` by name, and their ``intervals`` as ``metrics``."""
+        sums = lean_sums(self.scores.verdicts, self.labels)
+        return _figures(LEAN, from_lean_sums, sums, self._weights(bootstrap_samples, seed))
 
     def gap(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure:
-        """Returns precision minus recall, with the interval as of ``metrics``."""
+        """Return precision minus recall, with the interval as of ``metrics``."""
         sums = self.sums()
         spread = gap_of(from_sums(self._weights(bootstrap_samples, seed) @ sums))
         return float(gap_of(from_sums(sums.sum(axis=0)))), *interval(spread)
 
     def auc(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure | None:
-        """Returns the area under the curve of the log odds, with the interval as of ``metrics``.
+        """Return the area under the curve of the log odds, with the interval as of ``metrics``.
 
         Bootstrap samples of one label alone are left out of the interval. None where all examples
         are of one label.
         """
         odds = log_odds(self.scores.p_positive, self.scores.p_negative)
-        labels = [example.label for example in self.examples]
-        (point,) = auc(odds, labels, np.ones((1, len(labels))))
-        spread = auc(odds, labels, self._weights(bootstrap_samples, seed))
+        (point,) = auc(odds, self.labels, np.ones((1, len(self.labels))))
+        spread = auc(odds, self.labels, self._weights(bootstrap_samples, seed))
         drawn = spread[~np.isnan(spread)]
         if np.isnan(point) or not len(drawn):
             return None
@@ -105,10 +98,9 @@ class Evaluation:
     def change_to(
         self, after: "Evaluation", bootstrap_samples: int = 2000, seed: int = 0
     ) -> dict[str, Figure]:
-        """Returns each metric's change to another evaluation of the same examples.
+        """Return each metric's change to another evaluation of the same examples.
 
-        Returns:
-            By name: the change and its 95 % interval, from a bootstrap paired by question.
+        The interval is from a bootstrap paired by question.
 
         Raises:
             ValueError: the examples differ.
@@ -117,13 +109,10 @@ class Evaluation:
             raise ValueError("the two evaluations are not of the same examples")
         weights = self._weights(bootstrap_samples, seed)
         mine, other = self.sums(), after.sums()
-        point = (from_sums(mine.sum(axis=0)), from_sums(other.sum(axis=0)))
-        spread = (from_sums(weights @ mine), from_sums(weights @ other))
+        start, end = from_sums(mine.sum(axis=0)), from_sums(other.sum(axis=0))
+        before, later = from_sums(weights @ mine), from_sums(weights @ other)
         return {
-            name: (
-                float(point[1][name] - point[0][name]),
-                *interval(spread[1][name] - spread[0][name]),
-            )
+            name: (float(end[name] - start[name]), *interval(later[name] - before[name]))
             for name in METRICS
         }
 
@@ -134,11 +123,11 @@ class Evaluation:
         rows: Sequence[dict[str, Any]],
         name: str = "an evaluation",
     ) -> "Evaluation":
-        """Returns the evaluation that rows of ``eval/*.jsonl`` describe; its NAS is the model's.
+        """Return the evaluation that rows of ``eval/*.jsonl`` describe; its NAS is the model's.
 
         Args:
-            examples: what is asked.
-            rows: what was read.
+            examples: those that were evaluated.
+            rows: one for each example.
             name: of the data, for messages.
 
         Raises:
@@ -166,7 +155,7 @@ class Evaluation:
         return cls(examples, scores)
 
     def of(self, indices: Sequence[int]) -> "Evaluation":
-        """Returns the evaluation of some of the examples."""
+        """Return the evaluation of some of the examples."""
         scores, places = self.scores, list(indices)
         part = Scores(
             scores.p_positive[places],
@@ -179,7 +168,7 @@ class Evaluation:
         return Evaluation([self.examples[place] for place in places], part)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns a plain row a sample, for ``eval/*.jsonl``."""
+        """Return a plain row a sample, for ``eval/*.jsonl``."""
         nas, scores = model_nas(self.scores.nas), self.scores
         return [
             {
@@ -202,6 +191,18 @@ class Evaluation:
         return bootstrap_weights([example.question for example in self.examples], samples, seed)
 
 
+def _figures(
+    names: Sequence[str],
+    compute: Callable[[Array], dict[str, Array]],
+    sums: Array,
+    weights: Array,
+) -> dict[str, Any]:
+    """Figures of sums [N, columns] by name, and ``intervals`` by bootstrap weights [S, N]."""
+    point, spread = compute(sums.sum(axis=0)), compute(weights @ sums)
+    values: dict[str, Any] = {name: float(point[name]) for name in names}
+    return values | {"intervals": {name: interval(spread[name]) for name in names}}
+
+
 def run_evaluation(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -210,7 +211,7 @@ def run_evaluation(
     shots: Sequence[BinaryExample] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Scores the examples with the prompts, the decoder and the batch size of the settings.
+    """Score the examples with the prompts, the decoder and the batch size of the settings.
 
     Raises:
         DataError: there is no example, or the settings' scenario does not fit one.

@@ -118,7 +118,7 @@ def evaluate_sets(
     Args:
         session: the model as it is now.
         sets: examples by the name of their data.
-        shots: examples that are shown before each question.
+        shots: few-shot examples.
         side: ``before`` or ``after``.
         marks: further columns of each example's row.
 

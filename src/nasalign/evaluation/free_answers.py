@@ -43,10 +43,7 @@ class FreeQuestions:
     ) -> "FreeQuestions":
         """Take questions of the evaluated data, or of the probed data where it has none.
 
-        Args:
-            session: the model and the settings.
-            splits: the data of the run.
-            records: the evaluated ones, with their context.
+        ``records`` are the evaluated ones, with their context.
         """
         settings, name = session.settings, splits.name
         questions = [record for record in records if isinstance(record, Question)]
@@ -59,12 +56,9 @@ class FreeQuestions:
         return cls(name, [question for question in chosen if fits(session, question)])
 
     def answered(self, session: Session, side: str, on: Change = nullcontext) -> list[Parametric]:
-        """Ask by Prompt II and judge; a model that judges itself does so untouched.
+        """Ask by Prompt II under a change of the untouched model, and judge the answers.
 
-        Args:
-            session: with the untouched model.
-            side: ``before`` or ``after``.
-            on: the change under which the model answers.
+        A model that judges itself does so untouched.
         """
         if not self.questions:
             return []

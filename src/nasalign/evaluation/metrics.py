@@ -1,7 +1,7 @@
 """Metrics of yes/no verdicts, with bootstrap intervals over questions.
 
-Every metric is a function of sums over samples. So one function computes them from the sums of the
-data, and from the sums of each bootstrap sample.
+Every figure is a function of sums over samples, so one function computes it from the sums of the
+data and from the sums of each bootstrap sample.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Figure = tuple[float, float, float]
-"""A value and its 95 % interval."""
+"""A value and the ends of its 95 % interval."""
 
 METRICS = ("accuracy", "precision", "recall", "f1", "ece", "nas", "yes_rate", "invalid_rate")
+LEAN = ("no_rate", "unsure_rate", "negative_bias")
+"""Figures by which scenarios are compared."""
 BINS = 10
 """Equal-width bins of the expected calibration error (Table 6)."""
 _COUNTS = 6  # true positive, false positive, true negative, false negative, invalid, model NAS
@@ -22,7 +24,7 @@ _COUNTS = 6  # true positive, false positive, true negative, false negative, inv
 def sample_sums(
     verdicts: Sequence[str], labels: Sequence[bool], confidences: Sequence[float], nas: Array
 ) -> Array:
-    """Returns what each sample adds to the sums, float64 [N, 6 + 3 * BINS].
+    """Return what each sample adds to the sums, float64 [N, 6 + 3 * BINS].
 
     Args:
         verdicts: ``"positive"``, ``"negative"``, ``"unsure"`` or ``"invalid"``, N of them.
@@ -45,10 +47,10 @@ def sample_sums(
 
 
 def from_sums(sums: Array) -> dict[str, Array]:
-    """Returns the metrics of sums [..., 6 + 3 * BINS], each of shape [...]; 0/0 counts as 0.
+    """Return the metrics of sums [..., 6 + 3 * BINS], each of shape [...]; 0/0 counts as 0.
 
     Accuracy counts an invalid answer as wrong; precision, recall, F1 and the calibration error
-    are over valid answers. "I don't know" is an invalid answer here; ``lean`` counts it.
+    are over valid answers. "I don't know" is an invalid answer here; ``from_lean_sums`` counts it.
     """
     tp, fp, tn, fn, invalid, nas = np.moveaxis(sums[..., :_COUNTS], -1, 0)
     bins = sums[..., _COUNTS:].reshape(*sums.shape[:-1], BINS, 3)
@@ -67,14 +69,36 @@ def from_sums(sums: Array) -> dict[str, Array]:
 
 
 def gap_of(values: dict[str, Array]) -> Array:
-    """Returns precision minus recall of what ``from_sums`` gives."""
+    """Return precision minus recall of the values of ``from_sums``."""
     return values["precision"] - values["recall"]
 
 
-def bootstrap_weights(clusters: Sequence[str], samples: int, seed: int) -> Array:
-    """Returns how often each of N samples is drawn in each bootstrap sample, [S, N].
+def lean_sums(verdicts: Sequence[str], labels: Sequence[bool]) -> Array:
+    """Return what each sample adds to the sums of ``from_lean_sums``, float64 [N, 6]."""
+    said, label = np.asarray(verdicts), np.asarray(labels, dtype=bool)
+    no = said == "negative"
+    columns = (label, ~label, label & no, ~label & (said == "positive"), no, said == "unsure")
+    return np.stack(columns, axis=-1).astype(np.float64)
 
-    Whole clusters (the examples of one question) are drawn, since their verdicts hang together.
+
+def from_lean_sums(sums: Array) -> dict[str, Array]:
+    """Return the figures ``LEAN`` of sums [..., 6], each of shape [...]; 0/0 counts as 0.
+
+    ``negative_bias`` is the share of No among the examples whose label is Yes, less the share of
+    Yes among those whose label is No: above 0, the mistakes lean to No.
+    """
+    yes, no, denied, affirmed, negative, unsure = np.moveaxis(sums, -1, 0)
+    return {
+        "no_rate": ratio(negative, yes + no),
+        "unsure_rate": ratio(unsure, yes + no),
+        "negative_bias": ratio(denied, yes) - ratio(affirmed, no),
+    }
+
+
+def bootstrap_weights(clusters: Sequence[str], samples: int, seed: int) -> Array:
+    """Return how often each of N samples is drawn in each bootstrap sample, [S, N].
+
+    Whole clusters (the examples of one question) are drawn, since their verdicts are correlated.
     """
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
     count = int(member.max()) + 1
@@ -83,11 +107,11 @@ def bootstrap_weights(clusters: Sequence[str], samples: int, seed: int) -> Array
 
 
 def interval(values: Array) -> tuple[float, float]:
-    """Returns the 95 % percentile interval of bootstrap values [S]."""
+    """Return the 95 % percentile interval of bootstrap values [S]."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """Returns part / whole; 0/0 counts as 0."""
+    """Return part / whole; 0/0 counts as 0."""
     return np.divide(part, whole, out=np.zeros_like(np.asarray(part)), where=whole != 0)

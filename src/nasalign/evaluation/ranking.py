@@ -17,7 +17,7 @@ def log_odds(p_positive: Tensor, p_negative: Tensor) -> Array:
 
 
 def auc(odds: Array, labels: Sequence[bool], weights: Array) -> Array:
-    """Returns the area under the receiver operating characteristic curve for each row of weights.
+    """Return the area under the receiver operating characteristic curve for each row of weights.
 
     It is the share of pairs of a positive and a negative example of which the positive one has
     the higher odds; a tie counts half.
@@ -28,7 +28,7 @@ def auc(odds: Array, labels: Sequence[bool], weights: Array) -> Array:
         weights: how often each example counts, [S, N].
 
     Returns:
-        [S]; not a number where there is no such pair.
+        [S]; NaN where there is no such pair.
     """
     order = np.argsort(odds, kind="stable")
     ranked = odds[order]

@@ -1,4 +1,4 @@
-"""What became of single answers: negative ones by what the model knows, and how sure all are.
+"""Single answers: negative ones by what the model knows, and how confident all are.
 
 Tables 16 to 18 (Appendices G and H) and Figures 2 and 5, from rows of ``eval/*.jsonl``. The first
 three take rows that ``nasalign evaluate --knowledge`` has marked with ``knowledge`` (Det-T, Det-F,
@@ -8,7 +8,7 @@ median), both of the untouched model.
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ CELLS = tuple(product(("Det-T", "Det-F", "Non-Det"), ("High", "Low")))
 
 
 def kind_of(row: Row) -> Kind | None:
-    """Says what a verdict is beside its label, as TP, FP, TN or FN; None if it is neither word."""
+    """Return TP, FP, TN or FN by verdict and label; None if the verdict is neither word."""
     if row["verdict"] == "positive":
         return "TP" if row["label"] else "FP"
     if row["verdict"] == "negative":
@@ -52,7 +52,7 @@ class Cell:
 
     @classmethod
     def of(cls, name: tuple[str, str], count: int, total: int) -> "Cell":
-        """Returns a cell with its share and interval."""
+        """Return a cell with its share and interval."""
         if total == 0:
             return cls(*name, count, total, None, None)
         low, high = proportion_confint(count, total, method="wilson")
@@ -71,19 +71,12 @@ class Cells:
     cells: list[Cell]
     unclear: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain values; ``cells`` are rows of a table."""
-        return asdict(self)
-
 
 def composition(rows: Sequence[Row]) -> Cells:
-    """Returns which share of the false negatives is in each cell (Table 16).
-
-    Args:
-        rows: marked rows of the untouched model.
+    """Return the share of each cell among the false negatives (Table 16).
 
     Raises:
-        ValueError: a row is not marked.
+        ValueError: a row does not say what the model knows.
     """
     names = [_cell(row) for row in rows if kind_of(row) == "FN"]
     total = sum(name is not None for name in names)
@@ -92,7 +85,7 @@ def composition(rows: Sequence[Row]) -> Cells:
 
 
 def shift_ratios(before: Sequence[Row], after: Sequence[Row], kind: Literal["FN", "TN"]) -> Cells:
-    """Returns which share of each cell's negative answers became positive (Tables 17 and 18).
+    """Return which share of each cell's negative answers became positive (Tables 17 and 18).
 
     Args:
         before: marked rows of the untouched model.
@@ -114,31 +107,22 @@ def shift_ratios(before: Sequence[Row], after: Sequence[Row], kind: Literal["FN"
 
 @dataclass(frozen=True)
 class Histogram:
-    """How sure the answers are (Figures 2 and 5).
+    """The confidence of answers (Figures 2 and 5).
 
     Attributes:
-        edges: ends of the bins, from 0 to 1; a bin holds what is above its lower end and at most
-            its upper one, the first also 0.
+        edges: ends of the bins, from 0 to 1; a bin is open below and closed above, the first one
+            holds 0 too.
         counts: answers in each bin, by TP, FP, TN and FN.
-        invalid: answers that say neither word, which are in no bin.
+        invalid: answers with neither word, which are in no bin.
     """
 
     edges: list[float]
     counts: dict[Kind, list[int]]
     invalid: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain values."""
-        return asdict(self)
-
 
 def confidence_histogram(rows: Sequence[Row], bins: int = 10) -> Histogram:
-    """Counts answers by the probability of the word that was given (Figures 2 and 5).
-
-    Args:
-        rows: rows of an evaluation.
-        bins: number of bins of equal width.
-    """
+    """Count answers by the probability of the word that was given (Figures 2 and 5)."""
     edges = [place / bins for place in range(bins + 1)]
     counts: dict[Kind, list[int]] = {kind: [0] * bins for kind in KINDS}
     invalid = 0
@@ -153,12 +137,12 @@ def confidence_histogram(rows: Sequence[Row], bins: int = 10) -> Histogram:
 
 
 def confidence(row: Row) -> float:
-    """Returns the probability of the word that was answered."""
+    """Return the probability of the word that was answered."""
     return float(row["p_yes"] if row["verdict"] == "positive" else row["p_no"])
 
 
 def example_of(row: Row) -> tuple[Any, ...]:
-    """Returns what tells an example from others: question, shown answer and label."""
+    """Return what tells an example from others: question, shown answer and label."""
     return row["question"], row.get("answer"), row["label"]
 
 

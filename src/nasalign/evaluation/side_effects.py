@@ -27,14 +27,14 @@ Change = Callable[[PreTrainedModel], AbstractContextManager[Any]]
 
 
 def neutral_texts() -> list[str]:
-    """Returns fixed texts that ask for no yes or no: prose, instructions, code, other languages."""
+    """Return fixed texts that ask for no yes or no: prose, instructions, code, other languages."""
     file = resources.files("nasalign.evaluation") / "neutral.txt"
     return file.read_text(encoding="utf-8").strip().split("\n---\n")
 
 
 @contextmanager
 def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
-    """Leaves the rows that an adapter changes as they were on entering, to the bit."""
+    """Restore the rows that an adapter changes on exit, to the bit."""
     found = {where: read_rows(model, where) for where in adapter.after}
     try:
         yield
@@ -44,7 +44,7 @@ def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
 
 
 def change_of(adapter: Adapter) -> Change:
-    """Returns the change that an adapter makes; taken off, the model is untouched to the bit."""
+    """Return the change that an adapter makes; it is reverted to the bit."""
 
     @contextmanager
     def on(model: PreTrainedModel) -> Iterator[None]:
@@ -66,7 +66,7 @@ def compare_neutral(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Compares the changed model with the untouched one on the neutral texts.
+    """Compare the changed model with the untouched one on the neutral texts.
 
     Args:
         model: untouched, and left so.
@@ -74,12 +74,12 @@ def compare_neutral(
         on: the change.
         bootstrap_samples: for the interval, which is by text.
         seed: of the bootstrap.
-        progress: told of each text.
+        progress: called after each text.
 
     Returns:
-        ``kl``: of KL(untouched || changed) of the next token, in nats, at every position, the mean
-        over tokens with its 95 % interval and the largest; and the share of positions with the
-        same likeliest token. ``perplexity``: of the texts before and after.
+        ``kl``: KL(untouched || changed) of the next token in nats at every position: mean with its
+        95 % interval, largest, and the share of positions with the same likeliest token.
+        ``perplexity``: of the texts before and after.
     """
     parts = []
     for text in neutral_texts():  # one at a time: a vocabulary of float64 a token is large
@@ -117,14 +117,10 @@ def compare_neutral(
 
 
 def accuracy_change(before: Sequence[Parametric], after: Sequence[Parametric]) -> dict[str, Any]:
-    """Returns the share of right free answers of both models, and an interval of its change.
+    """Return the share of right free answers of both models, and an interval of its change.
 
-    The interval is that of Bonett and Price (2012) for paired proportions, which unlike a bootstrap
-    has a width also where no answer changes its verdict.
-
-    Args:
-        before: the untouched model's N answers, judged.
-        after: the changed model's answers to the same questions.
+    The interval is that of Bonett and Price (2012) for paired proportions; unlike a bootstrap it
+    has a width where no verdict changes.
 
     Returns:
         ``n``, ``before``, ``after`` and ``change_interval`` (95 %).
@@ -152,16 +148,16 @@ def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 
 def _differences(before: Tensor, after: Tensor, ids: Tensor) -> dict[str, Tensor]:
-    """What two models say differently of a text, by position.
+    """Differences of two models on a text of T tokens, by position.
 
     Args:
         before: log probabilities of the untouched model, [T, vocabulary].
         after: those of the changed one.
-        ids: the T tokens.
+        ids: the tokens.
 
     Returns:
-        ``kl`` [T] in nats, ``same`` [T] likeliest token, and the surprise at each token but the
-        first, ``before`` and ``after`` [T - 1].
+        ``kl`` [T] in nats, ``same`` [T] likeliest token, and the negative log likelihood of each
+        token but the first, ``before`` and ``after`` [T - 1].
     """
     kl = functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
     return {

@@ -34,7 +34,7 @@ class Measurement:
 
 
 class HeadTuner(Protocol):
-    """What Algorithm 1 asks of a model; ``training.RowTuner`` does it."""
+    """The operations of Algorithm 1 on a model; ``training.RowTuner`` implements them."""
 
     def measure(self) -> Measurement:
         """Scores V with the model as it is."""
@@ -57,12 +57,12 @@ class Limits:
     """When Algorithm 1 stops.
 
     Attributes:
-        epochs: T, epochs a head at most.
+        epochs: T, the maximum number of epochs of a head.
         rho: single head NAS below which a head is done.
         tau: model NAS below which tuning halts (Eq. 5); minus infinity without true positives.
-        halting_share: share of V answered positively above which tuning halts; it stands in for
-            tau where that is minus infinity, and does nothing otherwise.
-        answer: what V is to be answered with, for the reasons given.
+        halting_share: with tau at minus infinity, tuning halts where a larger share of V is
+            answered with ``answer``.
+        answer: the word that tuning teaches, ``Yes`` or ``No``.
     """
 
     epochs: int
@@ -72,7 +72,7 @@ class Limits:
     answer: str = "Yes"
 
     def balanced(self, now: Measurement) -> bool:
-        """Says whether the stand-in for tau asks to halt."""
+        """Whether the share of V halts tuning in place of tau."""
         return self.tau == -math.inf and now.yes_share > self.halting_share
 
 
@@ -91,7 +91,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class HeadRecord:
-    """What became of one head.
+    """The outcome of one head.
 
     Attributes:
         stopped: why its epochs ended: ``head NAS rose``, ``head NAS below rho``,
@@ -137,14 +137,14 @@ def records_from_rows(rows: Sequence[dict[str, Any]]) -> list[EpochRecord | Head
 def incremental_tuning(
     heads: Sequence[Head], tuner: HeadTuner, limits: Limits
 ) -> Iterator[EpochRecord | HeadRecord]:
-    """Tunes heads one after the other, yielding each decision (Algorithm 1).
+    """Tune heads one after the other, yielding each decision (Algorithm 1).
 
     The model is changed through ``tuner``. The numbers in the comments are the lines of
-    Appendix F. Line 16 looks at the beta of line 10 also where line 15 has just cancelled the
-    update, as it is printed. The stand-in for tau, which is ours, looks at what stays.
+    Appendix F. As printed there, line 16 uses the beta of line 10 even where line 15 has just
+    cancelled the update. The share of V, which is ours, is that of the state that stays.
 
     Args:
-        heads: P, in the order of their tuning.
+        heads: P, in the order of tuning.
         tuner: the model with D and V.
         limits: T, rho and tau.
     """

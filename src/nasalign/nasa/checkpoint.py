@@ -32,7 +32,7 @@ _META = "nasalign"
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch of the head at hand gave."""
+    """The result of one epoch of the current head."""
 
     loss: float
     measurement: Measurement
@@ -42,13 +42,13 @@ class CheckpointedTuner:
     """A ``RowTuner`` that keeps its state on disk; a ``HeadTuner`` for Algorithm 1.
 
     Args:
-        tuner: does the work.
-        folder: where the state is kept, or None to keep none; what lies there is taken up.
-        say: is told of a file that is broken.
+        tuner: trains and measures.
+        folder: holds the state, which is loaded if it is there; None to keep none.
+        say: reports a broken file.
 
     Attributes:
-        heads_done: number of heads that were done before.
-        history: the rows of ``tuning.jsonl`` about them.
+        heads_done: number of heads in the checkpoint.
+        history: their rows of ``tuning.jsonl``.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class CheckpointedTuner:
             self._take_up(folder / "kept.safetensors")
 
     def measure(self) -> Measurement:
-        """Scores V, or says what it was scored at this point before."""
+        """Score V, or return the stored measurement of an epoch that is replayed."""
         if self._given_back and self._loss is not None:
             self._loss = None
             return self._given_back.pop(0).measurement
@@ -84,7 +84,7 @@ class CheckpointedTuner:
         return now
 
     def begin(self, head: Head) -> None:
-        """Begins a head, in the middle if some of its epochs are done."""
+        """Begin a head; its epochs in the checkpoint are replayed before new ones are trained."""
         self.tuner.begin(head)
         self._slices = tuple(self.tuner.rows.parameters)
         self._epochs = []
@@ -94,16 +94,16 @@ class CheckpointedTuner:
         self._given_back = list(self._epochs)
 
     def train_epoch(self) -> float:
-        """Trains an epoch, or says what its loss was."""
+        """Train an epoch, or return the stored loss of one that is replayed."""
         self._loss = self._given_back[0].loss if self._given_back else self.tuner.train_epoch()
         return self._loss
 
     def restore(self) -> None:
-        """Puts the rows of the head back to what they were at ``begin``."""
+        """Restore the rows of the head to their values at ``begin``."""
         self.tuner.restore()
 
     def finish(self) -> None:
-        """Ends the work on the head."""
+        """End the work on the head."""
         if self.tuner.tuned:
             for where in self._slices:
                 self._changed[where] = read_rows(self.tuner.model, where)
@@ -111,12 +111,12 @@ class CheckpointedTuner:
         self._loss, self._slices = None, ()
 
     def abandon(self) -> None:
-        """Takes back what the head at hand has changed, after an interruption."""
+        """Restore the rows of a head that is not finished."""
         if self._slices:
             self.tuner.restore()
 
     def head_is_done(self, history: Sequence[EpochRecord | HeadRecord]) -> None:
-        """Keeps the rows of all heads so far, and their records; the last is that of the head."""
+        """Store the rows and records of all heads so far; the last record is that of the head."""
         record = history[-1]
         assert isinstance(record, HeadRecord)
         self.heads_done += 1
@@ -135,7 +135,7 @@ class CheckpointedTuner:
         )
 
     def _take_up(self, path: Path) -> None:
-        """Writes the rows of the heads that are done into the model."""
+        """Write the rows of the finished heads into the model."""
         found = self._read(path)
         if found is None:
             return
@@ -162,7 +162,7 @@ class CheckpointedTuner:
         _write(self.folder / "epoch.safetensors", tensors, meta)
 
     def _take_up_epochs(self, path: Path, head: Head) -> None:
-        """Puts the head where it was after its last epoch, if the file is about this head."""
+        """Restore the state after the last stored epoch, if the file is about this head."""
         found = self._read(path)
         if found is None:
             return
@@ -177,7 +177,7 @@ class CheckpointedTuner:
         self.tuner.restore_head(tensors, meta, epochs=len(self._epochs))
 
     def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What ``_write`` wrote; None if there is no file, or another than was written."""
+        """Tensors and metadata of a file; None if it is missing or its digest differs."""
         if not path.exists():
             return None
         try:

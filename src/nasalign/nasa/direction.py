@@ -40,7 +40,7 @@ class Mistakes:
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict], labels: Sequence[bool]) -> "Mistakes":
-        """Counts them; labels are True where the right verdict is positive."""
+        """Count the mistakes; a label is True where the right verdict is positive."""
         said = list(zip(verdicts, labels, strict=True))
         return cls(
             denied=said.count(("negative", True)),
@@ -51,29 +51,29 @@ class Mistakes:
 
     @property
     def shares(self) -> tuple[float, float]:
-        """The share of right answers denied, and of wrong ones affirmed; 0/0 counts as 0."""
+        """Share of right answers denied, and of wrong ones affirmed; 0/0 counts as 0."""
         return self.denied / max(1, self.right), self.affirmed / max(1, self.wrong)
 
     @property
     def intervals(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Their 95 % intervals, by Wilson; 0 to 1 where there is no example."""
+        """Their 95 % intervals, by Wilson; 0 to 1 without an example."""
         return _wilson(self.denied, self.right), _wilson(self.affirmed, self.wrong)
 
     @property
     def larger(self) -> Lean:
-        """What the larger share leans to; negative where they are equal."""
+        """The lean of the larger share; negative where they are equal."""
         denied, affirmed = self.shares
         return "positive" if affirmed > denied else "negative"
 
     @property
     def lean(self) -> Lean | Literal["neither"]:
-        """The same, as far as the intervals allow to say: neither where they overlap."""
+        """The lean, or ``neither`` where the intervals overlap."""
         denied, affirmed = self.intervals
         apart = denied[0] > affirmed[1] or affirmed[0] > denied[1]
         return self.larger if apart else "neither"
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns plain values: of each kind its share, interval and number of examples."""
+        """Return share, interval and number of examples of both kinds as plain values."""
         kinds = zip(self.shares, self.intervals, (self.right, self.wrong), strict=True)
         names = ("false_negatives", "false_positives")
         return {
@@ -85,11 +85,11 @@ class Mistakes:
 def wrong_examples(
     known: Sequence[Parametric], asked: Sequence[Parametric], settings: Settings
 ) -> tuple[list[Parametric], list[BinaryExample], Dropped]:
-    """Returns the known questions that have a wrong answer, with it, and why others have none.
+    """Return the known questions with a wrong answer, their examples, and why others have none.
 
     Args:
         known: what the model knows.
-        asked: all that it was asked; their answers may serve as wrong ones.
+        asked: all questions; their answers may serve as wrong ones.
         settings: the seed decides which.
     """
     questions = [one.question for one in known]

@@ -87,7 +87,7 @@ def judged(
     chat: Chat | None = None,
     progress: Progress | None = None,
 ) -> list[Parametric]:
-    """Judges free answers by a language model, or by normalised match without one."""
+    """Judge free answers by a language model, or by normalised match without one."""
     verdicts = judge(questions, answers.texts, chat, progress)
     return [
         Parametric(*parts)
@@ -144,7 +144,7 @@ def known_of(samples: Sequence[Parametric]) -> list[Parametric]:
 
 
 def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
-    """Returns a plain row a question, for ``parametric.jsonl``."""
+    """Return a plain row for each question, for ``parametric.jsonl``."""
     return [
         {
             "id": one.question.id,
@@ -163,10 +163,10 @@ def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
 def parametric_from_rows(
     questions: Sequence[Question], rows: Sequence[dict[str, Any]]
 ) -> list[Parametric]:
-    """Returns what rows of ``parametric.jsonl`` say of the same questions.
+    """Return the samples that rows of ``parametric.jsonl`` describe.
 
     Raises:
-        NasAlignError: they are of other questions.
+        NasAlignError: the rows are of other questions.
     """
     asked = [{"question": one.question, "answer": one.answer} for one in questions]
     check_rows(rows, asked, "parametric.jsonl")

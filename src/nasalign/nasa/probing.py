@@ -38,16 +38,16 @@ class ProbingSet:
     """N parametric samples under Prompt I with the true answer; every label is positive.
 
     Attributes:
-        samples: the questions with the model's free answers, all known.
+        samples: the known questions with the model's free answers.
         prompts: their Prompt I; mirrored where a lean to Yes is corrected.
-        verdicts: what the model says to them.
+        verdicts: the model's answers to the prompts.
         p_positive: probability of the positive word, [N].
         p_negative: probability of the negative word, [N].
-        nas: of the prompts, [N, L, H].
-        parts: ``TP``, or of the false negatives ``tuning`` (D), ``validation`` (V) or
-            ``unused``; ``invalid`` where the verdict is.
-        wrong: where a lean to Yes is corrected, the wrong answers that are asked about; every
-            label is negative then. Else None.
+        nas: NAS of the prompts, [N, L, H].
+        parts: ``TP``; of the false negatives ``tuning`` (D), ``validation`` (V) or ``unused``;
+            ``invalid`` for an invalid verdict.
+        wrong: where a lean to Yes is corrected, the wrong answers that are asked about, so that
+            every label is negative; else None.
     """
 
     samples: list[Parametric]
@@ -66,11 +66,11 @@ class ProbingSet:
 
     @property
     def mistakes(self) -> int:
-        """How many verdicts are what the model leans to: false negatives, or false positives."""
+        """Number of false negatives, or of false positives where a lean to Yes is corrected."""
         return self.verdicts.count(self.direction)
 
     def of(self, part: Part) -> list[BinaryPrompt]:
-        """Returns the prompts of a part."""
+        """Return the prompts of a part."""
         return [
             prompt for prompt, mine in zip(self.prompts, self.parts, strict=True) if mine == part
         ]
@@ -85,11 +85,11 @@ class ProbingSet:
         )
 
     def count(self, part: Part) -> int:
-        """Returns the size of a part."""
+        """Return the size of a part."""
         return self.parts.count(part)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns a plain row a sample, for ``probing.jsonl``."""
+        """Return a plain row for each sample, for ``probing.jsonl``."""
         nas = model_nas(self.nas)
         return [
             {
@@ -185,7 +185,7 @@ def build_probing_set(
 
 
 def _put_back(scores: Scores) -> Scores:
-    """Probabilities and verdicts of mirrored prompts as they are called; NAS stays mirrored."""
+    """Swap probabilities and verdicts of mirrored prompts back; NAS stays mirrored."""
     names: dict[Verdict, Verdict] = {"positive": "negative", "negative": "positive"}
     return replace(
         scores,
@@ -246,11 +246,11 @@ def _rendered(
 
 
 def check_probing_set(probing: ProbingSet) -> None:
-    """Refuses a probing set that cannot be tuned on.
+    """Refuse a probing set that cannot be tuned on.
 
     Raises:
         NothingToFixError: no known answer is denied, or no wrong one affirmed.
-        DataError: a single one is, which cannot be split into D and V.
+        DataError: the mistakes are too few to be split into D and V.
     """
     if probing.mistakes == 0:
         n = len(probing.samples)

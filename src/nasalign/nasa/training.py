@@ -24,7 +24,7 @@ from nasalign.prompts.builder import BinaryPrompt
 
 
 class RowTuner:
-    """Does for a model in memory what Algorithm 1 asks; it changes the model.
+    """Trains and measures a model in memory for Algorithm 1; changes the model.
 
     The optimiser is AdamW without weight decay; its rate warms up over the first
     ``warmup_ratio`` of a head's steps and falls by a cosine to zero over ``epochs`` epochs.
@@ -34,8 +34,8 @@ class RowTuner:
         tuning: prompts of the fine-tuning set D, all with the positive label.
         validation: prompts of the validation set V.
         settings: learning rate, epochs, batch sizes, ``k_scope``, ``replay_gib`` and seed.
-        heads: those that will be tuned, in order, so that what later ones need is kept at once.
-        progress: told of each sample trained on or measured.
+        heads: all heads in the order of tuning; replay keeps the activations of later ones too.
+        progress: called after each batch that is trained or measured.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RowTuner:
         self.latest: Tensor | None = None  # of V as last measured
 
     def replay_plan(self) -> str:
-        """Says in a sentence how much memory replay takes, and where it may be."""
+        """Return a sentence on the memory that replay needs and where it may be."""
         size = sum(replay.bytes_of_an_input for replay in self.replays)
         places = self.memory.places(self.model.device)
         room = ", then ".join(f"{place.limit / GIB:.1f} GiB of {place.name}" for place in places)
@@ -72,9 +72,9 @@ class RowTuner:
         )
 
     def measure(self) -> Measurement:
-        """Scores V with the weights as last written; whatever the decoder, Yes is by logits.
+        """Score V with the weights as last written; verdicts are by logits whatever the decoder.
 
-        Only the layers from that of the head on run; below it nothing has changed.
+        Only the layers from that of the head on run: below it nothing has changed.
         """
         replay = self.replays[1]
         scores = score_prompts(
@@ -92,7 +92,7 @@ class RowTuner:
         return Measurement(single_head_nas(self.latest), yes / len(scores.verdicts))
 
     def begin(self, head: Head) -> None:
-        """Makes the rows of a head parameters, with a fresh optimiser, schedule and order of D."""
+        """Make the rows of a head parameters, with a new optimiser, schedule and order of D."""
         settings = self.settings
         if self.nas is None:
             self.measure()
@@ -114,7 +114,7 @@ class RowTuner:
         self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
 
     def train_epoch(self) -> float:
-        """Updates the rows once over D, writes them, and returns the mean loss.
+        """Train one epoch on D, write the rows, and return the mean loss.
 
         A loss that is not finite ends the epoch before its step and is returned.
         """
@@ -134,7 +134,7 @@ class RowTuner:
         return total / len(places)
 
     def head_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Returns what the head at hand has come to after an epoch: tensors, and plain values."""
+        """Return the state of the current head after an epoch: tensors, and plain values."""
         assert self.latest is not None
         tensors = {"latest": self.latest}
         for place, parameter in enumerate(self.rows.parameters.values()):
@@ -144,7 +144,7 @@ class RowTuner:
         return tensors, {"head": self.head[:2], "schedule": self.optimizer.schedule.state_dict()}
 
     def restore_head(self, tensors: dict[str, Tensor], meta: dict[str, Any], epochs: int) -> None:
-        """Puts the head that has just begun where it was after some epochs, to the bit."""
+        """Restore the state of the current head after some epochs, to the bit."""
         self.latest = tensors.pop("latest")
         for place, parameter in enumerate(self.rows.parameters.values()):
             parameter.data.copy_(tensors.pop(f"{place}/rows"))
@@ -162,12 +162,12 @@ class RowTuner:
             self.order.shuffle(list(range(len(self.tuning))))
 
     def restore(self) -> None:
-        """Puts the rows back to what they were at ``begin``, to the bit."""
+        """Restore the rows to their values at ``begin``, to the bit."""
         self.rows.restore()
         self.tuned = False
 
     def finish(self) -> None:
-        """Lets the optimiser's state go, and what a kept update has made untrue."""
+        """Free the optimiser, and drop what a kept update has made out of date."""
         if self.tuned:
             self.nas = self.latest
         for replay in self.replays:

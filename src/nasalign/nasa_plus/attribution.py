@@ -23,21 +23,13 @@ from nasalign.prompts.builder import BinaryPrompt
 
 
 def answer_log_odds(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:
-    """Returns log P(positive word) - log P(negative word), summed over surface forms.
-
-    Args:
-        logits: after B prompts, [B, vocabulary].
-        prompts: the B prompts.
-
-    Returns:
-        [B], float32 (float64 of such logits); differentiable.
-    """
+    """Return log P(positive word) - log P(negative word), [B] (``answer_log_probabilities``)."""
     positive, negative = answer_log_probabilities(logits, prompts).unbind(dim=-1)
     return positive - negative
 
 
 def answer_log_probabilities(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:
-    """Returns log P(positive word) and log P(negative word), each summed over surface forms.
+    """Return log P of the positive and the negative word, each summed over surface forms.
 
     Args:
         logits: after B prompts, [B, vocabulary].
@@ -60,13 +52,13 @@ def attribution(
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Returns the attribution of every head, from one backward pass over pairs.
+    """Return the attribution of every head, from one backward pass over pairs.
 
     Args:
-        model: the model; left as it was. Its parameters must not require gradients.
-        pairs: P prompts with the right answer, and their twins with a wrong one.
-        batch_size: prompts a batch; by tokens unless given.
-        progress: told of each prompt.
+        model: left as it was; its parameters must not require gradients.
+        pairs: P pairs of prompts, with the right and with a wrong answer.
+        batch_size: prompts in a batch; by tokens unless given.
+        progress: called after each batch.
 
     Returns:
         The norm of d(sum of right log odds - sum of wrong log odds) / d(query rows), divided by P,

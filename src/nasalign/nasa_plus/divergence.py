@@ -29,8 +29,9 @@ class Answered:
     """Prompt II with an answer.
 
     Attributes:
-        token_ids: of both.
-        own: number of the answer's tokens, and one: where it begins, and after each of them.
+        token_ids: of prompt and answer.
+        own: number of positions of which the next token is compared: before the answer, and after
+            each of its tokens.
     """
 
     token_ids: tuple[int, ...]
@@ -38,12 +39,12 @@ class Answered:
 
     @property
     def first_row(self) -> int:
-        """Index of the token after which the answer begins."""
+        """Index of the last token before the answer."""
         return len(self.token_ids) - self.own
 
 
 def answered(builder: PromptBuilder, answers: Sequence[Parametric]) -> list[Answered]:
-    """Returns questions under Prompt II with what the model answered to them."""
+    """Return questions under Prompt II with the model's answers."""
     prompts = []
     for one in answers:
         whole = builder.parametric(one.question, one.prediction)
@@ -57,9 +58,9 @@ class Divergence:
     Args:
         model: the untouched model, which is changed afterwards.
         answers: N answers.
-        layer: below it nothing will be changed.
-        batch_size: answers a batch while what it says is computed; by tokens unless given.
-        memory: where what enters the layer, and what the model says, is kept.
+        layer: the lowest layer that will be changed.
+        batch_size: answers in a batch of the untouched model; by tokens unless given.
+        memory: holds the activations and the log probabilities of the untouched model.
     """
 
     def __init__(
@@ -93,21 +94,17 @@ class Divergence:
         in_batches(model, answers, batch_size, work, doing=DOING)
 
     def tokens(self, places: Sequence[int]) -> int:
-        """Returns the number of tokens that the divergence of some answers is a mean over."""
+        """Return the number of positions that ``of`` takes the mean over."""
         return sum(self.answers[place % len(self.answers)].own for place in places)
 
     def of(self, places: Sequence[int]) -> Tensor:
-        """Returns the mean divergence over the tokens of some answers, in nats; a scalar.
-
-        Args:
-            places: of the answers; beyond the last one they begin again.
-        """
+        """Return the mean divergence over some answers, in nats; indices beyond N start again."""
         places = [place % len(self.answers) for place in places]
         after = self._log_probabilities(places)
         return functional.kl_div(after, self.before(places), reduction="batchmean", log_target=True)
 
     def before(self, places: Sequence[int]) -> Tensor:
-        """Returns the untouched model's log probabilities in some answers, [tokens, vocabulary]."""
+        """Return the untouched model's log probabilities in some answers, [tokens, vocabulary]."""
         device = self.model.get_output_embeddings().weight.device
         return torch.cat(self.kept.on(device, [self.spans[place] for place in places]))
 

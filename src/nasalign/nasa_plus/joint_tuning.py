@@ -44,7 +44,7 @@ ALIKE = 10
 
 @dataclass(frozen=True)
 class PromptPair:
-    """A question with its right answer and with a wrong one, and which kind of sample it is."""
+    """A question with its right and with a wrong answer, and the kind of the pair."""
 
     right: BinaryPrompt
     wrong: BinaryPrompt
@@ -53,12 +53,12 @@ class PromptPair:
 
 @dataclass(frozen=True)
 class JointSamples:
-    """What nasa+ learns from.
+    """The training data of nasa+.
 
     Attributes:
-        tuning: pairs to learn from.
-        validation: pairs of other subjects, by which the epoch is chosen.
-        free: answers of the untouched model, which is to go on answering like that.
+        tuning: pairs to train on.
+        validation: held-back pairs of other subjects, which choose the epoch.
+        free: answers of the untouched model, for the divergence term.
     """
 
     tuning: Sequence[PromptPair]
@@ -72,11 +72,11 @@ class JointRecord:
 
     Attributes:
         epoch: number of epochs so far.
-        loss: mean loss of the pairs that the epoch learnt from, NaN before the first.
+        loss: mean training loss of the epoch, NaN before the first.
         validation: mean over kinds of the mean loss of the held-back pairs.
         accuracy: share of their prompts answered rightly, by kind.
         yes_rate: share of their prompts answered positively, by kind.
-        kept: whether this is the epoch of least validation loss so far.
+        kept: whether the validation loss is the least so far.
     """
 
     epoch: int
@@ -87,22 +87,20 @@ class JointRecord:
     kept: bool
 
     def as_row(self) -> dict[str, Any]:
-        """Returns a plain row of ``joint.jsonl``."""
+        """Return a plain row of ``joint.jsonl``."""
         return {"record": "joint", **asdict(self)}
 
 
 class JointTuner:
-    """Tunes the rows of several heads of a model in memory together; it changes the model.
-
-    Of several processes each does all of it (``processes.alone``).
+    """Tunes the rows of several heads of a model in memory together; changes the model.
 
     Args:
         model: the model; its parameters must not require gradients.
-        samples: what it learns from.
-        heads: whose rows move.
+        samples: pairs and free answers.
+        heads: those whose rows move.
         settings: ``joint_*``, ``centring``, ``kl_weight``, ``k_scope``, batch sizes,
             ``replay_gib`` and seed.
-        progress: told of each prompt trained on or measured.
+        progress: called after each batch that is trained or measured.
     """
 
     def __init__(
@@ -245,10 +243,8 @@ class JointTuner:
     def _loss_of(self, said: Tensor, whole: float | None = None) -> Tensor:
         """The mean loss of log probabilities [pairs, right and wrong, Yes and No].
 
-        Args:
-            said: those of all pairs, or of a part.
-            whole: the mean lean of all, if this is a part. Its square is replaced by its tangent
-                there, which has the same gradient and, over all parts, the same mean.
+        ``whole`` is the mean lean of the batch where ``said`` is a part of it: the square is then
+        replaced by its tangent there, with the same gradient and, over all parts, the same mean.
         """
         surprise = -(said[:, 0, 0] + said[:, 1, 1]) / 2
         lean = _lean(said)

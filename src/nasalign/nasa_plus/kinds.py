@@ -29,12 +29,9 @@ THINGS = ("apples", "books", "coins", "tickets", "stamps", "eggs", "pencils", "s
 
 @dataclass(frozen=True)
 class Pair:
-    """The same question with its right answer and with a wrong one.
+    """The same question with its right answer, to be affirmed, and with a wrong one, to be denied.
 
-    Attributes:
-        subject: what it is about, in a form that can be compared.
-        right: to be affirmed.
-        wrong: to be denied.
+    ``subject`` is compared to keep a subject on one side of a split.
     """
 
     subject: str
@@ -43,13 +40,7 @@ class Pair:
 
 
 def pairs_of(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Pair]:
-    """Returns a pair for each question that has a wrong answer, in their order.
-
-    Args:
-        questions: what is asked.
-        pool: questions whose answers may serve as wrong ones.
-        seed: of the wrong answers.
-    """
+    """Return a pair for each question that has a wrong answer, in their order."""
     binary = to_binary(questions, seed, pool, sides="both")
     asked = (questions[origin] for origin in binary.origins[::2])
     return [
@@ -61,7 +52,7 @@ def pairs_of(questions: Sequence[Question], pool: Sequence[Question], seed: int)
 
 
 def direct_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Pair]:
-    """Returns pairs of embedded facts as yes/no questions: "Is Oslo the capital of Norway?"."""
+    """Return pairs of embedded facts as yes/no questions: "Is Oslo the capital of Norway?"."""
     paired = zip(facts, pairs_of(facts, pool, seed), strict=True)  # each fact has a wrong answer
     return [
         replace(pair, right=_direct(pair.right, fact), wrong=_direct(pair.wrong, fact))
@@ -70,12 +61,11 @@ def direct_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int)
 
 
 def context_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Pair]:
-    """Returns pairs of embedded facts below a context of some statements.
+    """Return pairs of embedded facts below a context of some statements.
 
-    In turn the context states the right answer alone, the right and the wrong one, which there is
-    the answer to something else, and neither: so a context may help, but that an answer is named
-    in it, or is not, says little. Every other pair is asked directly, the others by "Is the answer
-    ...?".
+    In turn the context states the right answer alone, the right and the wrong one (as the answer to
+    something else), and neither: so a context may help, but that an answer is named in it, or is
+    not, says little. Every other pair is asked directly, the others by "Is the answer ...?".
     """
     rng = random.Random(f"{seed}/context")
     forms = (pairs_of(facts, pool, seed), direct_pairs(facts, pool, seed))
@@ -95,7 +85,7 @@ def context_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int
 
 
 def number_pairs(count: int, seed: int) -> list[Pair]:
-    """Returns pairs of small sums as the rows of a word problem; the wrong result is near."""
+    """Return pairs of small sums, as they occur in word problems; the wrong result is near."""
     rng = random.Random(f"{seed}/numbers")
     pairs = []
     for place in range(count):
@@ -115,14 +105,10 @@ def number_pairs(count: int, seed: int) -> list[Pair]:
 
 
 def anchors(sizes: Mapping[str, int], seed: int) -> dict[str, list[Pair]]:
-    """Returns pairs that need no data, by kind: what keeps other domains even.
+    """Return pairs that need no data, by kind and size: they keep other domains balanced.
 
-    ``direct`` and ``context`` are embedded facts in other forms than Prompt I's, of the probing
-    split's subjects alone; ``numbers`` are small sums.
-
-    Args:
-        sizes: of each kind.
-        seed: of all that is drawn.
+    ``direct`` and ``context`` are embedded facts of the probing split's subjects in other forms
+    than Prompt I; ``numbers`` are small sums.
     """
     pool = load_facts("probing")
     drawn = sample(pool, sizes["direct"] + sizes["context"], seed)

@@ -6,8 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from nasalign.evaluation.lean import LEAN
-from nasalign.evaluation.metrics import METRICS
+from nasalign.evaluation.metrics import LEAN, METRICS
 from nasalign.progress import number
 
 
