@@ -17,6 +17,7 @@ _PUBLIC = {
     "load": "nasalign.models.loading",
     "load_adapter": "nasalign.adapters.adapter",
     "load_facts": "nasalign.data.records",
+    "preset_for": "nasalign.session",
     "score": "nasalign.inference.scoring",
     "select_heads": "nasalign.nas.heads",
 }
@@ -31,6 +32,7 @@ __all__ = [
     "load",
     "load_adapter",
     "load_facts",
+    "preset_for",
     "score",
     "select_heads",
 ]
