@@ -12,7 +12,7 @@ from nasalign.adapters.adapter import Adapter
 from nasalign.config import Settings, load_preset, preset_name
 from nasalign.data.binary import sample
 from nasalign.data.records import Question
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import EpochRecord, HeadRecord
@@ -177,7 +177,7 @@ def rows_kept(
     """Yields the rows that tuning heads may move, and after an error writes them back."""
     geometry = HeadGeometry.of(model)
     slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
-    before = {where: read_rows(model, where) for part in slices for where in part}
+    before = {where: read_weight_rows(model, where) for part in slices for where in part}
     try:
         yield before
     except BaseException:

@@ -56,7 +56,7 @@ class Place:
         self.held -= size
 
 
-class Kept:
+class StoredRows:
     """Rows [N, hidden] that have a place; it is given back with the last reference to this."""
 
     def __init__(self, rows: Tensor, place: Place) -> None:
@@ -83,13 +83,15 @@ class ActivationMemory:
         self.budget = budget
         self._places: dict[torch.device, list[Place]] = {}
 
-    def keep(self, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Kept | None:
+    def keep(
+        self, rows: int, width: int, dtype: torch.dtype, device: torch.device
+    ) -> StoredRows | None:
         """Returns uninitialised rows [rows, width] near a device; None if no place has room."""
         size = rows * width * dtype.itemsize
         for place in self.places(device):
             if place.held + size <= place.limit:
                 try:
-                    return Kept(place.make((rows, width), dtype), place)
+                    return StoredRows(place.make((rows, width), dtype), place)
                 except (OSError, RuntimeError, MemoryError) as error:
                     if not isinstance(error, OSError) and not is_out_of_memory(error):
                         raise

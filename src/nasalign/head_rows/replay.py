@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nasalign.head_rows.activations import ActivationMemory, Kept
+from nasalign.head_rows.activations import ActivationMemory, StoredRows
 from nasalign.inference.batches import HasTokens, in_batches
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shared_prefix
 from nasalign.models import processes
@@ -45,7 +45,9 @@ class Replay:
         self.prefix = shared_prefix(prompts)
         names = HeadGeometry.of(model).attention_modules
         self.layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
-        self.inputs: dict[int, Kept] = {}  # by layer: the shared tokens' rows, then each prompt's
+        self.inputs: dict[
+            int, StoredRows
+        ] = {}  # by layer: the shared tokens' rows, then each prompt's
         own = [place for place in range(len(prompts)) if processes.mine(place)]
         lengths = [len(prompts[place].token_ids) - self.prefix for place in own]
         ends = accumulate(lengths, initial=self.prefix)
@@ -143,13 +145,13 @@ class Replay:
         whole = [torch.cat([shared, one]) for one in own] if self.prefix else own
         return [nn.utils.rnn.pad_sequence(whole, batch_first=True)]
 
-    def _room(self, layer: int) -> Kept | None:
+    def _room(self, layer: int) -> StoredRows | None:
         return self.memory.keep(self.rows, self.width, self.dtype, self._device(layer))
 
     def _device(self, layer: int) -> torch.device:
         return next(self.layers[layer].parameters()).device
 
-    def _fill(self, inputs: dict[int, Kept], layer: int) -> None:
+    def _fill(self, inputs: dict[int, StoredRows], layer: int) -> None:
         """Runs all prompts up to a layer and writes down what enters those asked for."""
         start = self._nearest(layer)
         seen: dict[int, list[Tensor]] = {known: [] for known in inputs}

@@ -13,7 +13,7 @@ from nasalign.config import KeyScope
 from nasalign.models.geometry import HeadGeometry, RowSlice
 
 
-def read_rows(model: PreTrainedModel, where: RowSlice) -> Tensor:
+def read_weight_rows(model: PreTrainedModel, where: RowSlice) -> Tensor:
     """Returns a copy of rows [D, in] of a weight, in its dtype."""
     return _weight(model, where)[where.start : where.stop].detach().clone()
 
@@ -63,7 +63,7 @@ class TunableRows:
 
     def __init__(self, model: PreTrainedModel, slices: Iterable[RowSlice]) -> None:
         self.model = model
-        self.original = {where: read_rows(model, where) for where in slices}
+        self.original = {where: read_weight_rows(model, where) for where in slices}
         self.parameters = {
             where: nn.Parameter(rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True))
             for where, rows in self.original.items()

