@@ -30,11 +30,23 @@ class HasTokens(Protocol):
 
 @runtime_checkable
 class HasRows(HasTokens, Protocol):
-    """Something of which more is wanted than what follows its last token."""
+    """A prompt whose positions from ``first_row`` on are needed too, not its last one alone."""
 
     @property
     def first_row(self) -> int:
-        """Index of the first token that is of its own."""
+        """Index of the first such position; a shared prefix ends before it."""
+
+
+class HasWords(HasRows, Protocol):
+    """A prompt of which NAS can be recorded."""
+
+    @property
+    def positive_position(self) -> int:
+        """Index of the positive word (t_yes of Eq. 1)."""
+
+    @property
+    def negative_position(self) -> int:
+        """Index of the negative word (t_no)."""
 
 
 def sorted_batches(

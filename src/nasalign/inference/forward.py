@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache, PreTrainedModel
 
-from nasalign.inference.batches import HasRows, HasTokens
+from nasalign.inference.batches import HasRows, HasTokens, HasWords
 from nasalign.nas.recorder import NasRecorder, Positions
-from nasalign.prompts.builder import BinaryPrompt
 
 TOKENS_WORTH_A_PASS = 2048
 """Tokens that sharing must save on an accelerator: fewer take less time than the launches do."""
@@ -89,7 +88,7 @@ def answer_logits(
     cache = prefix_cache(model, prompts, prefix) if prefix else None
     try:
         if recorder is not None:
-            recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts)))
+            recorder.expect(_positions(cast(Sequence[HasWords], prompts)))
         with quick_kernels(model), _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
     finally:  # memory may run out, and then the next pass is of other prompts
@@ -133,7 +132,7 @@ def over_tokens(
     return torch.cat(parts)[order.argsort()]
 
 
-def _positions(prompts: Sequence[BinaryPrompt]) -> Positions:
+def _positions(prompts: Sequence[HasWords]) -> Positions:
     return Positions(
         positive=torch.tensor([prompt.positive_position for prompt in prompts]),
         negative=torch.tensor([prompt.negative_position for prompt in prompts]),
