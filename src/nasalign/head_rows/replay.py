@@ -176,8 +176,8 @@ class Replay:
             def forward(hidden: Tensor, **options: Any) -> Tensor:
                 cache = options.get("past_key_values", options.get("layer_past"))
                 if cache is not None:
-                    # The model makes masks and positions from the cache's length, and mostly reads
-                    # that of layer 0. So an idle layer stores blank keys of one head and size 1.
+                    # The model makes masks and positions from the length of the cache, so an idle
+                    # layer stores blank keys of that length, of one head and size 1.
                     blank = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
                     cache.update(blank, blank, index)
                 return last() if last and index == layers[-1] else hidden
