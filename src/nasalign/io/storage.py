@@ -39,8 +39,8 @@ def storing(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2]
         raise StorageError(
-            f"Cannot write {path}: {reason.rstrip('.')}. What was written before is whole; see to "
-            "that, and run it again (align and compare go on with --resume)."
+            f"Cannot write {path}: {reason.rstrip('.')}. Files written before are complete; fix "
+            "the cause and run it again (align and compare: with --resume)."
         ) from error
 
 
