@@ -9,7 +9,7 @@ import reference
 import tiny
 from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
-from nasalign.inference.recording import MarkedText, record_nas
+from nasalign.inference.recording import record_nas
 from nasalign.prompts.builder import PromptBuilder
 
 EXAMPLES = [
@@ -34,16 +34,19 @@ def test_a_rendered_prompt_has_the_figures_of_score(
         torch.testing.assert_close(own, expected, atol=1e-10, rtol=1e-10)
 
 
-def located(tokenizer: PreTrainedTokenizerFast, text: str, **options: object) -> list[str]:
+def located(
+    tokenizer: PreTrainedTokenizerFast,
+    text: str,
+    places: tuple[int, int] | None = None,
+    start: int | None = None,
+) -> list[str]:
     """The tokens at the two words and at the first row."""
     with record_nas(tiny.build_model("llama"), tokenizer) as recorder:
-        seen: list[MarkedText] = []
-        marked = recorder._marked
-        recorder._marked = lambda *given: seen.append(marked(*given)) or seen[-1]  # type: ignore[method-assign]
-        recorder.score([text], **options)  # type: ignore[arg-type]
-    [one] = seen
-    places = (one.positive_position, one.negative_position, one.first_row)
-    return [tokenizer.decode(one.token_ids[place]) for place in places]
+        one = recorder._marked(1, text, places, start)
+        positions = None if places is None else [places]
+        assert recorder.score([text], start, positions=positions).abs().max() > 0
+    found = (one.positive_position, one.negative_position, one.first_row)
+    return [tokenizer.decode(one.token_ids[place]) for place in found]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_the_first_words_and_the_row_after_their_sentence(
 def test_the_caller_says_where(tokenizer: PreTrainedTokenizerFast) -> None:
     text = "Yes. No. Answer Yes or No and No. Question: who?"
     last = text.index("Yes or"), text.index("No.", 20)
-    assert located(tokenizer, text, positions=[last])[2].strip() == "Question"
+    assert located(tokenizer, text, places=last)[2].strip() == "Question"
     assert located(tokenizer, "Yes. No. Question: who?", start=9)[2].strip() == "Question"
 
 
