@@ -47,7 +47,7 @@ from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import SOURCES, distinct, load_data
 from nasalign.data.values import same_value
 from nasalign.errors import NasAlignError
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.inference.verdicts import parse_final, parse_verdict
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
@@ -359,7 +359,7 @@ def adapters() -> Callable[[Maker, Path], None]:
     """A broken adapter; one that is taken leaves the model finite."""
     model = tiny.build_model("llama", layers=2)
     where = head_slices(HeadGeometry.of(model), 1, 2, "group")
-    before = {one: read_rows(model, one) for one in where}
+    before = {one: read_weight_rows(model, one) for one in where}
     base = fingerprint(model)
     for one in where:
         write_rows(model, one, before[one] + 0.01)
@@ -414,7 +414,7 @@ def adapter_configurations() -> Callable[[Maker, Path], None]:
     slices = [
         one for head in (0, 2) for one in head_slices(HeadGeometry.of(model), 1, head, "group")
     ]
-    before = {one: read_rows(model, one) for one in slices}
+    before = {one: read_weight_rows(model, one) for one in slices}
     base = fingerprint(model)
     for one in slices:
         write_rows(model, one, before[one] + 0.05)

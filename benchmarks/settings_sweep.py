@@ -21,7 +21,7 @@ from nasalign.data.binary import sample, to_binary
 from nasalign.data.records import Question, load_facts
 from nasalign.data.user_file import load_file
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
-from nasalign.head_rows.rows import head_slices, read_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows
 from nasalign.io.files import append_jsonl, read_json, write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
@@ -79,7 +79,7 @@ def main() -> None:
             heads = choose_heads(session, probing)
             geometry = HeadGeometry.of(model)
             slices = [head_slices(geometry, head.layer, head.head, "group") for head in heads]
-            before = {where: read_rows(model, where) for part in slices for where in part}
+            before = {where: read_weight_rows(model, where) for part in slices for where in part}
             start = time.perf_counter()
             history = tune(session, probing, heads)
         seconds = time.perf_counter() - start

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tiny
 from nasalign.adapters.adapter import Adapter
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
 from nasalign.run import describe
@@ -57,7 +57,7 @@ def changed(
     (run / "run.json").write_text(json.dumps(facts))
     geometry = HeadGeometry.of(model)
     slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
-    before = {where: read_rows(model, where) for where in slices}
+    before = {where: read_weight_rows(model, where) for where in slices}
     print_of_base = fingerprint(model)
     generator = torch.Generator().manual_seed(5)
     for where, rows in before.items():

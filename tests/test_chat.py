@@ -17,7 +17,7 @@ from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.evaluation import run_evaluation
-from nasalign.head_rows.rows import read_rows
+from nasalign.head_rows.rows import read_weight_rows
 from nasalign.prompts.builder import PromptBuilder
 from tiny_pair import make_pair
 
@@ -68,7 +68,7 @@ def test_it_is_left_untouched_also_after_an_error(pair: Pair) -> None:
     with pytest.raises(RuntimeError, match="broken"):
         pair._both(broken)
     for where, rows in pair.adapter.before.items():
-        assert torch.equal(read_rows(pair.model, where), rows)
+        assert torch.equal(read_weight_rows(pair.model, where), rows)
 
 
 def test_it_says_where_the_heads_look(pair: Pair) -> None:

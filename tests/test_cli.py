@@ -115,7 +115,7 @@ def test_data_that_is_not_there(model: Path) -> None:
 
 def test_unknown_setting_and_wrong_type(model: Path) -> None:
     assert "There is no setting 'rate'" in refused("evaluate", model, "--set", "rate=1")
-    assert "takes int" in refused("evaluate", model, "--set", "epochs=many")
+    assert "must be a valid integer" in refused("evaluate", model, "--set", "epochs=many")
 
 
 def test_prompt_longer_than_the_context(model: Path) -> None:

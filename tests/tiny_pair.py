@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from nasalign.adapters.adapter import Adapter
-from nasalign.head_rows.rows import read_rows
+from nasalign.head_rows.rows import read_weight_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 
@@ -18,7 +18,7 @@ def make_pair(where: Path) -> tuple[Path, Path]:
     tiny.build_tokenizer().save_pretrained(where / "model")
     base = fingerprint(model)
     rows = HeadGeometry.of(model).rows(1, 2).query
-    before = {rows: read_rows(model, rows)}
+    before = {rows: read_weight_rows(model, rows)}
     with torch.no_grad():
         model.get_submodule(rows.module).weight[rows.start : rows.stop] *= -2
     Adapter.between(before, model, base).save(where / "adapter", "tiny")

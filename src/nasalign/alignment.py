@@ -11,7 +11,7 @@ from nasalign.adapters.adapter import Adapter
 from nasalign.config import Settings
 from nasalign.data.binary import sample
 from nasalign.data.records import Question
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import HeadRecord
@@ -166,7 +166,7 @@ def _rows_restored(session: Session, heads: Sequence[Head]) -> Iterator[dict[Row
     """Yield copies of the rows that tuning may move; write them back after an error."""
     model, geometry = session.model, HeadGeometry.of(session.model)
     slices = [head_slices(geometry, *head[:2], session.settings.k_scope) for head in heads]
-    before = {where: read_rows(model, where) for part in slices for where in part}
+    before = {where: read_weight_rows(model, where) for part in slices for where in part}
     try:
         yield before
     except BaseException:

@@ -1,21 +1,19 @@
 """Settings of a run: defaults of the paper, presets by model size, TOML files and key=value."""
 
 import dataclasses
-import math
-import re
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from nasalign.errors import NasAlignError, shortened
 
 Decoder = Literal["logits", "generate"]
 KeyScope = Literal["group", "none"]
-Sides = Literal["one", "both"]
+Balance = Literal["one", "both"]
 ContextMode = Literal["fit", "all", "supporting", "none"]
 SplitChoice = Literal["auto", "test", "development", "all"]
 Method = Literal["nasa", "nasa+"]
@@ -24,139 +22,179 @@ Kinds = Literal["all", "known"]
 Direction = Literal["auto", "negative", "positive"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
+# An integer of more than 18 digits is no setting anybody means, and TOML has none.
+Count = Annotated[int, Field(gt=0, lt=2**63)]
+Amount = Annotated[int, Field(ge=0, lt=2**63)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1e30)]  # beyond, AdamW itself overflows
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
+Writer = Annotated[str, Field(pattern=r"^(rules|self|openai:\S+)$")]
+Examiner = Annotated[str, Field(pattern=r"^(match|self|openai:\S+)$")]
+
 SMALL_MODEL_PARAMETERS = 1_000_000_000
 """Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
 
 
-_COUNTS = (
-    "concurrency",
-    "probing_questions",
-    "tuning_samples",
-    "validation_samples",
-    "min_true_positives",
-    "answer_tokens",
-    "reasoning_tokens",
-    "learning_rate",
-    "epochs",
-    "tuning_batch_size",
-    "known_pairs",
-    "joint_batch_size",
-    "joint_learning_rate",
-    "joint_epochs",
-    "evaluation_questions",
-    "bootstrap_samples",
+@dataclass(
+    frozen=True,
+    kw_only=True,
+    config=ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    ),
 )
-
-
-_HIGHEST_RATE = 1e30  # beyond, AdamW itself overflows
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides the figures of a run; the defaults are the paper's (Section 5.1).
 
-    ``configs/*.toml`` explain each one; a file or ``--set key=value`` overrides them by name.
+    A settings file or ``--set key=value`` overrides them by name. The text under each setting is
+    its explanation in ``configs/*.toml`` and docs/settings.md (``docs/make_settings.py``).
+
+    Raises:
+        NasAlignError: there is no setting of a name, or a value has the wrong type or is out of
+            range.
     """
 
     # Prompts
     vocabulary: str = "yes/no"
+    """Answer words: or "true/false", "correct/wrong" (Table 10)."""
     instruction: str = "nasa"
+    """Wording of Prompt I: or "A", "B" (Table 12)."""
     chat: bool | None = None
-    shots: int = 0
+    """Whether to use the chat template; unset, where the tokenizer has one."""
+    shots: Amount = 0
+    """Examples shown with their answers before each question (Table 7)."""
     scenario: Scenario = "plain"
+    """How it is asked: or with a "context", "unsure" (may not know), "cot" (reasons), "negated"."""
     # Data (Section 3.1.1, Appendix D)
-    sides: Sides = "one"
+    sides: Balance = "one"
+    """A positive or a negative example a question; "both": one of each."""
     context: ContextMode = "fit"
+    """Of MuSiQue "all" paragraphs if they fit, else the "supporting" ones; "none": no context."""
     split: SplitChoice = "auto"
+    """Subjects: all of a data set of the paper, else "test"; or "test", "development", "all"."""
     data_revision: str | None = None
-    generator: str = "rules"
-    judge: str = "match"
-    max_calls: int | None = None
-    concurrency: int = 8
+    """Commit of a data set on the hub; unset, a pinned one."""
+    generator: Writer = "rules"
+    """What writes wrong answers: or "self", or "openai:MODEL" (Table 13)."""
+    judge: Examiner = "match"
+    """What judges free answers: or "self", or "openai:MODEL" (Table 15)."""
+    max_calls: Count | None = None
+    """Calls of an endpoint at most."""
+    concurrency: Count = 8
+    """Calls of an endpoint under way at once."""
     # Probing set (Section 4.1)
     direction: Direction = "negative"
-    probing_questions: int = 2000
-    tuning_samples: int = 1000
-    validation_samples: int = 100
-    min_true_positives: int = 1
-    answer_tokens: int = 24
+    """Bias to correct: towards No (the paper's), "positive" towards Yes, "auto" the larger one."""
+    probing_questions: Count = 2000
+    """Short-answer questions asked under Prompt II at most."""
+    answer_tokens: Count = 24
+    """Tokens of a free answer at most."""
+    tuning_samples: Count = 1000
+    """Size of the tuning set D at most."""
+    validation_samples: Count = 100
+    """Size of the validation set V at most, and a fifth of the denied."""
+    min_true_positives: Count = 1
+    """With fewer, tau is minus infinity and halting_share takes its place."""
     # Head selection (Eq. 2-4)
-    k: int | None = None
-    n: int | None = None
-    consistency: float = 0.9
+    k: Count | None = None
+    """Heads in each sample's list (Eq. 2); unset, 100 scaled to the model."""
+    n: Count | None = None
+    """Heads to tune at most (Eq. 4); unset, 30 scaled to the model, of nasa+ a tenth of all."""
+    consistency: Share = 0.9
+    """Share of the lists a head must be in (Eq. 3)."""
     # Algorithm 1 (Appendix F)
-    learning_rate: float = 1e-6
-    epochs: int = 30
-    tuning_batch_size: int = 32
+    learning_rate: Rate = 1e-6
+    """Highest rate of AdamW."""
+    epochs: Count = 30
+    """Epochs of one head at most."""
+    tuning_batch_size: Count = 32
+    """Samples a step."""
     rho: float = 0.5
-    warmup_ratio: float = 0.03
+    """Single head NAS below which a head is done."""
+    warmup_ratio: Fraction = 0.03
+    """Share of the steps over which the rate rises."""
     k_scope: KeyScope = "group"
-    halting_share: float = 0.5
-    # nasa+
+    """Key rows that are tuned too: those of the head's group, or "none" (Table 19)."""
+    halting_share: Share = 0.5
+    """Where there is no tau: halt when the share of Yes in V exceeds this."""
+    # nasa+ (docs/study.md)
     method: Method = "nasa"
+    """The paper's; "nasa+" tunes all heads together on right and wrong answers of several kinds."""
     selection: Selection = "attribution"
+    """Of nasa+: heads by what their rows do to the answer; "nas": by Eq. 2-4."""
     kinds: Kinds = "all"
-    known_pairs: int = 300
-    joint_batch_size: int = 8
-    joint_learning_rate: float = 1e-5
-    joint_epochs: int = 4
-    centring: float = 0.1
-    kl_weight: float = 1.0
+    """Of samples of nasa+; "known" leaves out those that keep other domains balanced."""
+    known_pairs: Count = 300
+    """Pairs of a right and a wrong answer to known questions at most; of each other kind there are
+    half or a third as many."""
+    joint_batch_size: Count = 8
+    """Samples a step of nasa+."""
+    joint_learning_rate: Rate = 1e-5
+    """Highest rate of AdamW of nasa+."""
+    joint_epochs: Count = 4
+    """Epochs of nasa+."""
+    centring: Weight = 0.1
+    """Weight of the squared mean log-odds, which holds the share of Yes at one half."""
+    kl_weight: Weight = 1.0
+    """Weight of the divergence from the untouched model on its own free answers."""
     # Evaluation
     decoder: Decoder = "logits"
-    reasoning_tokens: int = 256
-    evaluation_questions: int = 1000
-    side_effect_questions: int = 200
-    bootstrap_samples: int = 2000
+    """How a verdict is read: or "generate", as the paper scores."""
+    reasoning_tokens: Count = 256
+    """Tokens of a chain of thought at most, in the scenario "cot"."""
+    evaluation_questions: Count = 1000
+    """Questions of a data set at most."""
+    side_effect_questions: Amount = 200
+    """Free questions asked before and after at most (Table 5); 0: none."""
+    bootstrap_samples: Count = 2000
+    """Resamples of a confidence interval."""
     # Everywhere
-    batch_size: int | None = None
-    replay_gib: float | None = None
-    seed: int = 0
+    batch_size: Count | None = None
+    """Prompts a batch; unset, as many as fit a number of tokens."""
+    replay_gib: Weight | None = None
+    """GiB on the device for the activations of replay; unset, a quarter of what is free; then main
+    memory, then a file."""
+    seed: Seed = 0
+    """Of everything that is drawn."""
 
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            finite = not isinstance(value, float) or math.isfinite(value)
-            _require(finite, name, value, "must be a finite number")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be in [0, 2**32)")
-        for name in _COUNTS:
-            _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
-        for name in ("k", "n", "max_calls", "batch_size"):
-            value = getattr(self, name)
-            _require(value is None or value > 0, name, value, "must be above 0")
-        for name in ("learning_rate", "joint_learning_rate"):
-            value = getattr(self, name)
-            _require(value <= _HIGHEST_RATE, name, value, f"must be at most {_HIGHEST_RATE}")
-        for name in ("consistency", "halting_share"):
-            value = getattr(self, name)
-            _require(0 < value <= 1, name, value, "must lie above 0 and at most at 1")
-        _require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
-        for name, own in (("generator", "rules"), ("judge", "match")):
-            value = getattr(self, name)
-            known = value in (own, "self") or re.fullmatch(r"openai:\S+", value)
-            _require(bool(known), name, value, f"must be {own}, self or openai:MODEL")
-        for name in ("shots", "replay_gib", "centring", "kl_weight", "side_effect_questions"):
-            value = getattr(self, name)
-            _require(value is None or value >= 0, name, value, "must not be negative")
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_sentence(cls, values: Any, check: ModelWrapValidatorHandler["Settings"]) -> Any:
+        try:
+            return check(values)
+        except ValidationError as error:
+            raise _refusal(error, cls) from None
 
     def replace(self, changes: Mapping[str, Any]) -> "Settings":
-        """Returns a copy with some settings changed.
+        """Returns a copy with some settings changed; ``"none"`` unsets one that can be unset.
 
         Raises:
             NasAlignError: a name is unknown, or a value has the wrong type or is out of range.
         """
-        hints = typing.get_type_hints(type(self))
-        checked = {}
-        for name, value in changes.items():
-            if name not in hints:
-                raise NasAlignError(
-                    f"There is no setting {shortened(name)}; the settings are {', '.join(hints)}."
-                )
-            checked[name] = _check(name, value, hints[name])
-        return dataclasses.replace(self, **checked)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        # TOML, and so --set, has no null.
+        unset = {name for name, value in changes.items() if value == "none"}
+        nulls = {name: None for name in unset if defaults.get(name, "") is None}
+        return dataclasses.replace(self, **(dict(changes) | nulls))
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the settings as plain values for ``run.json``."""
         return dataclasses.asdict(self)
+
+
+def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
+    first = error.errors(include_url=False)[0]
+    name, value = str(first["loc"][0]), first["input"]
+    if first["type"] == "unexpected_keyword_argument":
+        names = ", ".join(field.name for field in dataclasses.fields(kind))
+        return NasAlignError(f"There is no setting {shortened(name)}; the settings are {names}.")
+    rule = first["msg"].replace("Input should", "must")
+    if first["type"] == "literal_error":
+        rule = f"must be one of {first['ctx']['expected']}"
+    if first["type"] == "string_pattern_mismatch":
+        rule = f"must be {'rules' if name == 'generator' else 'match'}, self or openai:MODEL"
+    return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
 
 
 def preset_name(parameters: int) -> str:
@@ -219,34 +257,8 @@ def _presets_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
 
 
-def _require(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
-
-
 def _shown(value: object) -> str:
-    """A value as messages name it; a number of thousands of digits cannot be written out."""
+    """A value as messages name it; Python refuses to write out an int of thousands of digits."""
     if isinstance(value, int) and abs(value) >= 2**63:
         return "a number of more than 18 digits"
     return shortened(value) if isinstance(value, str) else repr(value)[:200]
-
-
-def _check(name: str, value: Any, hint: Any) -> Any:
-    """Returns ``value`` if it fits the annotation (an int where a float is asked for, too)."""
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        _require(
-            value in typing.get_args(hint), name, value, f"must be one of {typing.get_args(hint)}"
-        )
-        return value
-    kinds = typing.get_args(hint) if origin is types.UnionType else (hint,)
-    if value == "none" and type(None) in kinds:  # TOML, and so --set, has no null
-        return None
-    if type(value) is int:
-        _require(abs(value) < 2**63, name, value, "must have at most 18 digits")
-    if float in kinds and type(value) is int:
-        return float(value)
-    if type(value) not in kinds:
-        wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
-        raise NasAlignError(f"The setting {name} takes {wanted}, not {_shown(value)}.")
-    return value

@@ -1,8 +1,8 @@
-"""The errors a user meets: one sentence that says what is wrong and what to do next."""
+"""Errors that a user sees: one sentence that says what is wrong and what to do."""
 
 import re
 
-# What moves the cursor, rings, colours, hides or turns round what follows, or is no character.
+# Control, bidirectional and surrogate characters, which would change what a terminal shows.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -23,7 +23,7 @@ class DataError(NasAlignError):
 
 
 class EndpointError(NasAlignError):
-    """An endpoint cannot be used; what it answered before is kept."""
+    """An endpoint cannot be used; its earlier answers are kept."""
 
 
 class ModelError(NasAlignError):
@@ -31,11 +31,11 @@ class ModelError(NasAlignError):
 
 
 class OutOfMemoryError(NasAlignError):
-    """Memory does not hold what a step needs, not even for one item; says what would help."""
+    """A step runs out of memory even for one item; the message says what would help."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was told to end (SIGTERM); whoever cleans up after Ctrl-C does so then."""
+    """The process received SIGTERM; a KeyboardInterrupt, so that the same cleanup runs."""
 
 
 class NothingToFixError(NasAlignError):
@@ -43,12 +43,12 @@ class NothingToFixError(NasAlignError):
 
 
 def shortened(text: str, longest: int = 200) -> str:
-    """Returns a text as a message quotes it: of a long one the beginning and the end."""
+    """Returns a text in quotes for a message; of a long one the beginning and the end."""
     if len(text) > longest:
         text = f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
     return repr(text)
 
 
 def visible(text: str) -> str:
-    """Returns a text as a terminal may show it: control characters stand there as ``\\x1b``."""
+    """Returns a text with control characters written out (``\\x1b``), safe for a terminal."""
     return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)

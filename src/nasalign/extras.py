@@ -1,4 +1,4 @@
-"""Packages that only some commands need, by the extra of ``pip install`` that brings them."""
+"""Optional packages, by the extra of ``pip install`` that installs them."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -8,17 +8,11 @@ from nasalign.errors import NasAlignError
 
 @dataclass(frozen=True)
 class Extra:
-    """What an extra brings.
-
-    Attributes:
-        modules: as they are imported.
-        purpose: what needs them, as the beginning of a sentence.
-        many: whether the purpose is in the plural.
-    """
+    """The modules of an extra, and what needs them."""
 
     modules: tuple[str, ...]
-    purpose: str
-    many: bool = False
+    purpose: str  # the subject of a sentence
+    many: bool = False  # whether that is a plural
 
 
 EXTRAS = {
@@ -37,7 +31,7 @@ def missing(extra: str) -> list[str]:
 
 
 def lack(extra: str) -> str:
-    """Returns a sentence on what an extra lacks and how to get it, or nothing."""
+    """Returns a sentence on missing modules of an extra and how to install them, or ""."""
     absent, about = missing(extra), EXTRAS[extra]
     if not absent:
         return ""
@@ -46,11 +40,6 @@ def lack(extra: str) -> str:
 
 
 def require(extra: str) -> None:
-    """Checks that an extra is installed, without importing it.
-
-    Raises:
-        NasAlignError: it is not; the sentence has the command that installs it.
-    """
-    sentence = lack(extra)
-    if sentence:
+    """Raises NasAlignError with the command that installs an extra, if it is not installed."""
+    if sentence := lack(extra):
         raise NasAlignError(sentence)

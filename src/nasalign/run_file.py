@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from jinja2 import UndefinedError
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nasalign.config import Settings
 from nasalign.errors import NasAlignError, shortened
@@ -50,17 +50,11 @@ class _Model(_Checked):
     quantize: str | None = None
 
 
-_SETTINGS: dict[str, Any] = {
-    name: (kind, getattr(Settings, name)) for name, kind in get_type_hints(Settings).items()
-}
-_Settings = create_model("_Settings", __base__=_Checked, **_SETTINGS)
-
-
 class _RunFile(_Checked):
     """The content of ``run.json``; what a job adds as it goes may be missing."""
 
     model: _Model
-    settings: _Settings = _Settings()  # type: ignore[valid-type]
+    settings: dict[str, Any] = {}
     timings: dict[str, float] = {}
     versions: dict[str, str] = {}
     special_tokens: dict[str, str] = {}
@@ -100,15 +94,20 @@ def read_run(folder: Path, name: str = NAME) -> dict[str, Any]:
         raise NasAlignError(f"{folder} is no run directory: it holds no {name}.")
     facts = read_json(path)
     try:
-        _RunFile.model_validate(facts)
+        content = _RunFile.model_validate(facts)
+        known = Settings().as_dict().keys() & content.settings.keys()
+        Settings().replace({name: content.settings[name] for name in known})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = shortened(".".join(map(str, first["loc"])) or "all of it")
-        raise NasAlignError(
-            f"{path} is not as nasalign writes it (at {where}: {first['msg']}); run the command "
-            "again."
-        ) from None
+        raise NasAlignError(_changed(path, f"at {where}: {first['msg']}")) from None
+    except NasAlignError as error:
+        raise NasAlignError(_changed(path, str(error).rstrip("."))) from None
     return dict(facts)
+
+
+def _changed(path: Path, why: str) -> str:
+    return f"{path} is not as nasalign writes it ({why}); run the command again."
 
 
 @contextmanager

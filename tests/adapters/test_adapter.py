@@ -15,7 +15,7 @@ import tiny
 from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.adapters.adapter_file import read_adapter
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.models.loading import fingerprint
 
@@ -46,10 +46,10 @@ def tuned(name: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedMode
     """A model with random changes to some heads, and the adapter of the change."""
     model = tiny.build_model(name, dtype=dtype)
     base = fingerprint(model)
-    before = {where: read_rows(model, where) for where in slices(model, *HEADS, UNTOUCHED)}
+    before = {where: read_weight_rows(model, where) for where in slices(model, *HEADS, UNTOUCHED)}
     generator = torch.Generator().manual_seed(5)
     for where in slices(model, *HEADS):
-        rows = read_rows(model, where)
+        rows = read_weight_rows(model, where)
         write_rows(model, where, rows + 0.05 * torch.randn(rows.shape, generator=generator))
     return model, Adapter.between(before, model, base)
 
@@ -91,7 +91,7 @@ def test_merged_by_peft_it_is_the_tuned_model(name: str, tmp_path: Path) -> None
     for where in set(slices(model, *HEADS)):
         rows = slice(where.start, where.stop)
         weight = f"{where.module}.weight"
-        torch.testing.assert_close(values[weight][rows], read_rows(model, where))
+        torch.testing.assert_close(values[weight][rows], read_weight_rows(model, where))
         values[weight][rows] = untouched[weight][rows]
     assert all(torch.equal(untouched[key], tensor) for key, tensor in values.items())
 
@@ -112,8 +112,8 @@ def test_loaded_and_applied_it_is_the_tuned_model(
     assert loaded.base_fingerprint == adapter.base_fingerprint
     loaded.apply(base)
     for where in slices(model, *HEADS, UNTOUCHED):
-        expected = read_rows(model, where)
-        torch.testing.assert_close(read_rows(base, where), expected, rtol=1e-6, atol=1e-7)
+        expected = read_weight_rows(model, where)
+        torch.testing.assert_close(read_weight_rows(base, where), expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(logits(base), logits(model), atol=1e-5, rtol=0)
     loaded.revert(base)
     assert all(torch.equal(untouched[key], tensor) for key, tensor in state(base).items())
@@ -187,7 +187,7 @@ def test_an_aligned_model_does_not_take_its_adapter_a_second_time(
     model = tiny.build_model("llama")
     base = fingerprint(model)
     [where] = head_slices(HeadGeometry.of(model), *head, "none")
-    before = {where: read_rows(model, where)}
+    before = {where: read_weight_rows(model, where)}
     write_rows(model, where, before[where] + 0.1)
     Adapter.between(before, model, base).save(tmp_path, "base")
     with pytest.raises(ModelError):
@@ -235,7 +235,7 @@ def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
 def test_an_alignment_that_changed_nothing_has_an_empty_adapter() -> None:
     model = tiny.build_model("llama")
     untouched = state(model)
-    before = {where: read_rows(model, where) for where in slices(model, *HEADS)}
+    before = {where: read_weight_rows(model, where) for where in slices(model, *HEADS)}
     adapter = Adapter.between(before, model, fingerprint(model))
     assert adapter.parameters == 0
     assert (adapter.before, adapter.after, adapter.out_features) == ({}, {}, {})

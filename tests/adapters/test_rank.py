@@ -14,7 +14,7 @@ from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.adapters.adapter_file import read_adapter
 from nasalign.adapters.rank import reduce_adapter
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 
@@ -112,7 +112,7 @@ def test_rows_of_which_nothing_is_left_are_still_known(tmp_path: Path) -> None:
     model = base(tmp_path)
     print_of_base = fingerprint(model)
     [where] = head_slices(HeadGeometry.of(model), 1, 1, "none")
-    before = {where: read_rows(model, where)}
+    before = {where: read_weight_rows(model, where)}
     change = torch.zeros_like(before[where])
     change[torch.arange(1, 16), torch.arange(1, 16)] = torch.arange(1.0, 16.0)  # the first has none
     write_rows(model, where, before[where] + change)

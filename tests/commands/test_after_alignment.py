@@ -22,7 +22,7 @@ from nasalign.evaluation import free_answers as side_effects_stage
 from nasalign.evaluation.free_answers import FreeQuestions
 from nasalign.evaluation.responses import kind_of
 from nasalign.evaluation.side_effects import change_of
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.io.files import read_jsonl
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import load
@@ -202,7 +202,7 @@ def test_a_model_that_judges_itself_does_so_untouched(
 def test_free_answers_are_those_of_each_model(llama: Any) -> None:
     model, tokenizer = llama
     rows = [head_slices(HeadGeometry.of(model), 0, 1, "group")[0]]
-    before = {where: read_rows(model, where) for where in rows}
+    before = {where: read_weight_rows(model, where) for where in rows}
     for where in rows:
         write_rows(model, where, 3 * before[where])
     adapter = Adapter.between(before, model, "print")
@@ -218,7 +218,7 @@ def test_free_answers_are_those_of_each_model(llama: Any) -> None:
         ("after", change_of(adapter), changed),
     ):
         assert [one.prediction for one in asked.answered(bench, side, change)] == texts
-    assert all(torch.equal(rows, read_rows(model, where)) for where, rows in before.items())
+    assert all(torch.equal(rows, read_weight_rows(model, where)) for where, rows in before.items())
 
 
 def turned(*ways: tuple[bool, str, str]) -> tuple[list[dict], list[dict]]:

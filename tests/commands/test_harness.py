@@ -21,7 +21,7 @@ from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.data.sources import SOURCES
 from nasalign.harness.answers import log_probabilities, verdict
-from nasalign.head_rows.rows import read_rows, write_rows
+from nasalign.head_rows.rows import read_weight_rows, write_rows
 from nasalign.io.files import read_json, read_jsonl
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
@@ -46,7 +46,7 @@ def adapter(model: Path, tmp_path: Path) -> Path:
     """An adapter of one head that changes what the model says."""
     untouched, _ = load(str(model))
     rows = HeadGeometry.of(untouched).rows(1, 2)
-    before = {where: read_rows(untouched, where) for where in (rows.query, rows.key)}
+    before = {where: read_weight_rows(untouched, where) for where in (rows.query, rows.key)}
     base = fingerprint(untouched)
     for where, values in before.items():
         write_rows(untouched, where, values + 0.5)

@@ -1,5 +1,6 @@
 """Pages that are written from the code say what the code says."""
 
+import re
 from importlib.metadata import version
 
 import pytest
@@ -30,10 +31,12 @@ def test_every_public_name_is_in_the_reference() -> None:
         assert f"heading: nasalign.{name}\n" in text, name
 
 
-def test_the_preset_on_the_page_of_settings_explains_every_setting() -> None:
-    text = (DOCS / "settings.md").read_text(encoding="utf-8")
-    for preset in ("paper-7b", "smollm2"):
-        assert f'--8<-- "configs/{preset}.toml"' in text
-    explained = (ROOT / "configs" / "paper-7b.toml").read_text(encoding="utf-8")
+def test_the_presets_and_the_page_of_settings_are_what_the_settings_say() -> None:
+    room, run = script("make_settings"), "run python docs/make_settings.py"
+    assert (DOCS / "settings.md").read_text(encoding="utf-8") == room.page(), run
+    for preset in room.PRESETS:
+        text = (ROOT / "configs" / f"{preset}.toml").read_text(encoding="utf-8")
+        assert text == room.toml(preset), run
     for name in Settings().as_dict():
-        assert f"\n{name} = " in explained or f"\n# {name} = " in explained, name
+        assert f"\n| `{name}` | " in room.page()
+        assert re.search(rf"^(# )?{name} = ", room.toml("paper-7b"), re.MULTILINE), name

@@ -18,7 +18,7 @@ from nasalign.evaluation.side_effects import (
     neutral_texts,
     rows_put_back,
 )
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nasa.knowledge import Parametric
 
@@ -29,7 +29,7 @@ def adapter_for(model: PreTrainedModel, scale: float) -> Adapter:
     """A change of two heads' rows, as large as they are times ``scale``."""
     geometry = HeadGeometry.of(model)
     slices = [head_slices(geometry, layer, head, "group") for layer, head in ((0, 1), (2, 2))]
-    before = {where: read_rows(model, where) for part in slices for where in part}
+    before = {where: read_weight_rows(model, where) for part in slices for where in part}
     for where, rows in before.items():
         write_rows(model, where, rows + scale * torch.randn(rows.shape).to(rows.dtype))
     adapter = Adapter.between(before, model, "print")

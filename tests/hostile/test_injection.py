@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 import yaml
+from nasalign.commands.compare.results import as_csv
 from typer.testing import CliRunner
 
 import run_folder
 import tiny
 from nasalign.adapters.adapter import Adapter
 from nasalign.commands import app
-from nasalign.commands.compare.results import as_csv
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.io.files import write_json, write_jsonl
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
@@ -158,7 +158,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapter")
     model = tiny.build_model("llama", layers=2)
     where = head_slices(HeadGeometry.of(model), 1, 2, "group")
-    before, base = {one: read_rows(model, one) for one in where}, fingerprint(model)
+    before, base = {one: read_weight_rows(model, one) for one in where}, fingerprint(model)
     for one in where:
         write_rows(model, one, before[one] + 0.01)
     Adapter.between(before, model, base).save(folder, "tiny")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nasalign.inference.verdicts import compare, final_line, parse_final, parse_verdict
+from nasalign.inference.verdicts import final_line, likeliest, parse_final, parse_verdict
 from nasalign.prompts.wordings import VOCABULARIES
 
 YES_NO = VOCABULARIES["yes/no"]
@@ -26,7 +26,7 @@ YES_NO = VOCABULARIES["yes/no"]
 def test_the_greatest_probability_is_the_verdict(
     probabilities: tuple[float, ...], verdict: str
 ) -> None:
-    assert compare(*probabilities) == verdict
+    assert likeliest(*probabilities) == verdict
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
 from nasalign.errors import ModelError
-from nasalign.head_rows.rows import head_slices, read_rows
+from nasalign.head_rows.rows import head_slices, read_weight_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
 from nasalign.nas.heads import Head
@@ -54,7 +54,7 @@ def test_8_bit_is_tuned_and_the_adapter_fits_the_checkpoint(folder: str, tmp_pat
     model, _ = load(folder, device="cpu", quantize="8bit")
     state = {name: value.clone() for name, value in model.state_dict().items()}
     where = head_slices(HeadGeometry.of(model), *HEAD[:2], "group")
-    before = {one: read_rows(model, one) for one in where}
+    before = {one: read_weight_rows(model, one) for one in where}
     settings = Settings(epochs=1, learning_rate=1e-2, tuning_batch_size=3, warmup_ratio=0.0)
     tuner = RowTuner(model, prompts(), prompts(), settings, [HEAD])
     tuner.begin(HEAD)

@@ -14,7 +14,7 @@ from nasalign.data.binary import positive_example
 from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import DataError, NothingToFixError, PromptError
 from nasalign.inference.scoring import Scores, score, score_prompts
-from nasalign.inference.verdicts import Verdict, compare
+from nasalign.inference.verdicts import Verdict, likeliest
 from nasalign.nasa import probing as module
 from nasalign.nasa.direction import Mistakes, weigh, wrong_examples
 from nasalign.nasa.knowledge import Parametric
@@ -150,7 +150,9 @@ class Said:
     def __call__(self, model: object, prompts: list[BinaryPrompt], **options: object) -> Scores:
         p_no = torch.tensor([0.2 if said == "positive" else 0.7 for said in self.verdicts])
         p_yes = 0.9 - p_no
-        mirrored = [compare(no, yes) for no, yes in zip(p_no.tolist(), p_yes.tolist(), strict=True)]
+        mirrored = [
+            likeliest(no, yes) for no, yes in zip(p_no.tolist(), p_yes.tolist(), strict=True)
+        ]
         nas = torch.arange(1.0, len(prompts) + 1)[:, None, None].expand(-1, 2, 2) / 4
         return Scores(p_no, p_yes, mirrored, nas)
 

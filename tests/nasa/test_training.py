@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import tiny
 from nasalign.config import KeyScope, Settings
 from nasalign.data.records import BinaryExample
-from nasalign.head_rows.rows import TunableRows, head_slices, read_rows
+from nasalign.head_rows.rows import TunableRows, head_slices, read_weight_rows
 from nasalign.inference.scoring import score_prompts
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
@@ -144,7 +144,7 @@ def test_restoring_is_exact_to_the_bit(
     assert not all(torch.equal(before[name], tensor) for name, tensor in state(model).items())
     tuner.restore()
     for where, parameter in tuner.rows.parameters.items():
-        assert torch.equal(parameter.detach(), read_rows(model, where).float())
+        assert torch.equal(parameter.detach(), read_weight_rows(model, where).float())
     tuner.finish()
     assert all(torch.equal(before[name], tensor) for name, tensor in state(model).items())
 
@@ -152,7 +152,7 @@ def test_restoring_is_exact_to_the_bit(
 def test_half_precision_weights_follow_float32_rows(tokenizer: PreTrainedTokenizerFast) -> None:
     """Steps of 1e-6 vanish in bfloat16 weights; the rows add them up until they count."""
     model = tiny.build_model("llama", dtype=torch.bfloat16)
-    before = {where: read_rows(model, where) for where in slices(model)}
+    before = {where: read_weight_rows(model, where) for where in slices(model)}
     tuner = tuner_of(model, tokenizer, learning_rate=1e-6, tuning_batch_size=1, epochs=10)
     tuner.begin(HEAD)
     for _ in range(5):
@@ -161,7 +161,7 @@ def test_half_precision_weights_follow_float32_rows(tokenizer: PreTrainedTokeniz
         moved = (rows.detach() - before[where].float()).abs()
         assert (moved > 0).float().mean() > 0.98
         assert moved.mean() > 2e-6  # more than two steps' worth
-        written = read_rows(model, where)
+        written = read_weight_rows(model, where)
         assert torch.equal(written, rows.detach().to(torch.bfloat16))
         assert (written != before[where]).float().mean() < 0.2
 
@@ -173,7 +173,7 @@ def test_the_seed_decides_the_rows(tokenizer: PreTrainedTokenizerFast) -> None:
         tuner.begin(HEAD)
         tuner.train_epoch()
         tuner.train_epoch()
-        return [read_rows(model, where) for where in slices(model)]
+        return [read_weight_rows(model, where) for where in slices(model)]
 
     first, same, other = rows(1), rows(1), rows(2)
     assert all(torch.equal(*pair) for pair in zip(first, same, strict=True))

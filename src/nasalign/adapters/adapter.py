@@ -1,6 +1,5 @@
 """The result of an alignment: changed rows, as an exact LoRA adapter or inside a checkpoint."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from transformers import PreTrainedModel
 from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.head_rows.rows import read_rows, write_rows
+from nasalign.head_rows.rows import read_weight_rows, write_rows
+from nasalign.io.digests import sha256
 from nasalign.models.geometry import PROJECTIONS, RowSlice
 from nasalign.models.loading import fingerprint
 
@@ -38,7 +38,7 @@ class Adapter:
         cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
     ) -> "Adapter":
         """Compares a model with earlier copies of its rows and keeps those that changed."""
-        after = {where: read_rows(model, where) for where in before}
+        after = {where: read_weight_rows(model, where) for where in before}
         changed = [where for where in before if not torch.equal(before[where], after[where])]
         return cls(
             {where: before[where] for where in changed},
@@ -127,7 +127,7 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
         out_features[module], rows = len(second), file.rows[module]
         deltas = (second[rows].double() @ first.double()).float()  # B selects, if it is exact
         for where, part in _slices(module, rows):
-            before[where] = read_rows(model, where)
+            before[where] = read_weight_rows(model, where)
             delta = deltas[part].to(before[where].device)
             after[where] = (before[where].float() + delta).to(before[where].dtype)
             if not torch.isfinite(after[where]).all():
@@ -161,7 +161,5 @@ def _slices(module: str, rows: list[int]) -> Iterable[tuple[RowSlice, slice]]:
 
 def _digest(rows: dict[RowSlice, Tensor]) -> str:
     """A SHA-256 over rows, however they are sliced."""
-    digest = hashlib.sha256()
-    for where in sorted(rows, key=lambda where: (where.module, where.start)):
-        digest.update(rows[where].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    order = sorted(rows, key=lambda where: (where.module, where.start))
+    return sha256(rows[where].float().cpu().numpy().tobytes() for where in order)

@@ -1,6 +1,5 @@
 """The file of an adapter: PEFT's tensors, and in its metadata what nasalign has to know of them."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from nasalign.adapters.adapter_checks import (
     reduction_fault,
 )
 from nasalign.errors import ModelError, NasAlignError, shortened
-from nasalign.io.files import write_json, write_tensors
+from nasalign.io.files import tensor_digest, write_json, write_tensors
 from nasalign.io.storage import make_subfolder, replacing
 from nasalign.models.names import public_name
 
@@ -138,7 +137,7 @@ def read_adapter(folder: Path) -> AdapterFile:
     if origin is None:
         raise ModelError(f"{path} was not written by nasalign.")
     changes, fault = changes_of(tensors)
-    if origin.content not in ("", _digest_of(tensors)):
+    if origin.content not in ("", tensor_digest(tensors)):
         fault = "its tensors were changed"
     fault = fault or config_fault(given, changes)
     if not fault and origin.reduction:
@@ -172,7 +171,7 @@ def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: st
     for module, (a, b) in changes.items():
         tensors[f"{PREFIX}{module}{A}"] = pad(a, (0, 0, 0, rank - len(a))).contiguous()
         tensors[f"{PREFIX}{module}{B}"] = pad(b, (0, rank - len(a))).contiguous()
-    made_from = replace(origin, content=_digest_of(tensors))
+    made_from = replace(origin, content=tensor_digest(tensors))
     make_subfolder(folder.parent)
     with replacing(folder) as whole:
         whole.mkdir()
@@ -188,12 +187,3 @@ def _absence(folder: Path) -> str:
         )
     half = (folder / FILE).exists() or (folder / CONFIG).exists()
     return f"There is no{' whole' if half else ''} adapter in {folder}."
-
-
-def _digest_of(tensors: dict[str, Tensor]) -> str:
-    """A SHA-256 over tensors by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from nasalign.config import Sides
+from nasalign.config import Balance
 from nasalign.data.conversation import Chat
 from nasalign.data.generator import convert_questions, write_wrong_answers
 from nasalign.data.reading import Drop, Dropped
@@ -38,7 +38,7 @@ def to_binary(
     seed: int,
     pool: Sequence[Question] | None = None,
     *,
-    sides: Sides = "both",
+    sides: Balance = "both",
     generator: Chat | None = None,
     progress: Progress | None = None,
 ) -> Binary:
@@ -85,7 +85,7 @@ def sample(records: Sequence, size: int, seed: int) -> list:
     return [records[index] for index in chosen]
 
 
-def _wanted(count: int, sides: Sides, seed: int) -> list[tuple[bool, ...]]:
+def _wanted(count: int, sides: Balance, seed: int) -> list[tuple[bool, ...]]:
     """The labels that each question is to give."""
     if sides == "both":
         return [(True, False)] * count

@@ -5,7 +5,6 @@ written, nor shown where an endpoint repeats them in an error. Every whole answe
 soon as it is there, so what an interrupted run has paid for is not asked again.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from nasalign.data.access import Access
 from nasalign.data.answer_cache import AnswerCache
 from nasalign.data.conversation import MAX_TOKENS, Conversation
 from nasalign.errors import EndpointError
+from nasalign.io.digests import sha256
 from nasalign.progress import Progress
 
 _REASONING_TOKENS = 4096
@@ -237,7 +237,7 @@ class EndpointChat:
 
     def _key(self, conversation: Conversation) -> str:
         asked = [*self._way, self._model, conversation.system, conversation.user]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        return sha256([json.dumps(asked)])
 
 
 def _accepted(options: dict[str, Any], error: str) -> dict[str, Any]:

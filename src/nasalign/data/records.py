@@ -1,12 +1,13 @@
 """Questions and yes/no examples, their splits by subject, and the embedded facts."""
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
+
+from nasalign.io.digests import sha256
 
 Split = Literal["probing", "development", "test"]
 SPLIT_SHARES: dict[Split, float] = {"probing": 0.5, "development": 0.2, "test": 0.3}
@@ -87,7 +88,7 @@ def split_of(subject: str) -> Split:
 
 def place_of(text: str) -> float:
     """Returns a number in [0, 1) that looks drawn, and is always the same for a text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+    return int(sha256([text])[:16], 16) / 2**64
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The named data sets: where each lies on the hub, and how its rows are read."""
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from nasalign.data.reading import Drop, Dropped, Row, read_rows
 from nasalign.data.records import Question, Record, load_facts
 from nasalign.data.user_file import load_file
 from nasalign.errors import DataError
+from nasalign.io.digests import sha256
 
 _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 """Signs that some disk does not have in a name."""
@@ -212,15 +212,7 @@ def _load_source(name: str, files: Sequence[Path], revision: str | None) -> Load
 
 def digest_of(files: Sequence[Path], records: Sequence[Record] = ()) -> str:
     """Returns the SHA-256 of files, or of records where there is none that can be read twice."""
-    digest = hashlib.sha256()
-    if files and all(path.is_file() for path in files):
-        for path in files:
-            with path.open("rb") as file:
-                hashlib.file_digest(file, lambda: digest)
-    else:
-        for record in records:
-            digest.update(repr(record).encode())
-    return digest.hexdigest()
+    return sha256(files if files and all(path.is_file() for path in files) else map(repr, records))
 
 
 def _hub_rows(name: str, source: Source, place: str, revision: str | None) -> Iterator[Row]:

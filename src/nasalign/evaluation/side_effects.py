@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.evaluation.metrics import bootstrap_weights, interval
-from nasalign.head_rows.rows import read_rows, write_rows
+from nasalign.head_rows.rows import read_weight_rows, write_rows
 from nasalign.inference.forward import quick_kernels
 from nasalign.models.loading import context_length
 from nasalign.models.memory import explained
@@ -35,7 +35,7 @@ def neutral_texts() -> list[str]:
 @contextmanager
 def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
     """Restore the rows that an adapter changes on exit, to the bit."""
-    found = {where: read_rows(model, where) for where in adapter.after}
+    found = {where: read_weight_rows(model, where) for where in adapter.after}
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
-"""AdamW on rows alone, batch by batch, whatever the loss."""
+"""AdamW on rows of weights, for any loss."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,19 +16,18 @@ from nasalign.models.memory import explained
 
 
 class RowOptimizer:
-    """Steps rows down the gradient of a loss; one process or several see the same rows.
+    """AdamW without weight decay; the rate warms up linearly, then decays by a cosine to zero.
 
-    AdamW without weight decay; its rate warms up over the first ``warmup_ratio`` of the steps and
-    falls by a cosine to zero.
+    With several processes, their gradients are summed, so that all hold the same rows.
 
     Args:
         rows: the parameters.
-        losses_of: is given parts of a batch, each the places of samples, and the number of samples
-            of the whole batch; yields each part's share of its mean loss.
+        losses_of: yields each part's share of the mean loss of a batch, from the parts, each a list
+            of sample indices, and the number of samples of the whole batch.
         learning_rate: the highest rate.
-        warmup_ratio: see above.
-        steps: that will be taken.
-        part: samples whose gradient is computed at a time; less where memory does not hold it.
+        warmup_ratio: share of the steps in which the rate rises.
+        steps: number of steps in all.
+        part: samples per backward pass; halved where memory runs out.
         longest: tokens of the longest sample.
     """
 
@@ -48,18 +48,16 @@ class RowOptimizer:
         )
 
     def step(self, places: list[int]) -> float:
-        """Takes a step on a batch and returns its mean loss; none where that is not finite.
-
-        Where memory does not hold the whole batch, its gradient is summed over parts.
+        """Takes a step on a batch and returns its mean loss; no step if that is not finite.
 
         Raises:
-            OutOfMemoryError: memory does not hold the gradient of a single sample.
+            OutOfMemoryError: the gradient of a single sample does not fit.
         """
         losses: list[float] = []
         own = [place for place in places if processes.mine(place)]
-        # Processes halve each for itself, and meet only when all have their gradients.
+        # Each process halves on its own; they synchronise when all have their gradients.
         with explained("tuning", self.rows.model, self.longest, ["--set replay_gib=0"]):
-            while halved(lambda: self._backward(own, len(places), losses), self._size(own)):
+            while halved(partial(self._backward, own, len(places), losses), self._size(own)):
                 self.part = (self._size(own) + 1) // 2
             loss = self._over_processes(sum(losses))
             if math.isfinite(loss):
@@ -71,26 +69,23 @@ class RowOptimizer:
         return min(self.part, len(own))
 
     def _over_processes(self, loss: float) -> float:
-        """Adds the gradients and the loss of all processes up; returns that loss."""
+        """Sums the gradients and the loss over all processes; returns the loss."""
         if processes.shares() == 1:
             return loss
         total = torch.tensor(loss, dtype=torch.float64)
         for parameter in self.rows.parameters.values():
-            if parameter.grad is None:  # no sample of the batch is for this process
+            if parameter.grad is None:  # this process has no sample of the batch
                 parameter.grad = torch.zeros_like(parameter)
             processes.add_up(parameter.grad)
         processes.add_up(total)
         return float(total)
 
     def _backward(self, own: list[int], count: int, losses: list[float]) -> None:
-        """Computes the gradient of this process's samples of a batch of ``count``.
-
-        ``losses`` takes each part's share of the loss.
-        """
+        """Computes the gradient of this process's samples of a batch; fills ``losses``."""
         self.adam.zero_grad(set_to_none=True)
         losses.clear()
         parts = [own[start : start + self.part] for start in range(0, len(own), self.part)]
-        shares: list[Tensor] = []  # read at the end: a device would wait before each backward pass
+        shares: list[Tensor] = []  # read at the end: reading one waits for the device
         for loss in self.losses_of(parts, count):
             shares.append(loss.detach())
             loss.backward()

@@ -1,9 +1,9 @@
-"""Activation replay: what enters a layer is computed once and put in again.
+"""Activation replay: the input of a layer is computed once and reused.
 
-Tuning a head of layer l changes nothing below l. So the hidden states that enter layer l are kept
-for every prompt of D and of V, and a training step or a measurement runs from layer l on. That is
-exact: what is put in is what the layers below would have computed. On the way up to a layer, what
-enters the layers of later heads is kept too, so that nothing below a change is computed twice.
+Tuning a head of layer l changes nothing below l. So the hidden states that enter layer l are stored
+for every prompt of D and of V, and a training step or a measurement runs from layer l on. This is
+exact: the stored states are what the layers below would compute. On the way up to a layer, inputs
+of the layers of later heads are stored too, so that nothing below a change is computed twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nasalign.head_rows.activations import ActivationMemory, Kept
+from nasalign.head_rows.activations import ActivationMemory, StoredRows
 from nasalign.inference.batches import HasTokens, in_batches
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shared_prefix
 from nasalign.models import processes
@@ -24,13 +24,9 @@ from nasalign.nas.recorder import NasRecorder
 
 
 class Replay:
-    """Runs a fixed list of prompts from a layer on; what enters the layer is kept.
+    """Runs a fixed list of N prompts from a layer on, whose input is stored.
 
-    Args:
-        model: the model.
-        prompts: N prompts.
-        batch_size: prompts a batch while inputs are computed; by tokens unless given.
-        memory: where the inputs are kept; shared by those that must fit together.
+    ``batch_size`` is used while inputs are computed. Several replays may share one memory.
     """
 
     def __init__(
@@ -45,19 +41,20 @@ class Replay:
         self.prefix = shared_prefix(prompts)
         names = HeadGeometry.of(model).attention_modules
         self.layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
-        self.inputs: dict[int, Kept] = {}  # by layer: the shared tokens' rows, then each prompt's
+        self.inputs: dict[
+            int, StoredRows
+        ] = {}  # by layer: the shared tokens' rows, then each prompt's
         own = [place for place in range(len(prompts)) if processes.mine(place)]
         lengths = [len(prompts[place].token_ids) - self.prefix for place in own]
         ends = accumulate(lengths, initial=self.prefix)
         self.spans = dict(zip(own, pairwise(ends), strict=True))  # a prompt's rows in an input
-
         self.rows = max((end for _, end in self.spans.values()), default=0)
         self.width = model.config.get_text_config().hidden_size
         self.dtype = model.get_input_embeddings().weight.dtype
 
     @property
     def bytes_of_an_input(self) -> int:
-        """Bytes that what enters a layer takes in this process."""
+        """Bytes of the input of one layer in this process."""
         return self.rows * self.width * self.dtype.itemsize
 
     def logits(
@@ -71,10 +68,10 @@ class Replay:
         """Returns the logits [B, vocabulary] after some of the prompts, run from a layer on.
 
         Args:
-            places: which prompts, B of them.
-            layer: the first that must run; it is run from the nearest whose input is kept.
-            recorder: takes the NAS of the layers that run; below, it stays 0.
-            last: after how many tokens of each one's end logits are wanted (``answer_logits``).
+            places: indices of B prompts.
+            layer: the first that must run; the pass begins at the nearest below with an input.
+            recorder: records the NAS of the layers that run; that of those below stays 0.
+            last: trailing positions per prompt to return logits for (``answer_logits``).
             share: whether the shared tokens run once; if that is faster, unless given.
         """
         batch = [self.prompts[place] for place in places]
@@ -90,12 +87,10 @@ class Replay:
 
     @torch.no_grad()
     def prepare(self, layer: int, later: Sequence[int] = ()) -> None:
-        """Computes and keeps what enters a layer, from the nearest layer below that is known.
+        """Computes and stores the input of a layer, from the nearest layer below that has one.
 
-        Args:
-            layer: needed now; what else is kept gives way to it. Where there is no room even so,
-                nothing is kept, and ``logits`` runs from further below.
-            later: layers needed later, in that order; kept on the way as far as there is room.
+        Other inputs give way to it. If there is no room even so, ``logits`` runs from further
+        below. Inputs of ``later`` layers on the way are stored too, in that order, if they fit.
         """
         start = self._nearest(layer)
         if start == layer or not self.spans:
@@ -114,43 +109,38 @@ class Replay:
             self.inputs |= inputs
 
     def forget(self, changed: int | None, later: Sequence[int]) -> None:
-        """Drops what is no longer true, and what is not needed.
-
-        Args:
-            changed: layer whose rows have changed; None if none have.
-            later: layers that will be needed.
-        """
+        """Drops the inputs above a changed layer, and those that no later layer needs."""
         if changed is not None:
             self.inputs = {known: kept for known, kept in self.inputs.items() if known <= changed}
         needed = {self._nearest(layer) for layer in later}
         self.inputs = {known: kept for known, kept in self.inputs.items() if known in needed}
 
     def _nearest(self, layer: int) -> int:
-        """The highest layer up to this one whose input is known; that of layer 0 always is."""
+        """The highest layer up to this one that has an input; layer 0 runs from the tokens."""
         return max((known for known in self.inputs if known <= layer), default=0)
 
     def _passes(self, layer: int, places: Sequence[int], prefix: int) -> list[Tensor]:
-        """What enters a layer in the pass of a prefix, if there is one, and in that of the rest.
+        """The inputs of a layer in the pass of the prefix and in that of the rest.
 
-        They are [1, P, hidden] and [B, T - P, hidden], padded on the right; without a pass of the
-        prefix, [B, T, hidden].
+        They are [1, P, hidden] and [B, T - P, hidden], padded on the right; without a prefix only
+        [B, T, hidden].
         """
         spans = [(0, self.prefix), *(self.spans[place] for place in places)]
-        # Moved as they lie: what is padded in main memory would not be pinned.
+        # Copied before they are padded: a padded copy in main memory would not be pinned.
         shared, *own = self.inputs[layer].on(self._device(layer), spans)
         if prefix:
             return [shared[None], nn.utils.rnn.pad_sequence(own, batch_first=True)]
         whole = [torch.cat([shared, one]) for one in own] if self.prefix else own
         return [nn.utils.rnn.pad_sequence(whole, batch_first=True)]
 
-    def _room(self, layer: int) -> Kept | None:
+    def _room(self, layer: int) -> StoredRows | None:
         return self.memory.keep(self.rows, self.width, self.dtype, self._device(layer))
 
     def _device(self, layer: int) -> torch.device:
         return next(self.layers[layer].parameters()).device
 
-    def _fill(self, inputs: dict[int, Kept], layer: int) -> None:
-        """Runs all prompts up to a layer and writes down what enters those asked for."""
+    def _fill(self, inputs: dict[int, StoredRows], layer: int) -> None:
+        """Runs all prompts up to a layer and stores the inputs on the way."""
         start = self._nearest(layer)
         seen: dict[int, list[Tensor]] = {known: [] for known in inputs}
 
@@ -180,19 +170,21 @@ class Replay:
 
     @contextmanager
     def _idle(self, layers: range, last: Callable[[], Tensor] | None = None) -> Iterator[None]:
-        """Lets layers do nothing; the last of them gives what ``last`` returns, if it is given."""
+        """Makes layers return their input, and the last of them what ``last`` returns, if given."""
 
         def forward_of(index: int) -> Callable[..., Tensor]:
             def forward(hidden: Tensor, **options: Any) -> Tensor:
                 cache = options.get("past_key_values", options.get("layer_past"))
-                if cache is not None:  # masks and positions are made from its length
+                if cache is not None:
+                    # The model makes masks and positions from the length of the cache, so an idle
+                    # layer stores blank keys of that length, of one head and size 1.
                     blank = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
                     cache.update(blank, blank, index)
                 return last() if last and index == layers[-1] else hidden
 
             return forward
 
-        # A module may have a forward of its own already, as accelerate gives it.
+        # An instance may have a forward of its own already, set by accelerate.
         own = {index: self.layers[index].__dict__.get("forward") for index in layers}
         for index in layers:
             self.layers[index].forward = forward_of(index)

@@ -1,4 +1,4 @@
-"""A head's query and key rows as float32 parameters, the only thing that tuning can move."""
+"""A head's query and key rows as float32 parameters, the only ones that tuning can change."""
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -13,7 +13,7 @@ from nasalign.config import KeyScope
 from nasalign.models.geometry import HeadGeometry, RowSlice
 
 
-def read_rows(model: PreTrainedModel, where: RowSlice) -> Tensor:
+def read_weight_rows(model: PreTrainedModel, where: RowSlice) -> Tensor:
     """Returns a copy of rows [D, in] of a weight, in its dtype."""
     return _weight(model, where)[where.start : where.stop].detach().clone()
 
@@ -28,7 +28,7 @@ def write_rows(model: PreTrainedModel, where: RowSlice, rows: Tensor) -> None:
 def head_slices(
     geometry: HeadGeometry, layer: int, head: int, k_scope: KeyScope
 ) -> tuple[RowSlice, ...]:
-    """Returns the rows that tuning a head may move: its query's, and its group's key's or none."""
+    """Returns the rows that tuning a head changes: of its query and, by scope, its group's key."""
     rows = geometry.rows(layer, head)
     return (rows.query, rows.key) if k_scope == "group" else (rows.query,)
 
@@ -52,18 +52,14 @@ def joined(slices: Iterable[RowSlice]) -> list[RowSlice]:
 class TunableRows:
     """Rows of a model as float32 parameters (float64 of a float64 model); a context manager.
 
-    On entering, each module that owns some of the rows computes them from the parameters, so that
-    a loss has gradients for these rows and for nothing else. The weight itself changes only by
-    ``write``. On leaving, the modules are as they were, with the weight last written.
-
-    Args:
-        model: the model; its parameters must not require gradients.
-        slices: the rows.
+    Inside, each module computes the outputs of these rows from the parameters, so that a loss has
+    gradients for them and for nothing else. The weight itself changes only by ``write``. The
+    model's own parameters must not require gradients.
     """
 
     def __init__(self, model: PreTrainedModel, slices: Iterable[RowSlice]) -> None:
         self.model = model
-        self.original = {where: read_rows(model, where) for where in slices}
+        self.original = {where: read_weight_rows(model, where) for where in slices}
         self.parameters = {
             where: nn.Parameter(rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True))
             for where, rows in self.original.items()

@@ -1,4 +1,4 @@
-"""How heads attend to the two answer words along a prompt (Figures 3, 6 and 7)."""
+"""The attention of heads to the two answer words along a prompt (Figures 3, 6 and 7)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,11 +43,11 @@ def attention_map(
 
     Args:
         model: a supported model.
-        prompts: what it reads.
+        prompts: rendered prompts.
         heads: each a layer and the head's place in it.
     """
-    layers: dict[int, Tensor] = {}  # those of the heads, each [1, H, R, 2]
-    last: dict[int, Tensor] = {}  # the same, each [1, H, T]
+    layers: dict[int, Tensor] = {}  # by layer, [1, H, R, 2]
+    last: dict[int, Tensor] = {}  # by layer, [1, H, T]
     wanted = {layer for layer, _ in heads}
 
     def watch(layer: int, attention: Tensor) -> None:

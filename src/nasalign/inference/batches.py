@@ -1,4 +1,4 @@
-"""Prompts in batches, and what they share whatever is done with them."""
+"""Prompts in batches by length, halved where memory runs out."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from nasalign.models.memory import explained, is_out_of_memory
 from nasalign.progress import Progress
 
 CPU_TOKENS = 4096
-"""Tokens of a batch on a CPU: enough for its matrix multiplication to be at its best."""
+"""Tokens of a batch on a CPU: enough for full speed of its matrix multiplication."""
 ACCELERATOR_TOKENS = 32_768
-"""The same on an accelerator; what does not fit is halved."""
+"""Tokens of a batch on an accelerator; one that does not fit is halved."""
 
 
 class HasTokens(Protocol):
-    """Anything that a model can read."""
+    """A tokenised prompt."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -30,24 +30,32 @@ class HasTokens(Protocol):
 
 @runtime_checkable
 class HasRows(HasTokens, Protocol):
-    """Something of which more is wanted than what follows its last token."""
+    """A prompt whose positions from ``first_row`` on are needed too, not its last one alone."""
 
     @property
     def first_row(self) -> int:
-        """Index of the first token that is of its own."""
+        """Index of the first such position; a shared prefix ends before it."""
+
+
+class HasWords(HasRows, Protocol):
+    """A prompt of which NAS can be recorded."""
+
+    @property
+    def positive_position(self) -> int:
+        """Index of the positive word (t_yes of Eq. 1)."""
+
+    @property
+    def negative_position(self) -> int:
+        """Index of the negative word (t_no)."""
 
 
 def sorted_batches(
     prompts: Sequence[HasTokens], batch_size: int | None, tokens: int = CPU_TOKENS
 ) -> list[list[int]]:
-    """Returns the indices of prompts in batches of like length, the longest first.
+    """Returns the indices of this process's prompts in batches of similar length, longest first.
 
-    Of several processes each gets its own prompts.
-
-    Args:
-        prompts: what is to be batched.
-        batch_size: prompts a batch; None takes as many as ``tokens`` allows, one at least.
-        tokens: tokens a batch at most, padding included.
+    A batch has ``batch_size`` prompts, or as many as ``tokens`` allow with padding, but one at
+    least. Longest first, so that memory runs out at once or not at all.
     """
     own = filter(processes.mine, range(len(prompts)))
     order = sorted(own, key=lambda index: -len(prompts[index].token_ids))
@@ -70,18 +78,18 @@ def in_batches(
     *,
     doing: str,
 ) -> None:
-    """Has all prompts worked on, batch by batch; a batch that memory does not hold is halved.
+    """Calls ``work`` with the indices of each batch; one that does not fit in memory is halved.
 
     Args:
-        model: its device decides how many tokens a batch has where ``batch_size`` is None.
-        prompts: what is to be worked on.
+        model: its device decides the tokens of a batch where ``batch_size`` is None.
+        prompts: all prompts.
         batch_size: see ``sorted_batches``.
-        work: is given the indices of a batch; what it did before memory ran out is done again.
-        progress: told after each batch.
-        doing: what the work is, for the sentence of the error.
+        work: called again, with fewer indices, if memory runs out.
+        progress: called after each batch.
+        doing: the work, for the error message.
 
     Raises:
-        OutOfMemoryError: memory does not hold a single one.
+        OutOfMemoryError: a single prompt does not fit.
     """
     tokens = CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
     waiting = deque(sorted_batches(prompts, batch_size, tokens))
@@ -90,7 +98,7 @@ def in_batches(
         with explained(doing, model, len(prompts[indices[0]].token_ids)):  # the longest
             again = halved(partial(work, indices), len(indices))
         if again:
-            # What waits is not longer, but may be as wide.
+            # The other batches are no longer, but may have as many tokens.
             waiting.appendleft(indices)
             waiting = deque(half for batch in waiting for half in halves(batch))
         elif progress:
@@ -98,11 +106,9 @@ def in_batches(
 
 
 def halved(work: Callable[[], None], size: int) -> bool:
-    """Does some work, and says whether memory ran out so that it must be halved.
+    """Does some work on ``size`` items; returns whether memory ran out and they must be halved.
 
-    Raises:
-        RuntimeError: memory ran out for a single item, or something else went wrong.
-        MemoryError: the same, of Python's own memory.
+    Raises what the work raises if it is another error, or if there is a single item.
     """
     try:
         work()
@@ -115,17 +121,13 @@ def halved(work: Callable[[], None], size: int) -> bool:
 
 
 def halves(batch: list[int]) -> list[list[int]]:
-    """Returns the two halves of a batch; the batch itself if it is a single item."""
+    """Returns the two halves of a batch, or a single item as it is."""
     middle = (len(batch) + 1) // 2
     return [part for part in (batch[:middle], batch[middle:]) if part]
 
 
 def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: int = 0) -> None:
-    """Refuses prompts that, with ``more`` tokens, exceed the model's context.
-
-    Raises:
-        PromptError: names the first such prompt and its length.
-    """
+    """Raises PromptError if a prompt with ``more`` tokens exceeds the model's context."""
     limit = context_length(model)
     for number, prompt in enumerate(prompts, start=1):
         if limit is not None and len(prompt.token_ids) + more > limit:

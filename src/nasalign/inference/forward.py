@@ -1,9 +1,9 @@
-"""One forward pass over a batch of prompts that begin alike.
+"""One forward pass over a batch of prompts, in which a shared prefix runs once.
 
-The longest common beginning of a batch (system prompt, instruction, few-shot examples) is the
-same in all its samples, so it runs once, with a batch of one, and its keys and values are shared.
-This is exact: the prefix attends to nothing after it. Gradients flow through the shared keys.
-On an accelerator that takes a second round of kernel launches, so small batches run whole.
+The longest common beginning of a batch (system prompt, instruction, few-shot examples) runs with a
+batch of one, and its keys and values are shared. This is exact, since causal attention of the
+prefix sees nothing after it. Gradients flow through the shared keys. On an accelerator the second
+pass costs kernel launches, so small batches run whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache, PreTrainedModel
 
-from nasalign.inference.batches import HasRows, HasTokens
+from nasalign.inference.batches import HasRows, HasTokens, HasWords
 from nasalign.nas.recorder import NasRecorder, Positions
-from nasalign.prompts.builder import BinaryPrompt
 
 TOKENS_WORTH_A_PASS = 2048
-"""Tokens that sharing must save on an accelerator: fewer take less time than the launches do."""
+"""Tokens that sharing must save on an accelerator to outweigh its kernel launches."""
 
 
 def shared_prefix(prompts: Sequence[HasTokens]) -> int:
-    """Returns the number P of leading tokens that all prompts share, before rows of their own."""
+    """Returns the number P of leading tokens that all prompts share, before any ``first_row``."""
     rows = (prompt.first_row for prompt in prompts if isinstance(prompt, HasRows))
     return min([common_beginning(prompts), *rows])
 
@@ -34,7 +33,8 @@ def common_beginning(prompts: Sequence[HasTokens]) -> int:
     if len(prompts) == 1:
         return 0
     first = min(prompt.token_ids for prompt in prompts)
-    last = max(prompt.token_ids for prompt in prompts)  # all others lie between, in this order
+    # In lexicographic order, all others lie between these two and share what they share.
+    last = max(prompt.token_ids for prompt in prompts)
     limit = min(len(first), len(last)) - 1
     return next((place for place in range(limit) if first[place] != last[place]), limit)
 
@@ -47,10 +47,10 @@ def prefix_worth_sharing(model: PreTrainedModel, count: int, prefix: int) -> int
 
 @contextmanager
 def quick_kernels(model: PreTrainedModel) -> Iterator[None]:
-    """Keeps cuDNN's attention out of passes on a GPU.
+    """Disables cuDNN's attention on a GPU.
 
-    It plans anew for every length and batch size, a fifth of a second each time on an H200; the
-    other fused kernels do not (``benchmarks/README.md``).
+    It makes a plan for each new length and batch size, a fifth of a second on an H200, and nearly
+    every batch here is new; the other fused kernels make none (``benchmarks/README.md``).
     """
     if model.device.type != "cuda":
         yield
@@ -70,14 +70,14 @@ def answer_logits(
 
     Args:
         model: the model; differentiable where its parameters are.
-        prompts: B prompts; binary ones where there is a recorder. They are padded on the right,
-            where causal attention never looks, so that distances, and with them sliding windows,
+        prompts: B prompts, with answer words (``HasWords``) if there is a recorder. They are padded
+            on the right, which causal attention never sees, so that positions and sliding windows
             are those of the prompt alone.
-        recorder: an entered recorder that takes the NAS of this batch.
+        recorder: an entered recorder, which records the NAS of this batch.
         prefix: number P of shared leading tokens that run once, 0 for none; ``shared_prefix`` of
             the batch, if that is faster, unless given.
-        last: after how many tokens of each prompt's end logits are wanted, prompt by prompt and
-            from front to back, [their sum, vocabulary]; one of each unless given.
+        last: trailing positions per prompt to return logits for, as [sum of last, vocabulary],
+            prompt by prompt from front to back; the last position of each unless given.
     """
     device = model.get_input_embeddings().weight.device
     if prefix is None:
@@ -89,10 +89,10 @@ def answer_logits(
     cache = prefix_cache(model, prompts, prefix) if prefix else None
     try:
         if recorder is not None:
-            recorder.expect(_positions(cast(Sequence[BinaryPrompt], prompts)))
+            recorder.expect(_positions(cast(Sequence[HasWords], prompts)))
         with quick_kernels(model), _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
-    finally:  # memory may run out, and then the next pass is of other prompts
+    finally:  # if memory runs out, the next pass is of other prompts
         if recorder is not None:
             recorder.expect(None)
     return output.logits[:, 0]
@@ -100,7 +100,9 @@ def answer_logits(
 
 def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> DynamicCache:
     """Runs the P tokens that B prompts share once; returns their keys and values, B times."""
-    cache = DynamicCache()  # without the configuration: it keeps all keys, whatever the window
+    # Made without the model's configuration: with it, layers of a sliding window would keep that
+    # many keys, and Eq. 1 needs those of the instruction.
+    cache = DynamicCache()
     device = model.get_input_embeddings().weight.device
     shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
     with quick_kernels(model):
@@ -112,15 +114,14 @@ def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: i
 def over_tokens(
     values: Tensor, tokens: Sequence[tuple[int, ...]], reduce: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Reduces in each row of values some entries of its own; returns [B], differentiable.
+    """Reduces the entries at each row's own tokens; returns [B], differentiable.
 
-    Rows of the same entries, which is mostly all of them, are read at once: on an accelerator each
-    row for itself would be several kernels.
+    Rows with the same tokens, mostly all, are read at once to save kernel launches.
 
     Args:
         values: such as logits, [B, vocabulary].
-        tokens: which entries, row by row.
-        reduce: makes [n] of the entries [n, K] of rows with the same tokens.
+        tokens: tokens of each row.
+        reduce: maps the entries [n, K] of n rows with the same K tokens to [n].
     """
     alike: dict[tuple[int, ...], list[int]] = {}
     for row, own in enumerate(tokens):
@@ -133,7 +134,7 @@ def over_tokens(
     return torch.cat(parts)[order.argsort()]
 
 
-def _positions(prompts: Sequence[BinaryPrompt]) -> Positions:
+def _positions(prompts: Sequence[HasWords]) -> Positions:
     return Positions(
         positive=torch.tensor([prompt.positive_position for prompt in prompts]),
         negative=torch.tensor([prompt.negative_position for prompt in prompts]),
@@ -144,9 +145,9 @@ def _positions(prompts: Sequence[BinaryPrompt]) -> Positions:
 
 @contextmanager
 def _only(model: PreTrainedModel, lengths: Tensor, last: Sequence[int]) -> Iterator[None]:
-    """Lets the output embedding see some hidden states alone, as [N, 1, hidden].
+    """Passes only the last ``last[i]`` of ``lengths[i]`` hidden states to the output embedding.
 
-    They are those of the ``last`` tokens of samples that are ``lengths`` [B] long.
+    They are [N, 1, hidden]. Logits of all positions would be the largest tensor of the pass.
     """
     counts = torch.tensor(last)
     rows = torch.arange(len(lengths)).repeat_interleave(counts)  # [N]

@@ -1,6 +1,6 @@
-"""Free answers: greedy decoding in batches with a cache, to the end of the first line or another.
+"""Free answers: greedy decoding in batches, to the end of the first line unless told otherwise.
 
-The instruction, which all prompts of a batch begin with, runs once.
+The tokens that all prompts of a batch begin with run once.
 """
 
 import math
@@ -39,22 +39,17 @@ _FIRST_LINE = re.compile(r"\S[^\n]*\n")
 
 @dataclass(frozen=True)
 class TokenIds:
-    """A prompt of which only the tokens are known."""
+    """A prompt given by its tokens alone."""
 
     token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Generated:
-    """N free answers.
+    """N free answers."""
 
-    Attributes:
-        texts: each to where it ends, without special tokens.
-        entropies: entropy of the distribution of the first token, in nats (Appendix G).
-    """
-
-    texts: list[str]
-    entropies: list[float]
+    texts: list[str]  # without special tokens
+    entropies: list[float]  # of the distribution of the first token, in nats (Appendix G)
 
 
 @torch.no_grad()
@@ -73,13 +68,12 @@ def generate(
     Args:
         model: the model.
         tokenizer: its tokenizer.
-        prompts: what is continued.
+        prompts: N prompts.
         max_new_tokens: tokens of an answer at most.
-        until: an answer ends with the first match, which is the end of its first line unless
-            given. Line ends before the first word do not count: a model may begin its answer on a
-            new line.
-        batch_size: prompts a batch; by tokens unless given.
-        progress: told of each finished batch.
+        until: an answer ends with its first match; the end of the first line unless given. Line
+            ends before the first word do not count, as a model may begin on a new line.
+        batch_size: prompts a batch; as many as fit a number of tokens unless given.
+        progress: called after each batch.
 
     Raises:
         PromptError: a prompt with its answer exceeds the model's context.
@@ -99,7 +93,7 @@ def generate(
             temperature=None,
             top_p=None,
             top_k=None,
-            # The defaults that a checkpoint brings along are not greedy decoding.
+            # The generation_config of a checkpoint may set others.
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
             suppress_tokens=None,
@@ -127,10 +121,10 @@ def _inputs(
     prompts: Sequence[HasTokens],
     max_new_tokens: int,
 ) -> dict[str, Any]:
-    """What ``model.generate`` takes: ids and mask, int64 [B, T], and the cache of the prefix.
+    """The inputs of ``model.generate``: ids and mask, int64 [B, T], and the cache of the prefix.
 
-    Padding stands between what all prompts share and the rest. It moves the two apart, which a
-    sliding window would notice, so a prompt that exceeds the window is padded on the left.
+    Padding stands between the shared prefix and the rest. This changes distances between cached
+    keys, which only a sliding window depends on, so longer prompts than it are padded on the left.
     """
     longest = max(len(prompt.token_ids) for prompt in prompts)
     window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
@@ -149,13 +143,9 @@ def _inputs(
 
 
 class ModelChat:
-    """Asks a model in memory, such as the one under study; a ``data.chat.Chat``.
+    """A ``data.conversation.Chat`` with a model in memory, such as the one under study.
 
-    Args:
-        model: the model.
-        tokenizer: its tokenizer; without a chat template, instruction and message are lines.
-        max_new_tokens: tokens of an answer at most.
-        batch_size: conversations a batch; by tokens unless given.
+    Without a chat template, instruction and message are lines.
     """
 
     name = "self"
@@ -175,15 +165,12 @@ class ModelChat:
     ) -> list[str | None]:
         """Returns the greedy answer to each conversation, in order."""
         prompts = [TokenIds(self._tokens(conversation)) for conversation in conversations]
-        generated = generate(
-            self._model,
-            self._tokenizer,
-            prompts,
-            self._max_new_tokens,
-            batch_size=self._batch_size,
-            progress=progress,
+        most, size = self._max_new_tokens, self._batch_size
+        return list(
+            generate(
+                self._model, self._tokenizer, prompts, most, batch_size=size, progress=progress
+            ).texts
         )
-        return list(generated.texts)
 
     def _tokens(self, conversation: Conversation) -> tuple[int, ...]:
         if self._tokenizer.chat_template is None:
@@ -195,7 +182,7 @@ class ModelChat:
         ]
         try:
             text = render(self._tokenizer, messages, answering=True)
-        except PromptError:  # some templates, such as Gemma's, know no system message
+        except PromptError:  # some templates, such as Gemma's, refuse a system message
             both = {"role": "user", "content": f"{conversation.system}\n{conversation.user}"}
             text = render(self._tokenizer, [both], answering=True)
         encode = Encoder(self._tokenizer, special=False)
@@ -203,7 +190,7 @@ class ModelChat:
 
 
 class _FirstTokenEntropy(LogitsProcessor):
-    """Notes the entropy of the first distribution, [B], and changes nothing."""
+    """Keeps the entropy of the first distribution, [B], and changes nothing."""
 
     def __init__(self) -> None:
         self.entropies: list[float] = []

@@ -1,4 +1,4 @@
-"""The one batched loop over prompts: probabilities, verdicts and NAS."""
+"""Scoring of yes/no prompts in batches: probabilities, verdicts and NAS."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from nasalign.errors import NasAlignError
 from nasalign.inference.batches import check_lengths, in_batches
 from nasalign.inference.forward import answer_logits, over_tokens
 from nasalign.inference.generation import generate
-from nasalign.inference.verdicts import Verdict, compare, final_line, parse_final, parse_verdict
+from nasalign.inference.verdicts import Verdict, final_line, likeliest, parse_final, parse_verdict
 from nasalign.models import processes
 from nasalign.nas.recorder import NasRecorder
 from nasalign.progress import Progress
@@ -25,20 +25,20 @@ from nasalign.prompts.wordings import Vocabulary
 VERDICT_TOKENS = 8
 """Tokens generated at most for a verdict."""
 REASONING_TOKENS = 256
-"""The same for a chain of thought, unless the settings say otherwise."""
+"""Tokens generated at most for a chain of thought, unless given."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says to N prompts, in their order.
+    """A model's answers to N prompts, in their order.
 
     Attributes:
         p_positive: probability that the answer begins with the positive word, [N] float32.
-        p_negative: the same of the negative word (the paper's negative confidence), [N] float32.
+        p_negative: probability of the negative word (the paper's negative confidence), [N] float32.
         verdicts: N verdicts of the decoder.
         nas: [N, L, H] on the CPU, float32 (float64 of a float64 model); [N, 0, 0] if not recorded.
         answers: the generated texts, or None with the decoder ``logits``.
-        p_unsure: as ``p_positive``, of "I don't know"; None where it is no answer.
+        p_unsure: probability of "I don't know", [N]; None if the prompt does not allow it.
     """
 
     p_positive: Tensor
@@ -71,17 +71,20 @@ def score(
         model: the model; left as it was.
         tokenizer: its tokenizer.
         examples: N examples.
-        batch_size: prompts a batch; by tokens unless given.
+        batch_size: prompts a batch; as many as fit a number of tokens unless given.
         vocabulary: ``"yes/no"``, ``"true/false"`` or ``"correct/wrong"``.
         instruction: ``"nasa"``, ``"A"`` or ``"B"`` (Table 12).
         chat: whether to use the chat template; where there is one unless given.
         shots: examples shown with their answers before the question.
-        scenario: how the prompt is worded (``data.scenarios``).
+        scenario: how the prompt is worded (``prompts.scenarios``).
         decoder: ``"logits"`` compares p_positive and p_negative; ``"generate"`` decodes greedily
             and parses, as the paper does.
         reasoning_tokens: tokens of a chain of thought at most.
         record: whether to record the NAS.
-        progress: told of each finished batch.
+        progress: called after each batch with the number of its prompts.
+
+    Returns:
+        The scores, in the order of the examples.
 
     Raises:
         PromptError: an answer word is not found, or a prompt exceeds the model's context.
@@ -96,15 +99,18 @@ def score(
         )
     builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots, scenario)
     prompts = [builder.binary(example) for example in examples]
-    told = None if reasons else progress  # what takes long is the reasoning
+    told = None if reasons else progress  # the chain of thought takes longer
     scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=told)
-    if reasons:
-        return _reasoned(
-            scores, model, tokenizer, prompts, builder.words, batch_size, reasoning_tokens, progress
-        )
     if decoder == "logits":
         return scores
-    return with_generated(scores, model, tokenizer, prompts, builder.words, batch_size)
+    words = builder.words
+    if not reasons:
+        return with_generated(scores, model, tokenizer, prompts, words, batch_size)
+    end, size = final_line(words), batch_size
+    texts = generate(
+        model, tokenizer, prompts, reasoning_tokens, until=end, batch_size=size, progress=progress
+    ).texts
+    return replace(scores, verdicts=[parse_final(text, words) for text in texts], answers=texts)
 
 
 def score_as(
@@ -117,10 +123,7 @@ def score_as(
     record: bool = True,
     progress: Progress | None = None,
 ) -> Scores:
-    """Scores examples with the prompts, the decoder and the batch size of settings.
-
-    Arguments and errors are those of ``score``.
-    """
+    """Scores examples by settings; all else is as in ``score``."""
     return score(
         model,
         tokenizer,
@@ -146,34 +149,11 @@ def with_generated(
     words: Vocabulary,
     batch_size: int | None,
 ) -> Scores:
-    """Returns scores with the verdicts of the decoder ``generate``, and the texts they are from."""
+    """Returns scores with the texts of the decoder ``generate`` and their verdicts."""
     answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size).texts
     unsure = scores.p_unsure is not None
     verdicts = [parse_verdict(answer, words, unsure) for answer in answers]
     return replace(scores, verdicts=verdicts, answers=answers)
-
-
-def _reasoned(
-    scores: Scores,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[BinaryPrompt],
-    words: Vocabulary,
-    batch_size: int | None,
-    reasoning_tokens: int,
-    progress: Progress | None,
-) -> Scores:
-    """Returns scores with the verdicts that chains of thought end in, and these."""
-    texts = generate(
-        model,
-        tokenizer,
-        prompts,
-        reasoning_tokens,
-        until=final_line(words),
-        batch_size=batch_size,
-        progress=progress,
-    ).texts
-    return replace(scores, verdicts=[parse_final(text, words) for text in texts], answers=texts)
 
 
 @torch.no_grad()
@@ -186,10 +166,10 @@ def score_prompts(
     progress: Progress | None = None,
     logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None = None,
 ) -> Scores:
-    """Scores rendered prompts with the decoder ``logits``; arguments as of ``score``.
+    """Scores rendered prompts with the decoder ``logits``; arguments as in ``score``.
 
-    ``logits_of`` gives the logits [B, vocabulary] of prompts by their indices and has the recorder
-    take their NAS; the whole model runs unless it is given.
+    ``logits_of`` returns the logits [B, vocabulary] of the prompts at some indices and records
+    their NAS; ``answer_logits`` of the whole model unless given.
     """
     check_lengths(model, prompts)
     p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
@@ -206,7 +186,7 @@ def score_prompts(
                 logits = answer_logits(model, [prompts[index] for index in indices], recorder)
             probabilities = logits.float().softmax(dim=-1)
             answers = [prompts[index].answers for index in indices]
-            # Summed where they are: [B, vocabulary] is much to move.
+            # Summed on the device: [B, vocabulary] is large to copy.
             of = partial(over_tokens, probabilities, reduce=partial(torch.sum, dim=-1))
             p_positive[indices] = of([one.positive for one in answers]).cpu()
             p_negative[indices] = of([one.negative for one in answers]).cpu()
@@ -218,6 +198,6 @@ def score_prompts(
         in_batches(model, prompts, batch_size, work, progress, doing="scoring")
     processes.add_up(p_positive, p_negative, p_unsure, nas)
     said = zip(p_positive.tolist(), p_negative.tolist(), p_unsure.tolist(), strict=True)
-    verdicts = [compare(*probabilities) for probabilities in said]
+    verdicts = [likeliest(*probabilities) for probabilities in said]
     unsure = any(prompt.answers.unsure for prompt in prompts)
     return Scores(p_positive, p_negative, verdicts, nas, p_unsure=p_unsure if unsure else None)

@@ -1,4 +1,4 @@
-"""Reading a verdict off probabilities, off a short answer, or off the end of a chain of thought."""
+"""The verdict of probabilities, of a short answer, and of a chain of thought."""
 
 import re
 from typing import Literal
@@ -9,27 +9,19 @@ Verdict = Literal["positive", "negative", "unsure", "invalid"]
 _UNSURE = re.compile(r"\bI (?:do not|don['\u2019]?t) know\b", re.IGNORECASE)
 
 
-def compare(p_positive: float, p_negative: float, p_unsure: float = 0.0) -> Verdict:
+def likeliest(p_positive: float, p_negative: float, p_unsure: float = 0.0) -> Verdict:
     """Returns the verdict of the greatest probability; a tie is invalid."""
-    said: dict[Verdict, float] = {
-        "positive": p_positive,
-        "negative": p_negative,
-        "unsure": p_unsure,
-    }
-    greatest = [verdict for verdict, p in said.items() if p == max(said.values())]
-    return greatest[0] if len(greatest) == 1 else "invalid"
+    verdicts: tuple[Verdict, ...] = ("positive", "negative", "unsure")
+    values = (p_positive, p_negative, p_unsure)
+    greatest = [said for said, p in zip(verdicts, values, strict=True) if p == max(values)]
+    return greatest[0] if len(greatest) == 1 else "invalid"  # of NaN there is none
 
 
 def parse_verdict(answer: str, words: Vocabulary, unsure: bool = False) -> Verdict:
-    """Reads a verdict off a generated text.
+    """Returns the verdict of a generated text; with ``unsure``, "I don't know" is an answer too.
 
-    A text that begins with an answer word, in whatever case, says that. Otherwise the one answer
-    word that stands in it, as written in the instruction, counts; both or none is invalid.
-
-    Args:
-        answer: the text.
-        words: the answer words.
-        unsure: whether "I don't know" is a third answer.
+    A text that begins with an answer word, in any case, has its verdict. Otherwise it must hold one
+    of the words as the instruction writes it; both or none is invalid.
     """
     named: dict[str, Verdict] = {words.positive: "positive", words.negative: "negative"}
     beginning = re.match(r"\W*(\w+)", answer)
@@ -44,10 +36,10 @@ def parse_verdict(answer: str, words: Vocabulary, unsure: bool = False) -> Verdi
 
 
 def parse_final(text: str, words: Vocabulary) -> Verdict:
-    """Reads the verdict off a chain of thought.
+    """Returns the verdict of a chain of thought.
 
-    The last "Answer: Yes" or "the answer is yes" counts; else a last line or a beginning that is
-    the word alone. What stands in the reasoning does not, nor does "Answer: Yes or No".
+    It is that of the last "Answer: Yes" or "the answer is yes"; else of a last line or a beginning
+    that is the word alone. Words in the reasoning do not count, nor does "Answer: Yes or No".
     """
     either = _either(words)
     found = [
@@ -69,7 +61,7 @@ def parse_final(text: str, words: Vocabulary) -> Verdict:
 
 
 def final_line(words: Vocabulary) -> re.Pattern[str]:
-    """Returns what a whole last line of a chain of thought matches, so that it can end there."""
+    """Returns a pattern for the final line of a chain of thought, at which generation stops."""
     return re.compile(
         rf"^\W*(?:final )?answer\W+(?:{_either(words)})\b(?!\W*\bor\b)[^\n]*\n",
         re.IGNORECASE | re.MULTILINE,

@@ -1,25 +1,27 @@
-"""The formats of plain files: JSON, JSON lines, CSV, and tensors."""
+"""Formats of files: JSON, JSON lines, CSV, and tensors."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasalign.errors import NasAlignError
+from nasalign.io.digests import sha256
 from nasalign.io.storage import replacing, storing, without_links, write_text
 
-_FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of a formula
+_FORMULA = ("=", "+", "-", "@")  # a cell that starts so is a formula to a spreadsheet
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON; an infinite number is written as text ("-inf")."""
+    """Writes a value as indented JSON; infinity and NaN become text ("-inf")."""
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -36,10 +38,9 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Returns the text of a CSV file; in no cell of it does a spreadsheet find a formula.
+    """Returns the text of a CSV file in which no cell is a formula to a spreadsheet.
 
-    A text is put on one line, and one that begins as a formula does gets an apostrophe before it.
-    Numbers stay as they are, and None is an empty cell.
+    Text is put on one line, with an apostrophe before what starts a formula. None is an empty cell.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -64,12 +65,21 @@ def write_tensors(
         save_file(whole, temporary, metadata)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads safetensors that were written here.
+def tensor_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Returns the SHA-256 of a text and of tensors by name, shape and bytes, on any device."""
 
-    Raises:
-        NasAlignError: the file is cut off, or something else.
-    """
+    def parts() -> Iterator[str | bytes]:
+        yield text
+        for name, tensor in sorted(tensors.items()):
+            # As bytes, since numpy has no bfloat16.
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            yield from (f"{name}{tuple(tensor.shape)}", raw.numpy().tobytes())
+
+    return sha256(parts())
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads safetensors, or raises NasAlignError if the file is broken."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -77,13 +87,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON lines that were written here; a last line that was cut off is left out.
-
-    Raises:
-        NasAlignError: another line is broken.
-    """
+    """Reads JSON lines; an incomplete last line is left out, any other raises NasAlignError."""
     try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
+        # Not splitlines: a JSON text may hold other line ends, such as U+2028.
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise NasAlignError(f"{path} has a line that is not valid JSON: {error}.") from error
@@ -92,15 +99,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def check_rows(
     rows: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]], what: str
 ) -> None:
-    """Refuses rows that were read back and are of other questions than are asked now.
+    """Raises NasAlignError if rows read from a resumed run belong to other questions.
 
     Args:
-        rows: what was read.
-        asked: for each row what some of its columns must hold; None where there is no such column.
-        what: the data, or the file.
-
-    Raises:
-        NasAlignError: names the first row that is of something else.
+        rows: the rows of the run.
+        asked: for each row, the values of some of its columns; None for a missing column.
+        what: the data, or the file, for the message.
     """
     nothing: Mapping[str, Any] = {}
     for number, (row, wanted) in enumerate(zip_longest(rows, asked, fillvalue=nothing), start=1):
@@ -112,11 +116,7 @@ def check_rows(
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        NasAlignError: it is not there or broken.
-    """
+    """Reads a JSON file, or raises NasAlignError if it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -126,7 +126,7 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as it is written: JSON has no infinity and no NaN, so these are text."""
+    """Returns a value for JSON, with infinity and NaN, which it lacks, as text."""
     if isinstance(value, float) and value - value != 0:
         return str(value)
     if isinstance(value, dict):

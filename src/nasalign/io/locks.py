@@ -1,4 +1,4 @@
-"""One run in a folder at a time: a lock of the operating system, which ends with its process."""
+"""One run in a folder at a time, by a lock of the operating system that ends with its process."""
 
 import errno
 import os
@@ -13,20 +13,15 @@ from nasalign.errors import StorageError
 from nasalign.io.storage import storing, without_links
 
 LOCK = ".lock"
-_WAIT = 0.2  # seconds, in which the one that has just ended is gone
+_WAIT = 0.2  # seconds, for a process that is just ending
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Holds a folder, which is made if it is not there; others are refused meanwhile.
+    """Locks a folder against other runs; makes it if needed, and removes it if it stays empty.
 
-    A lock that a dead process left is none. Where the file system has no locks, that is told, and
-    it goes on without. A folder that was made here and stays empty is removed.
-
-    Args:
-        folder: the folder.
-        warn: is told.
+    Stale locks are ignored. Without locks in the file system it warns and continues.
 
     Raises:
         StorageError: another process holds the folder, or it cannot be made.
@@ -40,7 +35,7 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
             if held:
                 who = f"process {os.getpid()} on {platform.node()}"
                 with suppress(OSError), open(path, "w", opener=without_links) as file:
-                    file.write(who)  # it merely tells others who is here
+                    file.write(who)  # for the error message of others
             else:
                 warn(
                     f"The file system of {folder} has no locks; see that no other run writes there."
@@ -59,14 +54,10 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def lock(path: Path, wait: float) -> Iterator[bool]:
-    """Holds a lock file, which vanishes with the lock; yields False where there are no locks.
-
-    Args:
-        path: the lock file.
-        wait: seconds at most until it is free, or -1 to wait for ever.
+    """Holds a lock file, which is removed at the end; yields False where there are no locks.
 
     Raises:
-        Timeout: it is not free.
+        Timeout: it is not free after ``wait`` seconds (-1: waits for ever).
         StorageError: it cannot be made.
     """
     file = FileLock(path, timeout=wait, fallback_to_soft=False)
@@ -85,7 +76,7 @@ def lock(path: Path, wait: float) -> Iterator[bool]:
         yield True
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is held: who opens it now finds out that it has no name
+            path.unlink()  # while it is locked, so that a waiting process opens a new file
         file.release()
 
 

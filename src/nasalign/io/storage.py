@@ -1,6 +1,5 @@
-"""Writing files and folders so that each is the old or the new one, never half; the cache."""
+"""Atomic writing of files and folders; checksums of a run's files; the cache folder."""
 
-import hashlib
 import os
 import re
 import secrets
@@ -15,46 +14,41 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 from nasalign.errors import StorageError
+from nasalign.io.digests import sha256
 
 SUMS = "SHA256SUMS"
-"""Beside files that a run may go on from: what each is to the byte."""
-_BEGIN, _END = ".nasalign-", ".partial"
-"""Of the folders in which something is made; between them are random characters."""
+"""Name of the file with the checksums of files that a run may be resumed from."""
+_BEGIN, _END = ".nasalign-", ".partial"  # of temporary folders; random characters between
 _LEFT = re.compile(r"\.(nasalign-\w+|.+\.\d+(\.old)?)\.partial")  # the second is of old versions
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
-_MASK = os.umask(0)  # read once: meanwhile, files of other threads would be for everybody
+_MASK = os.umask(0)  # only at import: until it is set back, other threads' files have all rights
 os.umask(_MASK)
 
 
 def cache_folder() -> Path:
-    """Returns the folder of what is kept between runs: ``NASALIGN_CACHE``, or the user's own."""
+    """Returns the cache folder: ``NASALIGN_CACHE``, or the user's cache of the platform."""
     override = os.environ.get("NASALIGN_CACHE")
     return Path(override) if override else user_cache_path("nasalign")
 
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turns what keeps a file from being written into one sentence.
-
-    Raises:
-        StorageError: the disk is full, a right is missing, or the like.
-    """
+    """Raises StorageError in place of an error of the file system, such as a full disk."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2]
         raise StorageError(
-            f"Cannot write {path}: {reason.rstrip('.')}. What was written before is whole; see to "
-            "that, and run it again (align and compare go on with --resume)."
+            f"Cannot write {path}: {reason.rstrip('.')}. Files written before are complete; fix "
+            "the cause and run it again (align and compare: with --resume)."
         ) from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a name beside a file or folder; what is made there takes its place at the end.
+    """Yields a temporary path for a file or folder, which replaces ``path`` at the end.
 
-    Until then the old one stays, and whatever goes wrong leaves nothing else. What a killed process
-    leaves is for ``sweep``.
+    After an error, the old one is unchanged. ``sweep`` removes what a killed process left.
 
     Raises:
         StorageError: it cannot be written.
@@ -72,7 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def _workplace(parent: Path) -> Iterator[Path]:
     """Yields an empty folder, which is removed at the end.
 
-    Nobody can foretell its name, nor put a link into it: it is for its owner alone.
+    Its name is random and only its owner can write into it, so nobody can put a link there.
     """
     place = Path(tempfile.mkdtemp(prefix=_BEGIN, suffix=_END, dir=parent))
     try:
@@ -82,47 +76,39 @@ def _workplace(parent: Path) -> Iterator[Path]:
 
 
 def make_subfolder(path: Path) -> None:
-    """Makes a folder if it is not there.
-
-    Raises:
-        StorageError: it cannot be made.
-    """
+    """Makes a folder and its parents where they are missing, or raises StorageError."""
     with storing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def remove_folder(path: Path) -> None:
-    """Removes a folder, if it is there, so that never half of it is there by its name."""
+    """Removes a folder, if there is one, after renaming it: never half of it has its name."""
     if path.is_dir():
         old = path.with_name(f"{_BEGIN}{secrets.token_hex(8)}{_END}")
-        path.rename(old)  # which needs no room on a full disk
+        path.rename(old)  # unlike a new folder, this needs no space on a full disk
         _remove(old)
 
 
 def is_left(name: str) -> bool:
-    """Says whether a file or folder of that name is what a killed process leaves half made."""
+    """Whether a file or folder of that name is a partial one that a killed process left."""
     return _LEFT.fullmatch(name) is not None
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left half made in a folder and below; nobody else is in it."""
-    for place, folders, files in os.walk(folder):  # goes into no link
+    """Removes partial files that killed processes left in a folder that nobody else uses."""
+    for place, folders, files in os.walk(folder):  # which follows no link
         for name in filter(is_left, (*folders, *files)):
             _remove(Path(place, name))
 
 
 def check_no_links(folder: Path) -> None:
-    """Refuses a folder in which something is a link, or no file that could be read to its end.
+    """Raises StorageError if a folder holds a link, or anything but files and folders.
 
-    What is read, written or removed by its name in such a folder may be anywhere. The folder itself
-    may be a link: its name is the user's own word.
-
-    Raises:
-        StorageError: names it.
+    A path through a link may lead anywhere. The folder itself may be one: the user named it.
     """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            with suppress(FileNotFoundError):  # a run that is at work there has removed it
+            with suppress(FileNotFoundError):  # a running process has removed it
                 mode = Path(place, name).lstat().st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                     kind = "a link" if stat.S_ISLNK(mode) else "no regular file"
@@ -140,9 +126,9 @@ def _remove(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Waits until a file, or all files of a folder, would outlive a power cut.
+    """Flushes a file, or all files of a folder, to disk, and gives them the usual rights.
 
-    They get the rights that files have here: safetensors are otherwise for their owner alone.
+    Otherwise those of safetensors would be readable for their owner alone.
     """
     for part in path.rglob("*") if path.is_dir() else [path]:
         if part.is_dir():
@@ -157,27 +143,27 @@ def _to_disk(path: Path) -> None:
 
 
 def without_links(path: str, flags: int) -> int:
-    """Opens a file, but none that a link leads to: an ``opener`` of ``open``."""
+    """An ``opener`` of ``open`` that refuses links."""
     return os.open(path, flags | _NO_LINK, 0o666)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text to a temporary name in the same folder and renames it."""
+    """Writes a text file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes bytes as ``write_text`` writes a text."""
+    """Writes a file atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def beside(*targets: Path) -> Iterator[Path]:
-    """Yields an empty folder in which to make targets of one parent, each by its name.
+    """Yields an empty folder in which to make several targets of one parent, by their names.
 
-    At the end all of them are moved to where they belong; after a failure none is there. The folder
-    is cleared away, and so are parents that were made for targets that did not come to be.
+    At the end all of them are moved to their places; after an error none is there, nor are parents
+    that were made for them.
     """
     parent = targets[0].parent
     parents = [path for path in (parent, *parent.parents) if not path.exists()]  # innermost first
@@ -195,36 +181,29 @@ def beside(*targets: Path) -> Iterator[Path]:
         for path in moved:
             _remove(path)
         for path in parents:
-            with suppress(OSError):  # it holds the targets
+            with suppress(OSError):  # it is not empty
                 path.rmdir()
 
 
 def seal(path: Path) -> None:
-    """Notes the SHA-256 of a file in ``SHA256SUMS`` beside it, as ``sha256sum -c`` reads it."""
-    sums = _sums(path.parent) | {path.name: _sha256(path)}
+    """Writes the SHA-256 of a file to ``SHA256SUMS`` beside it, as ``sha256sum -c`` reads it."""
+    sums = _sums(path.parent) | {path.name: sha256([path])}
     lines = (f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
     write_text(path.with_name(SUMS), "".join(lines))
 
 
 def whole(path: Path, say: Callable[[str], None]) -> bool:
-    """Says whether a file is there, and to the byte what was sealed; tells if it is another."""
-    if not path.exists():
-        return False
-    if _sums(path.parent).get(path.name) == _sha256(path):
-        return True
-    say(f"{path} is not what the run wrote (see {SUMS} beside it), so it is made again.")
-    return False
+    """Whether a file exists with the content that was sealed; says so if it has another."""
+    sealed = path.exists() and _sums(path.parent).get(path.name) == sha256([path])
+    if path.exists() and not sealed:
+        say(f"{path} is not what the run wrote (see {SUMS} beside it), so it is made again.")
+    return sealed
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of the files of a folder by their names, as far as they can be read."""
+    """The SHA-256 of the files of a folder by name; none if the list cannot be read."""
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return {}
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

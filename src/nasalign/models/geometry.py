@@ -11,8 +11,9 @@ k by plain linear layers, in one of three layouts:
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from nasalign.errors import ModelError
 
@@ -67,20 +68,17 @@ class HeadGeometry:
             raise IndexError(f"no head ({layer}, {head}) among {self.layers} x {self.heads}")
         name, size = self.attention_modules[layer], self.head_size
         group = head // (self.heads // self.groups)
-        if self.layout == "interleaved":
-            module, query, key = f"{name}.query_key_value", 3 * head * size, (3 * head + 1) * size
-            return HeadRows(
-                RowSlice(module, query, query + size), RowSlice(module, key, key + size)
-            )
-        if self.layout == "stacked":
-            query_module = key_module = f"{name}.qkv_proj"
-            query, key = head * size, (self.heads + group) * size
-        else:
-            query_module, key_module = f"{name}.q_proj", f"{name}.k_proj"
-            query, key = head * size, group * size
-        return HeadRows(
-            RowSlice(query_module, query, query + size), RowSlice(key_module, key, key + size)
+        places = {  # first row of the query and of the key, in heads
+            "separate": (head, group),
+            "stacked": (head, self.heads + group),
+            "interleaved": (3 * head, 3 * head + 1),
+        }
+        modules = [f"{name}.{module}" for module in _LAYOUTS[self.layout]]
+        query, key = (
+            RowSlice(module, place * size, (place + 1) * size)
+            for module, place in zip((modules[0], modules[-1]), places[self.layout], strict=True)
         )
+        return HeadRows(query, key)
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "HeadGeometry":
@@ -117,6 +115,26 @@ PROJECTIONS = tuple(name for names in _LAYOUTS.values() for name in names)
 """Names of the linear modules whose rows are queries and keys."""
 
 
+def check_supported(config: PretrainedConfig) -> int:
+    """Returns the number of parameters of a supported model, by its configuration alone.
+
+    Builds the modules without memory, which takes a fraction of a second for any size.
+
+    Raises:
+        ModelError: the architecture does not fit; the sentence names it and says why.
+        ValueError: the configuration contradicts itself.
+    """
+    name = (getattr(config, "architectures", None) or [type(config).__name__])[0]
+    if config.is_encoder_decoder:
+        _refuse(name, "it is an encoder with a decoder, where one decoder is needed")
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        _refuse(name, "it is no causal language model that transformers knows")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    HeadGeometry.of(model)
+    return sum(weight.numel() for weight in model.parameters())
+
+
 def _layout(module: nn.Module) -> str | None:
     for layout, names in _LAYOUTS.items():
         if all(isinstance(getattr(module, name, None), nn.Linear) for name in names):
@@ -125,7 +143,7 @@ def _layout(module: nn.Module) -> str | None:
 
 
 def _why_not(model: PreTrainedModel, found: int, layers: int) -> str:
-    """Why not each layer has one pair of q and k projections."""
+    """Says why some layer does not have one pair of q and k projections."""
     inner = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     if "encoder_attn" in inner:
         return "its layers look at an encoder too"
@@ -164,5 +182,6 @@ def _measure(model: PreTrainedModel, attention: Any) -> tuple[int, int, int, str
     return heads, size, groups, layout
 
 
-def _refuse(model: PreTrainedModel, why: str) -> NoReturn:
-    raise ModelError(f"The architecture {type(model).__name__} is not supported: {why}.")
+def _refuse(model: PreTrainedModel | str, why: str) -> NoReturn:
+    name = model if isinstance(model, str) else type(model).__name__
+    raise ModelError(f"The architecture {name} is not supported: {why}.")

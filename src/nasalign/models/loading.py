@@ -1,6 +1,5 @@
 """Loading a model and its tokenizer: hub id, local folder, GGUF file, or the embedded model."""
 
-import hashlib
 import json
 import math
 import re
@@ -24,24 +23,28 @@ from transformers.utils import find_adapter_config_file
 from nasalign.data.hub import silence_of_the_hub
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.extras import require
+from nasalign.io.digests import sha256
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
-from nasalign.models.geometry import PROJECTIONS
+from nasalign.models.geometry import PROJECTIONS, check_supported
 from nasalign.models.memory import free, is_out_of_memory, not_held
-from nasalign.models.safety import check_counts, check_folder, check_size, is_adapter, own_code
-from nasalign.models.support import check_supported
+from nasalign.models.safety import (
+    check_counts,
+    check_model_folder,
+    check_size,
+    is_adapter,
+    own_code,
+)
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """Returns the device asked for, or the best there is: CUDA, then MPS, then the CPU.
-
-    Of several processes each gets its own.
+    """Returns the given device; or that of this process, CUDA, MPS or the CPU.
 
     Raises:
-        ModelError: the device is unknown or not there.
+        ModelError: the device is unknown or absent.
     """
     if device is None:
         device = processes.own_device()
@@ -58,11 +61,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
-    """Returns the dtype asked for, or float32 on a CPU and bfloat16 on an accelerator.
-
-    Raises:
-        ModelError: the dtype is unknown.
-    """
+    """Returns the named dtype, or float32 on a CPU and bfloat16 on an accelerator."""
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if dtype not in DTYPES:
@@ -71,7 +70,7 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     device: str | None = None,
     dtype: str | None = None,
@@ -83,7 +82,7 @@ def load(
 
     Args:
         name: a hub id, a local folder, a ``.gguf`` file, or the alias ``smollm2-135m``.
-        device: such as ``"cpu"`` or ``"cuda:1"``; the best there is unless given. ``"auto"``
+        device: such as ``"cpu"`` or ``"cuda:1"``; CUDA, MPS or the CPU unless given. ``"auto"``
             spreads a model that exceeds one device over all of them.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; by the device unless given.
         quantize: ``"8bit"`` or ``"4bit"`` (NF4) by bitsandbytes; the query and key projections,
@@ -96,9 +95,10 @@ def load(
 
     Raises:
         ModelError: it cannot be found or loaded, or its architecture is not supported, which is
-            said before the weights are fetched; the sentence says why.
-        OutOfMemoryError: memory does not hold it.
+            checked before the weights are downloaded.
+        OutOfMemoryError: it does not fit into memory.
     """
+    name = str(name)
     if quantize and name.endswith(".gguf"):
         raise ModelError("A GGUF file is taken dequantised; leave quantize out.")
     if quantize:
@@ -113,10 +113,10 @@ def load(
         options |= {"trust_remote_code": trust_remote_code, "revision": revision}
         if source == name and not Path(name).exists():
             silence = silence_of_the_hub(name)
-            options["local_files_only"] = bool(silence)  # it may have been fetched before
+            options["local_files_only"] = bool(silence)  # it may be in the cache
         if find_adapter_config_file(
             source, revision=revision, local_files_only=options.get("local_files_only", False)
-        ):  # transformers would load the base that it names, whatever that is
+        ):  # transformers would load the base model that it names, whatever that is
             raise ModelError(is_adapter(name))
         check_counts(PretrainedConfig.get_config_dict(source, **options)[0], name)
         if not trust_remote_code:  # a model's own code may not build without its weights
@@ -147,7 +147,7 @@ def load(
             place = torch.device("cpu") if not (spread or quantize) else chosen_device
             raise not_held(name, place, chosen_dtype, bool(quantize)) from error
         raise _failure(name, error, silence) from error
-    if getattr(model, "_hf_peft_config_loaded", False):  # it came between the check and here
+    if getattr(model, "_hf_peft_config_loaded", False):  # added since the check above
         raise ModelError(is_adapter(name))
     _check_whole(model, report, name)
     if tokenizer.pad_token_id is None:
@@ -160,24 +160,24 @@ def load(
         if not is_out_of_memory(error):
             raise
         size = sum(weight.nbytes for weight in model.parameters())
-        del model  # a part of it is there already
+        del model  # a part of it is on the device already
         free(error)
         raise not_held(name, chosen_device, chosen_dtype, bool(quantize), size) from error
     return model, tokenizer
 
 
 def _failure(name: str, error: Exception, silence: str) -> ModelError:
-    """What to say of a model that did not load; ``silence`` is what is known of the hub's."""
+    """The error of a model that did not load; ``silence`` says why the hub does not answer."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if silence:
         reason = f"{silence}, and it was not fetched before."
-    if name in EMBEDDED_MODELS:  # it was whole when it was put there
+    if name in EMBEDDED_MODELS:  # it was complete when it was written
         reason += f" Remove the folder {embedded_folder(name)}, and it is fetched again."
     return ModelError(f"The model {name!r} cannot be loaded: {reason}")
 
 
 def _check_whole(model: PreTrainedModel, report: Mapping[str, Iterable[str]], name: str) -> None:
-    """Refuses a model of which some weights are not there, not used, or not in memory."""
+    """Refuses a model of which some weights are missing, unused, or not in memory."""
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would fill them with random numbers
         raise ModelError(
@@ -200,9 +200,9 @@ def _check_whole(model: PreTrainedModel, report: Mapping[str, Iterable[str]], na
 
 
 def _check_finite(model: PreTrainedModel, name: str) -> None:
-    """Refuses a weight that is not finite: every figure would be wrong, and none would say why.
+    """Refuses weights that are not finite: every figure would be wrong, without any error.
 
-    The least and the greatest entry tell; that takes an eighth of the time of looking at each.
+    The minimum and the maximum are enough, and take an eighth of the time of ``isfinite``.
     """
     for parameter, weight in model.named_parameters():
         if weight.dtype not in (*DTYPES.values(), torch.float64) or not weight.numel():
@@ -228,7 +228,7 @@ def _quantization(bits: str, dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def _source(name: str) -> tuple[str, dict[str, str]]:
-    """The place to load from, and extra arguments for a GGUF file."""
+    """The folder or hub id to load from, and extra arguments for a GGUF file."""
     if name in EMBEDDED_MODELS:
         return str(embedded_folder(name)), {}
     path = Path(name).expanduser()
@@ -237,7 +237,7 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
             raise ModelError(f"There is no GGUF file {path}.")
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir():
-        check_folder(path)
+        check_model_folder(path)
         return str(path), {}
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
@@ -250,24 +250,22 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
 def fingerprint(model: PreTrainedModel) -> str:
     """Returns a SHA-256 over the configuration and a sample of each parameter's bytes.
 
-    That of a quantised model begins with ``quantised-``, since its weights are not the original's.
-    Two models with the same fingerprint have the same shapes and, but for a contrived case, the
-    same weights; of a large parameter only the first and last 1,024 entries are read.
+    That of a quantised model begins with ``quantised-``, since its weights differ from the
+    original's. Of a large parameter only the first and last 1,024 entries are read, so equal
+    fingerprints mean the same weights but for a contrived case.
     """
-    digest = hashlib.sha256()
     config = model.config.to_dict()
     for volatile in ("_name_or_path", "transformers_version", "dtype", "architectures"):
         config.pop(volatile, None)
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    parts: list[str | bytes] = [json.dumps(config, sort_keys=True, default=str)]
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().reshape(-1)
         ends = torch.cat([flat[:1024], flat[-1024:]]).float().cpu()
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(ends.numpy().tobytes())
+        parts += [f"{name}{tuple(parameter.shape)}", ends.numpy().tobytes()]
     few_bits = any(getattr(model, f"is_loaded_in_{bits}", False) for bits in ("8bit", "4bit"))
-    return ("quantised-" if few_bits else "") + digest.hexdigest()
+    return ("quantised-" if few_bits else "") + sha256(parts)
 
 
 def context_length(model: PreTrainedModel) -> int | None:
-    """Returns the number of tokens the model was made for, or None if it does not say."""
+    """Returns the model's maximum number of positions, or None if its configuration has none."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)

@@ -1,4 +1,4 @@
-"""Running out of memory: how it is told from other errors, and the sentence it ends with."""
+"""Running out of memory: telling it from other errors, and its error message."""
 
 import errno
 import traceback
@@ -23,7 +23,7 @@ _SIGNS = (  # beside those that accelerate knows
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Says whether an error means that the device or main memory is full."""
+    """Whether an error means that the device or main memory is full."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -44,13 +44,13 @@ def explained(
 ) -> Iterator[None]:
     """Turns an error that means full memory into one sentence; other errors pass.
 
-    What the failed work held is freed, even while the error is kept, as a notebook does.
+    What the failed work held is freed even if the error is kept, as a notebook does.
 
     Args:
-        doing: what is being done, such as ``"scoring"``.
-        model: the model that does it; its device and dtype are named.
+        doing: the work, such as ``"scoring"``.
+        model: the model that runs; the message has its device and dtype.
         tokens: length of the single item that does not fit, where it is known.
-        ways: options that help here, beside those that a smaller model on the device means.
+        ways: options that help here, beside those for any model.
 
     Raises:
         OutOfMemoryError: memory ran out.
@@ -99,15 +99,7 @@ def out_of_memory(
 def not_held(
     name: str, device: torch.device, dtype: torch.dtype, few_bits: bool, size: int = 0
 ) -> OutOfMemoryError:
-    """Returns the error of a model whose weights memory does not hold.
-
-    Args:
-        name: of the model.
-        device: where it was to be.
-        dtype: of the weights.
-        few_bits: whether they are quantised.
-        size: of the weights in bytes, if it is known.
-    """
+    """Returns the error for weights of ``size`` bytes (0: unknown) that a device cannot hold."""
     takes = f"its weights take {size / 2**30:.1f} GiB in" if size else "its weights are in"
     return OutOfMemoryError(
         f"The model {name!r} does not fit into the memory of {device}: {takes} "
@@ -117,7 +109,7 @@ def not_held(
 
 
 def smaller(device: torch.device, dtype: torch.dtype, few_bits: bool) -> list[str]:
-    """Returns the options by which a model takes less memory of a device, or another one."""
+    """Returns the options that make a model take less memory of a device."""
     ways = []
     if dtype == torch.float32 and not few_bits:
         ways.append("--dtype bfloat16")

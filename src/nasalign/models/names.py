@@ -1,4 +1,4 @@
-"""How a model is called where others read it: by its id on the hub, or by its last name alone."""
+"""Public names of models: the id on the hub, or the last part of a local path."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def hub_id(name: str) -> str | None:
-    """Returns the id on the hub of a model that is loaded by a name; None for a local one."""
+    """Returns the id on the hub that ``load`` takes a name for; None for a local model."""
     if name in EMBEDDED_MODELS:
         return EMBEDDED_MODELS[name].hub
     local = name.endswith(".gguf") or Path(name).is_dir() or not _HUB_ID.fullmatch(name)

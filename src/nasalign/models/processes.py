@@ -1,8 +1,8 @@
 """Several processes that share one job, as ``accelerate launch`` starts them.
 
-Each has the whole model. Prompts are dealt out by their place in the list, and what each process
-finds is added up, so that all hold the same figures and decide alike; the first one writes. With
-one process nothing here does anything.
+Each has the whole model. Prompt i belongs to process i modulo their number, and results are summed
+over the processes, so that all hold the same figures and take the same decisions; the first one
+writes. With one process, nothing here does anything.
 """
 
 import os
@@ -25,7 +25,7 @@ _ALONE = ContextVar("alone", default=False)
 
 @lru_cache(maxsize=1)
 def _state() -> PartialState | None:
-    """The state of this process among several, or None if it is alone; joins them if need be."""
+    """The state of this process among several, or None if there is only one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     return PartialState(cpu=not torch.cuda.is_available())
@@ -38,20 +38,24 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Says whether this is the process that writes."""
+    """Whether this is the process that writes."""
     state = _state()
     return state is None or state.is_main_process
 
 
 def own_device() -> torch.device | None:
-    """Returns the device that was dealt to this process, or None if it is alone."""
+    """Returns the device of this process among several, or None if there is only one."""
     state = _state()
     return state.device if state else None
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Has each process do all of what follows for itself, since it is not to be shared."""
+    """Lets each process do all of the work inside, so that nothing is shared or summed.
+
+    nasa+ tunes in it: a batch is small, and its loss has a term over the whole batch, which the
+    parts of several processes do not add up to.
+    """
     token = _ALONE.set(True)
     try:
         yield
@@ -60,18 +64,18 @@ def alone() -> Iterator[None]:
 
 
 def shares() -> int:
-    """Returns the number of processes that prompts are dealt out to."""
+    """Returns the number of processes that share the prompts: 1 inside of ``alone``."""
     return 1 if _ALONE.get() else count()
 
 
 def mine(place: int) -> bool:
-    """Says whether the prompt at a place is for this process."""
+    """Whether the prompt at an index belongs to this process."""
     state = _state()
     return state is None or place % shares() == state.process_index % shares()
 
 
 def add_up(*tensors: Tensor) -> None:
-    """Adds tensors up over the processes, in place; all hold the same sum then."""
+    """Sums tensors over the processes, in place."""
     state = _state()
     if state is None or _ALONE.get():
         return
@@ -81,7 +85,7 @@ def add_up(*tensors: Tensor) -> None:
 
 @torch.no_grad()
 def as_the_first(*tensors: Tensor) -> None:
-    """Makes tensors, in place, what they are in the first process."""
+    """Copies tensors of the first process into those of the others, in place."""
     for tensor in tensors:
         if not is_first():
             tensor.zero_()
@@ -89,7 +93,7 @@ def as_the_first(*tensors: Tensor) -> None:
 
 
 def put_together(texts: list[str]) -> list[str]:
-    """Returns texts of which each process has made those at its own places."""
+    """Returns all texts, where each process has those at its own indices."""
     state = _state()
     if state is None:
         return texts
@@ -99,7 +103,7 @@ def put_together(texts: list[str]) -> list[str]:
 
 
 class FirstProcessChat:
-    """A ``Chat`` that only the first process asks; the others are told its answers."""
+    """A ``Chat`` that only the first process calls; the others receive its answers."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat, self.name = chat, chat.name

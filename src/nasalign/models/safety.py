@@ -1,7 +1,7 @@
-"""What a model's folder may hold: weights in a format that runs no code, and nothing from beside.
+"""Checks of a model's folder before anything of it is loaded.
 
-A pickle, which ``pytorch_model.bin`` and its like are, runs code as it is read. The numbers of a
-configuration are checked before lists, modules and weights of that size are made.
+A pickle (``pytorch_model.bin``) can run code when it is read, so only safetensors are. The numbers
+of a configuration are checked before lists, modules and weights of that size are made.
 """
 
 import json
@@ -19,25 +19,21 @@ _READ_WHOLE = (
     *("merges.txt", "*.model", "chat_template*", _INDEX),
 )
 _LARGEST = 100 * 2**20
-"""Bytes of a file that is read at once; the largest tokenizers have a third of that."""
+"""Bytes of a file that is read into memory; the largest tokenizers have a third of that."""
 _LIMITS = (  # the first pattern that fits a name counts
     (re.compile(r"(?:n|num)_.*(?:layers?|blocks?)|.*_replace"), 1000),
     (re.compile(r"num_labels"), 100_000),
     (re.compile(r"(?:n|num)_.*|.*_size|head_dim"), 20_000_000),
 )
-"""What a configuration may count at most: far more than any model has."""
+"""The highest counts that a configuration may have: far more than any model has."""
 CONVERT = (
     "Only safetensors are read, since a pickle can run code. Convert it where you trust it: load "
     "it with transformers and save_pretrained(FOLDER), or take a conversion from the hub."
 )
 
 
-def check_folder(folder: Path) -> None:
-    """Refuses a folder whose weights would be read from a pickle, an adapter or another folder.
-
-    Raises:
-        ModelError: says what is there, and what to do.
-    """
+def check_model_folder(folder: Path) -> None:
+    """Refuses a folder whose weights would be read from a pickle, an adapter or another folder."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {folder} holds no config.json, so it is not a model.")
     if (folder / "adapter_config.json").exists():  # transformers would load another base model
@@ -74,15 +70,7 @@ def _check_index(path: Path) -> None:
 
 
 def check_counts(config: dict[str, Any], name: str) -> None:
-    """Refuses a configuration that counts more layers, experts or labels than any model has.
-
-    Args:
-        config: as it is written, with whatever is nested in it.
-        name: of the model.
-
-    Raises:
-        ModelError: names the first such count.
-    """
+    """Refuses a configuration, nested parts included, that counts more than any model has."""
     for key, number in _numbers(config):
         most = next((most for pattern, most in _LIMITS if pattern.fullmatch(key)), number)
         if number > most:
@@ -108,12 +96,9 @@ def check_size(place: Path, parameters: int, packed: bool) -> None:
     """Refuses weights too small for the configuration beside them, before memory is taken.
 
     Args:
-        place: the model's folder, or its GGUF file; what is not there yet is not checked.
-        parameters: as the configuration has it.
-        packed: whether a byte may hold several parameters; at most eight.
-
-    Raises:
-        ModelError: says both sizes.
+        place: the model's folder, or its GGUF file; a missing one is not checked.
+        parameters: their number by the configuration.
+        packed: whether a byte may hold up to eight parameters.
     """
     files = [place] if place.is_file() else list(place.glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files)
@@ -126,7 +111,7 @@ def check_size(place: Path, parameters: int, packed: bool) -> None:
 
 
 def own_code(name: str) -> str:
-    """Returns the sentence on a model that cannot be had without its own code."""
+    """Returns the message for a model that needs Python code of its own."""
     return (
         f"The model {name!r} brings Python code of its own, which is not run; if you have read "
         "that code and trust it, give --trust-remote-code."
@@ -134,7 +119,7 @@ def own_code(name: str) -> str:
 
 
 def is_adapter(name: str) -> str:
-    """Returns the sentence on an adapter where a model is asked for."""
+    """Returns the message for an adapter where a model is expected."""
     return (
         f"{name!r} holds an adapter_config.json, so it is an adapter and no model. Name its base "
         "model, and with --adapter the adapter if align made it; merge any other into its base "

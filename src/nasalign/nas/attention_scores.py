@@ -15,11 +15,13 @@ BLOCK_ENTRIES = 2**24
 
 
 class KernelLogsumexp(TorchDispatchMode):
-    """Keeps the logsumexp that an attention kernel computes beside its output; a context manager.
+    """Keeps the logsumexp that a fused attention kernel returns; a context manager.
 
-    ``scaled_dot_product_attention`` throws it away, though every fused kernel has it. The output is
-    what it would be. Kernels that give it only on demand (memory-efficient and cuDNN attention on
-    CUDA) are asked for it.
+    ``scaled_dot_product_attention`` returns the output alone and drops the logsumexp, which each
+    fused kernel computes for its backward pass. A dispatch mode sees the kernel's own call, below
+    that function, and reads it there: no row of scores is computed a second time, and the output
+    stays the kernel's, to the bit. Kernels that compute it only on demand (memory-efficient and
+    cuDNN attention on CUDA) are asked for it.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,8 @@ class KernelLogsumexp(TorchDispatchMode):
         """Returns the logsumexp [B, H, Tq] for queries [B, H, Tq, D]; None if no kernel gave it."""
         if self._value is None:
             return None
-        return self._value.reshape(query.shape[:3])  # a single row came as the heads of its group
+        # PyTorch may run a single query row as [B, G, H/G, D], the heads of a group as its rows.
+        return self._value.reshape(query.shape[:3])
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -42,13 +45,13 @@ class KernelLogsumexp(TorchDispatchMode):
         output = func(*args, **kwargs)
         if func in _KERNELS:
             batch, heads, rows = args[0].shape[:3]
-            # Kernels pad the rows, or give the logsumexp a last dimension of 1.
+            # Some kernels pad the rows, others give the logsumexp a last dimension of 1.
             self._value = output[1].reshape(batch, heads, -1)[:, :, :rows]
         return output
 
 
 _aten = torch.ops.aten
-_ON_DEMAND = {  # kernel -> place of the argument that asks for the logsumexp
+_ON_DEMAND = {  # kernel -> index of its argument ``compute_log_sumexp``
     _aten._scaled_dot_product_efficient_attention.default: 4,
     _aten._scaled_dot_product_cudnn_attention.default: 4,
 }
@@ -66,12 +69,9 @@ def gather_keys(key: Tensor, columns: Tensor) -> Tensor:
 
 
 def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
-    """Says which rows attend to each of two columns [B, 2], as [B, 1 or H, R, 2].
+    """Whether rows at positions [R] attend to each of two columns [B, 2], as [B, 1 or H, R, 2].
 
-    Args:
-        mask: None (causal), boolean (True attends) or additive, [B, 1 or H, R, K].
-        rows: position of each row, [R].
-        columns: two positions a sample.
+    The mask is None (causal), boolean (True attends) or additive, [B, 1 or H, R, K].
     """
     if mask is None:
         return (columns[:, None, :] <= rows[None, :, None])[:, None]
@@ -84,17 +84,11 @@ def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RowScores:
-    """Scores of R rows.
+    """Pre-softmax scores of R rows."""
 
-    Attributes:
-        query: [B, H, R, D].
-        scaling: of the products.
-        softcap: of Gemma 2, or None.
-    """
-
-    query: Tensor
+    query: Tensor  # [B, H, R, D]
     scaling: float
-    softcap: float | None
+    softcap: float | None  # of Gemma 2
 
     def of(self, key: Tensor) -> Tensor:
         """Returns the scores [B, H, R, K] against the keys [B, G, K, D], without repeating them."""
@@ -112,11 +106,7 @@ class RowScores:
     ) -> Tensor:
         """Returns the logarithm of the softmax's denominator of each row, [B, H, R].
 
-        Args:
-            key: [B, G, K, D].
-            mask: as for ``attended``.
-            rows: position of each row, [R].
-            sinks: attention sinks [H], or None.
+        Keys are [B, G, K, D], attention sinks [H]; mask and rows are as for ``attended``.
         """
         batch, heads, count, _ = self.query.shape
         block = max(16, BLOCK_ENTRIES // max(1, batch * heads * count))
@@ -132,13 +122,9 @@ class RowScores:
         return total
 
     def last(self, key: Tensor, mask: Tensor | None, rows: Tensor, total: Tensor) -> Tensor:
-        """Returns the softmax weights of the last row on all keys, [B, H, K].
+        """Returns the softmax weights of the last row on all keys [B, G, K, D], as [B, H, K].
 
-        Args:
-            key: [B, G, K, D].
-            mask: as for ``attended``.
-            rows: position of each row, [R].
-            total: the ``logsumexp`` of the rows, [B, H, R].
+        ``total`` is the ``logsumexp`` of the rows, [B, H, R].
         """
         scores = replace(self, query=self.query[:, :, -1:]).of(key.to(self.query.dtype))
         part = None if mask is None else mask[:, :, -1:]
@@ -147,7 +133,7 @@ class RowScores:
 
 
 def _additive(mask: Tensor | None, rows: Tensor, start: int, scores: Tensor) -> Tensor:
-    """A block of the mask from a column on, like the scores: 0 where a row attends."""
+    """The columns of the mask from ``start`` on, additive: 0 where a row attends."""
     dtype, width = scores.dtype, scores.shape[-1]
     if mask is None:
         keys = torch.arange(start, start + width, device=rows.device)

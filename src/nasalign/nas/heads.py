@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 REFERENCE_HEADS = 1024
-"""The paper's counts are for models of 32 layers with 32 heads."""
+"""Heads of a model with 32 layers of 32 heads, from which smaller models' counts are scaled."""
 
 
 class Head(NamedTuple):
@@ -48,14 +48,21 @@ def model_nas(nas: Tensor) -> Tensor:
     return nas.sum(dim=(1, 2))
 
 
-def select_heads(nas: Tensor, *, k: int, n: int, consistency: float = 0.9) -> list[Head]:
-    """Returns the negative attention heads of a sample set, of falling single head NAS (Eq. 2-4).
+def select_heads(
+    nas: Tensor, *, k: int = ALIGNMENT.k, n: int = ALIGNMENT.n, consistency: float = 0.9
+) -> list[Head]:
+    """Returns the negative attention heads of a sample set, by falling single head NAS (Eq. 2-4).
+
+    The defaults are the paper's counts for alignment (Section 4.2), whatever the model's size.
 
     Args:
-        nas: [N, L, H].
-        k: heads in each sample's list (Eq. 2); all heads if there are fewer.
-        n: heads returned at most (Eq. 4).
+        nas: NAS of N samples by layer and head, [N, L, H], as ``score`` returns it.
+        k: heads of highest NAS in each sample's list (Eq. 2); all heads if there are fewer.
+        n: heads returned at most, those of highest single head NAS (Eq. 4).
         consistency: share of the N lists a head must be in (Eq. 3).
+
+    Returns:
+        At most n heads, each with its layer, its place in the layer and its single head NAS.
 
     Raises:
         ValueError: there is no sample, or a count is not positive.

@@ -1,4 +1,4 @@
-"""Attention functions of ours around those that transformers has, by name."""
+"""Registering an attention function that wraps one of transformers."""
 
 import sys
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 Attention = Callable[..., tuple[Tensor, Tensor | None]]
-"""Is given a module, queries, keys, values, a mask and options; returns output and weights."""
+"""Takes a module, queries, keys, values, a mask and options; returns output and weights."""
 
 
 def register(name: str, attend: Attention, inner: str) -> None:
-    """Makes an attention function known, with the masks of the implementation that it wraps.
+    """Registers an attention function, with the mask function of the one that it wraps.
 
     Without a mask function of the same name, transformers passes no mask at all.
     """
@@ -23,7 +23,7 @@ def register(name: str, attend: Attention, inner: str) -> None:
 
 
 def has_eager(module: nn.Module) -> bool:
-    """Says whether eager attention is a function of its own in a module's modeling file."""
+    """Whether a module's modeling file has a function for eager attention."""
     return hasattr(_modeling(module), "eager_attention_forward")
 
 

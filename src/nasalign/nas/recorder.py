@@ -3,11 +3,10 @@
 Dimensions: B batch, L layers, H query heads, G key heads (groups), T tokens, R rows in the sum,
 D head size. "Positive" and "negative" are the two answer words of the instruction.
 
-The recorder is an attention function beside the model's own: it lets that one compute the output,
-and from the same queries and keys it takes the scores of two columns. What these are shares of, the
-logsumexp of each row's scores, a fused attention kernel has computed already and hands out beside
-its output; where it has not (eager attention), it is taken here over the keys in blocks. No T x T
-matrix is kept.
+The recorder is a registered attention function that calls the model's own for the output, and
+computes the scores of two columns from the same queries and keys. Their softmax weights need the
+logsumexp of each row: a fused attention kernel has computed it already (``KernelLogsumexp``);
+with eager attention it is computed here over blocks of keys. No T x T matrix is kept.
 """
 
 from collections.abc import Callable
@@ -44,15 +43,36 @@ class Positions:
 
     def to(self, device: torch.device) -> "Positions":
         """Returns the same on a device."""
-        all_four = (self.positive, self.negative, self.first_row, self.end_row)
-        return Positions(*(one.to(device) for one in all_four))
+        fields = (self.positive, self.negative, self.first_row, self.end_row)
+        return Positions(*(field.to(device) for field in fields))
 
 
 Watch = Callable[[int, Tensor], None]
-"""Is told of a layer's attention [B, H, R, 2] to the two words, 0 where they are masked; the rows
-are those from the first of any sum to the last."""
-WatchLast = Callable[[int, Tensor], None]
-"""Is told of a layer's attention [B, H, K] from the last of these rows to all that it sees."""
+"""Gets a layer and its attention: [B, H, R, 2] to the two words, 0 where they are masked, in the
+rows from the first of any sum to the last; or, for ``watch_last``, [B, H, K] in the last row."""
+
+
+def nas_terms(
+    attention: Tensor, log_ratio: Tensor | None = None, counted: Tensor | None = None
+) -> Tensor:
+    """Returns the summand of Eq. 1 in each row i: (A[i,yes] + A[i,no]) * log(A[i,no] / A[i,yes]).
+
+    NAS is its sum over the rows from the first token after the instruction to the last token.
+
+    Args:
+        attention: softmax weights A of R rows on the positive and the negative word, [..., R, 2].
+        log_ratio: the logarithm, [..., R]; from the weights unless given. The difference of the
+            pre-softmax scores is the same and exact where a weight is too small for its dtype.
+        counted: which rows count, [..., R]; those in which both weights are above 0 unless given.
+
+    Returns:
+        [..., R], 0 in rows that do not count, such as those in which a word is masked.
+    """
+    if log_ratio is None:
+        log_ratio = (attention[..., 1] / attention[..., 0]).log()
+    if counted is None:
+        counted = (attention > 0).all(dim=-1)
+    return torch.where(counted, attention.sum(dim=-1) * log_ratio, 0)
 
 
 class NasRecorder:
@@ -69,8 +89,8 @@ class NasRecorder:
     Args:
         model: a supported model; one that runs flash or flex attention is recorded with SDPA, or
             with its eager attention where SDPA lacks soft-capping or sinks.
-        watch: is told of the attention itself, layer by layer.
-        watch_last: is told of the attention of the last row, layer by layer.
+        watch: called with the attention of each layer to the two words.
+        watch_last: called with the attention of the last row of each layer to all keys.
 
     Raises:
         ModelError: the architecture is not supported.
@@ -80,7 +100,7 @@ class NasRecorder:
         self,
         model: PreTrainedModel,
         watch: Watch | None = None,
-        watch_last: WatchLast | None = None,
+        watch_last: Watch | None = None,
     ) -> None:
         self.model, self.watch, self.watch_last = model, watch, watch_last
         self.geometry = HeadGeometry.of(model)
@@ -88,6 +108,7 @@ class NasRecorder:
         self._positions: Positions | None = None
         self._rows = (0, 0)
         self._previous = ""
+        self.entered = False
 
     def __enter__(self) -> "NasRecorder":
         self._previous = self.model.config._attn_implementation
@@ -100,6 +121,7 @@ class NasRecorder:
             raise ModelError(f"{kind} has no eager attention to record beside.")
         _RECORDERS.update(dict.fromkeys(modules, self))
         self.model.set_attn_implementation(_NAMES[inner])
+        self.entered = True
         return self
 
     def __exit__(
@@ -111,7 +133,7 @@ class NasRecorder:
         for name in self.geometry.attention_modules:
             _RECORDERS.pop(self.model.get_submodule(name), None)
         self.model.set_attn_implementation(self._previous)
-        self._positions = None
+        self._positions, self.entered = None, False
 
     @property
     def expecting(self) -> bool:
@@ -129,7 +151,7 @@ class NasRecorder:
             return
         device = self.model.get_input_embeddings().weight.device
         self._positions = positions.to(device)
-        # Read before they move: from a device that would be a wait for it.
+        # Read on the CPU: reading from a device would wait for its queue.
         self._rows = (int(positions.first_row.min()), int(positions.end_row.max()))
         dtype = torch.promote_types(self.model.dtype, torch.float32)
         shape = (len(positions.positive), self.geometry.layers, self.geometry.heads)
@@ -162,11 +184,10 @@ class NasRecorder:
         offset = key.shape[2] - query.shape[2]
         first, end = max(self._rows[0] - offset, 0), self._rows[1] - offset
         keys = self._rows[1]  # no row of the sum attends to a later key
+        scaling = options.get("scaling")
         scores = RowScores(
             query=query[:, :, first:end].to(dtype),
-            scaling=query.shape[-1] ** -0.5
-            if options.get("scaling") is None
-            else options["scaling"],
+            scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
             softcap=options.get("softcap"),
         )
         rows = torch.arange(first + offset, end + offset, device=device)
@@ -186,16 +207,16 @@ class NasRecorder:
             self.watch(layer, torch.where(seen, attention, 0))
         if self.watch_last:
             self.watch_last(layer, scores.last(key[:, :, :keys], part, rows, total))
-        term = attention.sum(dim=-1) * (pair[..., 1] - pair[..., 0])
-        counted = seen.all(dim=-1) & inside[:, None]
-        self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1).to(self.nas.device)
+        log_ratio = pair[..., 1] - pair[..., 0]
+        terms = nas_terms(attention, log_ratio, seen.all(dim=-1) & inside[:, None])
+        self.nas[:, layer] = terms.sum(dim=-1).to(self.nas.device)
 
 
 _RECORDERS: WeakKeyDictionary[nn.Module, NasRecorder] = WeakKeyDictionary()
 
 
 def _recording(implementation: str) -> Attention:
-    """An attention function that computes as ``implementation`` does, and tells the recorder."""
+    """An attention function that returns what ``implementation`` does and calls the recorder."""
 
     def attend(
         module: nn.Module,
@@ -212,13 +233,13 @@ def _recording(implementation: str) -> Attention:
         with KernelLogsumexp() as kernel:
             output = attention(module, query, key, value, attention_mask, **options)
         layer: Any = module.layer_idx
-        total = kernel.of(query)
-        recorder.observe(layer, query, key, attention_mask, options, total)
+        recorder.observe(layer, query, key, attention_mask, options, kernel.of(query))
         return output
 
     return attend
 
 
-_NAMES = {"sdpa": "nasalign", "eager": "nasalign_eager"}  # "sdpa" in a name means the real one
+# Not "nasalign_sdpa": transformers takes a name with "sdpa" in it for its own SDPA.
+_NAMES = {"sdpa": "nasalign", "eager": "nasalign_eager"}
 for _inner, _name in _NAMES.items():
     register(_name, _recording(_inner), _inner)

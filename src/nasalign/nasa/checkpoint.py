@@ -8,7 +8,6 @@ they gave: Algorithm 1 itself knows nothing of it. The records of the heads that
 their own SHA-256; one that is not what was written counts as none.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nasalign.head_rows.rows import read_rows, write_rows
-from nasalign.io.files import plain, write_tensors
+from nasalign.head_rows.rows import read_weight_rows, write_rows
+from nasalign.io.files import plain, tensor_digest, write_tensors
 from nasalign.io.storage import make_subfolder
 from nasalign.models.geometry import RowSlice
 from nasalign.nas.heads import Head, single_head_nas
@@ -106,7 +105,7 @@ class CheckpointedTuner:
         """End the work on the head."""
         if self.tuner.tuned:
             for where in self._slices:
-                self._changed[where] = read_rows(self.tuner.model, where)
+                self._changed[where] = read_weight_rows(self.tuner.model, where)
         self.tuner.finish()
         self._loss, self._slices = None, ()
 
@@ -186,7 +185,7 @@ class CheckpointedTuner:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, ValueError):
             said, text, tensors = "", "", {}
-        if said and said == _digest(tensors, text):
+        if said and said == tensor_digest(tensors, text):
             return tensors, json.loads(text)
         self._say(f"{path} is broken, so what it was about is done again.")
         return None
@@ -194,14 +193,4 @@ class CheckpointedTuner:
 
 def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     text = json.dumps(meta)
-    write_tensors(path, tensors, {_META: f"{_digest(tensors, text)} {text}"})
-
-
-def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    """A SHA-256 over tensors and a text."""
-    digest = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(raw.numpy().tobytes())
-    return digest.hexdigest()
+    write_tensors(path, tensors, {_META: f"{tensor_digest(tensors, text)} {text}"})

@@ -150,8 +150,12 @@ class PromptBuilder:
         return BinaryPrompt(
             text=text,
             token_ids=tuple(ids),
-            positive_position=self._locate(words.positive, positive, ids, offsets, text),
-            negative_position=self._locate(words.negative, negative, ids, offsets, text),
+            positive_position=locate_word(
+                self.tokenizer, words.positive, positive, ids, offsets, text
+            ),
+            negative_position=locate_word(
+                self.tokenizer, words.negative, negative, ids, offsets, text
+            ),
             first_row=first_row,
             answers=self._answer_tokens(content, text, ids),
         )
@@ -192,20 +196,6 @@ class PromptBuilder:
             messages.append({"role": "assistant", "content": answer})
         return render(self.tokenizer, messages, answering=answer is None)
 
-    def _locate(
-        self, word: str, place: int, ids: list[int], offsets: list[tuple[int, int]], text: str
-    ) -> int:
-        """The index of the token in which ``word`` begins, checked by decoding it."""
-        covering = (i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
-        index = next(covering, -1)
-        decoded = self.tokenizer.decode([ids[index]]).strip() if index >= 0 else ""
-        if not decoded or not word.startswith(decoded):
-            raise PromptError(
-                f"The answer word {word!r} has no token of its own: the tokenizer reads "
-                f"{decoded!r} there, in the prompt {shortened(text)}."
-            )
-        return index
-
     def _answer_tokens(self, content: str, text: str, ids: list[int]) -> AnswerTokens:
         tail = text[-TAIL:]
         if tail not in self._answers:
@@ -226,3 +216,27 @@ class PromptBuilder:
         if answered.startswith(text) and word in answered[len(text) :]:
             return answered[len(text) :].partition(word)[0]
         return "" if text[-1].isspace() else " "
+
+
+def locate_word(
+    tokenizer: PreTrainedTokenizerBase,
+    word: str,
+    place: int,
+    ids: Sequence[int],
+    offsets: Sequence[tuple[int, int]],
+    text: str,
+) -> int:
+    """Returns the index of the token in which a word at a character begins, checked by decoding.
+
+    Raises:
+        PromptError: the word does not begin with a token of its own.
+    """
+    covering = (i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
+    index = next(covering, -1)
+    decoded = tokenizer.decode([ids[index]]).strip() if index >= 0 else ""
+    if not decoded or not word.startswith(decoded):
+        raise PromptError(
+            f"The answer word {word!r} has no token of its own: the tokenizer reads "
+            f"{decoded!r} there, in the prompt {shortened(text)}."
+        )
+    return index

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
-from nasalign.inference.verdicts import compare
+from nasalign.inference.verdicts import likeliest
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
@@ -40,7 +40,7 @@ def shifted(evaluation: Evaluation, offset: Tensor | float) -> Evaluation:
     """
     odds = log_odds(evaluation.scores) + offset
     positive, negative = odds.sigmoid(), (-odds).sigmoid()
-    verdicts = [compare(*both) for both in zip(positive.tolist(), negative.tolist(), strict=True)]
+    verdicts = [likeliest(*both) for both in zip(positive.tolist(), negative.tolist(), strict=True)]
     scores = replace(
         evaluation.scores,
         p_positive=positive.float(),

@@ -1,8 +1,6 @@
 """The application: the page, what it is about, and the answer to a question."""
 
 import asyncio
-import base64
-import hashlib
 import re
 from concurrent.futures import Future
 from importlib import resources
@@ -19,6 +17,7 @@ from starlette.types import ASGIApp
 from nasalign.commands.ask import Pair, shown_heads
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
+from nasalign.io.digests import content_source
 from nasalign.serve.connection import Connection
 from nasalign.serve.desk import Desk, DeskFullError
 from nasalign.serve.guard import Guard
@@ -184,8 +183,7 @@ def _headers(page: str) -> dict[str, str]:
     own = {}
     for tag in ("script", "style"):
         (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digest = hashlib.sha256(content.encode()).digest()
-        own[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
+        own[tag] = content_source(content)
     policy = (
         f"default-src 'none'; script-src {own['script']}; style-src {own['style']}; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "

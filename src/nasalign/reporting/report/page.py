@@ -1,7 +1,5 @@
 """The report: one self-contained page of a run, made from the plain files of its directory."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from markupsafe import Markup
 
 from nasalign.evaluation.responses import KINDS
 from nasalign.extras import lack
+from nasalign.io.digests import content_source
 from nasalign.io.storage import write_text
 from nasalign.progress import number
 from nasalign.reporting.report.changed_answers import (
@@ -146,8 +145,7 @@ def _sections(files: RunFiles, subsets: bool) -> dict[str, str]:
 
 def _policy(*scripts: str) -> str:
     """What the page may do: nothing from elsewhere, and of scripts only its own two, by hash."""
-    hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
-    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    allowed = " ".join(map(content_source, scripts))
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"

@@ -1,0 +1,163 @@
+"""Writes configs/*.toml and docs/settings.md from the settings themselves (``nasalign.config``).
+
+    python docs/make_settings.py
+
+The values of ``smollm2.toml`` are read from that file; all else is written anew. A test fails when
+a file is not what this script writes.
+"""
+
+import json
+import textwrap
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from nasalign.config import Settings
+
+ROOT = Path(__file__).parents[1]
+PAGE = Path(__file__).with_name("settings.md")
+PRESETS = {
+    "paper-7b": (
+        "The paper's settings (Section 5.1, Section 4.2) for models of 1 billion parameters and "
+        "more. Each line is a default; `--set key=value` overrides one of them, `--config FILE` "
+        "many. A line that begins with # shows an example of a setting that is unset."
+    ),
+    "smollm2": (
+        "Settings for models below 1 billion parameters, found by measurement on the development "
+        "split of the facts (docs/log.md). They are those of paper-7b.toml but for the lines with "
+        "a comment, which says what the paper took."
+    ),
+}
+SECTIONS = {  # first setting of each section -> its title
+    "vocabulary": "Prompts",
+    "sides": "Data (Section 3.1.1, Appendix D)",
+    "direction": "Probing set (Section 4.1)",
+    "k": "Head selection (Eq. 2-4)",
+    "learning_rate": "Algorithm 1 (Appendix F)",
+    "method": "nasa+ (docs/study.md)",
+    "decoder": "Evaluation",
+    "batch_size": "Everywhere",
+}
+EXAMPLES = {  # of settings that are unset by default
+    "chat": True,
+    "data_revision": "main",
+    "max_calls": 1000,
+    "k": 100,
+    "n": 30,
+    "batch_size": 32,
+    "replay_gib": 4.0,
+}
+REASONS = {  # why a small model takes another value than the paper's
+    "sides": "twice the examples for few questions; intervals are by question",
+    "direction": "whether it denies right answers or affirms wrong ones more often",
+    "probing_questions": "a third of them is known, which is enough for D and V below",
+    "tuning_samples": "three batches an epoch",
+    "min_true_positives": "a tau of fewer samples is noise: the share of Yes stands in for it",
+    "joint_learning_rate": "many small steps learn more than few large ones (docs/study.md)",
+    "side_effect_questions": "half a minute",
+}
+HEAD = """\
+---
+hide: [toc]
+---
+
+# Settings
+
+This page is written by `docs/make_settings.py` from `nasalign.config`.
+
+A setting is changed one at a time with `--set key=value`, or many at once with a TOML file:
+
+```toml title="mine.toml"
+learning_rate = 2e-4
+epochs = 2
+bootstrap_samples = 200
+```
+
+```sh
+nasalign align MODEL --config mine.toml --set epochs=3 --out runs/configured
+```
+
+What the file does not name has the value of the paper; `--set` wins over the file, and
+`none` unsets a setting that can be unset. An unknown name or a value of the wrong type is refused
+before anything is loaded. `run.json` has all settings of a run.
+
+Without `--config` the model's size decides: below a billion parameters `configs/smollm2.toml`
+(small models), above `configs/paper-7b.toml` (paper).
+"""
+
+
+def explanations() -> dict[str, str]:
+    """Returns the explanation of each setting, in order."""
+    fields: dict[str, Any] = Settings.__pydantic_fields__  # type: ignore[attr-defined]
+    return {name: " ".join(field.description.split()) for name, field in fields.items()}
+
+
+def values_of(preset: str) -> dict[str, Any]:
+    """Returns the settings that a preset names, in order."""
+    if preset == "paper-7b":
+        return Settings().as_dict()
+    text = (ROOT / "configs" / f"{preset}.toml").read_text(encoding="utf-8")
+    return Settings().as_dict() | tomllib.loads(text)
+
+
+def toml(preset: str) -> str:
+    """Returns the text of a preset's file."""
+    paper, explained = Settings().as_dict(), explanations()
+    lines = textwrap.wrap(PRESETS[preset], 100, initial_indent="# ", subsequent_indent="# ")
+    for name, value in values_of(preset).items():
+        if name in SECTIONS:
+            lines += ["", f"# --- {SECTIONS[name]}"]
+        start = f"{name} = {_toml(value)}"
+        if value is None and preset == "paper-7b":
+            start = f"# {name} = {_toml(EXAMPLES[name])}"
+        if preset == "paper-7b":
+            lines += _commented(start, explained[name])
+        elif value is not None:
+            lines += _commented(start, _why(name, value, paper[name]))
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """Returns the page of the documentation."""
+    small, hints, text = values_of("smollm2"), get_type_hints(Settings), HEAD
+    paper = Settings().as_dict()
+    for name, explanation in explanations().items():
+        if name in SECTIONS:
+            text += f"\n## {SECTIONS[name]}\n\n| setting | takes | paper | small models | |\n"
+            text += "| --- | --- | --- | --- | --- |\n"
+        both = (_toml(values[name]) for values in (paper, small))
+        cells = [f"`{name}`", _kind(hints[name]), *both, explanation]
+        text += f"| {' | '.join(cells)} |\n"
+    return text
+
+
+def _why(name: str, value: object, paper: object) -> str:
+    if value == paper:
+        return ""
+    return f"paper: {_toml(paper)}{'; ' * (name in REASONS)}{REASONS.get(name, '')}"
+
+
+def _commented(start: str, comment: str) -> list[str]:
+    if not comment:
+        return [start]
+    first, *more = textwrap.wrap(comment, 68)
+    return [f"{start:<29} # {first}", *(f"{'':<29} # {line}" for line in more)]
+
+
+def _toml(value: object) -> str:
+    return "unset" if value is None else json.dumps(value).replace("e-0", "e-")
+
+
+def _kind(hint: Any) -> str:
+    """The type of a setting as a reader knows it."""
+    if get_origin(hint) is Literal:
+        return ", ".join(map(json.dumps, get_args(hint)))
+    if type(None) in get_args(hint):
+        hint = get_args(hint)[0]
+    return {int: "whole number", float: "number", bool: "true or false", str: "text"}[hint]
+
+
+if __name__ == "__main__":
+    for preset in PRESETS:
+        (ROOT / "configs" / f"{preset}.toml").write_text(toml(preset), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
