@@ -22,7 +22,7 @@ from nasalign.rivals.calibration import (
     best_threshold,
     shifted,
 )
-from nasalign.rivals.rival import Material, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Material, balanced_accuracy, odds_of
 from rivals.material import material
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -141,8 +141,8 @@ def test_the_fitted_threshold_reaches_on_the_development_split_what_it_says(
     fitted = THRESHOLD.fit(given)
     assert fitted.adjusted is not None
     after = fitted.adjusted(evaluated)
-    reached = balanced_accuracy(log_odds(after.scores), after.examples)
-    before = balanced_accuracy(log_odds(evaluated.scores), evaluated.examples)
+    reached = balanced_accuracy(odds_of(after.scores), after.examples)
+    before = balanced_accuracy(odds_of(evaluated.scores), evaluated.examples)
     assert reached == fitted.chosen["balanced accuracy"] > before
     assert after.scores.verdicts != evaluated.scores.verdicts
 
@@ -182,13 +182,13 @@ def test_every_form_of_the_prompt_has_its_own_offset(given: Material, rival) -> 
     adjusted = rival.fit(given).adjusted
     mixed = [replace(one, question=f"{word}?") for word in WORDS for one in FORMS.values()]
     evaluation = run_evaluation(given.model, given.tokenizer, mixed, given.settings)
-    together = log_odds(adjusted(evaluation).scores)
+    together = odds_of(adjusted(evaluation).scores)
     for number in range(len(FORMS)):
         alone = list(range(number, len(mixed), len(FORMS)))
         torch.testing.assert_close(
-            log_odds(adjusted(evaluation.of(alone)).scores), together[alone], rtol=1e-4, atol=1e-5
+            odds_of(adjusted(evaluation.of(alone)).scores), together[alone], rtol=1e-4, atol=1e-5
         )
-    moved = together - log_odds(evaluation.scores)
+    moved = together - odds_of(evaluation.scores)
     assert len({round(float(offset), 4) for offset in moved}) == len(FORMS)
 
 

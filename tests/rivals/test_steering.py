@@ -18,7 +18,7 @@ from nasalign.inference.scoring import score, score_prompts
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.rivals import steering
 from nasalign.rivals.observed import answer_pair, some_of_each
-from nasalign.rivals.rival import Material, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Material, balanced_accuracy, odds_of
 from nasalign.rivals.steering import STEERING, SteeringVector, contrast
 from rivals.material import material
 
@@ -156,14 +156,14 @@ def test_the_best_on_the_development_split_is_chosen(
     ]
     layers = [1, 2]  # of three
     vectors, norms = contrast(*both(given), prompts, builder.words, layers)
-    leans = log_odds(given.scores(judges)).median() < 0
+    leans = odds_of(given.scores(judges)).median() < 0
     reached = {}
     for size in (0.2, 1.0):
         for layer, direction, norm in zip(layers, vectors, norms, strict=True):
             coefficient = size if leans else -size
             change = SteeringVector(layer, coefficient * norm * direction / direction.norm())
             with change.on(given.model):
-                said = log_odds(given.scores(judges))
+                said = odds_of(given.scores(judges))
             reached[layer, coefficient] = balanced_accuracy(said, judges)
     assert len(set(reached.values())) > 1
     best = max(reached, key=lambda key: reached[key])  # the first of equals
@@ -171,7 +171,7 @@ def test_the_best_on_the_development_split_is_chosen(
     assert fitted.chosen["balanced accuracy"] == reached[best]
     assert fitted.parameters == given.model.config.hidden_size
     with fitted.on(given.model):
-        served = log_odds(given.scores(judges))
+        served = odds_of(given.scores(judges))
     assert balanced_accuracy(served, judges) == reached[best]
     assert hooks(given.model) == 0
 

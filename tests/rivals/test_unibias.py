@@ -15,7 +15,7 @@ from nasalign.inference.scoring import score_prompts
 from nasalign.rivals import unibias
 from nasalign.rivals.masking import masked, projections
 from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each
-from nasalign.rivals.rival import Material, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Material, balanced_accuracy, odds_of
 from nasalign.rivals.unibias import UNIBIAS, Components, components
 from rivals.material import material
 
@@ -183,12 +183,12 @@ def test_what_is_served_is_less_biased_on_the_support_set(
     assert given.scores(support).p_positive.equal(before.p_positive)
     with fitted.on(given.model):
         after = given.scores(support)
-    imbalance = [abs(float(log_odds(one).sigmoid().mean()) - 0.5) for one in (before, after)]
+    imbalance = [abs(float(odds_of(one).sigmoid().mean()) - 0.5) for one in (before, after)]
     assert imbalance[1] < imbalance[0] - 0.05
     mass = [float((one.p_positive + one.p_negative).mean()) for one in (before, after)]
     assert mass[1] >= 0.9 * mass[0]
     assert fitted.parameters == fitted.chosen["heads"] + fitted.chosen["vectors"] > 0
-    assert fitted.chosen["balanced accuracy"] == balanced_accuracy(log_odds(after), support)
+    assert fitted.chosen["balanced accuracy"] == balanced_accuracy(odds_of(after), support)
 
 
 def test_the_answer_words_are_not_taken_away_for_balance(

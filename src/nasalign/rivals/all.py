@@ -4,7 +4,6 @@ from nasalign.rivals.baselines import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
 from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, THRESHOLD
 from nasalign.rivals.instructions import SHOTS, WORDING_A, WORDING_B
 from nasalign.rivals.lora import lora
-from nasalign.rivals.offset import OFFSET
 from nasalign.rivals.ours import NASA_PLUS, samples_of_ours
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.steering import STEERING
@@ -24,7 +23,6 @@ RIVALS: tuple[Rival, ...] = (
     lora("lora-kinds", "LoRA on the samples of nasa+", samples_of_ours),
     STEERING,
     UNIBIAS,
-    OFFSET,
     RANDOM,
     QUERY_ONLY,
     NASA,

@@ -17,7 +17,7 @@ from torch import Tensor
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.inference.verdicts import compare
-from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """What Zhao et al. put in the place of an input."""
@@ -38,7 +38,7 @@ def shifted(evaluation: Evaluation, offset: Tensor | float) -> Evaluation:
     Returns:
         With probabilities normalised over the two words, and the verdicts by comparing them.
     """
-    odds = log_odds(evaluation.scores) + offset
+    odds = odds_of(evaluation.scores) + offset
     positive, negative = odds.sigmoid(), (-odds).sigmoid()
     verdicts = [compare(*both) for both in zip(positive.tolist(), negative.tolist(), strict=True)]
     scores = replace(
@@ -70,7 +70,7 @@ def best_threshold(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
 
 def _threshold(material: Material) -> Fitted:
     """Fits one offset on the development split."""
-    odds = log_odds(material.scores(material.development))
+    odds = odds_of(material.scores(material.development))
     offset = -best_threshold(odds, material.development)
     reached = balanced_accuracy(odds + offset, material.development)
     return Fitted(
@@ -117,7 +117,7 @@ def _batch(material: Material) -> Fitted:
     """
 
     def adjusted(evaluation: Evaluation) -> Evaluation:
-        return shifted(evaluation, -_log_odds_of_mean(log_odds(evaluation.scores)))
+        return shifted(evaluation, -_log_odds_of_mean(odds_of(evaluation.scores)))
 
     return Fitted(adjusted=adjusted)
 
@@ -140,7 +140,7 @@ def _calibrated(
     offsets = torch.zeros(len(evaluation.examples), dtype=torch.float64)
     for form, own in places.items():
         empty = list(inputs(form, [evaluation.examples[place] for place in own]))
-        offsets[own] = -_log_odds_of_mean(log_odds(material.scores(empty)))
+        offsets[own] = -_log_odds_of_mean(odds_of(material.scores(empty)))
     return shifted(evaluation, offsets)
 
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question
-from nasalign.evaluation import ranking
 from nasalign.evaluation.evaluation import Evaluation
+from nasalign.evaluation.ranking import log_odds
 from nasalign.inference.scoring import Scores, score_as
 from nasalign.nasa.probing import ProbingSet
 from nasalign.prompts.builder import PromptBuilder
@@ -99,9 +99,9 @@ class Rival:
     fit: Callable[[Material], Fitted]
 
 
-def log_odds(scores: Scores) -> Tensor:
+def odds_of(scores: Scores) -> Tensor:
     """Returns log P(positive word) - log P(negative word) of N scores, [N] float64."""
-    return torch.from_numpy(ranking.log_odds(scores.p_positive, scores.p_negative))
+    return torch.from_numpy(log_odds(scores.p_positive, scores.p_negative))
 
 
 def balanced_accuracy(odds: Tensor, examples: Sequence[BinaryExample]) -> float:

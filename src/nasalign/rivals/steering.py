@@ -21,7 +21,7 @@ from nasalign.errors import NothingToFixError
 from nasalign.prompts.builder import BinaryPrompt
 from nasalign.prompts.wordings import Vocabulary
 from nasalign.rivals.observed import answer_pair, last_inputs, layer_names, some_of_each
-from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 
 PLACES = (0.25, 0.4, 0.55, 0.7)
 """Layers that are tried, as shares of the depth."""
@@ -113,7 +113,7 @@ def _fit(material: Material) -> Fitted:
     vectors, norms = contrast(
         model, material.tokenizer, prompts, builder.words, layers, material.settings.batch_size
     )
-    odds = log_odds(material.scores(judges))
+    odds = odds_of(material.scores(judges))
     sign = 1.0 if odds.median() < 0 else -1.0
     found: list[tuple[float, float, int, SteeringVector]] = []
     total = len(COEFFICIENTS) * len(layers) * len(judges)
@@ -122,7 +122,7 @@ def _fit(material: Material) -> Fitted:
             for layer, vector, norm in zip(layers, vectors, norms, strict=True):
                 change = SteeringVector(layer, sign * coefficient * norm * vector / vector.norm())
                 with change.on(model):
-                    reached = balanced_accuracy(log_odds(material.scores(judges)), judges)
+                    reached = balanced_accuracy(odds_of(material.scores(judges)), judges)
                 found.append((reached, sign * coefficient, layer, change))
                 done(len(judges))
     reached, coefficient, layer, change = max(found, key=lambda one: one[0])  # the first of equals

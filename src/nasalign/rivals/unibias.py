@@ -40,7 +40,7 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.progress import Progress
 from nasalign.rivals.masking import Columns, masked, projections
 from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each
-from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 
 SUPPORT = 40
 """Examples of the development split at most that criteria and thresholds are measured on."""
@@ -170,7 +170,7 @@ def _measured(
     }  # heads and vectors are of different modules
     with masked(material.model, columns):
         scores = material.scores(support)
-    odds = log_odds(scores)
+    odds = odds_of(scores)
     mass = float((scores.p_positive + scores.p_negative).mean())
     positive = float(odds.sigmoid().mean())
     return _Point(chosen, columns, positive, mass, balanced_accuracy(odds, support))
