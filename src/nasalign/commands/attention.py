@@ -5,13 +5,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from nasalign.adapters.adapter import rows_put_back
 from nasalign.alignment import AlignResult
 from nasalign.data.binary import sample
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.examples import Bench
 from nasalign.evaluation.responses import kind_of
-from nasalign.evaluation.side_effects import rows_put_back
 from nasalign.inference.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.io.files import write_json
 from nasalign.io.storage import seal

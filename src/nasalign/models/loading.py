@@ -71,7 +71,7 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     device: str | None = None,
     dtype: str | None = None,
@@ -99,6 +99,7 @@ def load(
             said before the weights are fetched; the sentence says why.
         OutOfMemoryError: memory does not hold it.
     """
+    name = str(name)
     if quantize and name.endswith(".gguf"):
         raise ModelError("A GGUF file is taken dequantised; leave quantize out.")
     if quantize:
