@@ -23,7 +23,7 @@ from nasalign.inference.scoring import score
 from nasalign.models import processes
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals import lora as room
-from nasalign.rivals.lora import LoraTrainer, LowRankChange, lora, lora_layers, training_samples
+from nasalign.rivals.lora import LowRankChange, lora, lora_layers, train_epochs, training_samples
 from nasalign.rivals.rival import Fitted, Material, balanced_accuracy, odds_of
 from nasalign.run import Run
 from rivals.material import material as material_with
@@ -176,9 +176,8 @@ def test_the_steps_are_those_of_a_plain_loop(
     model = tiny.build_model("llama", layers=2, dtype=torch.float64)
     material = material_of(model, tokenizer)
     with lora_layers(model, 0):
-        trainer = LoraTrainer(material, training_samples(material, PAIRS), 1e-3, 3)
-        for _ in range(3):
-            trainer.train_epoch(lambda count: None)
+        samples = training_samples(material, PAIRS)
+        assert list(train_epochs(material, samples, 1e-3, 3, lambda count: None)) == [1, 2, 3]
         found = LowRankChange.of(model)
     with lora_layers(model, 0):
         trained = [one for one in model.parameters() if one.requires_grad]
@@ -266,7 +265,13 @@ def test_the_best_rate_and_epoch_on_whole_development_questions_are_kept(
 ) -> None:
     asked: list[Sequence[BinaryExample]] = []
     accuracies = iter([0.5, 0.5, 0.6, 0.7, 0.8, 0.7, 0.8, 0.7, 0.6])
-    trained: list[float] = []
+    trained: list[tuple[float, int]] = []
+
+    def train(
+        material: Material, samples: Any, rate: float, epochs: int, progress: Any
+    ) -> Sequence[int]:
+        trained.append((rate, epochs))
+        return range(1, epochs + 1)
 
     def judged(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
         asked.append(examples)
@@ -274,14 +279,14 @@ def test_the_best_rate_and_epoch_on_whole_development_questions_are_kept(
 
     monkeypatch.setattr(room, "DEVELOPMENT_EXAMPLES", 7)
     monkeypatch.setattr(room, "balanced_accuracy", judged)
-    monkeypatch.setattr(LoraTrainer, "train_epoch", lambda self, _: trained.append(self.rate))
+    monkeypatch.setattr(room, "train_epochs", train)
     fitted = OF_PAIRS.fit(material)
     assert fitted.chosen == {
         "learning_rate": 3e-4,
         "epochs": 2,
         "development_balanced_accuracy": 0.8,
     }
-    assert trained == [rate for rate in (1e-4, 3e-4, 1e-3) for _ in range(3)]
+    assert trained == [(1e-4, 3), (3e-4, 3), (1e-3, 3)]
     assert all(list(examples) == list(asked[0]) for examples in asked)
     assert len(asked[0]) == 6
     questions = {example.question for example in asked[0]}

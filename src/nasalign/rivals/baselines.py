@@ -1,55 +1,50 @@
-"""Rows that need no more than the model, or the paper's method: untouched, NASA, its ablations."""
+"""The rows that tune heads, NASA, its ablations and nasa+; and the untouched model."""
 
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import Adapter
-from nasalign.alignment import tune_rows
-from nasalign.config import Settings
-from nasalign.evaluation.side_effects import change_of
+from nasalign.alignment import align_plus, tune_rows
+from nasalign.data.records import BinaryExample
 from nasalign.io.storage import remove_folder
 from nasalign.models.loading import fingerprint
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.probing import ProbingSet, check_probing_set
 from nasalign.nasa.stages import choose_heads
+from nasalign.nasa_plus.joint_stages import held_back, kinds_of
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 IN_WEIGHTS = "nothing"
 """What a change of the weights needs when the model is served."""
 
 
-def _nasa(material: Material) -> Fitted:
-    check_probing_set(material.probing)
-    heads = choose_heads(material.probing, material.settings, material.run)
-    return _tuned(material, heads, material.settings)
-
-
-def _query_only(material: Material) -> Fitted:
-    check_probing_set(material.probing)
-    heads = choose_heads(material.probing, material.settings, material.run)
-    return _tuned(material, heads, material.settings.replace({"k_scope": "none"}))
-
-
-def _random(material: Material) -> Fitted:
-    check_probing_set(material.probing)
-    selected = choose_heads(material.probing, material.settings, material.run)
-    draw = f"{material.settings.seed}/random-0"
-    return _tuned(material, random_heads(material.probing, len(selected), draw), material.settings)
+def _nasa(
+    material: Material, changes: Mapping[str, Any] | None = None, drawn: bool = False
+) -> Fitted:
+    """Runs Algorithm 1 on the selected heads, or on as many drawn ones, and reverts the model."""
+    model, probing, run = material.model, material.probing, material.run
+    settings = material.settings.replace(changes or {})
+    check_probing_set(probing)
+    heads: Sequence[Head] = choose_heads(probing, settings, run)
+    if drawn:
+        heads = random_heads(probing, len(heads), f"{settings.seed}/random-0")
+    history, adapter = tune_rows(model, probing, heads, settings, run, fingerprint(model))
+    if run.folder:
+        remove_folder(run.folder / "checkpoint")
+    records = [one for one in history if isinstance(one, HeadRecord)]
+    kept = [[one.layer, one.head] for one in records if one.kept]
+    chosen = {"heads": len(heads), "tried": len(records), "kept": kept}
+    return reverted(adapter, model, chosen)
 
 
 def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
-    """Returns heads drawn from all, of falling single head NAS (Table 20).
-
-    Args:
-        probing: what their NAS is of.
-        count: how many.
-        draw: seed of the draw.
-    """
+    """Draws heads by the seed ``draw``, ordered by falling single head NAS (Table 20)."""
     mean = single_head_nas(probing.nas)
     places = [(layer, head) for layer in range(len(mean)) for head in range(len(mean[0]))]
     drawn = random.Random(draw).sample(places, count)
@@ -57,31 +52,54 @@ def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
     return sorted(heads, key=lambda head: -head.nas)
 
 
-def _tuned(material: Material, heads: Sequence[Head], settings: Settings) -> Fitted:
-    """Runs Algorithm 1 on heads, and leaves the model as it was."""
-    model, run = material.model, material.run
-    history, adapter = tune_rows(model, material.probing, heads, settings, run, fingerprint(model))
-    if run.folder:
-        remove_folder(run.folder / "checkpoint")
-    records = [one for one in history if isinstance(one, HeadRecord)]
-    chosen = {
-        "heads": len(heads),
-        "tried": len(records),
-        "kept": [[one.layer, one.head] for one in records if one.kept],
-    }
-    return taken_off(adapter, model, chosen)
-
-
-def taken_off(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:
-    """Takes tuned rows off the model and returns them as what fitting leaves."""
+def reverted(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:
+    """Reverts a tuned model, and returns its adapter as what fitting returns."""
     adapter.revert(model)
-    on = change_of(adapter) if adapter.after else nullcontext
+    on = adapter.on if adapter.after else nullcontext  # without a change nothing is measured again
     return Fitted(on=on, parameters=adapter.parameters, chosen=chosen)
 
 
+def _nasa_plus(material: Material) -> Fitted:
+    model = material.model
+    result = align_plus(
+        model,
+        material.tokenizer,
+        material.asked,
+        material.probing,
+        material.settings,
+        material.run,
+        fingerprint(model),
+    )
+    epochs = [one.epoch for one in result.history if one.kept]  # type: ignore[union-attr]
+    return reverted(result.adapter, model, {"heads": len(result.heads), "epoch": epochs[-1]})
+
+
+def nasa_plus_samples(material: Material) -> Sequence[BinaryExample]:
+    """Returns the examples that nasa+ is tuned on, without those that it holds back."""
+    kinds = kinds_of(material.asked, material.probing, material.settings)
+    return [
+        example
+        for pairs in kinds.values()
+        for pair in pairs
+        if not held_back(pair.subject, material.settings.seed)
+        for example in (pair.right, pair.wrong)
+    ]
+
+
 UNTOUCHED = Rival("untouched", "untouched", IN_WEIGHTS, False, lambda material: Fitted())
-RANDOM = Rival("random", "random heads, tuned as NASA's (Table 20)", IN_WEIGHTS, False, _random)
+RANDOM = Rival(
+    "random",
+    "random heads, tuned as NASA's (Table 20)",
+    IN_WEIGHTS,
+    False,
+    partial(_nasa, drawn=True),
+)
 QUERY_ONLY = Rival(
-    "query-only", "NASA, query rows alone (Table 19)", IN_WEIGHTS, False, _query_only
+    "query-only",
+    "NASA, query rows alone (Table 19)",
+    IN_WEIGHTS,
+    False,
+    partial(_nasa, changes={"k_scope": "none"}),
 )
 NASA = Rival("nasa", "NASA (Yu et al., 2025)", IN_WEIGHTS, False, _nasa)
+NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _nasa_plus)

@@ -41,15 +41,10 @@ Sample = tuple[BinaryPrompt, int]
 
 @dataclass(frozen=True, eq=False)
 class LowRankChange:
-    """What LoRA adds to linear modules: ``scale * up @ down @ x``.
+    """What LoRA adds to linear modules: ``scale * up @ down @ x``, scale being alpha / r."""
 
-    Attributes:
-        factors: by module name, down [r, in] and up [out, r], float32 for a 16-bit model.
-        scale: alpha / r.
-    """
-
-    factors: dict[str, tuple[Tensor, Tensor]]
-    scale: float
+    factors: dict[str, tuple[Tensor, Tensor]]  # by module: down [r, in], up [out, r]; >= float32
+    scale: float = ALPHA / RANK
 
     @classmethod
     def of(cls, model: nn.Module) -> "LowRankChange":
@@ -58,7 +53,7 @@ class LowRankChange:
         Raises:
             NasAlignError: one of them wraps something other than a linear module.
         """
-        factors, scale = {}, 1.0
+        factors = {}
         for name, module in model.named_modules():
             if isinstance(module, LoraLayer):
                 if not isinstance(module.get_base_layer(), nn.Linear):
@@ -68,18 +63,16 @@ class LowRankChange:
                     )
                 both = module.lora_A["default"].weight, module.lora_B["default"].weight
                 factors[name] = both[0].detach().clone(), both[1].detach().clone()
-                scale = module.scaling["default"]  # the same for all
-        return cls(factors, scale)
+        return cls(factors)
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
         """Adds the change to the output of the modules while in the context.
 
-        Hooks instead of PEFT's layers: the modules keep their types, which the NAS recorder and
-        the other readers of the architecture rely on, and no weight is written, so leaving
-        restores the model to the bit. For a bfloat16 model the change is computed in float32 and
-        only its sum with the module's output is rounded, as PEFT does; merged into the weights,
-        most of so small a change would be lost to rounding.
+        Hooks instead of PEFT's layers: the modules keep their types, which whatever reads the
+        architecture relies on. No weight is written, so leaving restores the model to the bit, and
+        in bfloat16 only the sum with the module's output is rounded, as by PEFT; merged into the
+        weights, most of so small a change would be lost.
         """
         with ExitStack() as hooks:
             for name, (down, up) in self.factors.items():
@@ -113,32 +106,29 @@ def lora(name: str, title: str, samples: Callable[[Material], Sequence[BinaryExa
 
 def _fit(name: str, title: str, material: Material, examples: Sequence[BinaryExample]) -> Fitted:
     _check(title, material.model, examples)
+    model, seed = material.model, material.settings.seed
     known = training_samples(material, examples)
-    judges = _whole_questions(material.development, f"{material.settings.seed}/lora")
+    judges = _whole_questions(material.development, f"{seed}/lora")
     best: tuple[float, float, int, LowRankChange] | None = None
     rates, epochs = (LEARNING_RATES, EPOCHS) if len(known) < MANY else (LEARNING_RATES[:2], 2)
     total = len(rates) * epochs * (len(known) + len(judges))
     with material.run.stage(name, title, total) as done:
         for rate in rates:
-            with lora_layers(material.model, material.settings.seed):
-                trainer = LoraTrainer(material, known, rate, epochs)
-                for epoch in range(1, epochs + 1):
-                    trainer.train_epoch(done)
+            with lora_layers(model, seed):
+                for epoch in train_epochs(material, known, rate, epochs, done):
                     accuracy = balanced_accuracy(odds_of(material.scores(judges)), judges)
                     done(len(judges))
                     if best is None or accuracy > best[0]:
-                        best = accuracy, rate, epoch, LowRankChange.of(material.model)
+                        best = accuracy, rate, epoch, LowRankChange.of(model)
     assert best is not None
     accuracy, rate, epoch, change = best
-    return Fitted(
-        on=change.on,
-        parameters=sum(down.numel() + up.numel() for down, up in change.factors.values()),
-        chosen={
-            "learning_rate": rate,
-            "epochs": epoch,
-            "development_balanced_accuracy": accuracy,
-        },
-    )
+    chosen = {
+        "learning_rate": rate,
+        "epochs": epoch,
+        "development_balanced_accuracy": accuracy,
+    }
+    parameters = sum(down.numel() + up.numel() for down, up in change.factors.values())
+    return Fitted(on=change.on, parameters=parameters, chosen=chosen)
 
 
 def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]) -> None:
@@ -176,54 +166,46 @@ def lora_layers(model: PreTrainedModel, seed: int) -> Iterator[None]:
         wrapped.unload()
 
 
-class LoraTrainer:
-    """Trains the LoRA layers of a model by AdamW with warm-up and cosine decay to zero.
+def train_epochs(
+    material: Material, samples: Sequence[Sample], rate: float, epochs: int, progress: Progress
+) -> Iterator[int]:
+    """Trains the LoRA layers of the model, and yields the number of each epoch after it.
 
-    Args:
-        material: its model holds the layers, its settings give seed and warm-up.
-        samples: what is trained on.
-        rate: the highest learning rate.
-        epochs: number of epochs that the schedule is for.
+    AdamW with warm-up and cosine decay from the highest learning rate ``rate`` to 0.
+
+    Raises:
+        OutOfMemoryError: memory does not hold the gradient of a single sample.
     """
-
-    def __init__(
-        self, material: Material, samples: Sequence[Sample], rate: float, epochs: int
-    ) -> None:
-        self.model, self.samples, self.rate = material.model, samples, rate
-        self.part = BATCH_SIZE  # samples whose gradient is computed at once; less if memory is full
-        self.order = random.Random(f"{material.settings.seed}/lora")
-        self.weights = [one for one in self.model.parameters() if one.requires_grad]
-        self.adam = torch.optim.AdamW(self.weights, lr=rate, weight_decay=0.0)
-        steps = epochs * math.ceil(len(samples) / BATCH_SIZE)
-        warmup = math.ceil(material.settings.warmup_ratio * steps)
-        self.schedule = get_cosine_schedule_with_warmup(self.adam, warmup, steps)
-
-    def train_epoch(self, progress: Progress) -> None:
-        """Takes a step on each batch of the samples, in a new order.
-
-        Raises:
-            OutOfMemoryError: memory does not hold the gradient of a single sample.
-        """
-        order = self.order.sample(self.samples, len(self.samples))
+    model, part = material.model, BATCH_SIZE
+    weights = [one for one in model.parameters() if one.requires_grad]
+    adam = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
+    steps = epochs * math.ceil(len(samples) / BATCH_SIZE)
+    warmup = math.ceil(material.settings.warmup_ratio * steps)
+    schedule = get_cosine_schedule_with_warmup(adam, warmup, steps)
+    rng = random.Random(f"{material.settings.seed}/lora")
+    for epoch in range(1, epochs + 1):
+        order = rng.sample(samples, len(samples))
         for start in range(0, len(order), BATCH_SIZE):
             batch = order[start : start + BATCH_SIZE]
-            with explained("training a LoRA", self.model):
-                while halved(partial(self._backward, batch), min(self.part, len(batch))):
-                    self.part = (min(self.part, len(batch)) + 1) // 2
-            nn.utils.clip_grad_norm_(self.weights, GRADIENT_NORM)
-            self.adam.step()
-            self.schedule.step()
+            with explained("training a LoRA", model):
+                while halved(partial(_backward, model, batch, part), min(part, len(batch))):
+                    part = (min(part, len(batch)) + 1) // 2  # stays so: memory grows no larger
+            nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)
+            adam.step()
+            schedule.step()
             progress(len(batch))
+        yield epoch
 
-    def _backward(self, batch: Sequence[Sample]) -> None:
-        """Computes the gradient of the mean loss of a batch, over parts that memory holds."""
-        self.adam.zero_grad()  # also of a larger part that memory ran out in
-        for start in range(0, len(batch), self.part):
-            part = batch[start : start + self.part]
-            logits = answer_logits(self.model, [prompt for prompt, _ in part])  # [B, vocabulary]
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            answers = torch.tensor([answer for _, answer in part], device=logits.device)
-            (functional.cross_entropy(logits, answers, reduction="sum") / len(batch)).backward()
+
+def _backward(model: PreTrainedModel, batch: Sequence[Sample], size: int) -> None:
+    """Computes the gradient of the mean loss of a batch, of ``size`` samples at a time."""
+    model.zero_grad()  # also of a larger part, in which memory ran out
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        logits = answer_logits(model, [prompt for prompt, _ in part])  # [B, vocabulary]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        answers = torch.tensor([answer for _, answer in part], device=logits.device)
+        (functional.cross_entropy(logits, answers, reduction="sum") / len(batch)).backward()
 
 
 def training_samples(material: Material, examples: Sequence[BinaryExample]) -> list[Sample]:

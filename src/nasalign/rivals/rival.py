@@ -1,4 +1,4 @@
-"""What a rival is: a way to a better model, what it may be fitted on, and what fitting leaves."""
+"""A rival: a way to a better model, what it may be fitted on, and what fitting returns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,51 +23,41 @@ from nasalign.run import Run
 class Material:
     """What every rival is fitted on; no subject of it is in the test split.
 
-    Attributes:
-        model: the untouched model, whose parameters do not require gradients; whoever changes it
-            puts it back, to the bit.
-        tokenizer: its tokenizer.
-        settings: of the comparison.
-        run: whom to tell; its folder is the rival's own.
-        asked: the questions that were probed.
-        probing: what the model knows, under Prompt I with the right answer (Section 4.1).
-        same: the fine-tuning set D of the paper's method: known answers, all to be affirmed.
-        pairs: the questions of D, each with its right and a wrong answer.
-        development: right and wrong answers about the subjects of the development split.
-        shots: examples with their answers, right and wrong in turn, of the probed questions.
+    The parameters of the model do not require gradients. Whoever changes the model restores it, to
+    the bit.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     settings: Settings
-    run: Run
-    asked: Sequence[Question]
-    probing: ProbingSet
-    same: Sequence[BinaryExample]
-    pairs: Sequence[BinaryExample]
-    development: Sequence[BinaryExample]
-    shots: Sequence[BinaryExample]
+    run: Run  # of this rival alone
+    asked: Sequence[Question]  # the probed questions
+    probing: ProbingSet  # what the model knows, under Prompt I with the right answer (Section 4.1)
+    same: Sequence[BinaryExample]  # the tuning set D of the paper: known answers, all of label Yes
+    pairs: Sequence[BinaryExample]  # the questions of D, each with its right and a wrong answer
+    development: Sequence[BinaryExample]  # right and wrong answers, of the development split
+    shots: Sequence[BinaryExample]  # right and wrong answers in turn, of probed questions
 
     def builder(self, shots: Sequence[BinaryExample] = ()) -> PromptBuilder:
-        """Returns what renders prompts as the settings say."""
+        """Returns the renderer of prompts by the settings."""
         return PromptBuilder.of(self.tokenizer, self.settings, shots)
 
     def scores(self, examples: Sequence[BinaryExample]) -> Scores:
-        """Scores examples with the model as it is now, by logits and without NAS."""
+        """Scores examples with the model as it is at the moment, by logits and without NAS."""
         own = replace(self.settings, decoder="logits", scenario="plain")
         return score_as(self.model, self.tokenizer, examples, own, record=False)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What fitting a rival leaves.
+    """What fitting a rival returns.
 
     Attributes:
-        on: applies it to the model that it was fitted on and takes it off again, to the bit.
-        changes: settings that are other when it is served, such as the instruction.
+        on: applies it to the model that it was fitted on, and restores the model to the bit.
+        changes: settings that differ when it is served, such as the instruction.
         shots: examples that are shown before each question.
-        adjusted: returns an evaluation with other probabilities and verdicts; None where the
-            rival leaves them as the model gives them. It may score with the model again.
+        adjusted: returns an evaluation with other probabilities and verdicts; None if those of the
+            model stand. It may score with the model again.
         parameters: number of trained or fitted numbers.
         chosen: what was chosen on the development split, by name.
     """
@@ -82,21 +72,13 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Rival:
-    """A row of the comparison.
+    """A row of the comparison."""
 
-    Attributes:
-        name: short, as ``--only`` takes it and files are called.
-        title: as the table shows it, with where it is from.
-        serving: what it needs when the model is served, beside the weights.
-        logits: whether it needs the probabilities of the answer words.
-        fit: fits it; leaves the model as it was.
-    """
-
-    name: str
-    title: str
-    serving: str
-    logits: bool
-    fit: Callable[[Material], Fitted]
+    name: str  # as ``--only`` takes it and files are called
+    title: str  # as the table shows it, with its source
+    serving: str  # what it needs when the model is served, beside the weights
+    logits: bool  # whether it needs the probabilities of the answer words
+    fit: Callable[[Material], Fitted]  # leaves the model as it was
 
 
 def odds_of(scores: Scores) -> Tensor:
@@ -105,7 +87,7 @@ def odds_of(scores: Scores) -> Tensor:
 
 
 def balanced_accuracy(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
-    """Returns the mean of both labels' shares of right answers at log odds [N] above 0."""
+    """Returns the mean over both labels of the share of right verdicts, by the sign of odds [N]."""
     shares = []
     for label in (True, False):
         said = [
