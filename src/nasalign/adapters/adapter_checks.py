@@ -17,7 +17,7 @@ from nasalign.errors import shortened
 PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 Changes = dict[str, tuple[Tensor, Tensor]]
 """A [r, in] and B [out, r] by module, float32."""
-_SAYS_NOTHING = ("base_model_name_or_path", "peft_version")
+_WITHOUT_EFFECT = ("base_model_name_or_path", "peft_version")
 """Keys of the configuration without influence on what PEFT computes for a given base."""
 
 
@@ -69,7 +69,7 @@ def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
     # PEFT fills in missing keys by its defaults, except for the type.
     found = LoraConfig().to_dict() | {"peft_type": None} | dict(config)
     for key, value in found.items():
-        if key in _SAYS_NOTHING:
+        if key in _WITHOUT_EFFECT:
             continue
         if key not in expected:
             return f"{shortened(key)} is not known to the PEFT that is installed"
