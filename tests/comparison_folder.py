@@ -17,7 +17,7 @@ ROWS = (  # name, share of Yes, needs logits, title, serving, chosen
         "lora-pairs",
         0.48,
         False,
-        "LoRA on right and wrong answers (Hu et al., 2022), by PEFT and TRL",
+        "LoRA on right and wrong answers (Hu et al., 2022)",
         "an adapter, or merged weights",
         {"learning_rate": 3e-4, "epochs": 3, "development_balanced_accuracy": 0.71},
     ),

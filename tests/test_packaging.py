@@ -97,7 +97,7 @@ class Absent(PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.split(".")[0] in EXTRAS else super().find_spec(name, path, target)
 
-EXTRAS = {"altair", "vl_convert", "openai", "lm_eval", "bitsandbytes", "trl", "fastapi", "uvicorn"}
+EXTRAS = {"altair", "vl_convert", "openai", "lm_eval", "bitsandbytes", "fastapi", "uvicorn"}
 sys.meta_path[:] = [Absent if one is PathFinder else one for one in sys.meta_path]
 from nasalign.commands import main
 main()

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -37,6 +37,10 @@ def state(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+def same(before: dict[str, Tensor], model: PreTrainedModel) -> bool:
+    return all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def slices(model: PreTrainedModel, *heads: tuple[int, int]) -> list[RowSlice]:
     geometry = HeadGeometry.of(model)
     return [where for head in heads for where in head_slices(geometry, *head, "group")]
@@ -54,6 +58,13 @@ def tuned(name: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedMode
     return model, Adapter.between(before, model, base)
 
 
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The file of the tensors of an adapter."""
+    tuned("llama")[1].save(tmp_path, "base")
+    return tmp_path / "adapter_model.safetensors"
+
+
 @each_layout
 def test_only_changed_rows_are_kept(name: str) -> None:
     model, adapter = tuned(name)
@@ -65,13 +76,44 @@ def test_only_changed_rows_are_kept(name: str) -> None:
 
 
 @each_layout
-def test_reverting_and_applying_are_exact_to_the_bit(name: str) -> None:
+def test_applying_and_reverting_are_exact_to_the_bit(name: str) -> None:
     model, adapter = tuned(name)
     after, untouched = state(model), state(tiny.build_model(name))
+    with adapter.on(model):  # applied already, and so it stays
+        assert same(after, model)
+    assert same(after, model)
     adapter.revert(model)
-    assert all(torch.equal(untouched[key], tensor) for key, tensor in state(model).items())
+    assert same(untouched, model)
+    with adapter.on(model):
+        assert same(after, model)
+    with pytest.raises(KeyboardInterrupt), adapter.on(model):
+        raise KeyboardInterrupt
+    assert same(untouched, model)
     adapter.apply(model)
-    assert all(torch.equal(after[key], tensor) for key, tensor in state(model).items())
+    assert same(after, model)
+
+
+def test_an_adapter_that_is_applied_by_half_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, adapter = tuned("llama")
+    adapter.revert(model)
+    untouched, where = state(model), next(iter(adapter.after))
+
+    def half(self: Adapter, model: PreTrainedModel) -> None:
+        write_rows(model, where, self.after[where])
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Adapter, "apply", half)
+    with pytest.raises(torch.OutOfMemoryError), adapter.on(model):
+        pass
+    assert same(untouched, model)
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    model, adapter = tuned("llama")
+    adapter.save(str(tmp_path / "adapter"), tmp_path / "base")
+    adapter.revert(model)
+    assert load_adapter(str(tmp_path / "adapter"), model).parameters == adapter.parameters
+    assert read_adapter(tmp_path / "adapter").base_model == "base"
 
 
 @each_layout
@@ -106,7 +148,7 @@ def test_loaded_and_applied_it_is_the_tuned_model(
     base = tiny.build_model(name, dtype=dtype)
     untouched = state(base)
     loaded = load_adapter(tmp_path, base)
-    assert all(torch.equal(untouched[key], tensor) for key, tensor in state(base).items())
+    assert same(untouched, base)
     assert loaded.parameters == adapter.parameters
     assert loaded.out_features == adapter.out_features
     assert loaded.base_fingerprint == adapter.base_fingerprint
@@ -116,7 +158,7 @@ def test_loaded_and_applied_it_is_the_tuned_model(
         torch.testing.assert_close(read_weight_rows(base, where), expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(logits(base), logits(model), atol=1e-5, rtol=0)
     loaded.revert(base)
-    assert all(torch.equal(untouched[key], tensor) for key, tensor in state(base).items())
+    assert same(untouched, base)
 
 
 @each_layout
@@ -167,16 +209,13 @@ def test_a_reader_that_knows_no_patterns_computes_the_tuned_model(
         torch.testing.assert_close(weights[key], tensor, rtol=1e-6, atol=1e-7)
 
 
-def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
-    _, adapter = tuned("llama")
-    adapter.save(tmp_path, "base")
-    for other in (
-        tiny.build_model("llama", seed=1),
-        tiny.build_model("mistral"),
-        tiny.build_model("llama", dtype=torch.bfloat16),
-    ):
-        with pytest.raises(ModelError, match="made for another model or another dtype"):
-            load_adapter(tmp_path, other)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("llama", {"seed": 1}), ("mistral", {}), ("llama", {"dtype": torch.bfloat16})],
+)
+def test_an_adapter_of_another_model_is_refused(name: str, options: Any, saved: Path) -> None:
+    with pytest.raises(ModelError, match="made for another model or another dtype"):
+        load_adapter(saved.parent, tiny.build_model(name, **options))
 
 
 @pytest.mark.parametrize("head", [(0, 0), (1, 1), (2, 2)])
@@ -194,35 +233,19 @@ def test_an_aligned_model_does_not_take_its_adapter_a_second_time(
         load_adapter(tmp_path, model)
 
 
-def test_a_foreign_adapter_is_refused(tmp_path: Path) -> None:
-    _, adapter = tuned("llama")
-    adapter.save(tmp_path, "base")
-    path = tmp_path / "adapter_model.safetensors"
-    save_file(load_file(path), path, metadata={"format": "pt"})
+@pytest.mark.parametrize("metadata", ["{}", '{"base": 1', "one two three", "[]", None])
+def test_a_foreign_adapter_is_refused(metadata: str | None, saved: Path) -> None:
+    known = {"nasalign": metadata} if metadata else {"format": "pt"}
+    save_file(load_file(saved), saved, metadata=known)
     with pytest.raises(ModelError, match="was not written by nasalign"):
-        load_adapter(tmp_path, tiny.build_model("llama"))
+        load_adapter(saved.parent, tiny.build_model("llama"))
 
 
 @pytest.mark.parametrize("size", [0, 4, 200, -1000])
-def test_a_truncated_adapter_is_refused(size: int, tmp_path: Path) -> None:
-    _, adapter = tuned("llama")
-    adapter.save(tmp_path, "base")
-    path = tmp_path / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:size])
+def test_a_truncated_adapter_is_refused(size: int, saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes()[:size])
     with pytest.raises(ModelError, match="broken and cannot be read"):
-        load_adapter(tmp_path, tiny.build_model("llama"))
-
-
-def test_an_adapter_without_its_selector_is_refused(tmp_path: Path) -> None:
-    _, adapter = tuned("llama")
-    adapter.save(tmp_path, "base")
-    path = tmp_path / "adapter_model.safetensors"
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = {name: rows for name, rows in load_file(path).items() if "lora_A" in name}
-    save_file(tensors, path, metadata=metadata)
-    with pytest.raises(ModelError):
-        load_adapter(tmp_path, tiny.build_model("llama"))
+        load_adapter(saved.parent, tiny.build_model("llama"))
 
 
 def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
@@ -232,7 +255,7 @@ def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
             load_adapter(folder, model)
 
 
-def test_an_alignment_that_changed_nothing_has_an_empty_adapter() -> None:
+def test_an_alignment_that_changed_nothing_has_an_empty_adapter(tmp_path: Path) -> None:
     model = tiny.build_model("llama")
     untouched = state(model)
     before = {where: read_weight_rows(model, where) for where in slices(model, *HEADS)}
@@ -240,24 +263,9 @@ def test_an_alignment_that_changed_nothing_has_an_empty_adapter() -> None:
     assert adapter.parameters == 0
     assert (adapter.before, adapter.after, adapter.out_features) == ({}, {}, {})
     adapter.apply(model)
-    assert all(torch.equal(untouched[key], tensor) for key, tensor in state(model).items())
-
-
-def test_an_adapter_of_the_first_versions_still_loads(tmp_path: Path) -> None:
-    model, adapter = tuned("llama")
-    adapter.save(tmp_path, "base")
-    path = tmp_path / "adapter_model.safetensors"
-    origin = read_adapter(tmp_path).origin
-    assert origin.dtype == "float32"
-    old = {"nasalign": f"{origin.base} {origin.rows}"}
-    save_file(load_file(path), path, metadata=old)
-    base = tiny.build_model("llama")
-    load_adapter(tmp_path, base).apply(base)
-    torch.testing.assert_close(logits(base), logits(model), atol=1e-5, rtol=0)
-    for broken in ("{}", '{"base": 1', "one two three", "[]"):
-        save_file(load_file(path), path, metadata={"nasalign": broken})
-        with pytest.raises(ModelError, match="was not written by nasalign"):
-            load_adapter(tmp_path, base)
+    assert same(untouched, model)
+    with pytest.raises(NasAlignError, match="No row has changed"):
+        adapter.save(tmp_path / "adapter", "base")
 
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:

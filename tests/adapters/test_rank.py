@@ -61,28 +61,25 @@ def test_peft_loads_the_nearest_change_of_that_rank(family: str, rank: int, tmp_
     assert 0 < found.error < 1
 
 
-def test_it_is_a_plain_adapter_of_one_rank(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked", "rank"), [(20, 20), (500, 32)])
+def test_it_is_plain_of_one_rank_and_exact_where_that_suffices(
+    asked: int, rank: int, tmp_path: Path
+) -> None:
     run = aligned(tmp_path, heads=((0, 0), (0, 1), (2, 3)))
-    reduce_adapter(run / "adapter", tmp_path / "low", 20)
+    found = reduce_adapter(run / "adapter", tmp_path / "low", asked)
     config = json.loads((tmp_path / "low" / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"]) == (20, 20)
+    assert found.rank == config["r"] == config["lora_alpha"] == rank
     assert (config["rank_pattern"], config["alpha_pattern"]) == ({}, {})
     tensors = load_file(tmp_path / "low" / "adapter_model.safetensors")
     ranks = {tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in tensors.items()}
-    assert ranks == {20}  # the key rows of a head are 16 only, and filled up
+    assert ranks == {rank}  # the key rows of a head are 16 only, and padded
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
-
-
-def test_a_rank_that_is_large_enough_is_exact_and_no_larger_than_needed(tmp_path: Path) -> None:
-    run = aligned(tmp_path, heads=((0, 0), (0, 1), (2, 3)))
-    found = reduce_adapter(run / "adapter", tmp_path / "low", 500)
-    assert found.rank == 32
-    assert found.error < 1e-6
-    untouched = base(tmp_path).state_dict()
-    exact = changes(merged(tmp_path, run / "adapter"), untouched)
-    low = changes(merged(tmp_path, tmp_path / "low"), untouched)
-    for name, change in exact.items():
-        torch.testing.assert_close(low[name], change, atol=1e-6, rtol=0)
+    if asked > rank:
+        assert found.error < 1e-6
+        untouched = base(tmp_path).state_dict()
+        exact = changes(merged(tmp_path, run / "adapter"), untouched)
+        low = changes(merged(tmp_path, tmp_path / "low"), untouched)
+        torch.testing.assert_close(low, exact, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -98,8 +95,7 @@ def test_nasalign_loads_it_as_peft_does(family: str, tmp_path: Path) -> None:
         assert read_adapter(folder).changed_weights == exact.parameters
     adapter.apply(model)
     expected = merged(tmp_path, tmp_path / "low")
-    for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=0)
+    torch.testing.assert_close(dict(model.state_dict()), dict(expected), atol=1e-6, rtol=0)
     with pytest.raises(ModelError):
         load_adapter(tmp_path / "low", model)  # the change would be added twice
     adapter.revert(model)

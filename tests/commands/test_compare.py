@@ -36,7 +36,7 @@ from nasalign.models.loading import load
 from nasalign.reporting.comparison_table import print_comparison
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.baselines import NASA, RANDOM, UNTOUCHED
-from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 from nasalign.rivals.steering import STEERING
 
 QUICK = {
@@ -55,12 +55,12 @@ seen: list[Material] = []
 def threshold(material: Material) -> Fitted:
     """Says Yes above the log odds that are best on the development split."""
     seen.append(material)
-    odds = log_odds(material.scores(material.development))
+    odds = odds_of(material.scores(material.development))
     at = max(odds.tolist(), key=lambda cut: balanced_accuracy(odds - cut, material.development))
 
     def adjusted(evaluation: Evaluation) -> Evaluation:
         scores = evaluation.scores
-        says = (log_odds(scores) > at).tolist()
+        says = (odds_of(scores) > at).tolist()
         verdicts = ["positive" if yes else "negative" for yes in says]
         return Evaluation(evaluation.examples, replace(scores, verdicts=verdicts))
 

@@ -9,14 +9,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nasalign.adapters.adapter import Adapter
+from nasalign.adapters.adapter import Adapter, rows_put_back
 from nasalign.data.records import Question
 from nasalign.evaluation.side_effects import (
     accuracy_change,
     change_of,
     compare_neutral,
     neutral_texts,
-    rows_put_back,
 )
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry

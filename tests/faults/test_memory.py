@@ -34,7 +34,6 @@ from nasalign.nasa_plus.divergence import Answered
 from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.observed import last_inputs
-from nasalign.rivals.offset import balanced
 
 Work = Callable[[PreTrainedModel, PreTrainedTokenizerFast], Any]
 PLACES = 15  # of all operations, at which memory runs out
@@ -72,10 +71,6 @@ def observed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Any:
     return last_inputs(model, prompts(tokenizer), ["model.layers.1", "model.layers.2"])
 
 
-def offset(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Any:
-    return balanced(model, prompts(tokenizer), torch.ones(3, 4, dtype=torch.bool), batch_size=3)
-
-
 def replayed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Any:
     replay = Replay(model, prompts(tokenizer), None, ActivationMemory())
     replay.prepare(2)
@@ -101,7 +96,7 @@ def tuned_jointly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
     return records[-1].loss, records[-1].validation, *tuner.rows.parameters.values()
 
 
-ALL: list[Work] = [scored, generated, attributed, observed, offset, replayed, tuned, tuned_jointly]
+ALL: list[Work] = [scored, generated, attributed, observed, replayed, tuned, tuned_jointly]
 
 
 def fresh(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:

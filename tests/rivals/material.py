@@ -1,17 +1,19 @@
-"""Material for rivals: a tiny model, and facts that it may be fitted on."""
+"""Material for rivals: a tiny model, facts that it may be fitted on, and what tests share."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nasalign.config import Settings
 from nasalign.data.binary import to_binary
 from nasalign.data.records import BinaryExample, Question, load_facts
+from nasalign.inference.scoring import score_prompts
 from nasalign.nasa.knowledge import Parametric
-from nasalign.nasa.probing import ProbingSet, build_probing_set
+from nasalign.nasa.probing import build_probing_set
 from nasalign.rivals.rival import Material
 from nasalign.run import Run
 
@@ -19,23 +21,21 @@ KNOWN = 12  # questions that the tiny model is said to know
 
 
 def material(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    tmp_path: Path | None = None,
-    **settings: Any,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, **settings: Any
 ) -> Material:
     """Returns what rivals are fitted on; settings may be changed by name."""
     chosen = Settings().replace({"validation_samples": 2, **settings})
     model.requires_grad_(False)
     questions = facts("probing", KNOWN)
     pairs = both_sides(questions)
+    known = [Parametric(question, question.answer, True) for question in questions]
     return Material(
         model=model,
         tokenizer=tokenizer,
         settings=chosen,
-        run=Run(folder=tmp_path),
+        run=Run(),
         asked=questions,
-        probing=probing_of(model, tokenizer, questions, chosen),
+        probing=build_probing_set(model, tokenizer, known, chosen),
         same=[example for example in pairs if example.label],
         pairs=pairs,
         development=both_sides(facts("development", 10)),
@@ -54,12 +54,24 @@ def both_sides(questions: list[Question]) -> list[BinaryExample]:
     return to_binary(questions, 0, load_facts()).examples
 
 
-def probing_of(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    questions: list[Question],
-    settings: Settings,
-) -> ProbingSet:
-    """Returns the probing set of a model that knows every answer."""
-    known = [Parametric(question, question.answer, True) for question in questions]
-    return build_probing_set(model, tokenizer, known, settings)
+@torch.no_grad()
+def logits(model: PreTrainedModel, ids: Tensor | None = None) -> Tensor:
+    """Returns the logits after some tokens, without a cache."""
+    ids = torch.arange(5, 25)[None] if ids is None else ids
+    found: Tensor = model(input_ids=ids, use_cache=False).logits
+    return found
+
+
+def hooks(model: PreTrainedModel) -> int:
+    """Returns the number of hooks that are in a model."""
+    return sum(len(one._forward_pre_hooks) + len(one._forward_hooks) for one in model.modules())
+
+
+def same_in_a_batch(given: Material) -> None:
+    """Checks that a batch with a shared prefix gives what each prompt gives alone."""
+    prompts = [given.builder().binary(example) for example in given.development]
+    together = score_prompts(given.model, prompts, batch_size=7, record=False)
+    for place in range(0, len(prompts), 5):
+        said = logits(given.model, torch.tensor([prompts[place].token_ids]))[0, -1].softmax(0)
+        alone = said[list(prompts[place].answers.positive)].sum()
+        torch.testing.assert_close(together.p_positive[place], alone, rtol=1e-4, atol=1e-7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ from nasalign.rivals.calibration import (
     best_threshold,
     shifted,
 )
-from nasalign.rivals.rival import Material, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Material, Rival, balanced_accuracy, odds_of
 from rivals.material import material
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -44,6 +44,12 @@ def evaluated(given: Material) -> Evaluation:
     return run_evaluation(given.model, given.tokenizer, given.development, given.settings)
 
 
+def adjustment(rival: Rival, given: Material) -> Callable[[Evaluation], Evaluation]:
+    adjusted = rival.fit(given).adjusted
+    assert adjusted is not None
+    return adjusted
+
+
 def labelled(labels: Sequence[bool]) -> list[BinaryExample]:
     return [BinaryExample("What?", label, "that") for label in labels]
 
@@ -61,28 +67,20 @@ def divided(evaluation: Evaluation, estimate: Tensor) -> Tensor:
 
 
 def test_an_offset_multiplies_the_odds_and_decides_by_them(evaluated: Evaluation) -> None:
-    found = shifted(evaluated, torch.tensor(3.0).log()).scores
+    """Each example by its own offset; what is neither probability nor verdict is kept."""
+    times = torch.full((len(evaluated.examples),), 3.0, dtype=torch.float64)
+    times[3] = 1e20
+    texts = replace(evaluated.scores, answers=["text"] * len(times))
+    found = shifted(replace(evaluated, scores=texts), times.log())
     positive, negative = both(evaluated.scores).unbind(1)
-    expected = 3 * positive / (3 * positive + negative)
-    torch.testing.assert_close(found.p_positive, expected.float())
-    torch.testing.assert_close(found.p_negative, 1 - expected.float())
-    assert found.verdicts == ["positive" if p > 0.5 else "negative" for p in expected]
-
-
-def test_one_offset_for_each_example(evaluated: Evaluation) -> None:
-    offsets = torch.full((len(evaluated.examples),), -50.0)
-    offsets[3] = 50.0
-    verdicts = shifted(evaluated, offsets).scores.verdicts
-    assert [place for place, one in enumerate(verdicts) if one == "positive"] == [3]
-
-
-def test_what_is_not_probability_or_verdict_is_kept(evaluated: Evaluation) -> None:
-    scores = replace(evaluated.scores, answers=["text"] * len(evaluated.examples))
-    found = shifted(replace(evaluated, scores=scores), 1.0)
+    expected = times * positive / (times * positive + negative)
+    torch.testing.assert_close(found.scores.p_positive, expected.float())
+    torch.testing.assert_close(found.scores.p_negative, 1 - expected.float())
+    assert found.scores.verdicts == ["positive" if p > 0.5 else "negative" for p in expected]
+    assert found.scores.verdicts[3] == "positive"
     assert found.examples == evaluated.examples
-    assert found.scores.nas is scores.nas
-    assert found.scores.answers is scores.answers
-    assert evaluated.scores.verdicts == scores.verdicts  # nothing was changed in place
+    assert found.scores.nas is texts.nas
+    assert found.scores.answers is texts.answers
 
 
 def test_probabilities_that_round_to_nothing_still_have_a_verdict() -> None:
@@ -104,14 +102,13 @@ def test_the_threshold_equals_brute_force(seed: int) -> None:
     found = best_threshold(odds, examples)
     assert balanced_accuracy(odds - found, examples) == best
     values = sorted(set(odds.tolist()))
-    widest = max(
-        high - low
+    widths = {
+        (low + high) / 2: high - low
         for low, high in pairwise(values)
         if balanced_accuracy(odds - (low + high) / 2, examples) == best
-    )
-    around = next((low, high) for low, high in pairwise(values) if low < found < high)
-    assert around[1] - around[0] == widest
-    assert found == sum(around) / 2
+    }
+    widest = max(widths.values())
+    assert found == min(middle for middle, width in widths.items() if width == widest)
 
 
 def test_of_equal_thresholds_the_middle_of_the_widest_interval() -> None:
@@ -122,12 +119,8 @@ def test_of_equal_thresholds_the_middle_of_the_widest_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("odds", "labels"),
-    [
-        ([1.0, 2.0], [True, False]),  # the wrong way round
-        ([-3.0, -3.0], [True, False]),
-        ([-3.0], [True]),
-    ],
+    ("odds", "labels"),  # the first is the wrong way round
+    [([1.0, 2.0], [True, False]), ([-3.0, -3.0], [True, False]), ([-3.0], [True])],
 )
 def test_no_threshold_where_none_is_better_than_one_verdict(
     odds: list[float], labels: list[bool]
@@ -139,10 +132,11 @@ def test_the_fitted_threshold_reaches_on_the_development_split_what_it_says(
     given: Material, evaluated: Evaluation
 ) -> None:
     fitted = THRESHOLD.fit(given)
+    assert THRESHOLD.logits
     assert fitted.adjusted is not None
     after = fitted.adjusted(evaluated)
-    reached = balanced_accuracy(log_odds(after.scores), after.examples)
-    before = balanced_accuracy(log_odds(evaluated.scores), evaluated.examples)
+    reached = balanced_accuracy(odds_of(after.scores), after.examples)
+    before = balanced_accuracy(odds_of(evaluated.scores), evaluated.examples)
     assert reached == fitted.chosen["balanced accuracy"] > before
     assert after.scores.verdicts != evaluated.scores.verdicts
 
@@ -156,45 +150,33 @@ def test_contextual_calibration_is_the_papers_formula(given: Material, form: str
     }[form]
     examples = [replace(FORMS[form], question=f"{word}?") for word in WORDS]
     evaluation = run_evaluation(given.model, given.tokenizer, examples, given.settings)
+    texts = [given.builder().binary(example).text for example in inputs]
+    assert all(("Context: " in text) == (form == "context") for text in texts)  # also of ""
     content_free = both(score(given.model, given.tokenizer, inputs, record=False))
     expected = divided(evaluation, content_free.mean(dim=0))
-    adjusted = CONTEXTUAL.fit(given).adjusted
-    assert adjusted is not None
+    adjusted = adjustment(CONTEXTUAL, given)
     torch.testing.assert_close(both(adjusted(evaluation).scores), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_empty_context_keeps_its_heading(
-    given: Material, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[BinaryExample] = []
-    recorded(monkeypatch, seen)
-    evaluation = evaluation_of([FORMS["context"]])
-    adjusted = CONTEXTUAL.fit(given).adjusted
-    assert adjusted is not None
-    adjusted(evaluation)
-    texts = [given.builder().binary(example).text for example in seen]
-    assert len(texts) == 3
-    assert all("Context: " in text and "Is the answer " in text for text in texts)
-
-
 @pytest.mark.parametrize("rival", [CONTEXTUAL, DOMAIN_CONTEXT])
-def test_every_form_of_the_prompt_has_its_own_offset(given: Material, rival) -> None:
-    adjusted = rival.fit(given).adjusted
+def test_every_form_of_the_prompt_has_its_own_offset(given: Material, rival: Rival) -> None:
+    adjusted = adjustment(rival, given)
     mixed = [replace(one, question=f"{word}?") for word in WORDS for one in FORMS.values()]
     evaluation = run_evaluation(given.model, given.tokenizer, mixed, given.settings)
-    together = log_odds(adjusted(evaluation).scores)
+    together = odds_of(adjusted(evaluation).scores)
     for number in range(len(FORMS)):
         alone = list(range(number, len(mixed), len(FORMS)))
         torch.testing.assert_close(
-            log_odds(adjusted(evaluation.of(alone)).scores), together[alone], rtol=1e-4, atol=1e-5
+            odds_of(adjusted(evaluation.of(alone)).scores), together[alone], rtol=1e-4, atol=1e-5
         )
-    moved = together - log_odds(evaluation.scores)
+    moved = together - odds_of(evaluation.scores)
     assert len({round(float(offset), 4) for offset in moved}) == len(FORMS)
 
 
 @pytest.mark.parametrize("rival", [CONTEXTUAL, DOMAIN_CONTEXT, BATCH])
-def test_labels_are_not_looked_at(given: Material, evaluated: Evaluation, rival) -> None:
-    adjusted = rival.fit(given).adjusted
+def test_labels_are_not_looked_at(given: Material, evaluated: Evaluation, rival: Rival) -> None:
+    assert rival.logits
+    adjusted = adjustment(rival, given)
     flipped = [replace(example, label=not example.label) for example in evaluated.examples]
     other = adjusted(replace(evaluated, examples=flipped))
     assert other.scores.p_positive.equal(adjusted(evaluated).scores.p_positive)
@@ -209,20 +191,15 @@ def test_random_texts_are_of_the_words_and_the_length_of_the_evaluated_ones(
         BinaryExample("one two three four", True, "alpha"),
         BinaryExample("one two five six seven eight", False, "beta gamma delta"),
     ]
-    adjusted = DOMAIN_CONTEXT.fit(given).adjusted
-    assert adjusted is not None
+    adjusted = adjustment(DOMAIN_CONTEXT, given)
     adjusted(evaluation_of(examples))
     assert len(seen) == 20
     assert {len(example.question.split()) for example in seen} == {5}
     assert {len(str(example.answer).split()) for example in seen} == {2}
     words = {word for example in seen for word in example.question.split()}
     assert words == {"one", "two", "three", "four", "five", "six", "seven", "eight"}
-    assert {word for one in seen for word in str(one.answer).split()} <= {
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-    }
+    words = {word for example in seen for word in str(example.answer).split()}
+    assert words <= {"alpha", "beta", "gamma", "delta"}
     assert len({example.question for example in seen}) > 10
     first = list(seen)
     seen.clear()
@@ -233,8 +210,7 @@ def test_random_texts_are_of_the_words_and_the_length_of_the_evaluated_ones(
 def test_domain_context_calibration_is_the_papers_formula(
     given: Material, evaluated: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adjusted = DOMAIN_CONTEXT.fit(given).adjusted
-    assert adjusted is not None
+    adjusted = adjustment(DOMAIN_CONTEXT, given)
     found = both(adjusted(evaluated).scores)
     seen: list[BinaryExample] = []
     recorded(monkeypatch, seen)
@@ -244,18 +220,13 @@ def test_domain_context_calibration_is_the_papers_formula(
 
 
 def test_batch_calibration_is_the_papers_formula(given: Material, evaluated: Evaluation) -> None:
-    adjusted = BATCH.fit(given).adjusted
-    assert adjusted is not None
+    adjusted = adjustment(BATCH, given)
     after = adjusted(evaluated)
     prior = both(evaluated.scores).mean(dim=0)
     expected = divided(evaluated, prior)
     torch.testing.assert_close(both(after.scores), expected, rtol=1e-5, atol=1e-6)
     greater = (both(evaluated.scores).log() - prior.log()).argmax(dim=1)
     assert after.scores.verdicts == [("positive", "negative")[place] for place in greater]
-
-
-def test_all_need_logits() -> None:
-    assert all(rival.logits for rival in (THRESHOLD, CONTEXTUAL, DOMAIN_CONTEXT, BATCH))
 
 
 def evaluation_of(examples: Sequence[BinaryExample]) -> Evaluation:

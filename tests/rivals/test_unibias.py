@@ -11,30 +11,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.inference.scoring import score_prompts
 from nasalign.rivals import unibias
 from nasalign.rivals.masking import masked, projections
 from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each
-from nasalign.rivals.rival import Material, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Material, balanced_accuracy, odds_of
 from nasalign.rivals.unibias import UNIBIAS, Components, components
-from rivals.material import material
+from rivals.material import hooks, logits, material, same_in_a_batch
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]
-IDS = torch.arange(5, 25)[None]
 
 
 @pytest.fixture
 def given(llama: Tiny) -> Material:
     return material(*llama)
-
-
-@torch.no_grad()
-def logits(model: PreTrainedModel, ids: Tensor = IDS) -> Tensor:
-    return model(input_ids=ids, use_cache=False).logits
-
-
-def hooks(model: PreTrainedModel) -> int:
-    return sum(len(one._forward_pre_hooks) for one in model.modules())
 
 
 @torch.no_grad()
@@ -58,8 +47,6 @@ def test_afterwards_the_model_is_as_before_to_the_bit_also_after_an_error(llama:
     model, _ = llama
     before = logits(model)
     columns = {name: [0] for pair in projections(model) for name in pair}
-    with pytest.raises(KeyboardInterrupt), masked(model, columns):
-        raise KeyboardInterrupt
     with pytest.raises(AttributeError), masked(model, {**columns, "model.nothing": [1]}):
         pass
     assert hooks(model) == 0
@@ -69,13 +56,8 @@ def test_afterwards_the_model_is_as_before_to_the_bit_also_after_an_error(llama:
 def test_in_a_batch_with_a_shared_prefix_it_does_what_it_does_to_a_prompt_alone(
     given: Material,
 ) -> None:
-    prompts = [given.builder().binary(example) for example in given.development]
     with masked(given.model, {projections(given.model)[0][0]: range(16)}):
-        together = score_prompts(given.model, prompts, batch_size=7, record=False)
-        for place in range(0, len(prompts), 5):
-            said = logits(given.model, torch.tensor([prompts[place].token_ids]))[0, -1].softmax(0)
-            alone = said[list(prompts[place].answers.positive)].sum()
-            torch.testing.assert_close(together.p_positive[place], alone, rtol=1e-4, atol=1e-7)
+        same_in_a_batch(given)
 
 
 @pytest.mark.parametrize("family", tiny.MIXTURES)
@@ -130,19 +112,6 @@ def test_label_logits_are_those_of_the_logit_lens(
             torch.testing.assert_close(own.logits[place], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_all_heads_together_are_what_the_attention_puts_out(given: Material) -> None:
-    prompts = [given.builder().binary(example) for example in given.development[:3]]
-    name = projections(given.model)[1][0]
-    names = [one for pair in projections(given.model) for one in pair]
-    states = dict(zip(names, last_inputs(given.model, prompts, names), strict=True))
-    heads = components(given.model, (7, 9), states)["heads"]
-    own = [place for place, (module, _, _) in enumerate(heads.columns) if module == name]
-    with torch.no_grad():
-        out = given.model.get_submodule(name)(states[name]) * given.model.model.norm.weight
-        expected = out @ given.model.lm_head.weight[[7, 9]].T
-    torch.testing.assert_close(heads.logits[own].sum(dim=0), expected, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("favoured", [1.0, -1.0])
 @pytest.mark.parametrize("bias", [0.0, 0.3])
 @pytest.mark.parametrize("variation", [0.3, 1.0])
@@ -183,12 +152,12 @@ def test_what_is_served_is_less_biased_on_the_support_set(
     assert given.scores(support).p_positive.equal(before.p_positive)
     with fitted.on(given.model):
         after = given.scores(support)
-    imbalance = [abs(float(log_odds(one).sigmoid().mean()) - 0.5) for one in (before, after)]
+    imbalance = [abs(float(odds_of(one).sigmoid().mean()) - 0.5) for one in (before, after)]
     assert imbalance[1] < imbalance[0] - 0.05
     mass = [float((one.p_positive + one.p_negative).mean()) for one in (before, after)]
     assert mass[1] >= 0.9 * mass[0]
     assert fitted.parameters == fitted.chosen["heads"] + fitted.chosen["vectors"] > 0
-    assert fitted.chosen["balanced accuracy"] == balanced_accuracy(log_odds(after), support)
+    assert fitted.chosen["balanced accuracy"] == balanced_accuracy(odds_of(after), support)
 
 
 def test_the_answer_words_are_not_taken_away_for_balance(

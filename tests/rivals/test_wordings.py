@@ -15,52 +15,33 @@ Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 
 @pytest.mark.parametrize(
-    ("own", "served"),
-    [("nasa", ["A", "B"]), ("A", ["nasa", "B"]), ("B", ["A", "nasa"])],
+    ("own", "served"), [("nasa", ["A", "B"]), ("A", ["nasa", "B"]), ("B", ["A", "nasa"])]
 )
 def test_two_instructions_that_are_not_the_settings_own(
     llama: Tiny, own: str, served: list[str]
 ) -> None:
-    fitted = [rival.fit(material(*llama, instruction=own)) for rival in (WORDING_A, WORDING_B)]
-    assert [one.changes["instruction"] for one in fitted] == served
-    assert [one.chosen["instruction"] for one in fitted] == served
+    given = material(*llama, instruction=own)
+    for rival, name in zip((WORDING_A, WORDING_B), served, strict=True):
+        fitted = rival.fit(given)
+        assert fitted.changes == fitted.chosen == {"instruction": name}
+        settings = given.settings.replace(fitted.changes)
+        builder = PromptBuilder(given.tokenizer, settings.vocabulary, settings.instruction)
+        asked = INSTRUCTIONS[name].format(positive="Yes", negative="No")
+        assert asked in builder.binary(given.development[0]).text
 
 
-def test_the_change_is_one_that_settings_take(llama: Tiny) -> None:
-    given = material(*llama)
-    settings = given.settings.replace(WORDING_B.fit(given).changes)
-    builder = PromptBuilder(given.tokenizer, settings.vocabulary, settings.instruction)
-    asked = INSTRUCTIONS["B"].format(positive="Yes", negative="No")
-    assert asked in builder.binary(given.development[0]).text
-
-
-def test_the_examples_are_those_of_the_material_and_stand_before_the_question(llama: Tiny) -> None:
+def test_the_examples_of_the_material_stand_before_the_question(llama: Tiny) -> None:
     given = material(*llama)
     fitted = SHOTS.fit(given)
     assert list(fitted.shots) == list(given.shots)
-    text = given.builder(fitted.shots).binary(given.development[0]).text
-    places = [text.index(shot.question) for shot in given.shots]
+    question = given.development[0]
+    plain, shown = (given.builder(shots).binary(question) for shots in ((), fitted.shots))
+    places = [shown.text.index(one.question) for one in (*given.shots, question)]
     assert places == sorted(places)
-    assert places[-1] < text.index(given.development[0].question)
-
-
-def test_how_much_longer_a_prompt_is(llama: Tiny) -> None:
-    given = material(*llama)
-    lengths = [
-        len(given.builder(shots).binary(given.development[0]).token_ids)
-        for shots in ((), given.shots)
-    ]
-    assert SHOTS.fit(given).chosen == {
-        "examples": len(given.shots),
-        "more tokens": lengths[1] - lengths[0],
-    }
-
-
-def test_what_is_served_can_be_evaluated(llama: Tiny) -> None:
-    given = material(*llama)
-    fitted = SHOTS.fit(given)
-    plain, shown = (
+    more = len(shown.token_ids) - len(plain.token_ids)
+    assert fitted.chosen == {"examples": len(given.shots), "more tokens": more}
+    without, by = (
         run_evaluation(*llama, given.development, given.settings, shots).scores.p_positive
         for shots in ((), fitted.shots)
     )
-    assert not plain.equal(shown)
+    assert not without.equal(by)

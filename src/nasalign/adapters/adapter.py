@@ -1,7 +1,10 @@
 """The result of an alignment: changed rows, as an exact LoRA adapter or inside a checkpoint."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -11,15 +14,20 @@ from transformers import PreTrainedModel
 from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
 from nasalign.errors import ModelError, NasAlignError
-from nasalign.head_rows.rows import read_weight_rows, write_rows
+from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
 from nasalign.models.geometry import PROJECTIONS, RowSlice
 from nasalign.models.loading import fingerprint
+
+_PLACE = attrgetter("module", "start")
 
 
 @dataclass(frozen=True)
 class Adapter:
     """Rows of a model before and after alignment, each [D, in] in the weight's dtype.
+
+    ``with adapter.on(model):`` applies it for a while; ``apply`` and ``revert`` change the model
+    for good.
 
     Attributes:
         before: the untouched rows.
@@ -62,16 +70,25 @@ class Adapter:
         for where, rows in self.before.items():
             write_rows(model, where, rows)
 
-    def save(self, folder: Path, base_model: str) -> None:
+    @contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        """Applies the adapter while in the context.
+
+        On leaving, also after an error, the rows are what they were on entering, to the bit.
+        """
+        with rows_put_back(model, self):  # also if memory runs out while only half is applied
+            self.apply(model)
+            yield
+
+    def save(self, folder: str | Path, base_model: str | Path) -> None:
         """Writes a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
 
         A holds the row deltas [r, in] and B [out, r] puts each into its row; r is the same for all
         modules, and alpha is r, so that the scaling is 1.
 
         Args:
-            folder: not there yet, or an adapter that is replaced.
-            base_model: name of the model, for ``adapter_config.json``; of a local one its last name
-                is written.
+            folder: a new folder, or an adapter that is replaced.
+            base_model: for ``adapter_config.json``; of a local path only the last part is written.
 
         Raises:
             NasAlignError: no row has changed, and PEFT has no form for an empty adapter; or a row
@@ -86,36 +103,43 @@ class Adapter:
                     "write; take a lower learning rate."
                 )
         changes: Changes = {}
-        for module in sorted({where.module for where in self.after}):
-            slices = sorted(
-                (where for where in self.after if where.module == module),
-                key=lambda where: where.start,
-            )
-            deltas = torch.cat(
-                [self.after[where].float() - self.before[where].float() for where in slices]
-            )
+        for module, group in groupby(sorted(self.after, key=_PLACE), attrgetter("module")):
+            slices = list(group)
+            parts = [self.after[where].float() - self.before[where].float() for where in slices]
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
-            changes[module] = deltas.cpu(), selector(rows, self.out_features[module])
+            changes[module] = torch.cat(parts).cpu(), selector(rows, self.out_features[module])
         dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
         origin = Origin(self.base_fingerprint, _digest(self.before), dtype)
-        write_adapter(folder, changes, origin, base_model)
+        write_adapter(Path(folder), changes, origin, str(base_model))
 
 
-def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
+@contextmanager
+def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
+    """Restores the rows that an adapter changes, to the bit, to what they were on entering."""
+    found = {where: read_weight_rows(model, where) for where in adapter.after}
+    try:
+        yield
+    finally:
+        for where, rows in found.items():
+            write_rows(model, where, rows)
+
+
+def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
     """Reads an adapter that nasalign wrote, for the untouched model it was made from.
 
-    One that was reduced (``alignment.rank``) is as near to the exact one as its file says.
+    An adapter of reduced rank is as near to the exact one as its file says.
 
     Raises:
         ModelError: there is no adapter, it is broken, or it belongs to another model.
     """
-    file, base = read_adapter(folder), fingerprint(model)
+    file, base = read_adapter(Path(folder)), fingerprint(model)
     made_for = file.origin.base
     another = ModelError(
         f"The adapter {folder} was made for another model or another dtype than "
         f"{model.name_or_path}."
     )
-    # Of a quantised model the rows alone are the checkpoint's, and they are compared below.
+    # The fingerprint of a quantised model differs from that of its checkpoint, although the rows
+    # are the same; these are compared below.
     if made_for != base and "quantised" not in made_for + base:
         raise another
     before: dict[RowSlice, Tensor] = {}
@@ -125,11 +149,13 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> Adapter:
         if not _holds(model, module, (len(second), first.shape[1])):
             raise another
         out_features[module], rows = len(second), file.rows[module]
-        deltas = (second[rows].double() @ first.double()).float()  # B selects, if it is exact
-        for where, part in _slices(module, rows):
-            before[where] = read_weight_rows(model, where)
-            delta = deltas[part].to(before[where].device)
-            after[where] = (before[where].float() + delta).to(before[where].dtype)
+        # float64: of an exact adapter B only selects, so that the product is A to the bit
+        deltas = (second[rows].double() @ first.double()).float()
+        slices = joined(RowSlice(module, row, row + 1) for row in rows)
+        sizes = [where.stop - where.start for where in slices]
+        for where, delta in zip(slices, deltas.split(sizes), strict=True):
+            old = before[where] = read_weight_rows(model, where)
+            after[where] = (old.float() + delta.to(old.device)).to(old.dtype)
             if not torch.isfinite(after[where]).all():
                 raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
     if file.origin.rows != _digest(before):
@@ -150,16 +176,6 @@ def _holds(model: PreTrainedModel, module: str, shape: tuple[int, int]) -> bool:
     return known and tuple(found.weight.shape) == shape
 
 
-def _slices(module: str, rows: list[int]) -> Iterable[tuple[RowSlice, slice]]:
-    """Runs of neighbouring rows, each with its place in A."""
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or rows[end] != rows[end - 1] + 1:
-            yield RowSlice(module, rows[start], rows[end - 1] + 1), slice(start, end)
-            start = end
-
-
 def _digest(rows: dict[RowSlice, Tensor]) -> str:
     """A SHA-256 over rows, however they are sliced."""
-    order = sorted(rows, key=lambda where: (where.module, where.start))
-    return sha256(rows[where].float().cpu().numpy().tobytes() for where in order)
+    return sha256(rows[where].float().cpu().numpy().tobytes() for where in sorted(rows, key=_PLACE))

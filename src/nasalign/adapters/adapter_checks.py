@@ -1,6 +1,6 @@
-"""Whether PEFT computes of an adapter the change that nasalign reads, and no other.
+"""Checks that PEFT computes from an adapter exactly the change that nasalign reads.
 
-Its tensors must put rows into their places and do nothing else, and its configuration must be what
+The tensors must put rows into their places and do nothing else, and the configuration must be what
 we write for such tensors, to the last key: only then do PEFT and nasalign make the same model.
 """
 
@@ -17,8 +17,8 @@ from nasalign.errors import shortened
 PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 Changes = dict[str, tuple[Tensor, Tensor]]
 """A [r, in] and B [out, r] by module, float32."""
-_SAYS_NOTHING = ("base_model_name_or_path", "peft_version")
-"""Keys of the configuration that change nothing of what PEFT computes on a given base."""
+_WITHOUT_EFFECT = ("base_model_name_or_path", "peft_version")
+"""Keys of the configuration without influence on what PEFT computes for a given base."""
 
 
 def peft_config(changes: Changes, rank: int, base_model: str) -> dict[str, Any]:
@@ -31,12 +31,12 @@ def peft_config(changes: Changes, rank: int, base_model: str) -> dict[str, Any]:
         target_modules=sorted(changes),
         inference_mode=True,
     ).to_dict()
-    # PEFT keeps the modules as a set, whose order differs from one process to the next.
+    # PEFT keeps the modules as a set, whose order differs between processes.
     return config | {"target_modules": sorted(changes)}
 
 
 def changes_of(tensors: Mapping[str, Tensor]) -> tuple[Changes, str]:
-    """Returns A and B of each module in order, and what is wrong with a tensor, or nothing."""
+    """Returns A and B of each module in order, and the first fault of a tensor, or ``""``."""
     names = sorted(name.removeprefix(PREFIX).removesuffix(A) for name in tensors if A in name)
     changes: Changes = {}
     for name in names:
@@ -56,9 +56,9 @@ def changes_of(tensors: Mapping[str, Tensor]) -> tuple[Changes, str]:
 
 
 def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
-    """Returns the first key by which PEFT would compute another change; empty if there is none.
+    """Returns the first key by which PEFT would compute another change, or ``""``.
 
-    The first versions gave each module a rank of its own, by patterns; of one rank are all now.
+    The first versions gave each module a rank of its own, by patterns; now all have the same.
     """
     ranks = {module: len(a) for module, (a, _) in changes.items()}
     expected = peft_config(changes, max(ranks.values()), "")
@@ -66,10 +66,10 @@ def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
         expected |= {"rank_pattern": ranks, "alpha_pattern": ranks}
     elif len(set(ranks.values())) > 1:
         return "its modules have several ranks"
-    # What is not there, PEFT fills in, but for its type.
+    # PEFT fills in missing keys by its defaults, except for the type.
     found = LoraConfig().to_dict() | {"peft_type": None} | dict(config)
     for key, value in found.items():
-        if key in _SAYS_NOTHING:
+        if key in _WITHOUT_EFFECT:
             continue
         if key not in expected:
             return f"{shortened(key)} is not known to the PEFT that is installed"
@@ -80,10 +80,10 @@ def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
 
 
 def real_rows(changes: Changes) -> tuple[Changes, str]:
-    """Returns the changes without what only fills up the rank, and what is wrong with them.
+    """Returns the changes without the padding of the rank, and their fault, or ``""``.
 
-    In an exact adapter, column j of B is 1 at the row that A's row j is added to and else 0, and
-    the rows rise; what fills up the rank is 0 in both.
+    In an exact adapter, column j of B is 1 at the row that A's row j is added to and 0 elsewhere,
+    and these rows ascend; the padding is 0 in both.
     """
     real: Changes = {}
     for module, (a, b) in changes.items():
@@ -101,13 +101,13 @@ def real_rows(changes: Changes) -> tuple[Changes, str]:
 
 
 def reduction_fault(changes: Changes, rank: int, rows: Mapping[str, list[int]]) -> str:
-    """Returns what is wrong with the rows that a reduced adapter is said to change, or nothing."""
+    """Returns the fault of the rows that a reduced adapter is said to change, or ``""``."""
     if set(rows) != set(changes) or any(len(a) != rank for a, _ in changes.values()):
         return "it is not reduced as it says"
     for module, (_, b) in changes.items():
         mine = rows[module]
-        rising = mine == sorted(set(mine)) and mine[:1] >= [0] and mine[-1] < len(b)
-        if not rising or set(b.any(dim=1).nonzero().flatten().tolist()) - set(mine):
+        ascending = mine == sorted(set(mine)) and mine[:1] >= [0] and mine[-1] < len(b)
+        if not ascending or set(b.any(dim=1).nonzero().flatten().tolist()) - set(mine):
             return f"it changes other rows of {shortened(module)} than it says"
     return ""
 

@@ -1,4 +1,4 @@
-"""The file of an adapter: PEFT's tensors, and in its metadata what nasalign has to know of them."""
+"""The files of an adapter: PEFT's tensors and configuration, with nasalign's own metadata."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -26,51 +26,36 @@ from nasalign.io.storage import make_subfolder, replacing
 from nasalign.models.names import public_name
 
 CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
-_KEY = "nasalign"  # one key alone: the order of several in the file is not fixed
+_KEY = "nasalign"  # a single metadata key: safetensors does not fix the order of several
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What an adapter of low rank lacks of the exact one.
+    """How an adapter of reduced rank differs from the exact one."""
 
-    Attributes:
-        rank: of every module.
-        error: norm of what is missing, over that of the exact change, of all modules together.
-        modules: the same for each module.
-        rows: the rows of each module that the exact adapter changes, rising.
-    """
-
-    rank: int
-    error: float
-    modules: dict[str, float]
-    rows: dict[str, list[int]]
+    rank: int  # of every module
+    error: float  # norm of the missing part over that of the exact change, of all modules together
+    modules: dict[str, float]  # the same for each module
+    rows: dict[str, list[int]]  # rows of each module that the exact adapter changes, ascending
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What an adapter was made from.
+    """What an adapter was made from; what has a default is not in the first versions' files."""
 
-    Attributes:
-        base: ``models.loading.fingerprint`` of the untouched model.
-        rows: a SHA-256 over its rows that the adapter changes.
-        dtype: the dtype in which it was tuned; empty in a file that does not say.
-        reduction: what it lacks; None for an exact adapter.
-        content: a SHA-256 over its tensors; empty in a file that does not say.
-    """
-
-    base: str
-    rows: str
-    dtype: str = ""
-    reduction: Reduction | None = None
-    content: str = ""
+    base: str  # ``models.loading.fingerprint`` of the untouched model
+    rows: str  # SHA-256 of the untouched rows that the adapter changes
+    dtype: str = ""  # in which it was tuned
+    reduction: Reduction | None = None  # None for an exact adapter
+    content: str = ""  # SHA-256 of the adapter's tensors
 
     def metadata(self) -> dict[str, str]:
-        """Returns it as the metadata of a safetensors file."""
+        """Returns the metadata of the safetensors file."""
         return {_KEY: json.dumps(asdict(self), sort_keys=True)}
 
     @classmethod
     def of(cls, metadata: dict[str, str] | None) -> "Origin | None":
-        """Reads it from the metadata of a safetensors file; None if nasalign did not write it."""
+        """Reads the metadata of a safetensors file; None if nasalign did not write it."""
         text = (metadata or {}).get(_KEY)
         if text is None:
             return None
@@ -85,22 +70,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What the folder of an adapter holds.
-
-    Attributes:
-        changes: A [r, in] and B [out, r] of each module that is changed, in order; of an exact
-            adapter without what fills up the rank.
-        origin: what it was made from.
-        base_model: what it says its base model is called.
-    """
+    """The contents of an adapter's folder; an exact one without the zeros that pad the rank."""
 
     changes: Changes
     origin: Origin
-    base_model: str
+    base_model: str  # as the configuration says
 
     @property
     def rows(self) -> dict[str, list[int]]:
-        """Returns the rows of each module that it changes, rising."""
+        """The rows of each module that it changes, ascending."""
         if self.origin.reduction:
             return self.origin.reduction.rows
         return {module: b.argmax(dim=0).tolist() for module, (_, b) in self.changes.items()}
@@ -115,8 +93,8 @@ def read_adapter(folder: Path) -> AdapterFile:
     """Reads an adapter that nasalign wrote, now or in an earlier version.
 
     Raises:
-        ModelError: it is not there, cut off, changed, or nasalign did not write it; or PEFT would
-            compute another change of it than nasalign.
+        ModelError: it is missing, cut off, modified, or not written by nasalign; or PEFT would
+            compute another change from it than nasalign does.
     """
     path, config = folder / FILE, folder / CONFIG
     if not (path.is_file() and config.is_file()):
@@ -150,16 +128,10 @@ def read_adapter(folder: Path) -> AdapterFile:
 
 
 def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: str) -> None:
-    """Writes an adapter: both of its files, or none.
+    """Writes an adapter: both of its files, or none; an adapter in the folder is replaced.
 
-    All modules get the rank of the largest; zeros fill up the others. Readers that know one rank
-    alone, or no pattern of ranks, then scale the change as PEFT does.
-
-    Args:
-        folder: not there yet, or an adapter that is replaced.
-        changes: of each module that is changed.
-        origin: what it was made from; the digest of the tensors is filled in.
-        base_model: the name by which the base is loaded; of a local one the last name is written.
+    All modules get the rank of the largest, padded with zeros. Readers that know only one rank
+    (llama.cpp, Ollama) then scale the change as PEFT does.
 
     Raises:
         NasAlignError: the folder holds something else, or cannot be written.

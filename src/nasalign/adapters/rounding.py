@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from nasalign.adapters.adapter import Adapter
 
@@ -32,7 +31,7 @@ class Rounding:
         for where, rows in adapter.after.items():
             before, after = adapter.before[where].cpu(), rows.cpu()  # not every device has float64
             change = after.double() - before.double()
-            rounded = _rounded(after, dtype) - _rounded(before, dtype)
+            rounded = after.to(dtype).double() - before.to(dtype).double()
             exact += float(change.square().sum())
             left += float(rounded.square().sum())
             product += float((change * rounded).sum())
@@ -41,7 +40,3 @@ class Rounding:
         cosine = product / (exact * left) ** 0.5 if left else 0.0
         name = str(dtype).removeprefix("torch.")
         return cls(name, (left / exact) ** 0.5, cosine, different / changed)
-
-
-def _rounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    return rows.to(dtype).double()

@@ -5,12 +5,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.adapters.adapter import Adapter
+from nasalign.adapters.adapter import Adapter, rows_put_back
 from nasalign.data.binary import sample
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.responses import kind_of
-from nasalign.evaluation.side_effects import rows_put_back
 from nasalign.inference.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.io.files import read_json, write_json
 from nasalign.nas.heads import Head

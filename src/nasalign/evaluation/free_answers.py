@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from nasalign.adapters.adapter import Adapter
+from nasalign.adapters.adapter import Adapter, rows_put_back
 from nasalign.data.binary import sample
 from nasalign.data.records import Question, Record, split_of
 from nasalign.data.splits import Splits, with_context
@@ -16,7 +16,6 @@ from nasalign.evaluation.side_effects import (
     change_of,
     compare_neutral,
     neutral_texts,
-    rows_put_back,
 )
 from nasalign.io.files import read_json, write_json
 from nasalign.nasa.knowledge import Parametric, free_answers, judged

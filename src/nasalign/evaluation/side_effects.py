@@ -1,8 +1,8 @@
 """What a change of a model does beside yes/no answers: other texts, and free answers (Table 5)."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 from statistics import NormalDist
 from typing import Any
@@ -15,7 +15,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.evaluation.metrics import bootstrap_weights, interval
-from nasalign.head_rows.rows import read_weight_rows, write_rows
 from nasalign.inference.forward import quick_kernels
 from nasalign.models.loading import context_length
 from nasalign.models.memory import explained
@@ -32,29 +31,9 @@ def neutral_texts() -> list[str]:
     return file.read_text(encoding="utf-8").strip().split("\n---\n")
 
 
-@contextmanager
-def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
-    """Restore the rows that an adapter changes on exit, to the bit."""
-    found = {where: read_weight_rows(model, where) for where in adapter.after}
-    try:
-        yield
-    finally:
-        for where, rows in found.items():
-            write_rows(model, where, rows)
-
-
 def change_of(adapter: Adapter) -> Change:
-    """Return the change that an adapter makes; it is reverted to the bit."""
-
-    @contextmanager
-    def on(model: PreTrainedModel) -> Iterator[None]:
-        try:  # also what was half applied when memory ran out is taken off
-            adapter.apply(model)
-            yield
-        finally:
-            adapter.revert(model)
-
-    return on
+    """Returns the change that an adapter makes."""
+    return adapter.on
 
 
 @torch.no_grad()

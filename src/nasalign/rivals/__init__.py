@@ -1,1 +1,1 @@
-"""Other ways to a model that says Yes as often as it should, to stand beside ours in one table."""
+"""Other ways to a model that says Yes as often as it should, for comparison in one table."""

@@ -1,11 +1,16 @@
 """The rows of a comparison, in their order."""
 
-from nasalign.rivals.baselines import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
+from nasalign.rivals.baselines import (
+    NASA,
+    NASA_PLUS,
+    QUERY_ONLY,
+    RANDOM,
+    UNTOUCHED,
+    nasa_plus_samples,
+)
 from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, THRESHOLD
 from nasalign.rivals.instructions import SHOTS, WORDING_A, WORDING_B
 from nasalign.rivals.lora import lora
-from nasalign.rivals.offset import OFFSET
-from nasalign.rivals.ours import NASA_PLUS, samples_of_ours
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.steering import STEERING
 from nasalign.rivals.unibias import UNIBIAS
@@ -21,10 +26,9 @@ RIVALS: tuple[Rival, ...] = (
     BATCH,
     lora("lora-same", "LoRA on the samples of NASA", lambda material: material.same),
     lora("lora-pairs", "LoRA on these and their wrong twins", lambda material: material.pairs),
-    lora("lora-kinds", "LoRA on the samples of nasa+", samples_of_ours),
+    lora("lora-kinds", "LoRA on the samples of nasa+", nasa_plus_samples),
     STEERING,
     UNIBIAS,
-    OFFSET,
     RANDOM,
     QUERY_ONLY,
     NASA,

@@ -1,53 +1,48 @@
-"""Rows that need no more than the model, or the paper's method: untouched, NASA, its ablations."""
+"""The rows that tune heads, NASA, its ablations and nasa+; and the untouched model."""
 
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import Adapter
-from nasalign.alignment import tune_rows
-from nasalign.evaluation.side_effects import change_of
+from nasalign.alignment import correct_jointly, tune_rows
+from nasalign.data.records import BinaryExample
 from nasalign.io.storage import remove_folder
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
+from nasalign.nasa_plus.joint_run import held_back, pairs_by_kind
 from nasalign.rivals.rival import Fitted, Material, Rival
-from nasalign.session import Session
 
 IN_WEIGHTS = "nothing"
 """What a change of the weights needs when the model is served."""
 
 
-def _nasa(material: Material) -> Fitted:
-    return _tuned(material, _selected(material), material.session)
-
-
-def _query_only(material: Material) -> Fitted:
-    return _tuned(material, _selected(material), material.session.with_settings(k_scope="none"))
-
-
-def _random(material: Material) -> Fitted:
-    count, draw = len(_selected(material)), f"{material.settings.seed}/random-0"
-    return _tuned(material, random_heads(material.probing, count, draw), material.session)
-
-
-def _selected(material: Material) -> list[Head]:
-    check_probing_set(material.probing)
-    return choose_heads(material.session, material.probing)
+def _nasa(
+    material: Material, changes: Mapping[str, Any] | None = None, drawn: bool = False
+) -> Fitted:
+    """Runs Algorithm 1 on the selected heads, or on as many drawn ones, and reverts the model."""
+    session, probing = material.session.with_settings(**(changes or {})), material.probing
+    check_probing_set(probing)
+    heads = choose_heads(session, probing)
+    if drawn:
+        heads = random_heads(probing, len(heads), f"{session.settings.seed}/random-0")
+    history, adapter = tune_rows(session, probing, heads)
+    if session.run.folder:
+        remove_folder(session.run.folder / "checkpoint")
+    records = [one for one in history if isinstance(one, HeadRecord)]
+    kept = [[one.layer, one.head] for one in records if one.kept]
+    chosen = {"heads": len(heads), "tried": len(records), "kept": kept}
+    return reverted(adapter, session.model, chosen)
 
 
 def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
-    """Returns heads drawn from all, of falling single head NAS (Table 20).
-
-    Args:
-        probing: what their NAS is of.
-        count: how many.
-        draw: seed of the draw.
-    """
+    """Draws heads by the seed ``draw``, ordered by falling single head NAS (Table 20)."""
     mean = single_head_nas(probing.nas)
     places = [(layer, head) for layer in range(len(mean)) for head in range(len(mean[0]))]
     drawn = random.Random(draw).sample(places, count)
@@ -55,30 +50,46 @@ def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
     return sorted(heads, key=lambda head: -head.nas)
 
 
-def _tuned(material: Material, heads: Sequence[Head], session: Session) -> Fitted:
-    """Run Algorithm 1 on heads, and leave the model as it was."""
-    history, adapter = tune_rows(session, material.probing, heads)
-    if session.run.folder:
-        remove_folder(session.run.folder / "checkpoint")
-    records = [one for one in history if isinstance(one, HeadRecord)]
-    chosen = {
-        "heads": len(heads),
-        "tried": len(records),
-        "kept": [[one.layer, one.head] for one in records if one.kept],
-    }
-    return taken_off(adapter, session.model, chosen)
-
-
-def taken_off(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:
-    """Takes tuned rows off the model and returns them as what fitting leaves."""
+def reverted(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:
+    """Reverts a tuned model, and returns its adapter as what fitting returns."""
     adapter.revert(model)
-    on = change_of(adapter) if adapter.after else nullcontext
+    on = adapter.on if adapter.after else nullcontext  # without a change nothing is measured again
     return Fitted(on=on, parameters=adapter.parameters, chosen=chosen)
 
 
+def _nasa_plus(material: Material) -> Fitted:
+    result = correct_jointly(material.session, material.asked, material.probing)
+    epochs = [one.epoch for one in result.history if one.kept]  # type: ignore[union-attr]
+    chosen = {"heads": len(result.heads), "epoch": epochs[-1]}
+    return reverted(result.adapter, material.model, chosen)
+
+
+def nasa_plus_samples(material: Material) -> Sequence[BinaryExample]:
+    """Returns the examples that nasa+ is tuned on, without those that it holds back."""
+    kinds = pairs_by_kind(material.session, material.asked, material.probing)
+    return [
+        example
+        for pairs in kinds.values()
+        for pair in pairs
+        if not held_back(pair.subject, material.settings.seed)
+        for example in (pair.right, pair.wrong)
+    ]
+
+
 UNTOUCHED = Rival("untouched", "untouched", IN_WEIGHTS, False, lambda material: Fitted())
-RANDOM = Rival("random", "random heads, tuned as NASA's (Table 20)", IN_WEIGHTS, False, _random)
+RANDOM = Rival(
+    "random",
+    "random heads, tuned as NASA's (Table 20)",
+    IN_WEIGHTS,
+    False,
+    partial(_nasa, drawn=True),
+)
 QUERY_ONLY = Rival(
-    "query-only", "NASA, query rows alone (Table 19)", IN_WEIGHTS, False, _query_only
+    "query-only",
+    "NASA, query rows alone (Table 19)",
+    IN_WEIGHTS,
+    False,
+    partial(_nasa, changes={"k_scope": "none"}),
 )
 NASA = Rival("nasa", "NASA (Yu et al., 2025)", IN_WEIGHTS, False, _nasa)
+NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _nasa_plus)

@@ -1,14 +1,15 @@
-"""Rivals that shift the log odds of the answer words by an offset, and so need probabilities.
+"""Rivals that shift the log odds of the answer words, and so need probabilities.
 
-All probabilities of this file are of the positive word against the negative one, normalised over
-the two, as the calibration papers do with the labels of a task. To divide them by an estimate of
-what the model says without a question, and to normalise again, is to shift the log odds by minus
+All probabilities in this file are of the positive word against the negative one, normalised over
+the two, as the calibration papers do with the labels of a task. Dividing them by an estimate of
+what the model says without a question, and normalising again, is shifting the log odds by minus
 those of the estimate.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -17,28 +18,27 @@ from torch import Tensor
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.inference.verdicts import likeliest
-from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """What Zhao et al. put in the place of an input."""
 DRAWS = 20
-"""Random texts of Fei et al."""
+"""Number of random texts of Fei et al."""
 
 Form = tuple[bool, bool, bool]
 """Whether an example has an answer to verify, whether it has a context, whether it is negated."""
+Inputs = Callable[[Material, Form, Sequence[BinaryExample]], list[BinaryExample]]
+"""Makes inputs without content in a form, from the evaluated examples of that form."""
 
 
 def shifted(evaluation: Evaluation, offset: Tensor | float) -> Evaluation:
-    """Returns an evaluation whose log odds are shifted.
+    """Returns an evaluation of N examples with shifted log odds, and the verdicts by these.
 
     Args:
-        evaluation: of N examples; its NAS and what else it holds are kept.
-        offset: what is added to the log odds, one number or [N].
-
-    Returns:
-        With probabilities normalised over the two words, and the verdicts by comparing them.
+        evaluation: its NAS and whatever else it holds are kept.
+        offset: what is added to the log odds, a number or [N].
     """
-    odds = log_odds(evaluation.scores) + offset
+    odds = odds_of(evaluation.scores) + offset
     positive, negative = odds.sigmoid(), (-odds).sigmoid()
     verdicts = [likeliest(*both) for both in zip(positive.tolist(), negative.tolist(), strict=True)]
     scores = replace(
@@ -53,15 +53,13 @@ def shifted(evaluation: Evaluation, offset: Tensor | float) -> Evaluation:
 def best_threshold(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
     """Returns the threshold of log odds [N] with the best balanced accuracy.
 
-    Any threshold between two neighbouring values gives the same verdicts. Of the intervals that
-    are best the middle of the widest counts, of these the lowest; where none is better than a
-    threshold outside of all values, which gives one verdict for all, there is nothing to shift
-    by, and it is 0.
+    All thresholds between two neighbouring values give the same verdicts. Of the best intervals
+    the middle of the widest is taken, among equals of the lowest; 0 if none is better than one
+    verdict for all.
     """
-    values = odds.unique().tolist()  # sorted
     found = [
         (balanced_accuracy(odds - (low + high) / 2, examples), high - low, -low, (low + high) / 2)
-        for low, high in pairwise(values)
+        for low, high in pairwise(odds.unique().tolist())  # sorted
     ]
     one_verdict = balanced_accuracy(odds - odds.max() - 1, examples)
     best = max(found, default=None)
@@ -70,7 +68,7 @@ def best_threshold(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
 
 def _threshold(material: Material) -> Fitted:
     """Fits one offset on the development split."""
-    odds = log_odds(material.scores(material.development))
+    odds = odds_of(material.scores(material.development))
     offset = -best_threshold(odds, material.development)
     reached = balanced_accuracy(odds + offset, material.development)
     return Fitted(
@@ -80,99 +78,77 @@ def _threshold(material: Material) -> Fitted:
     )
 
 
-def _contextual(material: Material) -> Fitted:
-    """Estimates the offset on content-free inputs (Zhao et al., 2021)."""
-
-    def inputs(form: Form, examples: Sequence[BinaryExample]) -> Iterator[BinaryExample]:
-        for text in CONTENT_FREE:
-            yield _filled(form, text, text, text)
-
-    return Fitted(adjusted=lambda evaluation: _calibrated(material, evaluation, inputs))
+def _content_free(
+    material: Material, form: Form, examples: Sequence[BinaryExample]
+) -> list[BinaryExample]:
+    """The content-free inputs of Zhao et al. (2021)."""
+    return [_filled(form, text, text, text) for text in CONTENT_FREE]
 
 
-def _domain_context(material: Material) -> Fitted:
-    """Estimates the offset on random words of the evaluated texts (Fei et al., 2023).
+def _random_words(
+    material: Material, form: Form, examples: Sequence[BinaryExample]
+) -> list[BinaryExample]:
+    """The random inputs of Fei et al. (2023).
 
-    Each place of the prompt is filled with words that stand there in the evaluated examples, as
-    many as there are on average, drawn with replacement.
+    Each field is filled with words that occur in it among the evaluated examples, as many as there
+    are on average, drawn with replacement.
     """
+    rng = random.Random(f"{material.settings.seed}/domain-context/{form}")
+    fields = [
+        [one.question for one in examples],
+        [one.answer or "" for one in examples],
+        [one.context or "" for one in examples],
+    ]
+    words = [" ".join(texts).split() for texts in fields]
+    counts = [max(1, round(len(own) / len(examples))) for own in words]
 
-    def inputs(form: Form, examples: Sequence[BinaryExample]) -> Iterator[BinaryExample]:
-        rng = random.Random(f"{material.settings.seed}/domain-context/{form}")
-        texts = [
-            [one.question for one in examples],
-            [one.answer or "" for one in examples],
-            [one.context or "" for one in examples],
-        ]
-        for _ in range(DRAWS):
-            yield _filled(form, *(_random_text(place, rng) for place in texts))
+    def draw() -> list[str]:
+        both = zip(words, counts, strict=True)
+        return [" ".join(rng.choices(own, k=count)) if own else "" for own, count in both]
 
-    return Fitted(adjusted=lambda evaluation: _calibrated(material, evaluation, inputs))
+    return [_filled(form, *draw()) for _ in range(DRAWS)]
 
 
-def _batch(material: Material) -> Fitted:
-    """Estimates the offset on the evaluated examples, without their labels (Zhou et al., 2024).
-
-    The estimate of the prior is the mean of the probabilities over the batch.
-    """
+def _on_inputs(inputs: Inputs, material: Material) -> Fitted:
+    """Shifts the log odds by minus those of the mean probabilities on inputs without content."""
 
     def adjusted(evaluation: Evaluation) -> Evaluation:
-        return shifted(evaluation, -_log_odds_of_mean(log_odds(evaluation.scores)))
+        places: dict[Form, list[int]] = {}  # the estimate depends on the form of the prompt
+        for place, one in enumerate(evaluation.examples):
+            form = one.answer is not None, bool(one.context), one.negated
+            places.setdefault(form, []).append(place)
+        offsets = torch.zeros(len(evaluation.examples), dtype=torch.float64)
+        for form, own in places.items():
+            empty = inputs(material, form, [evaluation.examples[place] for place in own])
+            offsets[own] = -_odds_of_mean(odds_of(material.scores(empty)))
+        return shifted(evaluation, offsets)
 
     return Fitted(adjusted=adjusted)
 
 
-def _calibrated(
-    material: Material,
-    evaluation: Evaluation,
-    inputs: Callable[[Form, Sequence[BinaryExample]], Iterator[BinaryExample]],
-) -> Evaluation:
-    """Shifts the log odds by minus those of the mean probabilities on inputs without content.
-
-    Args:
-        material: whose model and settings score the inputs.
-        evaluation: what is shifted; examples of another form of the prompt have another offset.
-        inputs: makes the inputs of a form out of the examples of that form.
-    """
-    places: dict[Form, list[int]] = {}
-    for place, example in enumerate(evaluation.examples):
-        places.setdefault(_form(example), []).append(place)
-    offsets = torch.zeros(len(evaluation.examples), dtype=torch.float64)
-    for form, own in places.items():
-        empty = list(inputs(form, [evaluation.examples[place] for place in own]))
-        offsets[own] = -_log_odds_of_mean(log_odds(material.scores(empty)))
-    return shifted(evaluation, offsets)
+def _on_the_batch(material: Material) -> Fitted:
+    """Estimates the offset on the evaluated examples, without their labels (Zhou et al., 2024)."""
+    return Fitted(
+        adjusted=lambda evaluation: shifted(evaluation, -_odds_of_mean(odds_of(evaluation.scores)))
+    )
 
 
-def _log_odds_of_mean(odds: Tensor) -> Tensor:
-    """The log odds of the mean of the probabilities that log odds [N] are of, a scalar.
-
-    The mean of the other word's is not 1 minus this mean, where that would be rounded to 0.
-    """
+def _odds_of_mean(odds: Tensor) -> Tensor:
+    """Log odds, a scalar, of the mean of the probabilities with log odds [N]."""
+    # Not log(p / (1 - p)): the mean may round to 1 where that of the other word is not 0.
     return odds.sigmoid().mean().log() - (-odds).sigmoid().mean().log()
 
 
-def _form(example: BinaryExample) -> Form:
-    return example.answer is not None, bool(example.context), example.negated
-
-
 def _filled(form: Form, question: str, answer: str, context: str) -> BinaryExample:
-    """The example of a form whose places are filled; its label means nothing."""
+    """The example of a form with these fields; its label means nothing."""
     has_answer, has_context, negated = form
     return BinaryExample(
         question=question,
         label=True,
         answer=answer if has_answer else None,
-        context=(context or " ") if has_context else None,  # an empty one would take its heading
+        context=(context or " ") if has_context else None,  # "" would leave out its heading
         negated=negated,
     )
-
-
-def _random_text(texts: Sequence[str], rng: random.Random) -> str:
-    """Words out of texts, drawn with replacement, as many as a text has on average."""
-    words = [word for text in texts for word in text.split()]
-    count = round(len(words) / len(texts))
-    return " ".join(rng.choices(words, k=max(1, count))) if words else ""
 
 
 _LOGITS = "log probabilities of the answer words"
@@ -185,19 +161,19 @@ CONTEXTUAL = Rival(
     "contextual calibration (Zhao et al., 2021)",
     f"{_LOGITS}, and 3 prompts in advance",
     True,
-    _contextual,
+    partial(_on_inputs, _content_free),
 )
 DOMAIN_CONTEXT = Rival(
     "domain-context",
     "domain-context calibration (Fei et al., 2023)",
     f"{_LOGITS}, and {DRAWS} prompts of the domain's words in advance",
     True,
-    _domain_context,
+    partial(_on_inputs, _random_words),
 )
 BATCH = Rival(
     "batch",
     "batch calibration (Zhou et al., 2024)",
     f"{_LOGITS}, of a batch of questions together",
     True,
-    _batch,
+    _on_the_batch,
 )

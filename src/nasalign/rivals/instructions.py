@@ -1,4 +1,4 @@
-"""Rivals that change no more than the prompt: another instruction (Table 12), examples shown."""
+"""Rivals that change only the prompt: another instruction (Table 12), or examples."""
 
 from functools import partial
 
@@ -6,13 +6,13 @@ from nasalign.rivals.rival import Fitted, Material, Rival
 
 
 def _wording(wording: str, material: Material) -> Fitted:
-    """Serves an instruction; the paper's first one where the settings have this one already."""
+    """Takes an instruction; the paper's main one where the settings have this one already."""
     other = "nasa" if material.settings.instruction == wording else wording
     return Fitted(changes={"instruction": other}, chosen={"instruction": other})
 
 
 def _shots(material: Material) -> Fitted:
-    """Shows the material's examples; says how many tokens a prompt has more by that."""
+    """Shows the material's examples; counts the tokens by which they lengthen a prompt."""
     shots, example = material.shots, material.development[0]
     plain, shown = (material.builder(given).binary(example) for given in ((), shots))
     more = len(shown.token_ids) - len(plain.token_ids)

@@ -1,57 +1,59 @@
-"""LoRA (Hu et al., 2022): low-rank changes of all linear layers, trained by PEFT and TRL."""
+"""LoRA (Hu et al., 2022): low-rank changes of all linear layers, by PEFT and a plain loop."""
 
-import logging
+import math
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from huggingface_hub import constants
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError, PromptError
-from nasalign.extras import require
-from nasalign.inference.batches import check_lengths
+from nasalign.inference.batches import check_lengths, halved
+from nasalign.inference.forward import answer_logits
 from nasalign.models import processes
+from nasalign.models.memory import explained
+from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
-from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, log_odds
+from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 
+RANK, ALPHA = 16, 32
+BATCH_SIZE = 16
+GRADIENT_NORM = 1.0
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 EPOCHS = 3
 MANY = 400
-"""From so many samples on two rates and epochs are tried: more steps than all of a smaller set."""
+"""From so many samples on, two rates and two epochs are tried: still more steps than for fewer."""
 DEVELOPMENT_EXAMPLES = 100
-"""Examples at most that rate and number of epochs are chosen by."""
+"""Maximum number of examples by which rate and number of epochs are chosen."""
+
+Sample = tuple[BinaryPrompt, int]
+"""A prompt and the first token of its right answer."""
 
 
 @dataclass(frozen=True, eq=False)
 class LowRankChange:
-    """What LoRA adds to linear modules: ``scale * up @ down @ x``.
+    """What LoRA adds to linear modules: ``scale * up @ down @ x``, scale being alpha / r."""
 
-    Attributes:
-        factors: by module name, down [r, in] and up [out, r], float32 of a 16-bit model.
-        scale: alpha / r.
-    """
-
-    factors: dict[str, tuple[Tensor, Tensor]]
-    scale: float
+    factors: dict[str, tuple[Tensor, Tensor]]  # by module: down [r, in], up [out, r]; >= float32
+    scale: float = ALPHA / RANK
 
     @classmethod
     def of(cls, model: nn.Module) -> "LowRankChange":
-        """Copies the change out of a model into which PEFT has put LoRA layers.
+        """Copies the change out of a model that holds PEFT's LoRA layers.
 
         Raises:
-            NasAlignError: one of them is beside something else than a linear module.
+            NasAlignError: one of them wraps something other than a linear module.
         """
-        factors, scale = {}, 1.0
+        factors = {}
         for name, module in model.named_modules():
             if isinstance(module, LoraLayer):
                 if not isinstance(module.get_base_layer(), nn.Linear):
@@ -61,21 +63,16 @@ class LowRankChange:
                     )
                 both = module.lora_A["default"].weight, module.lora_B["default"].weight
                 factors[name] = both[0].detach().clone(), both[1].detach().clone()
-                scale = module.scaling["default"]  # the same of all
-        return cls(factors, scale)
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained numbers."""
-        return sum(down.numel() + up.numel() for down, up in self.factors.values())
+        return cls(factors)
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
-        """Adds the change to what the modules put out, as the trained model did; then no more.
+        """Adds the change to the output of the modules while in the context.
 
-        No weight is written, so that leaving restores the model to the bit. Of a bfloat16 model
-        the change is computed in float32 and only its sum with the module's output is rounded;
-        merged into the weights, most of so small a change would be lost to rounding.
+        Hooks instead of PEFT's layers: the modules keep their types, which whatever reads the
+        architecture relies on. No weight is written, so leaving restores the model to the bit, and
+        in bfloat16 only the sum with the module's output is rounded, as by PEFT; merged into the
+        weights, most of so small a change would be lost.
         """
         with ExitStack() as hooks:
             for name, (down, up) in self.factors.items():
@@ -94,16 +91,11 @@ class LowRankChange:
 
 
 def lora(name: str, title: str, samples: Callable[[Material], Sequence[BinaryExample]]) -> Rival:
-    """Returns the row that trains a LoRA on some of the material.
+    """Returns the row that trains a LoRA on the examples that ``samples`` picks of the material.
 
-    The loss is that of the right answer's first token alone, after the very tokens that the model
-    is asked with. Learning rate and number of epochs are those of the best balanced accuracy on
-    the development split; of equals, the smaller rate and then the fewer epochs.
-
-    Args:
-        name: of the row.
-        title: of the row.
-        samples: picks what it is trained on.
+    The loss is that of the right answer's first token alone, after the same tokens that the model
+    is evaluated with. Learning rate and number of epochs are those of the best balanced accuracy
+    on the development split; among equals, the smaller rate, then the fewer epochs.
     """
 
     def fit(material: Material) -> Fitted:
@@ -114,39 +106,29 @@ def lora(name: str, title: str, samples: Callable[[Material], Sequence[BinaryExa
 
 def _fit(name: str, title: str, material: Material, examples: Sequence[BinaryExample]) -> Fitted:
     _check(title, material.model, examples)
+    model, seed = material.model, material.settings.seed
     known = training_samples(material, examples)
-    judges = _whole_questions(
-        material.development, DEVELOPMENT_EXAMPLES, f"{material.settings.seed}/lora"
-    )
+    judges = _whole_questions(material.development, f"{seed}/lora")
     best: tuple[float, float, int, LowRankChange] | None = None
     rates, epochs = (LEARNING_RATES, EPOCHS) if len(known) < MANY else (LEARNING_RATES[:2], 2)
-    runs = len(rates) * epochs
-    with aside(), material.run.stage(name, title, runs * (len(known) + len(judges))) as done:
-        train = _trainer()
+    total = len(rates) * epochs * (len(known) + len(judges))
+    with material.run.stage(name, title, total) as done:
         for rate in rates:
-
-            def judge(epoch: int, trained: nn.Module, rate: float = rate) -> None:
-                nonlocal best
-                change = LowRankChange.of(trained)
-                with change.on(material.model):
-                    odds = log_odds(material.scores(judges))
-                done(len(judges))
-                accuracy = balanced_accuracy(odds, judges)
-                if best is None or accuracy > best[0]:
-                    best = accuracy, rate, epoch, change
-
-            train(material, known, rate, epochs, judge, done)
+            with lora_layers(model, seed):
+                for epoch in train_epochs(material, known, rate, epochs, done):
+                    accuracy = balanced_accuracy(odds_of(material.scores(judges)), judges)
+                    done(len(judges))
+                    if best is None or accuracy > best[0]:
+                        best = accuracy, rate, epoch, LowRankChange.of(model)
     assert best is not None
     accuracy, rate, epoch, change = best
-    return Fitted(
-        on=change.on,
-        parameters=change.parameters,
-        chosen={
-            "learning_rate": rate,
-            "epochs": epoch,
-            "development_balanced_accuracy": accuracy,
-        },
-    )
+    chosen = {
+        "learning_rate": rate,
+        "epochs": epoch,
+        "development_balanced_accuracy": accuracy,
+    }
+    parameters = sum(down.numel() + up.numel() for down, up in change.factors.values())
+    return Fitted(on=change.on, parameters=parameters, chosen=chosen)
 
 
 def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]) -> None:
@@ -160,17 +142,73 @@ def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]
         raise NothingToFixError(f"There is no sample to train {title} on; probe more questions.")
 
 
-def _trainer() -> Callable[..., None]:
-    """What trains, imported only now: it takes seconds, and TRL may not be there."""
-    require("rivals")
-    from nasalign.rivals.lora_training import train
+@contextmanager
+def lora_layers(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Puts fresh LoRA layers of PEFT around all linear modules but the output embedding.
 
-    return train
+    Only their weights require gradients. On leaving, the model has its own modules again, with
+    weights that nothing has written to.
+    """
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
+    ]
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=linear)
+    # PEFT draws the first weights from the global random state, which is not ours to move.
+    with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about options of PEFT that are not used here
+        torch.manual_seed(seed)
+        wrapped = get_peft_model(model, config)
+    try:
+        yield
+    finally:
+        wrapped.unload()
 
 
-def training_samples(
-    material: Material, examples: Sequence[BinaryExample]
-) -> list[tuple[BinaryPrompt, int]]:
+def train_epochs(
+    material: Material, samples: Sequence[Sample], rate: float, epochs: int, progress: Progress
+) -> Iterator[int]:
+    """Trains the LoRA layers of the model, and yields the number of each epoch after it.
+
+    AdamW with warm-up and cosine decay from the highest learning rate ``rate`` to 0.
+
+    Raises:
+        OutOfMemoryError: memory does not hold the gradient of a single sample.
+    """
+    model, part = material.model, BATCH_SIZE
+    weights = [one for one in model.parameters() if one.requires_grad]
+    adam = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
+    steps = epochs * math.ceil(len(samples) / BATCH_SIZE)
+    warmup = math.ceil(material.settings.warmup_ratio * steps)
+    schedule = get_cosine_schedule_with_warmup(adam, warmup, steps)
+    rng = random.Random(f"{material.settings.seed}/lora")
+    for epoch in range(1, epochs + 1):
+        order = rng.sample(samples, len(samples))
+        for start in range(0, len(order), BATCH_SIZE):
+            batch = order[start : start + BATCH_SIZE]
+            with explained("training a LoRA", model):
+                while halved(partial(_backward, model, batch, part), min(part, len(batch))):
+                    part = (min(part, len(batch)) + 1) // 2  # stays so: memory grows no larger
+            nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)
+            adam.step()
+            schedule.step()
+            progress(len(batch))
+        yield epoch
+
+
+def _backward(model: PreTrainedModel, batch: Sequence[Sample], size: int) -> None:
+    """Computes the gradient of the mean loss of a batch, of ``size`` samples at a time."""
+    model.zero_grad()  # also of a larger part, in which memory ran out
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        logits = answer_logits(model, [prompt for prompt, _ in part])  # [B, vocabulary]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        answers = torch.tensor([answer for _, answer in part], device=logits.device)
+        (functional.cross_entropy(logits, answers, reduction="sum") / len(batch)).backward()
+
+
+def training_samples(material: Material, examples: Sequence[BinaryExample]) -> list[Sample]:
     """Returns prompts, each with the first token of its right answer.
 
     Raises:
@@ -179,57 +217,27 @@ def training_samples(
     builder = material.builder()
     prompts = [builder.binary(example) for example in examples]
     check_lengths(material.model, prompts, more=1)
-    return [
-        (prompt, _answer_token(prompt, example.label))
-        for prompt, example in zip(prompts, examples, strict=True)
-    ]
+    samples: list[Sample] = []
+    for prompt, example in zip(prompts, examples, strict=True):
+        token = prompt.answers.target if example.label else prompt.answers.other_target
+        if token is None:
+            raise PromptError(
+                "The negative answer does not begin with a token of its own, so LoRA cannot be "
+                "trained on it; choose another vocabulary."
+            )
+        samples.append((prompt, token))
+    return samples
 
 
-def _answer_token(prompt: BinaryPrompt, label: bool) -> int:
-    token = prompt.answers.target if label else prompt.answers.other_target
-    if token is None:
-        raise PromptError(
-            "The negative answer does not begin with a token of its own, so LoRA cannot be trained "
-            "on it; choose another vocabulary."
-        )
-    return token
-
-
-def _whole_questions(
-    examples: Sequence[BinaryExample], size: int, seed: str
-) -> list[BinaryExample]:
-    """At most ``size`` examples, drawn by the seed with all that are about the same question."""
+def _whole_questions(examples: Sequence[BinaryExample], draw: str) -> list[BinaryExample]:
+    """Draws the examples to choose by; those about one question are taken all or not at all."""
     groups: dict[tuple[str, str | None], list[int]] = {}
     for place, example in enumerate(examples):
         groups.setdefault((example.question, example.context), []).append(place)
     order = list(groups.values())
-    random.Random(seed).shuffle(order)
+    random.Random(draw).shuffle(order)
     chosen: list[int] = []
     for places in order:
-        if len(chosen) + len(places) <= size:
+        if len(chosen) + len(places) <= DEVELOPMENT_EXAMPLES:
             chosen += places
     return [examples[place] for place in sorted(chosen)]
-
-
-@contextmanager
-def aside() -> Iterator[None]:
-    """Keeps the trainer silent and from the network, and puts the global random state back."""
-    disabled, verbosity = logging.root.manager.disable, transformers_logging.get_verbosity()
-    telemetry, python, numpy = (
-        constants.HF_HUB_DISABLE_TELEMETRY,
-        random.getstate(),
-        np.random.get_state(),
-    )
-    devices = range(torch.cuda.device_count())
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=devices):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        constants.HF_HUB_DISABLE_TELEMETRY = True
-        try:
-            yield
-        finally:
-            constants.HF_HUB_DISABLE_TELEMETRY = telemetry
-            logging.disable(disabled)
-            transformers_logging.set_verbosity(verbosity)
-            random.setstate(python)
-            np.random.set_state(numpy)

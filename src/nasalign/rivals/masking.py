@@ -1,4 +1,9 @@
-"""Masking parts of a model: what enters its output projections is 0 in some columns."""
+"""Masking parts of a model, at its output projections.
+
+A head is a block of columns of the attention's output projection, and a feed-forward vector is one
+column of the other. An input of 0 there does what columns of 0 in the weight would do, without
+writing a weight.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,12 +18,12 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.rivals.observed import layer_names
 
 Columns = Mapping[str, Sequence[int]]
-"""By name of a linear module, columns of its weight, which are entries of its input."""
+"""By name of a linear module, columns of its weight, that is entries of its input."""
 
 
 @contextmanager
 def masked(model: PreTrainedModel, columns: Columns) -> Iterator[None]:
-    """Lets linear modules see 0 in some entries of their input, at every position."""
+    """Sets some entries of the input of linear modules to 0, at every position, in the context."""
 
     def hook(own: Sequence[int]) -> Any:
         def mask(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -40,7 +45,7 @@ def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
     Raises:
         ModelError: a layer has no such linear modules, as in a mixture of experts.
     """
-    linear = {  # a quantised weight cannot be read
+    linear = {  # with weights that can be read: those of a quantised model are packed integers
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module.weight.is_floating_point()

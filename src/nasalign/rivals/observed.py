@@ -1,4 +1,4 @@
-"""What rivals that reach into a model share: its layers, what enters modules, a few examples."""
+"""What rivals that reach into a model share: its layers, inputs of modules, a few examples."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -19,22 +19,20 @@ from nasalign.prompts.wordings import Vocabulary
 
 
 def layer_names(model: PreTrainedModel) -> list[str]:
-    """Returns the module names of the L layers, in order.
-
-    Raises:
-        ModelError: the architecture is not supported.
-    """
+    """Returns the module names of the L layers, in order."""
     return [name.rpartition(".")[0] for name in HeadGeometry.of(model).attention_modules]
 
 
 def answer_pair(
     tokenizer: PreTrainedTokenizerBase, prompt: BinaryPrompt, words: Vocabulary
 ) -> tuple[int, int]:
-    """Returns the first token of each word, in the form that the model's turn begins with."""
+    """Returns the first token of each word, both in the form that the model's turn begins with."""
     target, negative = prompt.answers.target, prompt.answers.negative
     said, *others = tokenizer.convert_ids_to_tokens([target, *negative])
-    begun = tokenizer.decode([target]).strip()  # the word, or its first part
-    wanted = said.removesuffix(begun) + words.negative  # with a space where the other has one
+    begun = tokenizer.decode([target]).strip()  # the positive word, or its first part
+    # What stands before it is the tokenizer's mark of a space, or nothing; the negative word must
+    # have the same, or the pair would differ in more than the answer.
+    wanted = said.removesuffix(begun) + words.negative
     alike = [token for token, text in zip(negative, others, strict=True) if wanted.startswith(text)]
     return target, (alike or list(negative))[0]
 
@@ -46,17 +44,16 @@ def last_inputs(
     modules: Sequence[str],
     batch_size: int | None = None,
 ) -> list[Tensor]:
-    """Returns what enters modules at the last token of prompts.
+    """Returns the inputs of modules at the last token of N prompts.
 
     Args:
-        model: the model; left as it was.
-        prompts: N prompts.
+        model: the model.
+        prompts: the prompts.
         modules: names of modules whose first argument is [B, T, width].
         batch_size: prompts a batch; by tokens unless given.
 
     Returns:
-        For each module what enters it, [N, width], float32 (float64 of a float64 model), on the
-        CPU.
+        For each module [N, width], float32 (float64 of a float64 model), on the CPU.
     """
     hidden_size = model.config.get_text_config().hidden_size
     dtype = torch.promote_types(model.dtype, torch.float32)
@@ -66,12 +63,12 @@ def last_inputs(
 
     def see(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen[name] = inputs[0]  # the pass of the prefix comes first, and is overwritten
+            seen[name] = inputs[0]  # overwrites that of the shared prefix, whose pass comes first
 
         return hook
 
     def work(indices: list[int]) -> None:
-        seen.clear()  # what a larger batch left before memory ran out
+        seen.clear()  # frees what a larger batch left when memory ran out
         batch = [prompts[index] for index in indices]
         prefix = shared_prefix(batch)
         answer_logits(model, batch, prefix=prefix)
@@ -89,13 +86,7 @@ def last_inputs(
 
 
 def some_of_each(examples: Sequence[BinaryExample], count: int, draw: str) -> list[BinaryExample]:
-    """Returns at most ``count`` examples in their order, half of them of each label.
-
-    Args:
-        examples: what is drawn from.
-        count: how many at most.
-        draw: seed of the draw.
-    """
+    """Draws at most ``count`` examples, half of each label, by a seed; keeps their order."""
     rng = random.Random(draw)
     chosen: list[int] = []
     for label in (True, False):

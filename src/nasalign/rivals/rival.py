@@ -1,4 +1,4 @@
-"""What a rival is: a way to a better model, what it may be fitted on, and what fitting leaves."""
+"""A rival: a way to a better model, what it may be fitted on, and what fitting returns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question
-from nasalign.evaluation import ranking
 from nasalign.evaluation.evaluation import Evaluation
+from nasalign.evaluation.ranking import log_odds
 from nasalign.inference.scoring import Scores, score_as
 from nasalign.nasa.probing import ProbingSet
 from nasalign.prompts.builder import PromptBuilder
@@ -24,25 +24,17 @@ from nasalign.session import Session
 class Material:
     """What every rival is fitted on; no subject of it is in the test split.
 
-    Attributes:
-        session: the untouched model, whose parameters do not require gradients, the settings of the
-            comparison, and a run of the rival's own. A rival that changes the model restores it to
-            the bit.
-        asked: the questions that were probed.
-        probing: what the model knows, under Prompt I with the right answer (Section 4.1).
-        same: the fine-tuning set D of the paper's method: known answers, all to be affirmed.
-        pairs: the questions of D, each with its right and a wrong answer.
-        development: right and wrong answers about the subjects of the development split.
-        shots: examples with their answers, right and wrong in turn, of the probed questions.
+    The parameters of the model do not require gradients. Whoever changes the model restores it, to
+    the bit.
     """
 
-    session: Session
-    asked: Sequence[Question]
-    probing: ProbingSet
-    same: Sequence[BinaryExample]
-    pairs: Sequence[BinaryExample]
-    development: Sequence[BinaryExample]
-    shots: Sequence[BinaryExample]
+    session: Session  # the untouched model, and a run of this rival alone
+    asked: Sequence[Question]  # the probed questions
+    probing: ProbingSet  # what the model knows, under Prompt I with the right answer (Section 4.1)
+    same: Sequence[BinaryExample]  # the tuning set D of the paper: known answers, all of label Yes
+    pairs: Sequence[BinaryExample]  # the questions of D, each with its right and a wrong answer
+    development: Sequence[BinaryExample]  # right and wrong answers, of the development split
+    shots: Sequence[BinaryExample]  # right and wrong answers in turn, of probed questions
 
     @property
     def model(self) -> PreTrainedModel:
@@ -60,25 +52,25 @@ class Material:
         return self.session.run
 
     def builder(self, shots: Sequence[BinaryExample] = ()) -> PromptBuilder:
-        """Return the builder of prompts with the settings of the comparison."""
+        """Returns the renderer of prompts by the settings."""
         return self.session.builder(shots)
 
     def scores(self, examples: Sequence[BinaryExample]) -> Scores:
-        """Score examples with the model as it is now, by logits and without NAS."""
+        """Scores examples with the model as it is at the moment, by logits and without NAS."""
         own = replace(self.settings, decoder="logits", scenario="plain")
         return score_as(self.model, self.session.tokenizer, examples, own, record=False)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What fitting a rival leaves.
+    """What fitting a rival returns.
 
     Attributes:
-        on: applies it to the model that it was fitted on and takes it off again, to the bit.
-        changes: settings that are other when it is served, such as the instruction.
+        on: applies it to the model that it was fitted on, and restores the model to the bit.
+        changes: settings that differ when it is served, such as the instruction.
         shots: examples that are shown before each question.
-        adjusted: returns an evaluation with other probabilities and verdicts; None where the
-            rival leaves them as the model gives them. It may score with the model again.
+        adjusted: returns an evaluation with other probabilities and verdicts; None if those of the
+            model stand. It may score with the model again.
         parameters: number of trained or fitted numbers.
         chosen: what was chosen on the development split, by name.
     """
@@ -93,30 +85,22 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Rival:
-    """A row of the comparison.
+    """A row of the comparison."""
 
-    Attributes:
-        name: short, as ``--only`` takes it and files are called.
-        title: as the table shows it, with where it is from.
-        serving: what it needs when the model is served, beside the weights.
-        logits: whether it needs the probabilities of the answer words.
-        fit: fits it; leaves the model as it was.
-    """
-
-    name: str
-    title: str
-    serving: str
-    logits: bool
-    fit: Callable[[Material], Fitted]
+    name: str  # as ``--only`` takes it and files are called
+    title: str  # as the table shows it, with its source
+    serving: str  # what it needs when the model is served, beside the weights
+    logits: bool  # whether it needs the probabilities of the answer words
+    fit: Callable[[Material], Fitted]  # leaves the model as it was
 
 
-def log_odds(scores: Scores) -> Tensor:
+def odds_of(scores: Scores) -> Tensor:
     """Returns log P(positive word) - log P(negative word) of N scores, [N] float64."""
-    return torch.from_numpy(ranking.log_odds(scores.p_positive, scores.p_negative))
+    return torch.from_numpy(log_odds(scores.p_positive, scores.p_negative))
 
 
 def balanced_accuracy(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
-    """Returns the mean of both labels' shares of right answers at log odds [N] above 0."""
+    """Returns the mean over both labels of the share of right verdicts, by the sign of odds [N]."""
     shares = []
     for label in (True, False):
         said = [
