@@ -31,7 +31,10 @@ class AnswerCache:
             _close_to_others(path.parent)  # not a folder with other files, such as /tmp
         for companion in ("", "-wal", "-shm", "-journal"):  # files that SQLite keeps beside it
             _close_to_others(path.with_name(path.name + companion))
-        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        # The threads of an endpoint write in turn, under its lock.
+        self._connection = sqlite3.connect(
+            path, timeout=60, isolation_level=None, check_same_thread=False
+        )
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS answers "

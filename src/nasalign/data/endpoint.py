@@ -8,6 +8,7 @@ once, so that an interrupted run does not pay for it again.
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class EndpointChat:
         self.name = f"openai:{model}"
         self.usage = Usage()
         self._model, self._concurrency, self._max_calls = model, concurrency, max_calls
-        self._refusal = ""
+        self._lock, self._refusal = threading.Lock(), ""
         self._options: dict[str, Any] = {"temperature": 0, "max_tokens": MAX_TOKENS}
         access = Access.from_environment()
         self._safe, self.exposed = access.safe, access.exposed
@@ -132,31 +133,28 @@ class EndpointChat:
         answers: dict[str, str | None],
         progress: Progress | None,
     ) -> None:
-        """Ask what is waiting, a few at a time, and keep each answer as it comes."""
+        """Ask what is waiting, a few at a time."""
         pool = ThreadPoolExecutor(self._concurrency)
-        futures = {pool.submit(self._call, asked): (key, asked) for key, asked in waiting.items()}
-        left = set(futures)
+        futures = {pool.submit(self._answer, key, asked): key for key, asked in waiting.items()}
         try:
             for future in as_completed(futures):
-                left.discard(future)
-                completion = future.result()
-                if completion is None:
-                    self.usage.refused += 1
-                else:
-                    key, conversation = futures[future]
-                    answers[key] = self._keep(key, conversation, completion)
+                answers[futures[future]] = future.result()
                 if progress:
                     progress(1)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             self._client.close()  # ends the calls that are still open
-            for future in left:  # answers that came together with the failure are paid for too
-                if future.done() and not future.cancelled() and not future.exception():
-                    completion = future.result()
-                    if completion is not None:
-                        self._keep(*futures[future], completion)
             raise
         pool.shutdown()
+
+    def _answer(self, key: str, conversation: Conversation) -> str | None:
+        completion = self._call(conversation)
+        # Each thread keeps its own answer: one that comes while another call fails is paid for too.
+        with self._lock:
+            if completion is not None:
+                return self._keep(key, conversation, completion)
+            self.usage.refused += 1
+            return None
 
     def _call(self, conversation: Conversation) -> ChatCompletion | None:
         """One call, with the client's retries; None if the endpoint refuses this conversation."""
