@@ -51,7 +51,7 @@ class Evaluation:
                 scores.verdicts, scores.p_positive, scores.p_negative, strict=True
             )
         ]
-        labels = [example.label for example in self.examples]
+        labels = [example.known_label for example in self.examples]
         return sample_sums(scores.verdicts, labels, said, model_nas(scores.nas).double().numpy())
 
     def metrics(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Evaluation:
 
     def lean(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
         """Returns the figures of ``lean.LEAN`` by name, and their ``intervals`` as ``metrics``."""
-        sums = lean_sums(self.scores.verdicts, [example.label for example in self.examples])
+        sums = lean_sums(self.scores.verdicts, [example.known_label for example in self.examples])
         spread = from_lean_sums(self._weights(bootstrap_samples, seed) @ sums)
         point = from_lean_sums(sums.sum(axis=0))
         values: dict[str, Any] = {name: float(point[name]) for name in LEAN}
@@ -93,7 +93,7 @@ class Evaluation:
         are of one label.
         """
         odds = log_odds(self.scores.p_positive, self.scores.p_negative)
-        labels = [example.label for example in self.examples]
+        labels = [example.known_label for example in self.examples]
         (point,) = auc(odds, labels, np.ones((1, len(labels))))
         spread = auc(odds, labels, self._weights(bootstrap_samples, seed))
         drawn = spread[~np.isnan(spread)]

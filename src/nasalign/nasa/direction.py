@@ -128,7 +128,7 @@ def weigh(
     ]
     plain = replace(settings, scenario="plain")  # as heads are tuned
     scores = score_as(model, tokenizer, examples, plain, record=False, progress=progress)
-    return Mistakes.of(scores.verdicts, [example.label for example in examples])
+    return Mistakes.of(scores.verdicts, [example.known_label for example in examples])
 
 
 def _wilson(count: int, total: int) -> tuple[float, float]:

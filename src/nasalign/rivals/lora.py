@@ -180,7 +180,7 @@ def training_samples(
     prompts = [builder.binary(example) for example in examples]
     check_lengths(material.model, prompts, more=1)
     return [
-        (prompt, _answer_token(prompt, example.label))
+        (prompt, _answer_token(prompt, example.known_label))
         for prompt, example in zip(prompts, examples, strict=True)
     ]
 
