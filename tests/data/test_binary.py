@@ -25,16 +25,9 @@ def test_the_binary_form_is_balanced_and_keeps_yes_no_examples() -> None:
 
 def test_the_binary_form_is_decided_by_the_seed() -> None:
     facts = load_facts("development")[:60]
-    assert to_binary(facts, seed=3) == to_binary(facts, seed=3)
-    assert to_binary(facts, seed=3) != to_binary(facts, seed=4)
-    assert to_binary(facts, seed=3).examples[::2] == to_binary(facts, seed=4).examples[::2]
-
-
-def test_the_context_goes_along() -> None:
-    asked = Question("Where?", "Rome", context="It is in Italy.", wrong_answer="Pisa")
-    examples = to_binary([asked], seed=0).examples
-    assert [example.context for example in examples] == ["It is in Italy."] * 2
-    assert [example.answer for example in examples] == ["Rome", "Pisa"]
+    first, again, other = (to_binary(facts, seed=seed) for seed in (3, 3, 4))
+    assert first == again != other
+    assert first.examples[::2] == other.examples[::2]
 
 
 def test_a_sample_keeps_the_order_and_is_decided_by_the_seed() -> None:
@@ -71,9 +64,12 @@ def test_what_has_no_wrong_answer_is_dropped_whole_and_counted() -> None:
     assert list(binary.dropped.first.values()) == ["q7", "'?'"]
 
 
-def test_ids_tell_the_sides_apart() -> None:
-    asked = [Question("Capital?", "Rome", wrong_answer="Pisa", id="q1")]
-    assert [one.id for one in to_binary(asked, 0).examples] == ["q1-yes", "q1-no"]
+def test_ids_tell_the_sides_apart_and_the_context_goes_along() -> None:
+    asked = [Question("Capital?", "Rome", "In Italy.", wrong_answer="Pisa", id="q1")]
+    assert to_binary(asked, 0).examples == [
+        BinaryExample("Capital?", True, "Rome", "In Italy.", "q1-yes"),
+        BinaryExample("Capital?", False, "Pisa", "In Italy.", "q1-no"),
+    ]
     assert [one.id for one in to_binary(asked, 0, sides="one").examples] == ["q1"]
     assert positive_example(asked[0]).answer == "Rome"
 
@@ -114,22 +110,18 @@ def test_a_generator_writes_wrong_answers() -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("The Rome", "the generator's answer is right"),
+        ("The \\frac{1}{2}", "the generator's answer is right"),
+        ("0.5", "the generator's answer is right"),  # the same value
         ("", "the generator wrote no answer"),
         (None, "the generator wrote no answer"),
         ("word " * 60, "the generator's answer is too long"),
     ],
 )
 def test_a_useless_answer_of_a_generator_is_counted(answer: str | None, reason: str) -> None:
-    asked = [Question("Capital?", "Rome", id="a"), Question("Capital?", "Oslo", id="b")]
+    asked = [Question("Half?", "\\frac{1}{2}", id="a"), Question("Capital?", "Oslo", id="b")]
     binary = to_binary(asked, seed=0, generator=Writer(answer, "Bergen"))
     assert [one.answer for one in binary.examples] == ["Oslo", "Bergen"]
     assert binary.dropped.counts == {reason: 1}
-
-
-def test_the_value_written_otherwise_is_no_wrong_answer() -> None:
-    binary = to_binary([Question("Half?", "\\frac{1}{2}")], seed=0, generator=Writer("0.5"))
-    assert binary.dropped.counts == {"the generator's answer is right": 1}
 
 
 def test_a_generator_rewrites_questions_with_options() -> None:

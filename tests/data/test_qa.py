@@ -2,7 +2,8 @@
 
 import pytest
 
-from nasalign.data.records import SPLIT_SHARES, lettered, load_facts, split_of
+from nasalign.data.records import SPLIT_SHARES, BinaryExample, lettered, load_facts, split_of
+from nasalign.errors import DataError
 
 
 def test_the_splits_share_no_subject_and_are_the_whole() -> None:
@@ -37,3 +38,9 @@ def test_facts_are_questions_about_their_subject() -> None:
 def test_options_are_shown_with_letters() -> None:
     assert lettered(["red", "blue"]) == ["(A) red", "(B) blue"]
     assert lettered([]) == []
+
+
+def test_a_label_that_is_not_known_is_refused_where_it_is_needed() -> None:
+    assert BinaryExample("Is it?", False).known_label is False
+    with pytest.raises(DataError, match=r"The example 'Is it\?' has no label"):
+        assert BinaryExample("Is it?", None).known_label

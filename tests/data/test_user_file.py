@@ -66,32 +66,22 @@ def test_only_a_line_feed_ends_a_json_line(tmp_path: Path, sign: str) -> None:
     assert record.question == f"a{sign}b?"
 
 
-@pytest.mark.parametrize("answer", [True, "true", "Yes", " YES "])
-def test_an_answer_that_is_a_verdict_makes_a_yes_no_example(tmp_path: Path, answer: Any) -> None:
-    row = {"question": "Is ice cold?", "answer": answer}
-    (record,) = load_file(write(tmp_path, "rows.json", json.dumps([row])))
-    assert record == BinaryExample("Is ice cold?", True)
-
-
-@pytest.mark.parametrize("answer", [False, "false", "No", "nO"])
-def test_a_negative_verdict_makes_a_negative_example(tmp_path: Path, answer: Any) -> None:
-    row = {"question": "Is ice hot?", "answer": answer, "context": "Physics."}
-    (record,) = load_file(write(tmp_path, "rows.json", json.dumps([row])))
-    assert record == BinaryExample("Is ice hot?", False, None, "Physics.")
-
-
-@pytest.mark.parametrize("label", [True, 1, "1", "True", "yes"])
-def test_a_label_makes_a_verification(tmp_path: Path, label: Any) -> None:
-    row = {"question": "Two and two?", "answer": 4, "label": label}
-    (record,) = load_file(write(tmp_path, "rows.jsonl", json.dumps(row)))
-    assert record == BinaryExample("Two and two?", True, "4")
-
-
-@pytest.mark.parametrize("label", [False, 0, "0", "No"])
-def test_a_false_label_is_not_a_missing_one(tmp_path: Path, label: Any) -> None:
-    row = {"question": "Is ice hot?", "label": label}
-    (record,) = load_file(write(tmp_path, "rows.jsonl", json.dumps(row)))
-    assert record == BinaryExample("Is ice hot?", False)
+@pytest.mark.parametrize(
+    ("row", "record"),
+    [
+        *(({"answer": said}, (True, None)) for said in (True, "true", "Yes", " YES ")),
+        *(({"answer": said}, (False, None)) for said in (False, "false", "No", "nO")),
+        *(({"answer": 4, "label": said}, (True, "4")) for said in (True, 1, "1", "True", "yes")),
+        *(({"label": said}, (False, None)) for said in (False, 0, "0", "No")),
+    ],
+)
+def test_a_verdict_or_a_label_makes_a_yes_no_example(
+    tmp_path: Path, row: dict[str, Any], record: tuple[bool, str | None]
+) -> None:
+    text = json.dumps({"question": "Is it?", "context": "Physics."} | row)
+    assert load_file(str(write(tmp_path, "rows.jsonl", text))) == [
+        BinaryExample("Is it?", *record, "Physics.")
+    ]
 
 
 @pytest.mark.parametrize(("answer", "text"), [(0, "0"), (1, "1"), (2.5, "2.5"), ("None", "None")])
@@ -110,71 +100,44 @@ GOOD = '{"question": "q?", "answer": "a"}'
         ("a.jsonl", GOOD + '\n\n{"question": "q?"}\n', r"a\.jsonl, line 3 has no text in 'answer'"),
         ("a.jsonl", GOOD + "\n{'question'}\n", r"a\.jsonl, line 2 is not valid JSON"),
         ("a.jsonl", GOOD + "\n[1]\n", r"a\.jsonl, line 2 is not an object"),
+        ("a.jsonl", "[" * 100_000, r"a\.jsonl, line 1 has lists or objects nested too deep"),
+        ("a.jsonl", '{"question": ' + "1" * 5_000 + "}", r"line 1 has a number of too many digits"),
         ("a.jsonl", '{"question": " ", "answer": "a"}', r"line 1 has no text in 'question'"),
         ("a.jsonl", '{"question": ["q"], "answer": "a"}', r"line 1 has no text in 'question'"),
         ("a.jsonl", '{"question": "q", "answer": null}', r"line 1 has no text in 'answer'"),
         ("a.jsonl", '{"question": "q", "label": "maybe"}', r"line 1 has the label 'maybe'"),
         ("a.jsonl", '{"question": "q", "answer": "a", "context": {}}', r"line 1 .*'context'"),
+        ("a.jsonl", '{"question": "q", "answer": "a", "aliases": 5}', r"line 1 .*'aliases'"),
+        ("a.jsonl", "\n \n", r"a\.jsonl holds no rows"),
         ("a.json", f"[{GOOD}, {{}}]", r"a\.json, row 2 has no text in 'question'"),
         ("a.json", f"[{GOOD}, 3]", r"a\.json, row 2 is not an object"),
         ("a.json", GOOD, r"a\.json must hold a JSON array"),
         ("a.json", "[{]", r"a\.json is not valid JSON"),
+        ("a.json", '[\n{"question":\n]', r"a\.json.* line 3"),
+        ("a.json", f"[{GOOD}] []", r"a\.json is not valid JSON: Extra data"),
+        ("a.json", "[]", r"a\.json holds no rows"),
+        ("a.json", "", r"a\.json is not valid JSON"),
         ("a.csv", 'question,answer\n"two\nlines",a\nq,\n', r"a\.csv, line 4 .*'answer'"),
         ("a.csv", "question\nq?\n", r"a\.csv, line 2 has no text in 'answer'"),
         ("a.csv", "question;answer\nq;a\n", r"a\.csv, line 2 has no text in 'question'"),
+        ("a.csv", "question,answer\nWho, then?,Jane\n", r"line 2 has more fields"),
+        ("a.csv", "question,answer,answer\nq,a,b\n", r"has the column 'answer' twice"),
+        ("a.csv", f"question,answer\nq,{'a' * 140_000}\n,b\n", r"line 3 .*'question'"),
+        ("a.csv", 'question,answer\nq,"a\nr,b\n', r"a\.csv, .*line \d"),
+        ("a.csv", "", r"a\.csv holds no rows"),
+        ("a.csv", "question,answer\n\n", r"a\.csv holds no rows"),
+        ("a.csv", b"question,answer\nq\xe9,a\n", r"is not UTF-8 text: .* at line 2, byte 2"),
+        ("a.CSV", "question,answer\nq\n", r"a\.CSV, line 2 has no text in 'answer'"),
+        ("a.txt", "question,answer\nq,a\n", r"a\.txt is neither \.jsonl nor \.json nor \.csv"),
     ],
+    ids=lambda value: str(value)[:30],
 )
-def test_a_broken_row_is_named_with_its_place(
-    tmp_path: Path, name: str, text: str, sentence: str
+def test_a_broken_row_or_file_is_named_with_its_place(
+    tmp_path: Path, name: str, text: str | bytes, sentence: str
 ) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
         load_file(write(tmp_path, name, text))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "sentence"),
-    [
-        ("a.jsonl", '{"question": "q", "answer": "a", "aliases": 5}', r"line 1 .*'aliases'"),
-        ("a.csv", "question,answer\nWho, then?,Jane\n", r"line 2 "),
-        ("a.csv", f"question,answer\nq,{'a' * 140_000}\n,b\n", r"line 3 .*'question'"),
-        ("a.csv", 'question,answer\nq,"a\nr,b\n', r"a\.csv, .*line \d"),
-        ("a.json", '[\n{"question":\n]', r"a\.json.* line 3"),
-        ("a.CSV", "question,answer\nq\n", r"a\.CSV, line 2 has no text in 'answer'"),
-    ],
-    ids=[
-        "aliases-number",
-        "csv-comma",
-        "csv-long-field",
-        "csv-open-quote",
-        "json-line",
-        "capitals",
-    ],
-)
-def test_a_subtly_broken_row_is_named_too(
-    tmp_path: Path, name: str, text: str, sentence: str
-) -> None:
-    with pytest.raises(DataError, match=sentence):
-        load_file(write(tmp_path, name, text))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "sentence"),
-    [
-        ("a.csv", b"", r"a\.csv holds no rows"),
-        ("a.csv", b"question,answer\n\n", r"a\.csv holds no rows"),
-        ("a.jsonl", b"\n \n", r"a\.jsonl holds no rows"),
-        ("a.json", b"[]", r"a\.json holds no rows"),
-        ("a.json", b"", r"a\.json is not valid JSON"),
-        ("a.csv", b"question,answer\nq\xe9,a\n", r"a\.csv is not UTF-8 text: .* at line 2, byte 2"),
-        ("a.txt", b"question,answer\nq,a\n", r"a\.txt is neither \.jsonl nor \.json nor \.csv"),
-    ],
-)
-def test_a_file_that_holds_no_rows_is_named(
-    tmp_path: Path, name: str, text: bytes, sentence: str
-) -> None:
-    with pytest.raises(DataError, match=sentence):
-        load_file(write(tmp_path, name, text))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

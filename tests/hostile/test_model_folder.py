@@ -215,7 +215,7 @@ def test_a_jinja2_with_known_escapes_is_a_sentence(monkeypatch: pytest.MonkeyPat
         "variables": {},
         "longest": 100,
     }
-    said = template_worker.answer(request)["error"]  # ``render`` makes a sentence of it
+    said = template_worker.reply_to(request)["error"]  # ``render`` makes a sentence of it
     assert "pip install -U jinja2" in said
     assert "\n" not in said
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")

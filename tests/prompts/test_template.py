@@ -111,14 +111,6 @@ def test_it_can_be_stopped_in_the_middle() -> None:
     assert "Is it?" in template.render(good, user("Is it?"), answering=True)
 
 
-def test_where_nothing_limits_the_process_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    template.render(with_template("x"), user("Is it?"), answering=True)  # it has started
-    monkeypatch.setattr(template, "SECONDS", 10_000)
-    monkeypatch.setattr(template, "PATIENCE", 1)
-    with pytest.raises(PromptError, match="takes more than"):
-        template.render(with_template(FOR_EVER), user("Is it?"), answering=True)
-
-
 @pytest.mark.parametrize("program", ["/no/such/program", "/bin/false", ""])
 def test_a_process_that_does_not_start(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     template.stop()

@@ -226,5 +226,5 @@ def _about(examples: Sequence[BinaryExample]) -> dict[str, Any]:
     return {
         "n": len(examples),
         "questions": len({example.question for example in examples}),
-        "positives": fmean(example.label for example in examples),
+        "positives": fmean(example.known_label for example in examples),
     }

@@ -56,7 +56,7 @@ def data_job(job: Job, out: Path, limit: int | None = None) -> dict[str, Any]:
         write_jsonl(out, _rows(loaded.name, binary))
     except OSError as error:
         raise NasAlignError(f"Cannot write {out}: {error.strerror}.") from error
-    positives = sum(example.label for example in binary.examples)
+    positives = sum(example.known_label for example in binary.examples)
     paper = loaded.source.paper if loaded.source else None
     return {
         "dataset": loaded.name,

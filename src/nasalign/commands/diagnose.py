@@ -112,7 +112,7 @@ def diagnosis(evaluation: Evaluation, heads: Sequence[Head], settings: Settings)
 
 
 def _mistakes(evaluation: Evaluation) -> Mistakes:
-    labels = [example.label for example in evaluation.examples]
+    labels = [example.known_label for example in evaluation.examples]
     return Mistakes.of(evaluation.scores.verdicts, labels)
 
 

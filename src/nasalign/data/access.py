@@ -1,4 +1,4 @@
-"""How an endpoint is reached: its URL, its key, and how both are kept out of what is said."""
+"""How an endpoint is reached: its URL, its key, and how both are kept out of messages."""
 
 import base64
 import os
@@ -9,21 +9,20 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 from nasalign.errors import EndpointError
 
 _SECRETS = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_SHORTEST = 4  # a shorter text would be blotted out where it is none of the secret
+_SHORTEST = 4  # a shorter secret would hide parts of ordinary words
 
 
 @dataclass(frozen=True)
 class Access:
-    """What a client needs of the environment.
+    """What a client needs from the environment.
 
     Attributes:
-        key: the key; None where there must be one and is none.
-        url: without a user, a password and a query, which errors and logs would show; None for
-            OpenAI's.
-        headers: that carry user and password instead.
-        query: what each request has after its ``?``.
-        secrets: what must not be said.
-        exposed: the host to which a key goes over plain http, where that is another machine.
+        key: the key; None if one is needed and none is set.
+        url: without user, password and query, which errors and logs would show; None for OpenAI's.
+        headers: carry user and password instead.
+        query: the parameters of each request.
+        secrets: texts that no message may hold.
+        exposed: the host to which a key goes over plain http, if it is another machine.
     """
 
     key: str | None = field(repr=False)
@@ -35,23 +34,24 @@ class Access:
 
     @classmethod
     def from_environment(cls) -> "Access":
-        """Returns what the environment says.
+        """Return the access that the environment describes.
 
         Raises:
-            EndpointError: the URL is none.
+            EndpointError: ``OPENAI_BASE_URL`` is not a URL.
         """
         found = [os.environ.get(name, "") for name in _SECRETS]
         given = os.environ.get("OPENAI_BASE_URL")
-        key = os.environ.get("OPENAI_API_KEY") or ("none" if given else None)  # mostly not asked
+        # Most local servers ask for no key, but the client insists on one.
+        key = os.environ.get("OPENAI_API_KEY") or ("none" if given else None)
         if not given:
             return cls(key, None, {}, {}, tuple(found))
         try:
             parts = urlsplit(given)
-            whole = parts.scheme in ("http", "https") and bool(parts.hostname)
-            _ = parts.port  # raises where it is no number
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+            _ = parts.port  # raises if it is no number
         except ValueError:
-            whole = False
-        if not whole:
+            valid = False
+        if not valid:
             raise EndpointError("OPENAI_BASE_URL is not a URL; it looks like http://HOST/v1.")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         found += [parts.query, *query.values(), *map(quote, query.values())]
@@ -63,20 +63,19 @@ class Access:
             headers = {"Authorization": f"Basic {basic}"}
             found += [password, unquote(password), account, basic]
         secret = at or query or key != "none"
-        exposed = host if secret and parts.scheme == "http" and not _is_own(parts.hostname) else ""
+        clear = secret and parts.scheme == "http" and not _is_this_machine(parts.hostname)
         url = urlunsplit(parts._replace(netloc=host, query="", fragment=""))
-        return cls(key, url, headers, query, tuple(found), exposed)
+        return cls(key, url, headers, query, tuple(found), host if clear else "")
 
     def safe(self, text: str) -> str:
-        """Returns a text without the secrets, which an endpoint may repeat."""
+        """Return a text without the secrets, which an endpoint may repeat in its errors."""
         for secret in sorted(self.secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST and secret != "none":
                 text = text.replace(secret, "***")
         return text
 
 
-def _is_own(host: str | None) -> bool:
-    """Says whether a host is this machine."""
+def _is_this_machine(host: str | None) -> bool:
     try:
         return ip_address(host or "").is_loopback
     except ValueError:

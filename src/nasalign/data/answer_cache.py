@@ -1,4 +1,4 @@
-"""Answers of endpoints on disk, for their owner alone, so that nothing is paid for twice."""
+"""Answers of endpoints on disk, readable by their owner alone, so that none is paid for twice."""
 
 import sqlite3
 import stat
@@ -8,18 +8,12 @@ from pathlib import Path
 from nasalign.data.conversation import Conversation
 from nasalign.errors import EndpointError
 
-_COMPANIONS = ("", "-wal", "-shm", "-journal")
-"""What SQLite adds to the name of a file for those that it keeps beside it."""
-
 
 class AnswerCache:
-    """Answers by key, in a SQLite file; each is there for good as soon as it is put.
-
-    Args:
-        path: the file, made if it is not there.
+    """Answers by key, in a SQLite file that is made if needed; each is stored as soon as it is put.
 
     Raises:
-        EndpointError: it is damaged, or cannot be written; all methods raise it.
+        EndpointError: the file is damaged, or cannot be written; all methods raise it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,12 +26,15 @@ class AnswerCache:
     def _open(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)  # what SQLite keeps beside it gets the same rights
-        own = (path.name, "smollm2", ".smollm2")  # the embedded model lies there too
+        own = (path.name, "smollm2", ".smollm2")  # the embedded model is there too
         if all(one.name.startswith(own) for one in path.parent.iterdir()):
-            _close_to_others(path.parent)  # not a folder of other things, such as /tmp
-        for name in _COMPANIONS:
-            _close_to_others(path.with_name(path.name + name))
-        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+            _close_to_others(path.parent)  # not a folder with other files, such as /tmp
+        for companion in ("", "-wal", "-shm", "-journal"):  # files that SQLite keeps beside it
+            _close_to_others(path.with_name(path.name + companion))
+        # The threads of an endpoint write in turn, under its lock.
+        self._connection = sqlite3.connect(
+            path, timeout=60, isolation_level=None, check_same_thread=False
+        )
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS answers "
@@ -48,14 +45,14 @@ class AnswerCache:
             raise sqlite3.DatabaseError(f"it is damaged ({found})")
 
     def get(self, key: str) -> str | None:
-        """Returns an answer, or None where there is none."""
+        """Return an answer, or None if there is none."""
         found = self._do("SELECT answer FROM answers WHERE key = ?", key).fetchone()
         return found[0] if found else None
 
     def put(self, key: str, model: str, conversation: Conversation, answer: str) -> None:
-        """Keeps an answer."""
-        told = (key, model, conversation.system, conversation.user, answer)
-        self._do("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", *told)
+        """Store an answer."""
+        values = (key, model, conversation.system, conversation.user, answer)
+        self._do("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", *values)
 
     def _do(self, command: str, *values: str) -> sqlite3.Cursor:
         try:
@@ -65,10 +62,10 @@ class AnswerCache:
 
 
 def _close_to_others(path: Path) -> None:
-    """Takes from others every right to a file or folder that is there, if it is ours."""
+    """Remove all rights of others to a file or folder, if it exists and is ours."""
     with suppress(FileNotFoundError, PermissionError):  # it belongs to somebody else
         mode = path.stat().st_mode
-        if mode & 0o077 and not mode & stat.S_ISVTX:  # such as /tmp, where root owns it
+        if mode & 0o077 and not mode & stat.S_ISVTX:  # such as /tmp, for root
             path.chmod(mode & 0o7700)
 
 

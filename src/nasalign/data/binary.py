@@ -1,7 +1,7 @@
 """Short-answer questions as binary decisions (Section 3.1.1): right and wrong answers to verify."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from nasalign.config import Balance
@@ -12,24 +12,22 @@ from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.wrong_answers import WrongAnswers
 from nasalign.progress import Progress
 
+Make = Callable[[int, bool], BinaryExample]
+"""Makes the example of a question (by its index) and a label, or raises ``Drop``."""
+
 
 @dataclass(frozen=True)
 class Binary:
-    """Yes/no examples, and the questions that gave none.
-
-    Attributes:
-        examples: the examples, in the order of their questions.
-        origins: index of the record that each example is from.
-        dropped: questions without a wrong answer, by reason.
-    """
+    """Yes/no examples in the order of their questions, and the questions that gave none."""
 
     examples: list[BinaryExample] = field(default_factory=list)
     origins: list[int] = field(default_factory=list)
+    """Index of the record that each example is from."""
     dropped: Dropped = field(default_factory=Dropped)
 
 
 def positive_example(question: Question) -> BinaryExample:
-    """Returns the verification of the right answer; its label is Yes."""
+    """Return the verification of the right answer; its label is Yes."""
     return _verification(question, question.answer, True)
 
 
@@ -42,11 +40,11 @@ def to_binary(
     generator: Chat | None = None,
     progress: Progress | None = None,
 ) -> Binary:
-    """Turns questions into verifications of an answer; yes/no examples stay as they are.
+    """Turn questions into verifications of an answer; yes/no examples stay as they are.
 
     Args:
         records: questions and yes/no examples.
-        seed: decides the wrong answers, and who gets one.
+        seed: decides the wrong answers, and which questions get one.
         pool: questions whose answers may serve as wrong ones; ``records`` itself unless given.
         sides: ``"both"`` gives a positive and a negative example a question, ``"one"`` gives one
             of them, to half of the questions a positive one.
@@ -55,30 +53,27 @@ def to_binary(
         progress: told of questions that the generator has dealt with.
     """
     questions = [record for record in records if isinstance(record, Question)]
-    wanted = _wanted(len(questions), sides, seed)
-    made: list[list[BinaryExample] | Drop]
+    wanted, rng = _wanted(len(questions), sides, seed), random.Random(seed)
     if generator is None:
-        wrong = WrongAnswers(questions if pool is None else pool)
-        rng = random.Random(seed)
-        made = [
-            _by_rules(question, labels, wrong, rng)
-            for question, labels in zip(questions, wanted, strict=True)
-        ]
+        make = _by_rules(questions, WrongAnswers(questions if pool is None else pool), rng)
     else:
-        made = _by_generator(questions, wanted, generator, random.Random(seed), progress)
-    parts, binary = iter(made), Binary()
+        make = _by_generator(questions, wanted, generator, rng, progress)
+    labels, binary = iter(enumerate(wanted)), Binary()
     for index, record in enumerate(records):
-        part = [record] if isinstance(record, BinaryExample) else next(parts)
-        if isinstance(part, Drop):
-            binary.dropped.add(str(part), record.id or repr(record.question))
-            continue
+        part = [record] if isinstance(record, BinaryExample) else []
+        if isinstance(record, Question):
+            number, both = next(labels)
+            try:
+                part = _named(record, [make(number, label) for label in both])
+            except Drop as reason:
+                binary.dropped.add(str(reason), record.id or repr(record.question))
         binary.examples.extend(part)
         binary.origins.extend([index] * len(part))
     return binary
 
 
 def sample(records: Sequence, size: int, seed: int) -> list:
-    """Returns at most ``size`` records, drawn by the seed, in their old order."""
+    """Return at most ``size`` records, drawn by the seed, in their old order."""
     if len(records) <= size:
         return list(records)
     chosen = sorted(random.Random(seed).sample(range(len(records)), size))
@@ -91,21 +86,17 @@ def _wanted(count: int, sides: Balance, seed: int) -> list[tuple[bool, ...]]:
         return [(True, False)] * count
     order = list(range(count))
     random.Random(f"{seed}/sides").shuffle(order)
-    positive = set(order[: -(-count // 2)])
+    positive = set(order[: -(-count // 2)])  # of an odd count, one more is positive
     return [(index in positive,) for index in range(count)]
 
 
-def _by_rules(
-    question: Question, labels: tuple[bool, ...], wrong: WrongAnswers, rng: random.Random
-) -> list[BinaryExample] | Drop:
-    try:
-        answers = [question.answer if label else wrong.draw(question, rng) for label in labels]
-    except Drop as reason:
-        return reason
-    return _named(
-        question,
-        [_verification(question, *pair) for pair in zip(answers, labels, strict=True)],
-    )
+def _by_rules(questions: Sequence[Question], wrong: WrongAnswers, rng: random.Random) -> Make:
+    def make(index: int, label: bool) -> BinaryExample:
+        question = questions[index]
+        answer = question.answer if label else wrong.draw(question, rng)
+        return _verification(question, answer, label)
+
+    return make
 
 
 def _by_generator(
@@ -114,63 +105,39 @@ def _by_generator(
     generator: Chat,
     rng: random.Random,
     progress: Progress | None,
-) -> list[list[BinaryExample] | Drop]:
-    """Has a model write what the rules would: a wrong answer, or with options a question."""
+) -> Make:
+    """Ask a model, all questions at once, for wrong answers and, with options, for questions."""
+    keys = [(index, label) for index, labels in enumerate(wanted) for label in labels]
     answers: dict[tuple[int, bool], str | Drop] = {}
-    to_write = []
     options = WrongAnswers([])
-    for index, (question, labels) in enumerate(zip(questions, wanted, strict=True)):
-        for label in labels:
-            if label:
-                answers[index, label] = question.answer
-            elif question.options or question.wrong_answer is not None:
-                try:
-                    answers[index, label] = options.draw(question, rng)
-                except Drop as reason:
-                    answers[index, label] = reason
-            else:
-                to_write.append(index)
-    written = write_wrong_answers([questions[index] for index in to_write], generator, progress)
-    answers |= {(index, False): answer for index, answer in zip(to_write, written, strict=True)}
+    for index, label in keys:
+        question = questions[index]
+        if label:
+            answers[index, label] = question.answer
+        elif question.options or question.wrong_answer is not None:
+            try:
+                answers[index, label] = options.draw(question, rng)
+            except Drop as reason:
+                answers[index, label] = reason
+    to_write = [key for key in keys if key not in answers]
+    written = write_wrong_answers([questions[index] for index, _ in to_write], generator, progress)
+    answers |= dict(zip(to_write, written, strict=True))
 
-    to_convert = [
-        (index, label, answer)
-        for (index, label), answer in answers.items()
-        if questions[index].options and isinstance(answer, str)
-    ]
-    converted = convert_questions(
-        [questions[index] for index, _, _ in to_convert],
-        [answer for _, _, answer in to_convert],
-        generator,
-        progress,
-    )
-    asked = {
-        (index, label): text for (index, label, _), text in zip(to_convert, converted, strict=True)
-    }
-    return [
-        _written(question, labels, index, answers, asked)
-        for index, (question, labels) in enumerate(zip(questions, wanted, strict=True))
-    ]
+    given = [(key, answers[key]) for key in keys if questions[key[0]].options]
+    to_convert = {key: answer for key, answer in given if isinstance(answer, str)}
+    asked = [questions[index] for index, _ in to_convert]
+    texts = convert_questions(asked, list(to_convert.values()), generator, progress)
+    converted = dict(zip(to_convert, texts, strict=True))
 
-
-def _written(
-    question: Question,
-    labels: tuple[bool, ...],
-    index: int,
-    answers: dict[tuple[int, bool], str | Drop],
-    asked: dict[tuple[int, bool], str | Drop],
-) -> list[BinaryExample] | Drop:
-    """The examples of one question from what a model has written, or the first reason why not."""
-    examples = []
-    for label in labels:
-        text = asked.get((index, label), answers[index, label])
+    def make(index: int, label: bool) -> BinaryExample:
+        text = converted.get((index, label), answers[index, label])
         if isinstance(text, Drop):
-            return text
-        if (index, label) in asked:
-            examples.append(BinaryExample(text, label, None, question.context))
-        else:
-            examples.append(_verification(question, text, label))
-    return _named(question, examples)
+            raise text
+        if (index, label) in converted:
+            return BinaryExample(text, label, None, questions[index].context)
+        return _verification(questions[index], text, label)
+
+    return make
 
 
 def _verification(question: Question, answer: str, label: bool) -> BinaryExample:
@@ -178,7 +145,7 @@ def _verification(question: Question, answer: str, label: bool) -> BinaryExample
 
 
 def _named(question: Question, examples: list[BinaryExample]) -> list[BinaryExample]:
-    """Gives examples the id of their question, with yes or no behind it where there are two."""
+    """Give examples the id of their question, with yes or no behind it where there are two."""
     if not question.id:
         return examples
     if len(examples) == 1:

@@ -1,4 +1,4 @@
-"""What a language model is asked beside the study, and who answers: an endpoint, or the model."""
+"""Conversations with a judge or generator: an endpoint, or the model under study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Chat(Protocol):
 
     @property
     def name(self) -> str:
-        """What results call it."""
+        """Its name in results."""
 
     def complete(
         self, conversations: Sequence[Conversation], progress: Progress | None = None
     ) -> list[str | None]:
-        """Returns the greedy answer to each conversation, None where it was refused."""
+        """Return the greedy answer to each conversation, None where it was refused."""

@@ -8,38 +8,27 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 
 
 def after_hashes(solution: str) -> str:
-    """Returns what follows the last ``####`` (GSM8K), to the end of its line.
+    """Return what follows the last ``####`` (GSM8K), to the end of its line.
 
     Raises:
-        Drop: there is none.
+        Drop: there is no answer; so do the other functions.
     """
-    _, mark, rest = solution.rpartition("####")
-    answer = rest.strip().partition("\n")[0].strip()
-    if not mark or not answer:
-        raise Drop("no answer after ####")
-    return answer
+    return _after("####", solution)
 
 
 def after_sentence(solution: str) -> str:
-    """Returns what follows the last ``The answer is:`` (MetaMathQA), without a full stop.
-
-    Raises:
-        Drop: there is none.
-    """
-    _, mark, rest = solution.rpartition("The answer is:")
-    answer = rest.strip().partition("\n")[0].strip().removesuffix(".").rstrip()
-    answer = answer.removeprefix("$").removesuffix("$").strip() if _in_dollars(answer) else answer
-    if not mark or not answer:
+    """Return what follows the last ``The answer is:`` (MetaMathQA), without a full stop."""
+    answer = _after("The answer is:", solution).removesuffix(".").rstrip()
+    # The dollars of a formula go; the one of an amount, "$5", stays.
+    formula = len(answer) > 2 and answer.startswith("$") and answer.endswith("$")
+    answer = answer.removeprefix("$").removesuffix("$").strip() if formula else answer
+    if not answer:
         raise Drop("no answer after The answer is:")
     return answer
 
 
 def in_box(solution: str) -> str:
-    """Returns the content of the last ``\\boxed{}`` (MATH), however deep its braces are nested.
-
-    Raises:
-        Drop: there is none, or its braces are not closed.
-    """
+    """Return the content of the last ``\\boxed{}`` (MATH), however deep its braces are nested."""
     boxes = list(_BOX.finditer(solution))
     if not boxes:
         raise Drop("no answer in \\boxed{}")
@@ -50,8 +39,16 @@ def in_box(solution: str) -> str:
     return answer.strip()
 
 
+def _after(mark: str, solution: str) -> str:
+    _, found, rest = solution.rpartition(mark)
+    answer = rest.strip().partition("\n")[0].strip()
+    if not found or not answer:
+        raise Drop(f"no answer after {mark}")
+    return answer
+
+
 def _in_braces(text: str) -> str:
-    """The content of the braces that a text begins with; a brace behind a backslash is a sign."""
+    """The content of the braces that a text begins with; a brace after a backslash is a sign."""
     depth = 0
     for place, sign in enumerate(text):
         if place and text[place - 1] == "\\":
@@ -60,8 +57,3 @@ def _in_braces(text: str) -> str:
         if depth == 0:
             return text[1:place]
     raise Drop("\\boxed{} is not closed")
-
-
-def _in_dollars(answer: str) -> bool:
-    """Says whether the answer stands in a formula's dollars, not in front of an amount."""
-    return len(answer) > 2 and answer.startswith("$") and answer.endswith("$")

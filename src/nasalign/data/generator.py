@@ -19,13 +19,13 @@ CONVERSION_INSTRUCTION = (
     "YES. Do NOT omit the condition in the given question like 'If ...' or 'Suppose ...'. You MUST "
     "include the entire contents of the given question to the converted question."
 )
-_LONGEST_ANSWER = 200  # signs
+_LONGEST_ANSWER = 200  # characters
 
 
 def write_wrong_answers(
     questions: Sequence[Question], chat: Chat, progress: Progress | None = None
 ) -> list[str | Drop]:
-    """Returns a wrong answer to each question, or why there is none."""
+    """Return a wrong answer to each question, or why there is none."""
     conversations = [
         Conversation(
             WRONG_ANSWER_INSTRUCTION,
@@ -44,15 +44,9 @@ def convert_questions(
     chat: Chat,
     progress: Progress | None = None,
 ) -> list[str | Drop]:
-    """Returns each question as a yes/no question that is true if its answer is (AR-LSAT).
+    """Return each question as a yes/no question that is true if its answer is (AR-LSAT).
 
     The same prompt serves for the right answer and for a wrong one, as in Table 13.
-
-    Args:
-        questions: N questions, with their contexts.
-        answers: an answer to each.
-        chat: the model that writes.
-        progress: told of converted questions.
     """
     conversations = [
         Conversation(
@@ -76,18 +70,14 @@ def _checked(question: Question, answer: str | None) -> str | Drop:
         return Drop("the generator wrote no answer")
     if len(text) > _LONGEST_ANSWER:
         return Drop("the generator's answer is too long")
-    if any(
-        same_answer(text, right) or same_value(text, right) for right in right_answers(question)
-    ):
+    if any(same_answer(text, one) or same_value(text, one) for one in right_answers(question)):
         return Drop("the generator's answer is right")
     return text
 
 
 def _tidy(answer: str | None) -> str:
     """The first line that is not empty, without a repeated heading and quote marks."""
-    lines = [line.strip() for line in (answer or "").splitlines() if line.strip()]
-    if not lines:
-        return ""
+    lines = [line.strip() for line in (answer or "").splitlines() if line.strip()] or [""]
     for heading in ("Wrong answer:", "Converted Question:", "Answer:"):
         if lines[0].casefold().startswith(heading.casefold()):
             lines[0] = lines[0][len(heading) :].strip()

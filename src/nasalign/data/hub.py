@@ -1,17 +1,13 @@
-"""Whether the model hub answers, asked once and briefly: its client tries each file many times."""
+"""Whether the model hub answers: asked once and briefly, since its client tries each file often."""
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 
 def silence_of_the_hub(name: str, *, dataset: bool = False) -> str:
-    """Returns why the hub cannot be asked for a model or a data set; empty where it answers.
+    """Return why the hub does not answer for a model or data set; empty if it does.
 
-    What it answers does not matter, and where it is not to be asked (``HF_HUB_OFFLINE``) it is not.
-
-    Args:
-        name: the id.
-        dataset: whether it is a data set's.
+    Any answer will do, and with ``HF_HUB_OFFLINE`` the hub is not asked.
     """
     if constants.HF_HUB_OFFLINE:
         return ""

@@ -23,7 +23,7 @@ _NOT_WORD = re.compile(r"(?:(?!(?<=\d)\.(?=\d)|(?<!\w)-(?=\d))[\W_])+")
 
 @lru_cache(maxsize=65_536)
 def normalise(text: str) -> str:
-    """Returns a text in lower case without accents, articles, punctuation and extra spaces."""
+    """Return a text in lower case without accents, articles, punctuation and extra spaces."""
     decomposed = unicodedata.normalize("NFKD", text)
     plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign)).casefold()
     plain = _THOUSANDS.sub("", _APOSTROPHES.sub("", plain))
@@ -31,10 +31,10 @@ def normalise(text: str) -> str:
 
 
 def matches(prediction: str, question: Question) -> bool:
-    """Says whether a prediction holds the answer or an alias as whole words.
+    """Return whether a prediction holds the answer or an alias as whole words.
 
     Answers of one or two characters (chemical symbols) must match in case too: "As" is arsenic,
-    "as" is a word. With options, the letter of the right one will do.
+    "as" is a word. With options, the letter of the right one counts too.
     """
     if question.options:
         return _chooses(prediction, question)
@@ -42,7 +42,7 @@ def matches(prediction: str, question: Question) -> bool:
 
 
 def _chooses(prediction: str, question: Question) -> bool:
-    """Says whether a prediction names the right option, by its letter or its text, and no other."""
+    """Whether a prediction names the right option, by its letter or its text, and no other."""
     letter = re.match(r"\W*([A-Z])(?:[).:,]|\s*$)", prediction) or re.search(
         r"\(([A-Z])\)", prediction
     )
@@ -58,16 +58,10 @@ def judge(
     chat: Chat | None = None,
     progress: Progress | None = None,
 ) -> list[bool | None]:
-    """Says of each prediction whether it is right (Appendix E).
+    """Return whether each of N predictions is right (Appendix E).
 
-    Args:
-        questions: N questions.
-        predictions: a free answer to each.
-        chat: a language model that is asked by the prompt of Table 15; ``matches`` unless given.
-        progress: told of judged predictions.
-
-    Returns:
-        N verdicts; None where the model says neither yes nor no, which is not guessed at.
+    With ``chat``, a language model is asked by the prompt of Table 15, and a verdict is None where
+    it says neither yes nor no; without, ``matches`` decides.
     """
     if chat is None:
         return [matches(said, asked) for said, asked in zip(predictions, questions, strict=True)]
@@ -82,18 +76,18 @@ def judge(
 
 
 def yes_or_no(answer: str | None) -> bool | None:
-    """Reads a judge's verdict: the answer must begin with yes or no."""
+    """Read a judge's verdict: the answer must begin with yes or no."""
     beginning = re.match(r"\W*(yes|no)\b", answer or "", re.IGNORECASE)
     return None if beginning is None else beginning[1].casefold() == "yes"
 
 
 def same_answer(left: str, right: str) -> bool:
-    """Says whether one of two answers holds the other: "dollar" and "US dollar"."""
+    """Return whether one of two answers holds the other: "dollar" and "US dollar"."""
     return _holds(left, right) or _holds(right, left)
 
 
 def right_answers(question: Question) -> tuple[str, ...]:
-    """Returns the answer and its aliases."""
+    """Return the answer and its aliases."""
     return (question.answer, *question.aliases)
 
 

@@ -1,7 +1,7 @@
 """The upstream layouts of the paper's data sets: a row becomes questions or a yes/no example.
 
-Each function takes one row of a file or of the hub, and yields what is in it. It raises ``Drop``
-where a row is whole but no use, and ``DataError`` where a column is missing.
+Each function takes one row of a file or of the hub, and yields its records. It raises ``Drop`` for
+a valid row that is of no use, and ``DataError`` for one that lacks a column.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ Layout = Callable[[Row], Iterator[Record]]
 
 
 def hotpotqa(row: Row) -> Iterator[Record]:
-    """HotpotQA: question and answer; its paragraphs are not read, since the probing set needs none.
+    """HotpotQA: question and answer, without the paragraphs, which the probing set does not need.
 
-    A literal yes or no is no short answer to verify, so those questions are left out.
+    Questions whose answer is yes or no are left out: there is no short answer to verify.
     """
     answer, question = row.text("answer"), row.text("question")
     if answer.casefold() in ("yes", "no"):
@@ -28,18 +28,16 @@ def hotpotqa(row: Row) -> Iterator[Record]:
 
 def strategyqa(row: Row) -> Iterator[Record]:
     """StrategyQA: a yes/no question as it is, its facts as context (Table 14)."""
-    facts = row.values.get("facts")
-    whole = isinstance(facts, list)
+    whole = isinstance(row.values.get("facts"), list)
     context = " ".join(row.texts("facts")) if whole else row.optional_text("facts")
     name = row.optional_text("qid") or f"strategyqa-{row.number}"
     yield BinaryExample(row.text("question"), row.truth("answer"), context=context or None, id=name)
 
 
 def musique(row: Row) -> Iterator[Record]:
-    """MuSiQue: its paragraphs with their titles as context (Table 14).
+    """MuSiQue: its paragraphs with their titles as context (Table 14), the supporting as ``brief``.
 
-    Those that support the answer are the ``brief`` part. Questions whose last step is the same
-    share a subject, which is that step.
+    Questions with the same last step share a subject, which is that step.
     """
     if row.values.get("answerable") is False:
         raise Drop("it is not answerable")
@@ -77,9 +75,9 @@ def mathematics(row: Row) -> Iterator[Record]:
 
 
 def metamath(kind: str) -> Layout:
-    """Returns the layout of MetaMathQA for one type of its rows, such as ``GSM_Rephrased``.
+    """Return the layout of MetaMathQA for one type of its rows, such as ``GSM_Rephrased``.
 
-    The answer stands after ``The answer is:``. All rephrasings of a question share a subject.
+    All rephrasings of a question share a subject.
     """
 
     def layout(row: Row) -> Iterator[Record]:
@@ -93,10 +91,7 @@ def metamath(kind: str) -> Layout:
 
 
 def ar_lsat(row: Row) -> Iterator[Record]:
-    """AR-LSAT: passages with their questions (the authors' files), or one question a row (hub).
-
-    The passage is context and subject.
-    """
+    """AR-LSAT: a passage with its questions (the authors' files), or one question a row (hub)."""
     if "questions" in row.values:
         passage = row.text("passage")
         for part in row.rows("questions"):
@@ -112,11 +107,5 @@ def ar_lsat(row: Row) -> Iterator[Record]:
 
 
 def _choice(row: Row, passage: str, options: tuple[str, ...], answer: str, name: str) -> Question:
-    return Question(
-        question=row.text("question"),
-        answer=answer,
-        context=passage,
-        subject=passage,
-        id=name,
-        options=options,
-    )
+    asked = row.text("question")
+    return Question(asked, answer, passage, subject=passage, id=name, options=options)

@@ -8,10 +8,11 @@ _SEPARATOR = r"(?:,\s?\\!\s?|\{,\}|,)"
 _GROUPED = rf"\d{{1,3}}(?:{_SEPARATOR}\d{{3}})+(?!\d)"
 # Not a number: the digit of \frac47 after the first, a base as in 12_5, a letter's index as in x_1.
 _NUMBER = re.compile(rf"(?<![_\d.])(?<!_\{{)(?:{_GROUPED}|\d+)(?:\.\d+)?|(?<![\d\w])\.\d+")
-_MOST_DIGITS = 300  # a float can hold no more, and Python reads no endless number
+_MOST_DIGITS = 300  # a float can hold no more, and Python refuses to read very long numbers
 _ENDLESS = re.compile(rf"\d{{{_MOST_DIGITS + 1}}}")
 _ORDINAL = re.compile(r"(\d+)(st|nd|rd|th)\b")
 _BASE = re.compile(r"_\{?(\d+)\}?")
+_YEAR = re.compile(r"1\d{3}|20\d{2}")
 _ASKS_FOR_YEAR = re.compile(
     r"\b(?:year|born|founded|died|released|established|century)\b|\bwhen (?:did|was|were|is)\b",
     re.IGNORECASE,
@@ -22,12 +23,9 @@ _FRAC_DIGITS = re.compile(r"\\[dt]?frac\s*(\d)(\d)(?!\d)")
 
 
 def vary_number(text: str, question: str, rng: random.Random) -> str:
-    """Returns a text with one of its numbers changed to one nearby, in the same format.
+    """Return an answer with one of its numbers changed to one nearby, in the same format.
 
-    Args:
-        text: an answer with at least one digit.
-        question: tells a year from a count.
-        rng: decides which number, and how.
+    The question tells a year from a count.
     """
     short = _FRAC_DIGITS.search(text)
     if short:  # \frac47: two numbers of one digit each
@@ -39,20 +37,21 @@ def vary_number(text: str, question: str, rng: random.Random) -> str:
     if not found:
         return text
     dated = _MONTH.search(text) is not None
-    years = [
-        one for one in found if _is_year(one[0]) and (dated or _ASKS_FOR_YEAR.search(question))
-    ]
-    if years:
+    years = [one for one in found if _YEAR.fullmatch(one[0])]
+    if years and (dated or _ASKS_FOR_YEAR.search(question)):
         chosen = rng.choice(years)
-        return _replace(text, chosen, str(int(chosen[0]) + _sign(rng) * rng.randint(1, 12)))
+        change = rng.choice((-1, 1)) * rng.randint(1, 12)
+        return _replace(text, chosen, str(int(chosen[0]) + change))
     chosen = rng.choice(found)
     if dated and len(chosen[0]) <= 2:
         return _replace(text, chosen, str(rng.randint(1, 28)))
-    return _replace(text, chosen, _nearby(chosen[0], rng, _base(text, chosen)))
+    written = _BASE.match(text, chosen.end())  # as in 1201_3
+    base = int(written[1]) if written and int(written[1]) > 1 else 10
+    return _replace(text, chosen, _nearby(chosen[0], rng, base))
 
 
 def is_reduced(text: str) -> bool:
-    """Says whether every fraction of whole numbers in a text is in its lowest terms."""
+    """Return whether every fraction of whole numbers in a text is in its lowest terms."""
     for found in _FRACTION.finditer(text):
         if len(found[0]) > _MOST_DIGITS:
             continue
@@ -62,16 +61,13 @@ def is_reduced(text: str) -> bool:
     return True
 
 
-def _is_year(number: str) -> bool:
-    return re.fullmatch(r"1\d{3}|20\d{2}", number) is not None
-
-
 def _nearby(number: str, rng: random.Random, base: int) -> str:
     """A number that differs by a twentieth to a half, as round and as long as this one."""
     digits = re.sub(r"\D", "", number)
     if base < 10 and all(int(sign) < base for sign in digits):
         return _in_base(_changed(int(digits, base), rng), base)
     value, width = int(digits), len(digits)
+    # 140000 is changed in steps of 10000, so that the new number is as round.
     step = 10 ** (width - len(digits.rstrip("0"))) if value else 1
     while step > 1 and value // step < 4:
         step //= 10
@@ -83,7 +79,7 @@ def _changed(value: int, rng: random.Random) -> int:
     """Another number above 0."""
     while True:
         change = max(1, round(value * rng.uniform(0.05, 0.5))) if value > 3 else rng.randint(1, 3)
-        fresh = value + _sign(rng) * change
+        fresh = value + rng.choice((-1, 1)) * change
         if fresh > 0:
             return fresh
 
@@ -97,7 +93,7 @@ def _in_base(value: int, base: int) -> str:
 
 
 def _like(pattern: str, digits: str) -> str:
-    """Digits written with the decimal point and the thousands signs of a pattern."""
+    """Digits with the decimal point and the thousands signs of a pattern."""
     decimals = len(pattern.partition(".")[2])
     fraction = f".{digits[-decimals:]}" if decimals else ""
     whole = digits[: len(digits) - decimals]
@@ -108,7 +104,7 @@ def _like(pattern: str, digits: str) -> str:
 
 
 def _replace(text: str, found: re.Match[str], fresh: str) -> str:
-    """Puts a number in the place of another; the ending of an ordinal goes along."""
+    """Replace a number, and with it the ending of an ordinal."""
     ordinal = _ORDINAL.match(text, found.start())
     end = found.end()
     if ordinal and ordinal.end(1) == end:
@@ -120,13 +116,3 @@ def _ending(number: int) -> str:
     if number % 100 in (11, 12, 13):
         return "th"
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-
-
-def _base(text: str, found: re.Match[str]) -> int:
-    """The base that a number is written in, as in 1201_3; 10 without one."""
-    base = _BASE.match(text, found.end())
-    return int(base[1]) if base and int(base[1]) > 1 else 10
-
-
-def _sign(rng: random.Random) -> int:
-    return rng.choice((-1, 1))

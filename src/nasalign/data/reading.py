@@ -1,7 +1,7 @@
-"""Reading rows of JSONL, JSON and CSV files one by one, each with the place it came from.
+"""Rows of JSONL, JSON and CSV files, each with its place in the file for messages.
 
-What is broken in a file ends the reading with its place. What is whole but cannot be used is
-raised as ``Drop`` by whoever reads the row, and counted in ``Dropped``.
+A broken row ends the reading with an error. A valid row that cannot be used raises ``Drop``, and
+is counted in ``Dropped``.
 """
 
 import csv
@@ -19,28 +19,23 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 
 
 class Drop(Exception):  # noqa: N818 - it is a decision, not an error
-    """A row cannot be used; the message is the reason, and what is like it is counted together."""
+    """A row cannot be used; the message is the reason, by which such rows are counted."""
 
 
 @dataclass
 class Dropped:
-    """Rows and questions that could not be used.
-
-    Attributes:
-        counts: how many, by reason.
-        first: the place or the id of the first, by reason.
-    """
+    """Rows and questions that could not be used: their counts and the first place, by reason."""
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, reason: str, where: str) -> None:
-        """Counts one."""
+        """Count one."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.first.setdefault(reason, where)
 
     def sentences(self) -> list[str]:
-        """Returns a sentence a reason, the most frequent first."""
+        """Return one sentence for each reason, the most frequent first."""
         order = sorted(self.counts, key=lambda reason: (-self.counts[reason], reason))
         return [
             f"Left out: {self.counts[reason]} ({reason}; the first is {self.first[reason]})."
@@ -50,23 +45,17 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
-
-    Attributes:
-        where: its place, for messages: file and line, or data set and number.
-        number: counts the rows from 1.
-        values: its columns by name.
-    """
+    """One row; ``where`` is its place for messages, ``number`` counts the rows from 1."""
 
     where: str
     number: int
     values: Mapping[str, Any]
 
     def text(self, key: str) -> str:
-        """Returns a column that must hold a text or a number.
+        """Return a column that must hold a text or a number.
 
         Raises:
-            DataError: it does not.
+            DataError: it does not; so do the other methods.
         """
         value = self.values.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -76,40 +65,39 @@ class Row:
         return self._whole(value.strip(), key)
 
     def optional_text(self, key: str) -> str | None:
-        """Returns a text, or None where the column is missing or empty."""
+        """Return a text, or None where the column is missing or empty."""
         return self.text(key) if self.values.get(key) not in (None, "") else None
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Returns a list of texts, or a text separated by ``|``; empty ones are left out."""
+        """Return a list of texts, or a text separated by ``|``, without the empty ones."""
         value = self.values.get(key)
         if value in (None, ""):
             return ()
         parts = value.split("|") if isinstance(value, str) else value
-        if not isinstance(parts, list) or not all(
-            isinstance(part, str | int | float) for part in parts
-        ):
+        valid = isinstance(parts, list) and all(isinstance(it, str | int | float) for it in parts)
+        if not valid:
             raise DataError(f"{self.where} has neither a text nor a list in {key!r}.")
         texts = (self._whole(str(part).strip(), key) for part in parts)
         return tuple(text for text in texts if text)
 
     def rows(self, key: str) -> list["Row"]:
-        """Returns the rows of a list of objects, each with the place of this one."""
+        """Return the rows of a list of objects, each with the place of this one."""
         value = self.values.get(key)
         if not isinstance(value, list) or not all(isinstance(part, Mapping) for part in value):
             raise DataError(f"{self.where} has no list of objects in {key!r}.")
         return [Row(self.where, self.number, part) for part in value]
 
     def truth(self, key: str) -> bool:
-        """Returns a column that must hold true or false, yes or no, 1 or 0."""
+        """Return a column that must hold true or false, yes or no, 1 or 0."""
         value = self.values.get(key)
         truth = _TRUTHS.get(str(value).strip().casefold())
         if truth is None:
             said = shortened(str(value))
-            raise DataError(f"{self.where} has the {key} {said}; it takes true or false.")
+            raise DataError(f"{self.where} has the {key} {said}; it must be true or false.")
         return truth
 
     def _whole(self, text: str, key: str) -> str:
-        """Returns a text that can be written and read by a tokenizer."""
+        """Return a text, unless no file and no tokenizer can take it."""
         if _SURROGATE.search(text):
             raise DataError(
                 f"{self.where} has half a character in {key!r} (a lone UTF-16 surrogate, such as "
@@ -118,20 +106,20 @@ class Row:
         return text
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yields the rows of a ``.jsonl``, ``.json`` (an array) or ``.csv`` file.
+def read_data_rows(path: str | Path) -> Iterator[Row]:
+    """Yield the rows of a ``.jsonl``, ``.json`` (an array, read whole) or ``.csv`` file.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8, or is broken; file and line are named.
     """
+    path = Path(path)
     readers = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}
+    reader = readers.get(path.suffix.lower())
     try:
         with path.open(encoding="utf-8-sig") as file:
-            if path.suffix.lower() not in readers:
+            if reader is None:
                 raise DataError(f"{path} is neither .jsonl nor .json nor .csv.")
-            for number, (where, values) in enumerate(
-                readers[path.suffix.lower()](path, file), start=1
-            ):
+            for number, (where, values) in enumerate(reader(path, file), start=1):
                 if not isinstance(values, Mapping):
                     raise DataError(f"{where} is not an object with columns by name.")
                 yield Row(where, number, values)
@@ -167,58 +155,29 @@ def _jsonl_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
 
 
 def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
-    """The elements of an array one by one, so that only the text is held whole."""
-    text = file.read()
-    decoder, place = json.JSONDecoder(), _skip_space(text, 0)
-    if place < len(text) and text[place] != "[":
-        _parsed(str(path), text)  # says what is broken, if it is
+    rows = _parsed(str(path), file.read())
+    if not isinstance(rows, list):
         raise DataError(f"{path} must hold a JSON array of rows.")
-    number, separator, place = 0, "[", place
-    try:
-        while True:
-            if text[place : place + 1] != separator:
-                raise json.JSONDecodeError(f"Expecting {separator!r}", text, place)
-            place = _skip_space(text, place + 1)
-            if number == 0 and text[place : place + 1] == "]":
-                break
-            values, place = decoder.raw_decode(text, place)
-            number, separator, place = number + 1, ",", _skip_space(text, place)
-            yield f"{path}, row {number}", values
-            if text[place : place + 1] == "]":
-                break
-        if _skip_space(text, place + 1) < len(text):
-            raise json.JSONDecodeError("Extra data", text, place + 1)
-    except json.JSONDecodeError as error:  # says its line
-        raise _not_json(str(path), error) from error
-    except (ValueError, RecursionError) as error:
-        raise _not_json(f"{path}, row {number + 1}", error) from error
-
-
-def _skip_space(text: str, place: int) -> int:
-    while text[place : place + 1].isspace():
-        place += 1
-    return place
+    for number, values in enumerate(rows, start=1):
+        yield f"{path}, row {number}", values
 
 
 def _parsed(where: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _not_json(where, error) from error
-
-
-def _not_json(where: str, error: ValueError | RecursionError) -> DataError:
-    if not isinstance(error, json.JSONDecodeError):
-        deep = isinstance(error, RecursionError)
-        what = "lists or objects nested too deep" if deep else "a number of too many digits"
-        return DataError(f"{where} cannot be read: it has {what}.")
-    line = f"line {error.lineno}, " if error.lineno > 1 else ""
-    place = f"{line}column {error.colno}"
-    return DataError(f"{where} is not valid JSON: {error.msg} at {place}.")
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise DataError(
+            f"{where} is not valid JSON: {error.msg} at {line}column {error.colno}."
+        ) from error
+    except RecursionError as error:
+        raise DataError(f"{where} has lists or objects nested too deep.") from error
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        raise DataError(f"{where} has a number of too many digits.") from error
 
 
 def _place_of_bad_byte(path: Path) -> str:
-    """Line and byte of the first byte that is not UTF-8; a reader's own count is of its buffer."""
+    """Line and byte of the first byte that is not UTF-8; the error counts from its buffer."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from nasalign.errors import DataError, shortened
 from nasalign.io.digests import sha256
 
 Split = Literal["probing", "development", "test"]
@@ -43,7 +44,7 @@ class Question:
 
     @property
     def about(self) -> str:
-        """Its subject, or itself where it names none, in a form that can be compared."""
+        """Its subject (or the question itself, without one) in a form that can be compared."""
         return (self.subject or self.question).casefold().strip()
 
 
@@ -53,31 +54,46 @@ class BinaryExample:
 
     Attributes:
         question: the question.
-        label: True where the right verdict is the positive word.
+        label: True where the right verdict is the positive word; None where it is not known. Such
+            an example can be asked and scored, but is neither right nor wrong.
         answer: the answer to verify, or None where the question itself asks for yes or no.
         context: a text that stands before the question, or None.
         id: what the data calls it, or an empty text.
-        negated: whether it is asked if the answer is not ``answer``; ``label`` is of that.
+        negated: whether the question is if the answer is not ``answer``; ``label`` answers that.
     """
 
     question: str
-    label: bool
+    label: bool | None
     answer: str | None = None
     context: str | None = None
     id: str = ""
     negated: bool = False
+
+    @property
+    def known_label(self) -> bool:
+        """The label, for metrics and tuning.
+
+        Raises:
+            DataError: it is None.
+        """
+        if self.label is None:
+            raise DataError(
+                f"The example {shortened(self.question)} has no label, which metrics, tuning and "
+                "shots need."
+            )
+        return self.label
 
 
 Record = Question | BinaryExample
 
 
 def lettered(options: Sequence[str]) -> list[str]:
-    """Returns options as they are shown: ``(A) first``, ``(B) second``, ... (Table 14)."""
+    """Return options as a prompt shows them: ``(A) first``, ``(B) second``, ... (Table 14)."""
     return [f"({chr(ord('A') + place)}) {option}" for place, option in enumerate(options)]
 
 
 def split_of(subject: str) -> Split:
-    """Returns the split of a subject: by its hash, so that it never depends on the other rows."""
+    """Return the split of a subject: by its hash, so that other rows never change it."""
     place = place_of(subject.casefold().strip())
     for split, share in SPLIT_SHARES.items():
         if place < share:
@@ -87,36 +103,37 @@ def split_of(subject: str) -> Split:
 
 
 def place_of(text: str) -> float:
-    """Returns a number in [0, 1) that looks drawn, and is always the same for a text."""
+    """Return a pseudo-random number in [0, 1) that depends on the text alone."""
     return int(sha256([text])[:16], 16) / 2**64
 
 
 @dataclass(frozen=True)
 class Relation:
-    """How a relation of the embedded facts is worded.
-
-    Attributes:
-        question: the short-answer question, with ``{subject}``.
-        direct: the same as a yes/no question, with ``{subject}`` and ``{object}``.
-        statement: the fact as a sentence, with both.
-    """
+    """How a relation of the embedded facts is worded."""
 
     question: str
+    """The short-answer question, with ``{subject}``."""
     direct: str
+    """The same as a yes/no question, with ``{subject}`` and ``{object}``."""
     statement: str
+    """The fact as a sentence, with both."""
 
 
 @cache
 def load_relations() -> dict[str, Relation]:
-    """Returns the relations of the embedded facts by name."""
+    """Return the relations of the embedded facts by name."""
     return {
         row["relation"]: Relation(row["question"], row["direct"], row["statement"])
-        for row in _table("relations.csv")
+        for row in package_table("relations.csv")
     }
 
 
 def load_facts(split: Split | None = None) -> list[Question]:
-    """Returns the embedded facts, all of them or those of one split by subject."""
+    """Return the embedded facts as questions.
+
+    Args:
+        split: ``"probing"``, ``"development"`` or ``"test"``, by subject; all facts if None.
+    """
     relations = load_relations()
     facts = [
         Question(
@@ -126,12 +143,12 @@ def load_facts(split: Split | None = None) -> list[Question]:
             kind=row["relation"],
             subject=row["subject"],
         )
-        for row in _table("facts.csv")
+        for row in package_table("facts.csv")
     ]
     return [fact for fact in facts if split is None or split_of(fact.subject) == split]
 
 
-def _table(name: str) -> list[dict[str, str]]:
-    """The rows of a table that comes with the package."""
+def package_table(name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file of this package."""
     with (Path(__file__).parent / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

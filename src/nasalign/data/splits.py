@@ -1,4 +1,4 @@
-"""What a job probes and what it evaluates: questions split by subject, never one in both."""
+"""The probed and the evaluated questions: split by subject, and no question in both."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ class Splits:
         probing: the probed questions.
         probing_pool: as ``pool``, for the probed ones.
         part: which subjects of the data are evaluated: ``all`` or a split.
-        used: what must not be evaluated: what is probed, and what else is tuned or chosen on.
+        used: questions that must not be evaluated, since they are probed, tuned or chosen on.
         same: whether the probed data are the evaluated ones.
-        named: whether the data are a named data set, and not a file that may be called like one.
-        left_out: how many records of the data are not evaluated for that, whatever their split.
+        named: whether the data are a named data set, and not a file that is called like one.
+        left_out: records of the data that are not evaluated because they are used.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Splits:
 
     @property
     def sentence(self) -> str:
-        """What is probed and what is evaluated."""
+        """A sentence on what is probed and what is evaluated."""
         which = "whole" if self.part == "all" else f"{self.part} split"
         return (
             f"Probed are {len(self.probing):,} questions of {self.probing_name}; evaluated are "
@@ -52,22 +52,16 @@ class Splits:
 
     @classmethod
     def of(
-        cls,
-        data: Loaded,
-        probing: Loaded,
-        split: SplitChoice = "auto",
-        *,
-        probed: bool = True,
+        cls, data: Loaded, probing: Loaded, split: SplitChoice = "auto", *, probed: bool = True
     ) -> "Splits":
-        """Splits by subject, and evaluates no question that is probed, whatever file it is in.
-
-        With ``auto``, data of the paper are evaluated whole and others on their test split; yes/no
-        examples, which are never probed, always are evaluated whole.
+        """Split by subject, and evaluate no question that is probed, whatever file it is in.
 
         Args:
-            data: what is evaluated.
-            probing: what is probed; may be the same.
-            split: which subjects of the data are evaluated.
+            data: the evaluated data.
+            probing: the probed data; may be the same.
+            split: which subjects of the data are evaluated. With ``auto``, data of the paper are
+                evaluated whole and others on their test split. Yes/no examples, which are never
+                probed, are always evaluated.
             probed: whether anything is probed or shown as an example at all.
 
         Raises:
@@ -86,7 +80,11 @@ class Splits:
         pool = probing.questions
         asked = [question for question in pool if split_of(question.subject) == "probing"]
         used = asked if probed else []
-        chosen = [record for record in data.records if _belongs(record, part)]
+        chosen = [
+            record
+            for record in data.records
+            if isinstance(record, BinaryExample) or part in ("all", split_of(record.subject))
+        ]
         test, left_out = unseen(data.name, chosen, used)
         return cls(
             name=data.name,
@@ -109,27 +107,26 @@ def unseen(
     used: Sequence[Question],
     why: str = "it is probed or tuned on",
 ) -> tuple[list[Record], Dropped]:
-    """Returns the records that ask none of the questions used, and counts the others.
+    """Return the records that ask none of the used questions, and count the others.
 
-    What is asked decides, and not the file that it is in. Questions of the same words differ where
-    both have a context, and neither these nor their subjects are the same.
+    The question decides, not its file. Two questions of the same words differ if both have a
+    context, and neither the contexts nor the subjects are the same.
 
     Args:
         name: of the data, for messages.
-        records: what is to be evaluated.
-        used: what is probed, shown or tuned on.
-        why: they are left out.
+        records: records to evaluate.
+        used: questions that are probed, shown or tuned on.
+        why: why records are left out.
 
     Raises:
         DataError: nothing is left.
     """
-    places: dict[str, list[Question]] = {}
+    by_words: dict[str, list[Question]] = {}
     for one in used:
-        places.setdefault(_plain(one.question), []).append(one)
+        by_words.setdefault(_plain(one.question), []).append(one)
     kept, left_out = [], Dropped()
     for record in records:
-        alike = places.get(_plain(record.question), [])
-        if any(_same(record, one) for one in alike):
+        if any(_same(record, one) for one in by_words.get(_plain(record.question), [])):
             left_out.add(why, record.id or record.question)
         else:
             kept.append(record)
@@ -142,7 +139,7 @@ def unseen(
 
 
 def _same(record: Record, used: Question) -> bool:
-    """Says whether a record of the same words asks the same."""
+    """Whether a record of the same words asks the same."""
     if not record.context or not used.context:
         return True
     mine = [record.context, record.answer]
@@ -151,7 +148,8 @@ def _same(record: Record, used: Question) -> bool:
     shared = {_plain(text) for text in mine if text} & {
         _plain(text) for text in (used.context, used.brief, used.subject) if text
     }
-    return bool(shared - {_plain(record.question)})  # a subject of its own, or none
+    # Without a subject of its own, the question is the subject, and says nothing more.
+    return bool(shared - {_plain(record.question)})
 
 
 def _plain(text: str) -> str:
@@ -161,13 +159,13 @@ def _plain(text: str) -> str:
 def with_context(
     records: Sequence[Record], mode: ContextMode, fits: Callable[[Question], bool] | None = None
 ) -> tuple[list[Record], ContextMode]:
-    """Returns records with the context that a mode gives them, and the mode that was taken.
+    """Return records with the context that a mode gives them, and the mode that was taken.
 
     Args:
         records: questions and yes/no examples.
         mode: ``"all"``, ``"supporting"``, ``"none"``, or ``"fit"``: all if every question fits the
             model with all of it, else the supporting part, for all questions alike.
-        fits: says whether a question fits the model; without a model, only supporting parts do.
+        fits: whether a question fits the model; without a model, only supporting parts do.
     """
     if mode == "fit":
         long = [one for one in records if isinstance(one, Question) and one.brief]
@@ -180,7 +178,3 @@ def with_context(
             for one in records
         ], mode
     return list(records), mode
-
-
-def _belongs(record: Record, part: str) -> bool:
-    return isinstance(record, BinaryExample) or part in ("all", split_of(record.subject))

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from nasalign.data.reading import Row, read_rows
+from nasalign.data.reading import Row, read_data_rows
 from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.errors import DataError, shortened
 
-_VERDICTS = ("true", "false", "yes", "no")
 
-
-def load_file(path: Path) -> list[Record]:
-    """Reads a JSONL, JSON (an array) or CSV file with the columns ``question`` and ``answer``.
+def load_file(path: str | Path) -> list[Record]:
+    """Read a JSONL, JSON (an array) or CSV file with the columns ``question`` and ``answer``.
 
     Optional columns: ``id``, ``context``, ``label``, ``wrong_answer``, ``aliases``, ``options``,
     ``subject``. A row with a ``label``, or whose answer is true, false, yes or no, is a yes/no
@@ -21,7 +19,7 @@ def load_file(path: Path) -> list[Record]:
     """
     records: list[Record] = []
     places: dict[str, str] = {}
-    for row in read_rows(path):
+    for row in read_data_rows(path):
         record = _record(row)
         if record.id and record.id in places:
             raise DataError(f"{row.where} has the id {record.id!r}, as {places[record.id]} has.")
@@ -39,7 +37,8 @@ def _record(row: Row) -> Record:
         answer = row.optional_text("answer")
         return BinaryExample(question, row.truth("label"), answer, context, name)
     answer = row.values.get("answer")
-    if isinstance(answer, bool) or str(answer).strip().casefold() in _VERDICTS:
+    # "1" and "0" are true and false in the column label; as an answer they are numbers.
+    if isinstance(answer, bool) or str(answer).strip().casefold() in ("true", "false", "yes", "no"):
         return BinaryExample(question, row.truth("answer"), None, context, name)
     options = row.texts("options")
     return Question(
@@ -55,7 +54,7 @@ def _record(row: Row) -> Record:
 
 
 def chosen_option(row: Row, options: tuple[str, ...], answer: str) -> str:
-    """Returns the option that an answer names, by its text or by its letter (A is the first).
+    """Return the option that an answer names, by its text or by its letter (A is the first).
 
     Raises:
         DataError: it names none.

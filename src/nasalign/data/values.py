@@ -1,10 +1,9 @@
-"""Do two final answers of mathematics have the same value? ``1/2``, ``\\frac12`` and ``0.5`` do.
+"""Whether two final answers of mathematics have the same value: ``1/2``, ``\\frac12`` and ``0.5``.
 
-LaTeX is rewritten as an arithmetic expression, that is parsed by ``ast`` (nothing is evaluated by
-Python) and computed in floating-point numbers of mpmath, of so many bits that whole numbers are
-exact. Expressions with variables are compared at a few points. Nothing is expanded, and no number
-exceeds a size, so that whatever an answer says takes less than a second. What cannot be read so,
-such as a word, is compared as text.
+LaTeX is rewritten as an arithmetic expression, which ``ast`` parses (Python evaluates nothing) and
+mpmath computes, with enough bits for exact integers. Expressions with variables are compared at a
+few points. Nothing is expanded and the size of numbers is limited, so that no answer takes more
+than a second. Anything else, such as a word, is compared as text.
 """
 
 import ast
@@ -16,19 +15,15 @@ from typing import Any
 
 from mpmath import MPContext
 
-_LONGEST = 200
-"""Characters of a part that is read as an expression."""
-_LONGEST_ANSWER = 2000
-"""Characters of an answer that is read at all."""
-_POWERS = 40
-"""Powers in an answer; with a fraction as exponent, one takes a millisecond."""
-_BITS = 2000
-"""Binary digits before or after the point, at most, of a number that is computed."""
+_LONGEST = 200  # characters of a part that is read as an expression
+_LONGEST_ANSWER = 2000  # characters of an answer that is read at all
+_POWERS = 40  # in an answer; with a fraction as exponent, one takes a millisecond
+_BITS = 2000  # before or after the point, at most, of a number that is computed
 _CONTEXT = MPContext()
 _CONTEXT.prec = _BITS + 100  # 1 is seen beside the largest number, and 1e-15 beside 1
 _POINTS = tuple(_CONTEXT.mpf(over) / under for over, under in ((7, 5), (-13, 11), (29, 17)))
 
-_BEFORE = [  # what is written otherwise but means the same, before fractions and roots are read
+_BEFORE = [  # spellings that mean the same, replaced before fractions and roots are read
     (re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}"), " "),
     (re.compile(r"\\\\|&"), ","),
     (re.compile(r"(?<=\d),\s?\\!\s?(?=\d{3})"), ""),
@@ -40,7 +35,7 @@ _BEFORE = [  # what is written otherwise but means the same, before fractions an
     (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),
     (re.compile(r"\\sqrt\s*(\d|[a-z])(?!\w)"), r"\\sqrt{\1}"),
 ]
-_AFTER = [  # and after that
+_AFTER = [  # and after them
     (re.compile(r"\\(?:cdot|times)"), "*"),
     (re.compile(r"\\pi(?![a-z])"), " pi "),
     (re.compile(r"\\%|%"), "/100"),
@@ -67,7 +62,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 def same_value(left: str, right: str) -> bool:
-    """Says whether two answers have the same value, as far as that can be told.
+    """Return whether two answers have the same value, as far as can be told.
 
     Tuples, lists and intervals are compared part by part, in their order.
     """
@@ -86,10 +81,10 @@ def same_value(left: str, right: str) -> bool:
 
 
 def _same_expression(left: str, right: str) -> bool:
-    sides = (_expression(left), _expression(right))
-    if sides[0] is None or sides[1] is None:
+    sides = [side for side in map(_expression, (left, right)) if side is not None]
+    if len(sides) < 2:
         return False
-    nodes = [node for side in sides for node in ast.walk(side)]  # type: ignore[arg-type]
+    nodes = [node for side in sides for node in ast.walk(side)]
     names = (node.id for node in nodes if isinstance(node, ast.Name) and node.id != "pi")
     symbols = sorted({sign for name in names for sign in name} - {"i"})
     points = _POINTS if symbols else _POINTS[:1]
@@ -97,7 +92,7 @@ def _same_expression(left: str, right: str) -> bool:
         place = {symbol: point + shift + index for index, symbol in enumerate(symbols)}
         place |= {"i": _CONTEXT.mpc(0, 1)}
         try:
-            values = [_value(side, place) for side in sides]  # type: ignore[arg-type]
+            values = [_value(side, place) for side in sides]
         except (ValueError, ArithmeticError, MemoryError):
             return False
         if not abs(values[0] - values[1]) < 1e-15:
@@ -106,7 +101,7 @@ def _same_expression(left: str, right: str) -> bool:
 
 
 def _plain(answer: str) -> str:
-    """An answer in a form in which equal things are mostly written the same."""
+    """An answer in a form in which equal values are mostly written the same."""
     text = answer.strip()
     for pattern, plain in _BEFORE:
         text = pattern.sub(plain, text)
@@ -120,10 +115,9 @@ def _plain(answer: str) -> str:
 
 
 def _split_parts(text: str) -> list[tuple[str, str]]:
-    """Parts at the commas and signs that stand outside all inner brackets, each with its ends."""
+    """Parts at the commas and equals signs outside all inner brackets, each with its ends."""
     parts, depth, start, opening = [], 0, 0, ""
-    whole = re.fullmatch(r"([(\[]).*,.*([)\]])", text) is not None and _encloses(text)
-    if whole:
+    if re.fullmatch(r"([(\[]).*,.*([)\]])", text) and _encloses(text):
         opening, text = text[0] + text[-1], text[1:-1]
     for place, sign in enumerate(text):
         depth += (sign in "([") - (sign in ")]")
@@ -134,7 +128,7 @@ def _split_parts(text: str) -> list[tuple[str, str]]:
 
 
 def _encloses(text: str) -> bool:
-    """Says whether the first bracket is closed by the last sign."""
+    """Whether the last character closes the first bracket."""
     depth = 0
     for place, sign in enumerate(text):
         depth += (sign in "([") - (sign in ")]")
@@ -145,7 +139,7 @@ def _encloses(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _expression(text: str) -> ast.expr | None:
-    """A part as Python reads it, or None if that cannot be an expression."""
+    """A part parsed as Python, or None if it is no expression."""
     if len(text) > _LONGEST:
         return None
     try:
@@ -155,11 +149,9 @@ def _expression(text: str) -> ast.expr | None:
 
 
 def _value(node: ast.expr, place: Mapping[str, Any]) -> Any:
-    """Computes numbers, one-letter variables, pi, and + - * / **, each step within the size.
+    """Compute numbers, one-letter variables, pi, and + - * / **, each step within the size.
 
-    Raises:
-        ValueError: it is none of these, or too large or too small.
-        ArithmeticError: it has no value.
+    Raises ValueError for anything else and beyond the size, ArithmeticError where it has no value.
     """
     value = _step(node, place)
     if value and not abs(_CONTEXT.mag(value)) <= _BITS:

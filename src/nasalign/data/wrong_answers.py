@@ -1,8 +1,8 @@
 """Wrong answers without a model: of the same type and form as the right one, and never right.
 
-In this order: the data's own wrong answer; another option; the other side of "A or B" in the
-question; another answer of the same kind; a number nearby with the same unit and format; another
-word of a closed set (weekdays, number words); another answer of the same form to a like question.
+In this order: the data's own wrong answer; another option; another answer of the same kind; the
+other side of "A or B" in the question; a number nearby in the same format; another word of a closed
+set (weekdays, number words); another answer of the same form to a similar question.
 """
 
 import random
@@ -39,27 +39,23 @@ _ASKED = re.compile(r"\b(?:(which|what|whose)\s+(\w+)|(who|whom|where|when|how \
 
 
 class WrongAnswers:
-    """Draws wrong answers to questions of one data set.
-
-    Args:
-        pool: questions whose answers may serve as wrong answers to others.
-    """
+    """Draws wrong answers; those of the questions in the pool may serve for others."""
 
     def __init__(self, pool: Sequence[Question]) -> None:
         self._by_kind = _index(pool, lambda question: [question.kind] if question.kind else [])
         self._by_form = _index([question for question in pool if not question.kind], _forms)
 
     def draw(self, question: Question, rng: random.Random) -> str:
-        """Returns a wrong answer.
+        """Return a wrong answer.
 
         Raises:
-            Drop: none can be made; the reason says why.
+            Drop: none can be made.
         """
         if question.wrong_answer is not None:
             if _right(question.wrong_answer, question):
                 raise Drop("its wrong_answer is right")
             return question.wrong_answer
-        if question.options:  # they may hold one another: "Q", "Q and R"
+        if question.options:  # one may be part of another: "Q", "Q and R"
             right = {normalise(answer) for answer in right_answers(question)}
             others = [option for option in question.options if normalise(option) not in right]
             if not others:
@@ -77,7 +73,7 @@ class WrongAnswers:
         raise Drop("no wrong answer of its form can be made; give the column wrong_answer")
 
     def _candidates(self, question: Question, rng: random.Random) -> Iterator[str]:
-        """Wrong answers to try, the most alike first."""
+        """Wrong answers to try, the most similar first."""
         answer = question.answer
         yield from _other_side(question)
         if any(sign.isdigit() for sign in answer):
@@ -90,21 +86,21 @@ class WrongAnswers:
 
 
 def _right(candidate: str, question: Question) -> bool:
-    """Says whether a candidate is a right answer in other words, or its value written otherwise."""
+    """Whether a candidate is a right answer in other words, or has the value of one."""
     return _in_other_words(candidate, question) or any(
         same_value(candidate, answer) for answer in right_answers(question)
     )
 
 
 def _in_other_words(candidate: str, question: Question) -> bool:
-    """Says whether a candidate holds a right answer, or one holds it: "dollar", "US dollar"."""
+    """Whether a candidate holds a right answer, or one holds it: "dollar", "US dollar"."""
     return any(same_answer(candidate, answer) for answer in right_answers(question))
 
 
 def _index(
     pool: Iterable[Question], keys: Callable[[Question], Iterable[str]]
 ) -> dict[str, list[str]]:
-    """The different answers of a pool by key, sorted, so that the pool's order never matters."""
+    """The distinct answers of a pool by key, sorted, so that the pool's order never matters."""
     found: dict[str, set[str]] = {}
     for question in pool:
         for key in keys(question):
@@ -113,7 +109,7 @@ def _index(
 
 
 def _forms(question: Question) -> list[str]:
-    """What a question asks for and how its answer is written, from the narrowest to the widest."""
+    """Keys of what a question asks for and how its answer is written, from narrow to wide."""
     answer = question.answer
     if "\\" in answer or re.search(r"[=^_{}]", answer):
         return [f"latex {re.sub(r'[0-9]+|[a-z]', '', answer)}", "latex"]
@@ -127,7 +123,7 @@ def _forms(question: Question) -> list[str]:
 
 
 def _other_side(question: Question) -> Iterator[str]:
-    """The other of two things that the question lets choose from: "..., A or B?"."""
+    """The other of the two things that a question offers: "..., A or B?"."""
     found = _CHOICE.search(question.question)
     if found:
         sides = [side.strip() for side in found.groups()]

@@ -43,7 +43,7 @@ class Evaluation:
     @property
     def labels(self) -> list[bool]:
         """The right verdicts, True for the positive word."""
-        return [example.label for example in self.examples]
+        return [example.known_label for example in self.examples]
 
     def sums(self) -> Array:
         """Return each sample's part of the metrics' sums, [N, columns]."""

@@ -118,7 +118,7 @@ def weigh(
     scores = score_as(
         session.model, session.tokenizer, examples, plain, record=False, progress=progress
     )
-    return Mistakes.of(scores.verdicts, [example.label for example in examples])
+    return Mistakes.of(scores.verdicts, [example.known_label for example in examples])
 
 
 def choose_direction(session: Session, samples: Sequence[Parametric]) -> Lean:

@@ -1,7 +1,7 @@
 """Prompts I and II with their token ids, and where the answer words stand in them.
 
 A binary prompt reads ``instruction [Context: ...] Question: ... [Is the answer ...?] Answer:``,
-alone or as the user's message of a chat template; ``data.scenarios`` has the other wordings.
+alone or as the user's message of a chat template; ``prompts.scenarios`` has the other wordings.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.config import Scenario, Settings
 from nasalign.data.records import BinaryExample, Question, lettered
 from nasalign.errors import PromptError, shortened
-from nasalign.prompts.answer_tokens import AnswerTokens, PromptEnd
+from nasalign.prompts.answer_tokens import AnswerTokens, find_answer_tokens
 from nasalign.prompts.encoding import Encoder
 from nasalign.prompts.scenarios import UNSURE, closing_in, instruction_in
 from nasalign.prompts.template import render
@@ -43,10 +43,10 @@ class BinaryPrompt:
     answers: AnswerTokens
 
     def mirrored(self) -> "BinaryPrompt":
-        """Returns the same prompt with the two answer words in each other's place.
+        """Return the same prompt with the two answer words swapped.
 
-        Its NAS is Eq. 1 with Yes and No swapped, and the answer that it is tuned on is No, so that
-        all that corrects a lean to No corrects a lean to Yes on it.
+        Its NAS is Eq. 1 with Yes and No swapped, and the answer that it is tuned on is No: whatever
+        corrects a lean to No then corrects a lean to Yes.
 
         Raises:
             PromptError: the negative word begins with no token of its own.
@@ -69,7 +69,7 @@ class PromptBuilder:
         instruction: a key of ``INSTRUCTIONS``.
         chat: whether to use the chat template; None uses it where the tokenizer has one.
         shots: examples with their answers, between the instruction and the question.
-        scenario: how it is asked; examples of ``context`` and ``negated`` say so themselves.
+        scenario: how the question is asked; ``context`` and ``negated`` are in the examples.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -117,7 +117,7 @@ class PromptBuilder:
         shots: Sequence[BinaryExample] = (),
         scenario: Scenario = "plain",
     ) -> Self:
-        """Returns what renders prompts as the settings say; the scenario is said on its own."""
+        """Return a builder with the wording of the settings."""
         words, wording, chat = settings.vocabulary, settings.instruction, settings.chat
         return cls(tokenizer, words, wording, chat, shots, scenario)
 
@@ -127,7 +127,7 @@ class PromptBuilder:
         return VOCABULARIES[self.vocabulary]
 
     def binary(self, example: BinaryExample) -> BinaryPrompt:
-        """Renders Prompt I (Section 3.1.1), or a yes/no question as it is.
+        """Render Prompt I (Section 3.1.1), or a yes/no question as it is.
 
         Raises:
             PromptError: an answer word has no token of its own, or the chat template rewrites
@@ -136,13 +136,17 @@ class PromptBuilder:
         words = self.words
         template = instruction_in(self.scenario, INSTRUCTIONS[self.instruction])
         instruction = template.format(positive=words.positive, negative=words.negative)
-        shots = (f"{self._body(shot)} {self._word(shot.label)}\n" for shot in self.shots)
+        shots = (
+            f"{self._body(shot)} {words.positive if shot.known_label else words.negative}\n"
+            for shot in self.shots
+        )
         content = f"{instruction} {''.join(shots)}{self._body(example)}"
         text = self._render(content)
         start = text.find(content)
         if start < 0:
             raise PromptError(f"The chat template rewrites the message {shortened(content)}.")
         ids, offsets = self._encode(text, [content])
+        # The words are located in the instruction: the question may hold a "No" of its own.
         positive = start + template.index("{positive}")
         negative = start + template.format(positive=words.positive, negative="\0").index("\0")
         end = start + len(instruction)
@@ -161,12 +165,7 @@ class PromptBuilder:
         )
 
     def parametric(self, question: Question, answer: str | None = None) -> tuple[int, ...]:
-        """Returns the token ids of Prompt II (Appendix E), with the options if there are any.
-
-        Args:
-            question: what is asked.
-            answer: an answer to it that is to follow.
-        """
+        """Return the token ids of Prompt II (Appendix E), followed by an answer if one is given."""
         context = f"Context: {question.context} " if question.context else ""
         asked = " ".join([question.question, *lettered(question.options)])
         content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {asked} Answer:"
@@ -174,7 +173,7 @@ class PromptBuilder:
         return tuple(self._encode(self._render(content, answer), written)[0])
 
     def message(self, text: str) -> tuple[int, ...]:
-        """Returns the token ids of a message as it is, with no instruction of ours."""
+        """Return the token ids of a message as it is, without an instruction."""
         return tuple(self._encode(self._render(text), [text])[0])
 
     def _body(self, example: BinaryExample) -> str:
@@ -183,9 +182,6 @@ class PromptBuilder:
         verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
         closing = closing_in(self.scenario, self.words.positive, self.words.negative)
         return f"{context}Question: {example.question}{verify} {closing}"
-
-    def _word(self, label: bool) -> str:
-        return self.words.positive if label else self.words.negative
 
     def _render(self, content: str, answer: str | None = None) -> str:
         """The text the model reads; with ``answer``, the text in which it has answered."""
@@ -197,20 +193,27 @@ class PromptBuilder:
         return render(self.tokenizer, messages, answering=answer is None)
 
     def _answer_tokens(self, content: str, text: str, ids: list[int]) -> AnswerTokens:
+        def first_token(continuation: str) -> int | None:
+            # Prompt and continuation are encoded together: on its own, the continuation would
+            # begin with another token.
+            together, before = self._encode(text + continuation, [content])[0], len(ids)
+            if together[:before] != ids or len(together) == before:
+                return None
+            return int(together[before])
+
         tail = text[-TAIL:]
         if tail not in self._answers:
-            words = self.words
-            answers = [words.positive, words.negative, *[UNSURE] * (self.scenario == "unsure")]
-
-            def encode(whole: str) -> list[int]:
-                return self._encode(whole, [content])[0]
-
-            end = PromptEnd(self.tokenizer, encode, text, ids)
-            self._answers[tail] = end.answers(answers, self._lead(content, text))
+            words = [self.words.positive, self.words.negative]
+            words += [UNSURE] if self.scenario == "unsure" else []
+            lead = self._lead(content, text)
+            self._answers[tail] = find_answer_tokens(self.tokenizer, first_token, words, lead, text)
         return self._answers[tail]
 
     def _lead(self, content: str, text: str) -> str:
-        """What stands between the prompt and the answer, such as a space."""
+        """What stands between the prompt and the answer, such as a space or a newline.
+
+        The template knows: it is asked to render a turn that is answered already.
+        """
         word = self.words.positive
         answered = self._render(content, answer=word)
         if answered.startswith(text) and word in answered[len(text) :]:

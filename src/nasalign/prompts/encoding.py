@@ -1,13 +1,15 @@
-"""The token ids of a prompt, in which what somebody wrote stays text.
+"""The token ids of a prompt, in which text that somebody wrote stays text.
 
 A tokenizer reads ``<|im_end|>`` as the end of a turn wherever it stands. In a question, an answer
-or a context it is text like any other: else a row of data could speak as the system or assistant.
+or a context it must be plain text: otherwise a row of data could speak as the system or assistant.
 """
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -15,8 +17,6 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.errors import PromptError
 
 Span = tuple[int, int]
-_FENCE = "\U0010fffd\U0010fffc\U0010fffd"
-"""Stands for the mark before a text that is read on its own: it does not begin the prompt."""
 
 
 @dataclass(frozen=True)
@@ -25,22 +25,22 @@ class Encoder:
 
     Attributes:
         tokenizer: the model's tokenizer, a fast one.
-        special: whether it adds its special tokens, which the text of a chat template holds.
+        special: whether it adds its special tokens; the text of a chat template already has them.
     """
 
     tokenizer: PreTrainedTokenizerBase
     special: bool
 
     def __call__(self, text: str, written: Sequence[str]) -> tuple[list[int], list[Span]]:
-        """Returns the T token ids of a prompt, and the characters that each is from.
+        """Return the T token ids of a prompt, and the span of characters of each.
 
         Args:
             text: the whole prompt.
-            written: the parts of it that are no template's, in their order. Where one holds what
-                the tokenizer takes for a mark, it is read again as text; all else is as it was.
+            written: the parts of it that do not come from a template, in their order. If one
+                holds a special token, the prompt is encoded again with that token as text.
 
         Raises:
-            PromptError: a part cannot be read as text, or holds what is no character.
+            PromptError: a part cannot be read as text, or is not valid Unicode.
         """
         try:
             encoded = self.tokenizer(
@@ -52,95 +52,106 @@ class Encoder:
                 "surrogate), which no tokenizer reads; write it as valid Unicode."
             ) from error
         ids, offsets = list(encoded["input_ids"]), list(encoded["offset_mapping"])
-        place = 0
-        for part in written:
-            start = text.find(part, place)
-            if start < 0:
-                self._check_absent(part)
-                continue
-            place = start + len(part)
-            if self._marked(text, ids, offsets, (start, place)):
-                ids, offsets = self._read_again(text, ids, offsets, (start, place))
+        spans = self._spans(text, written)
+        if self._mark_in(spans, text, ids, offsets):
+            ids, offsets = self._read_as_text(text, spans)
+            mark = self._mark_in(spans, text, ids, offsets)
+            if mark:  # the vocabulary itself has it, not only the list of special tokens
+                raise _unreadable(mark)
         return ids, offsets
 
     @cached_property
-    def _marks(self) -> dict[int, str]:
+    def _marks(self) -> dict[int, AddedToken]:
         """Special tokens by id, and those that the chat template writes though they are not."""
         template = str(self.tokenizer.chat_template or "")
         return {
-            number: token.content
+            number: token
             for number, token in self.tokenizer.added_tokens_decoder.items()
             if token.special or (token.content.strip() and token.content in template)
         }
 
-    def _marked(self, text: str, ids: list[int], offsets: list[Span], part: Span) -> str | None:
-        """The first mark that the tokenizer has read in a part of the text, if there is one."""
+    def _spans(self, text: str, written: Sequence[str]) -> list[Span]:
+        """Where the written parts stand in the text; a part that a template rewrote has no span."""
+        spans, place = [], 0
+        for part in written:
+            start = text.find(part, place)
+            if start >= 0:
+                place = start + len(part)
+                spans.append((start, place))
+                continue
+            for mark in self._marks.values():
+                if mark.content in part:
+                    raise PromptError(
+                        f"A question or an answer holds {mark.content!r}, and the chat template "
+                        "rewrites it, so that it cannot be read as text; take it out, or set "
+                        "chat=false."
+                    )
+        return spans
+
+    def _mark_in(
+        self, spans: list[Span], text: str, ids: list[int], offsets: list[Span]
+    ) -> str | None:
+        """The first mark that the tokenizer has read in one of the spans, or None."""
         unknown = self.tokenizer.unk_token_id
         for number, (begin, end) in zip(ids, offsets, strict=True):
-            if number not in self._marks or end <= part[0] or begin >= part[1] or begin == end:
+            if number not in self._marks or begin == end:
                 continue
-            mark = self._marks[number]
-            if number != unknown or text[begin:end].strip() == mark:  # else an unknown sign
+            mark = self._marks[number].content
+            # The id of "<unk>" also stands for every character that the vocabulary lacks.
+            if number == unknown and text[begin:end].strip() != mark:
+                continue
+            if any(begin < stop and end > start for start, stop in spans):
                 return mark
         return None
 
-    def _read_again(
-        self, text: str, ids: list[int], offsets: list[Span], part: Span
-    ) -> tuple[list[int], list[Span]]:
-        """Reads the text between the marks around a part as text; what is outside stays."""
-        before, after = self._around(ids, offsets, part)
-        start = offsets[before - 1][1] if before and offsets[before - 1][1] <= part[0] else 0
-        ends = after < len(ids) and offsets[after][0] < offsets[after][1]
-        end = offsets[after][0] if ends else len(text)
-        reader, fence = _plain_reader(self.tokenizer, tuple(sorted(self._marks.values())))
-        shift = len(_FENCE) if start else 0
-        read = reader.encode(_FENCE[:shift] + text[start:end], add_special_tokens=False)
-        first = 1 if start else 0
-        fresh = list(read.ids[first:])
-        places = [(begin - shift + start, stop - shift + start) for begin, stop in read.offsets]
-        places = places[first:]
-        mark = "" if fence in fresh else self._marked(text, fresh, places, part)
-        if mark is not None:
-            raise PromptError(
-                f"The question, its context or its answer holds {mark or _FENCE!r}, which the "
-                "tokenizer cannot read as text; take it out."
-            )
-        return [*ids[:before], *fresh, *ids[after:]], [*offsets[:before], *places, *offsets[after:]]
+    def _read_as_text(self, text: str, spans: list[Span]) -> tuple[list[int], list[Span]]:
+        """Encode a prompt in which only the marks outside the spans are marks."""
+        marks = tuple(sorted(self._marks.items(), key=lambda item: -len(item[1].content)))
+        reader, stand_ins = _plain_reader(self.tokenizer, marks)
+        used = next((sign for sign in stand_ins.values() if sign in text), None)
+        if used:
+            raise _unreadable(used)
+        pattern = re.compile("|".join(map(re.escape, stand_ins)))
+        edges = [0, *(edge for span in spans for edge in span), len(text)]
+        pieces = [text[start:stop] for start, stop in pairwise(edges)]
+        # The pieces alternate: template, written part, template, ...
+        pieces[::2] = [pattern.sub(lambda it: stand_ins[it[0]], one) for one in pieces[::2]]
+        read = reader.encode("".join(pieces), add_special_tokens=self.special)
+        numbers = {reader.token_to_id(stand_ins[mark.content]): number for number, mark in marks}
+        return [numbers.get(number, number) for number in read.ids], list(read.offsets)
 
-    def _around(self, ids: list[int], offsets: list[Span], part: Span) -> tuple[int, int]:
-        """Where the tokens between the last mark before a part and the next one after it lie."""
-        before, after = 0, len(ids)
-        for index, (begin, end) in enumerate(offsets):
-            if ids[index] not in self._marks:
-                continue
-            if begin == end:  # added by the tokenizer, at either end
-                head = all(one == other for one, other in offsets[: index + 1])
-                before, after = (index + 1, after) if head else (before, min(after, index))
-            elif end <= part[0]:
-                before = index + 1
-            elif begin >= part[1]:
-                after = min(after, index)
-        return before, after
 
-    def _check_absent(self, part: str) -> None:
-        """Refuses a part that a template has rewritten, if it could hold a mark."""
-        for mark in self._marks.values():
-            if mark in part:
-                raise PromptError(
-                    f"A question or an answer holds {mark!r}, and the chat template rewrites it, "
-                    "so that it cannot be read as text; take it out, or set chat=false."
-                )
+def _unreadable(mark: str) -> PromptError:
+    return PromptError(
+        f"The question, its context or its answer holds {mark!r}, which the tokenizer cannot read "
+        "as text; take it out."
+    )
 
 
 @lru_cache(maxsize=4)
 def _plain_reader(
-    tokenizer: PreTrainedTokenizerBase, marks: tuple[str, ...]
-) -> tuple[Tokenizer, int]:
-    """A copy of the tokenizer that knows no mark but the fence, and the fence's id."""
+    tokenizer: PreTrainedTokenizerBase, marks: tuple[tuple[int, AddedToken], ...]
+) -> tuple[Tokenizer, dict[str, str]]:
+    """A copy of the tokenizer that reads every mark as text, and what stands in for each mark.
+
+    A stand-in repeats a private-use character as often as its mark has characters: the offsets of
+    all tokens then are those of the original text.
+    """
     reader = copy.deepcopy(tokenizer.backend_tokenizer)
     reader.no_truncation()
     reader.no_padding()
-    reader.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
-    reader.add_tokens([AddedToken(_FENCE, special=False, normalized=False)])
     reader.encode_special_tokens = True
-    return reader, int(reader.token_to_id(_FENCE))
+    stand_ins = {
+        mark.content: chr(0x100000 + index) * len(mark.content)
+        for index, (_, mark) in enumerate(marks)
+    }
+    reader.add_special_tokens(
+        [AddedToken(content, special=True, normalized=False) for content in stand_ins]
+    )
+    reader.add_tokens(
+        [
+            AddedToken(stand_ins[it.content], lstrip=it.lstrip, rstrip=it.rstrip, normalized=False)
+            for _, it in marks
+        ]
+    )
+    return reader, stand_ins

@@ -22,19 +22,19 @@ _REASONING = (
 
 
 def instruction_in(scenario: Scenario, template: str) -> str:
-    """Returns an instruction as a scenario words it; the answer words stay where they are."""
+    """Return an instruction as a scenario words it; the answer words stay where they are."""
     return f"{template.removesuffix('.')}, or {UNSURE}." if scenario == "unsure" else template
 
 
 def closing_in(scenario: Scenario, positive: str, negative: str) -> str:
-    """Returns what stands after the question."""
+    """Return the text that follows the question."""
     if scenario != "cot":
         return "Answer:"
     return _REASONING.format(positive=positive, negative=negative)
 
 
 def evidence_of(record: Record) -> str | None:
-    """Returns the text that an answer can be found in: the supporting part, or all there is."""
+    """Return the text that holds the answer: the supporting part of the context, or all of it."""
     return (record.brief if isinstance(record, Question) else None) or record.context
 
 
@@ -44,30 +44,24 @@ def in_scenario(
     evidence: Sequence[str | None] | None = None,
     name: str = "the data",
 ) -> list[BinaryExample]:
-    """Returns examples as a scenario asks them; those that are asked so already stay.
+    """Return examples as a scenario asks them; those that already are so stay unchanged.
 
     Args:
         examples: N examples.
         scenario: how they are asked.
-        evidence: of each, for those without a context; None where there is none.
+        evidence: N contexts for examples without one; None where there is none.
         name: what the data is called.
 
     Raises:
         DataError: the data does not allow the scenario.
     """
-    if scenario == "context":
-        return _with_evidence(examples, evidence or [None] * len(examples), name)
     if scenario == "negated":
         return [_negated(example, name) for example in examples]
-    return list(examples)
-
-
-def _with_evidence(
-    examples: Sequence[BinaryExample], evidence: Sequence[str | None], name: str
-) -> list[BinaryExample]:
+    if scenario != "context":
+        return list(examples)
     given = [
         replace(example, context=example.context or text)
-        for example, text in zip(examples, evidence, strict=True)
+        for example, text in zip(examples, evidence or [None] * len(examples), strict=True)
     ]
     lacking = sum(example.context is None for example in given)
     if lacking:
@@ -87,4 +81,5 @@ def _negated(example: BinaryExample, name: str) -> BinaryExample:
         )
     if example.negated:
         return example
-    return replace(example, label=not example.label, negated=True)
+    label = None if example.label is None else not example.label
+    return replace(example, label=label, negated=True)

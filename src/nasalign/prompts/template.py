@@ -1,17 +1,15 @@
 """A tokenizer's chat template, which comes with the model and is a program.
 
 It runs in the sandbox of transformers, so that it reaches nothing, and in a process of its own, so
-that one which runs for ever or takes all memory is ended there.
+that one which runs forever or takes all memory is ended without harm to this process.
 """
 
 import atexit
 import json
-import math
 import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,17 +20,17 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.errors import PromptError, shortened
 
 SECONDS = 10.0
-"""Computing time of one message at most; mostly it is well below a thousandth of that."""
-PATIENCE = 60.0
-"""Seconds until the process is given up, where it does not end by itself."""
+"""Time for one message at most; most take less than a millisecond."""
+START_SECONDS = 60.0
+"""Time for the process to start, which imports transformers."""
 ROOM = 100_000
-"""Characters that a template may add to what it is given."""
+"""Characters that a template may add to the messages."""
 
 
 def render(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], *, answering: bool
 ) -> str:
-    """Returns messages as the template writes them: ``tokenizer.apply_chat_template``'s text.
+    """Return messages as the template writes them: ``tokenizer.apply_chat_template``'s text.
 
     Args:
         tokenizer: has a chat template.
@@ -40,34 +38,28 @@ def render(
         answering: whether the beginning of the model's turn follows.
 
     Raises:
-        PromptError: the template fails, does not end, or writes far too much; or jinja2 is too old.
+        PromptError: the template fails, does not end, or writes too much; or jinja2 is too old.
     """
-    given = sum(len(message["content"]) for message in messages)
     try:
         template = tokenizer.get_chat_template()
     except ValueError as error:  # there are several, and none is the default
         raise _failure(str(error)) from error
-    request = {
-        "template": template,
-        "messages": [dict(message) for message in messages],
-        "answering": answering,
-        "variables": tokenizer.special_tokens_map | {"enable_thinking": False},
-        "longest": ROOM + 2 * given,
-        "seconds": SECONDS,
-    }
-    reply = _worker.ask(request)
-    if "text" in reply:
-        return str(reply["text"])
-    if "length" in reply:
-        raise PromptError(
-            f"The chat template makes {reply['length']:,} characters of a message of {given:,}. "
-            "Try chat=false."
-        )
-    raise _failure(reply["error"])
+    reply = _worker.ask(
+        {
+            "template": template,
+            "messages": [dict(message) for message in messages],
+            "answering": answering,
+            "variables": tokenizer.special_tokens_map | {"enable_thinking": False},
+            "longest": ROOM + 2 * sum(len(message["content"]) for message in messages),
+        }
+    )
+    if "error" in reply:
+        raise _failure(reply["error"])
+    return reply["text"]
 
 
 def stop() -> None:
-    """Ends the process that renders, also in the middle; the next ``render`` starts another."""
+    """Kill the process that renders, also during a request; the next ``render`` starts another."""
     _worker.stop()
 
 
@@ -81,28 +73,26 @@ class _Worker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._patience_ends = math.inf
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the answer to a request; see ``template_worker.answer``.
+    def ask(self, request: Mapping[str, Any]) -> dict[str, str]:
+        """Return the reply of ``template_worker.reply_to``.
 
         Raises:
             PromptError: there is none.
         """
-        line = json.dumps(request)
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._start()
-            reply = self._said(line)
-        if not reply:
+            reply = self._exchange(json.dumps(request) + "\n", SECONDS)
+        if not reply.endswith("\n"):
             raise PromptError(
-                f"The chat template takes more than {SECONDS:.0f} seconds of computing, or too "
-                "much memory. Try chat=false."
+                f"The chat template takes more than {SECONDS:.0f} seconds, or too much memory. "
+                "Try chat=false."
             )
         return dict(json.loads(reply))
 
     def stop(self) -> None:
-        """Kills the process; who waits for an answer gets none."""
+        """Kill the process; a thread that waits for a reply gets none."""
         if self._process:
             self._process.kill()
 
@@ -118,41 +108,34 @@ class _Worker:
                 encoding="utf-8",
                 env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
-            threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
-        if not self._process or self._said("") != "ready":
+        if not self._process or self._exchange("", START_SECONDS) != "ready\n":
             self._end()
             raise PromptError(
                 "The process that renders chat templates does not start. Try chat=false."
             )
 
-    def _said(self, line: str) -> str:
-        """Sends a line, and returns the process's next one without its end, or "" if it ended."""
+    def _exchange(self, line: str, seconds: float) -> str:
+        """Send a line and return the next line of the process, without its end if it was killed."""
         process = self._process
         assert process
         assert process.stdin
         assert process.stdout
-        self._patience_ends = time.monotonic() + PATIENCE
+        # A timer works in every thread; a signal would only work in the main thread, and the
+        # page of `serve` renders in others.
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        reply = ""
         try:
-            process.stdin.write(line + "\n" * bool(line))
+            process.stdin.write(line)
             process.stdin.flush()
             reply = process.stdout.readline()
         except OSError:  # it has ended
-            reply = ""
-        except BaseException:  # its answer must not be taken for the next one's
-            self._end()
-            raise
+            pass
         finally:
-            self._patience_ends = math.inf
-        if not reply:
-            self._end()
-        return reply.rstrip("\n")
-
-    def _watch(self, process: "subprocess.Popen[str]") -> None:
-        """Kills the process if an answer never comes (a timer for each would take too long)."""
-        while process.poll() is None:
-            if time.monotonic() > self._patience_ends:
-                process.kill()
-            time.sleep(1)
+            timer.cancel()
+            if not reply.endswith("\n"):  # or interrupted: a late reply would be the next one's
+                self._end()
+        return reply
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -167,7 +150,7 @@ atexit.register(stop)
 
 
 def _forget() -> None:
-    """Leaves the process to the parent of a fork."""
+    """Leave the process to the parent of a fork."""
     global _worker
     _worker = _Worker()
 

@@ -1,8 +1,7 @@
 """The process that renders chat templates: a script of its own, which imports neither us nor torch.
 
-It reads a request a line, and writes an answer a line, both JSON. A template may compute for some
-seconds and take some memory; where it goes beyond, the system ends this process, or the template
-sees a MemoryError. Windows knows neither limit; there ``data.template`` ends it after a minute.
+It reads one request a line and writes one reply a line, both JSON. ``prompts.template`` kills it
+when a reply takes too long; here the system limits the memory that a template may take.
 """
 
 import json
@@ -14,15 +13,15 @@ from typing import Any
 from transformers.utils.chat_template_utils import render_jinja_template
 
 MEMORY = 512 * 2**20
-"""Bytes that a template may take."""
+"""Bytes that a template may take, beyond what the process has when it is ready."""
 
 
-def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the ``text`` of a rendered template, its ``length`` if too long, or the ``error``.
+def reply_to(request: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``text``, the rendered template, or ``error``, why there is none.
 
     Args:
         request: ``template``, ``messages``, ``answering``, ``variables`` and ``longest``, the
-            characters that may come back.
+            number of characters that the text may have.
     """
     try:
         rendered, _ = render_jinja_template(
@@ -32,30 +31,25 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
             **request["variables"],
         )
         text = str(rendered[0])
-    except Exception as error:  # whatever a program that nobody has read can raise
+    except Exception as error:  # an unreviewed program can raise anything
         said = " ".join(str(error)[:10_000].split()) or type(error).__name__
         return {"error": said[:1000]}
-    return {"text": text} if len(text) <= request["longest"] else {"length": len(text)}
+    if len(text) > request["longest"]:
+        return {"error": f"it makes {len(text):,} characters of one message"}
+    return {"text": text}
 
 
-def main() -> None:
-    """Answers until there are no more requests."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides when this ends
+def answer_requests() -> None:
+    """Answer until there are no more requests."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
     _limit_memory()
     print("ready", flush=True)
-    timed = hasattr(signal, "setitimer")
     for line in sys.stdin:
-        request = json.loads(line)
-        if timed:
-            signal.setitimer(signal.ITIMER_PROF, request["seconds"])
-        reply = answer(request)
-        if timed:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(reply), flush=True)
+        print(json.dumps(reply_to(json.loads(line))), flush=True)
 
 
 def _limit_memory() -> None:
-    """Limits the address space to what is there and ``MEMORY``, where the system can do that."""
+    """Limit the address space, where the system can; beyond it a template sees a MemoryError."""
     try:
         import resource
 
@@ -64,8 +58,8 @@ def _limit_memory() -> None:
         limit = psutil.Process().memory_info().vms + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     except (ImportError, ValueError, OSError):
-        pass
+        pass  # Windows has no such limit
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests()

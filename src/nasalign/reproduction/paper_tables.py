@@ -66,7 +66,7 @@ def table_8(studies: Studies) -> Result:
     for name in PAPER_SETS:
         loaded = study.read(study.sets[name].data)
         binary = to_binary(loaded.records, study.settings.seed, loaded.questions, sides="one")
-        yes = sum(example.label for example in binary.examples)
+        yes = sum(example.known_label for example in binary.examples)
         total = len(binary.examples)
         counts = {"positives": yes, "negatives": total - yes, "total": total}
         rows.append({"dataset": name} | counts | {"dropped": sum(loaded.dropped.counts.values())})

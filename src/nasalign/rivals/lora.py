@@ -219,7 +219,7 @@ def training_samples(material: Material, examples: Sequence[BinaryExample]) -> l
     check_lengths(material.model, prompts, more=1)
     samples: list[Sample] = []
     for prompt, example in zip(prompts, examples, strict=True):
-        token = prompt.answers.target if example.label else prompt.answers.other_target
+        token = prompt.answers.target if example.known_label else prompt.answers.other_target
         if token is None:
             raise PromptError(
                 "The negative answer does not begin with a token of its own, so LoRA cannot be "
