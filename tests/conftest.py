@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Read once, when huggingface_hub and transformers are imported: they must be set before that.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,18 +16,30 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
 
-torch.set_num_threads(1)  # the models are too small for more, and pytest-xdist runs several
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What depends on the packages that the collected tests have imported; none is imported here.
+
+    The plugin of Hypothesis would import Hypothesis for its summary, though no test uses it.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # models are too small for more, and pytest-xdist runs several
+    plugins = session.config.pluginmanager
+    if "hypothesis" not in sys.modules and plugins.has_plugin("hypothesispytest"):
+        plugins.unregister(name="hypothesispytest")
 
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Start every test from the same global random state."""
-    torch.manual_seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture
@@ -38,6 +54,18 @@ def llama(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A tiny Llama in float32 and its tokenizer, both the test's own to change."""
     return tiny.build_model("llama"), tokenizer
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Llama and its tokenizer, which no test may change."""
+    return tiny.save(tmp_path_factory.mktemp("saved") / "model")
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, the test's own to break."""
+    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 @pytest.fixture(params=list(tiny.FAMILIES))

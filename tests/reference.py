@@ -11,11 +11,13 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:  # importing it takes longer than the tests of what needs no model
+    from transformers import PreTrainedModel
 
 Head = tuple[int, int]
 State = TypeVar("State")

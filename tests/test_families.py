@@ -263,7 +263,7 @@ def test_what_is_refused_is_refused_by_its_configuration(architecture: str, tmp_
 
 
 def test_a_folder_that_is_supported_is_not_refused_by_its_configuration(tmp_path: Path) -> None:
-    AutoModelForCausalLM.from_config(tiny.FAMILIES["llama"]()).config.save_pretrained(tmp_path)
+    tiny.build_model("llama").config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(str(tmp_path))
