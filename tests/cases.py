@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -36,6 +37,11 @@ def lean_the_other_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
                 if all(len(ids) == 1 for ids in pair):
                     [yes], [no] = pair
                     weight[[yes, no]] = weight[[no, yes]]
+
+
+def sets(settings: Iterable[str]) -> list[str]:
+    """The options that give a command these settings."""
+    return [part for setting in settings for part in ("--set", setting)]
 
 
 def case(

@@ -68,6 +68,19 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
+@pytest.fixture
+def snapshot(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the model ``owner/name`` in a cache of the hub; its name is its revision."""
+    import huggingface_hub.constants
+
+    entry, revision = tmp_path / "models--owner--name", "0123456789abcdef" * 2 + "01234567"
+    shutil.copytree(saved, entry / "snapshots" / revision)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(revision)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return entry / "snapshots" / revision
+
+
 @pytest.fixture(params=list(tiny.FAMILIES))
 def family(request: pytest.FixtureRequest) -> str:
     """The name of every family in turn, for `tiny.build_model`."""

@@ -9,6 +9,10 @@ from typer.testing import CliRunner
 
 from nasalign.commands import app
 
+SETTINGS = ("epochs=2", "n=3", "k=10", "learning_rate=1e-3", "bootstrap_samples=20", "rho=-100")
+SETTINGS += ("answer_tokens=4", "sides=both", "halting_share=1.0", "tuning_batch_size=8")
+SETTINGS += ("side_effect_questions=4",)  # of a whole run that is over soon
+
 
 class Stop(Exception):  # noqa: N818
     """Ends a run in the middle, as a kill does: nobody expects it."""
@@ -17,6 +21,13 @@ class Stop(Exception):  # noqa: N818
 def invoke(*arguments: object) -> Result:
     """Runs a command."""
     return CliRunner().invoke(app, [str(part) for part in arguments])
+
+
+def done(*arguments: object) -> Result:
+    """Runs a command that must succeed."""
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
 
 
 def said(result: Result) -> str:

@@ -7,7 +7,6 @@ import pytest
 from rich.table import Table
 from typer.testing import CliRunner
 
-import tiny
 from nasalign.commands import app
 from nasalign.commands.app import PlainConsole
 from nasalign.errors import visible
@@ -20,14 +19,6 @@ HOSTILE = "[red]Is [/] it [link=http://x]so?\x1b]0;owned\x07\x1b[2J\r\x9b31m\u20
 
 def harmless(shown: str) -> None:
     assert not any(sign in shown for sign in "\x1b\x07\r\x9b\u202e\x00"), repr(shown)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny.build_model("llama").save_pretrained(folder)
-    tiny.build_tokenizer().save_pretrained(folder)
-    return folder
 
 
 def test_a_text_is_shown_as_it_is_written() -> None:
@@ -52,8 +43,8 @@ def test_tables_and_sentences(capsys: pytest.CaptureFixture[str]) -> None:
     assert ":smile:" in shown
 
 
-def test_ask(model: Path) -> None:
-    result = RUNNER.invoke(app, ["ask", str(model), HOSTILE, "--answer", "[/x]", "--context", "\0"])
+def test_ask(saved: Path) -> None:
+    result = RUNNER.invoke(app, ["ask", str(saved), HOSTILE, "--answer", "[/x]", "--context", "\0"])
     assert result.exit_code == 0, result.output
     harmless(result.output)
     assert "[red]Is [/]" in result.output
@@ -69,13 +60,13 @@ def test_a_model_s_name(command: str) -> None:
     assert "[red]" in result.output
 
 
-def test_a_data_set_s_name_and_its_rows(model: Path, tmp_path: Path) -> None:
+def test_a_data_set_s_name_and_its_rows(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "[bold]set\x1b[31m.jsonl"
     rows = [{"question": f"{HOSTILE} {number}", "answer": "yes"} for number in range(3)]
     rows.append({"question": "What is zz?", "answer": "zz", "id": HOSTILE})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = RUNNER.invoke(
-        app, ["evaluate", str(model), "--data", str(path), "--split", "all", "--limit", "9"]
+        app, ["evaluate", str(saved), "--data", str(path), "--split", "all", "--limit", "9"]
     )
     assert result.exit_code == 0, result.output
     harmless(result.output)

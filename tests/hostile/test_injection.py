@@ -13,22 +13,17 @@ import yaml
 from typer.testing import CliRunner
 
 import run_folder
-import tiny
-from nasalign.adapters.adapter import Adapter
 from nasalign.commands import app
 from nasalign.commands.compare.results import as_csv
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
-from nasalign.head_rows.rows import head_slices, read_rows, write_rows
 from nasalign.io.files import write_json, write_jsonl
-from nasalign.models.geometry import HeadGeometry
-from nasalign.models.loading import fingerprint
 from nasalign.reporting.card import Form, model_card
 from nasalign.reporting.report import write_report
 from nasalign.reproduction.document import write_result
 from nasalign.reproduction.result import Result
-from nasalign.run import make_folder
+from tiny_pair import make_pair
 
 RUNNER = CliRunner()
 HTML = (
@@ -155,14 +150,13 @@ def test_no_cell_of_a_table_is_a_formula(text: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapter")
-    model = tiny.build_model("llama", layers=2)
-    where = head_slices(HeadGeometry.of(model), 1, 2, "group")
-    before, base = {one: read_rows(model, one) for one in where}, fingerprint(model)
-    for one in where:
-        write_rows(model, one, before[one] + 0.01)
-    Adapter.between(before, model, base).save(folder, "tiny")
-    return folder
+    return make_pair(tmp_path_factory.mktemp("adapter"))[1]
+
+
+def split_card(card: str) -> tuple[dict[str, Any], str]:
+    """The metadata of a card, and what stands below."""
+    _, front, body = re.split(r"^---$", card, maxsplit=2, flags=re.M)
+    return yaml.safe_load(front), body
 
 
 @pytest.fixture(scope="module")
@@ -182,16 +176,13 @@ def test_a_card_says_what_it_says(
 ) -> None:
     run = hostile_run(tmp_path, text)
     card = model_card(run, adapter, form, text)
-    plain = plain_cards[form]
-    _, front, body = re.split(r"^---$", card, maxsplit=2, flags=re.M)
-    data = yaml.safe_load(front)
+    data, body = split_card(card)
+    plain, plain_body = split_card(plain_cards[form])
     assert data["library_name"] == ("peft" if form == "adapter" else "transformers")
     assert data.get("license") is None
-    assert set(data) == set(yaml.safe_load(re.split(r"^---$", plain, maxsplit=2, flags=re.M)[1]))
+    assert set(data) == set(plain)
     headings = re.compile(r"^#+ (?!.*aligned by)", re.M)
-    assert len(headings.findall(body)) == len(
-        headings.findall(re.split(r"^---$", plain, maxsplit=2, flags=re.M)[2])
-    )
+    assert len(headings.findall(body)) == len(headings.findall(plain_body))
     outside = re.sub(r"```.*?^```$", "", body, flags=re.S | re.M)
     assert not re.search(r"(?<!\\)<script|(?<!\\)!\[|(?<!\\)\[click\]", outside)
     for code in re.findall(r"^```python\n(.*?)^```$", body, re.S | re.M):
@@ -204,7 +195,7 @@ def test_a_license_is_one_value(license_: Any, adapter: Path, tmp_path: Path) ->
     base.mkdir()
     (base / "README.md").write_text(f"---\n{yaml.safe_dump({'license': license_})}---\n")
     card = model_card(None, adapter, "adapter", str(base))
-    data = yaml.safe_load(re.split(r"^---$", card, maxsplit=2, flags=re.M)[1])
+    data, _ = split_card(card)
     assert data.get("license") in (license_, None)
     assert "model-index" not in data
     assert str(tmp_path) not in card
@@ -247,24 +238,6 @@ def test_an_id_is_no_path(tmp_path: Path) -> None:
     result = RUNNER.invoke(app, ["data", str(path), "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert sorted(one for one in tmp_path.rglob("*") if one.is_file()) == [out, path]
-
-
-def test_links_in_a_run_directory_are_not_followed(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "mine").write_text("mine")
-    run = tmp_path / "run"
-    run.mkdir()
-    for name in ("adapter", "eval", "checkpoint"):
-        (run / name).symlink_to(elsewhere)
-    for name in ("run.json", "tuning.jsonl", "report.html"):
-        (run / name).symlink_to(elsewhere / "mine")
-    make_folder(run)
-    assert list(run.iterdir()) == []
-    (run / "run.json").symlink_to(elsewhere / "mine")
-    write_json(run / "run.json", {})
-    assert (elsewhere / "mine").read_text() == "mine"
-    assert not (run / "run.json").is_symlink()
 
 
 def test_an_export_follows_no_dangling_link(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A model's folder runs no code: neither its own Python, nor a pickle, nor its chat template."""
 
 import json
-import shutil
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -24,19 +23,6 @@ from nasalign.prompts.builder import PromptBuilder
 
 RUNNER = CliRunner()
 PICKLES = ("pytorch_model.bin", "adapter_model.bin", "model.pt", "model.ckpt", "training_args.bin")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved")
-    tiny.build_model("llama").save_pretrained(folder)
-    tiny.build_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -116,9 +102,8 @@ def test_code_of_a_tokenizer_is_not_run(folder: Path, marker: Path) -> None:
 
 def test_with_trust_it_is_run_and_that_is_said_loudly(folder: Path, marker: Path) -> None:
     own_code(folder, marker, known=False)
-    result = RUNNER.invoke(
-        app, ["ask", str(folder), "Is it?", "--device", "cpu", "--trust-remote-code"]
-    )
+    asked = ["ask", str(folder), "Is it?", "--device", "cpu", "--trust-remote-code"]
+    result = RUNNER.invoke(app, asked)
     assert marker.exists()
     said = " ".join(result.output.split())
     assert "--trust-remote-code" in said
@@ -157,7 +142,7 @@ def test_an_index_that_names_a_pickle_or_another_folder(
     assert not marker.exists()
 
 
-def test_an_adapter_in_the_folder_is_not_read(folder: Path, marker: Path, tmp_path: Path) -> None:
+def test_an_adapter_in_the_folder_is_not_read(folder: Path, marker: Path) -> None:
     torch.save(Malicious(marker), folder / "adapter_model.bin")
     config = {"peft_type": "LORA", "base_model_name_or_path": str(folder), "r": 1}
     (folder / "adapter_config.json").write_text(json.dumps(config))
@@ -197,12 +182,13 @@ def test_a_hostile_chat_template(name: str, marker: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(template, "SECONDS", 0.5)
     tokenizer = tiny.build_tokenizer()
     tokenizer.chat_template = TEMPLATES[name].replace("MARKER", str(marker))
+    example = BinaryExample("Is it?", True)
     with pytest.raises(PromptError) as caught:
-        PromptBuilder(tokenizer).binary(BinaryExample("Is it?", True))
+        PromptBuilder(tokenizer).binary(example)
     assert "chat" in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert not marker.exists()
-    assert not isinstance(PromptBuilder(tokenizer, chat=False).binary, type(None))
+    assert "Is it?" in PromptBuilder(tokenizer, chat=False).binary(example).text
 
 
 def test_a_jinja2_with_known_escapes_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
