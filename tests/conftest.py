@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+import browsing
 import tiny
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
@@ -79,6 +82,13 @@ def snapshot(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     (entry / "refs" / "main").write_text(revision)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     return entry / "snapshots" / revision
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser that the tests of a file share; while it runs, no other loop of asyncio can."""
+    with browsing.started() as browser:
+        yield browser
 
 
 @pytest.fixture(params=list(tiny.FAMILIES))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from click.testing import Result
@@ -28,6 +31,13 @@ def done(*arguments: object) -> Result:
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     return result
+
+
+def python(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python, or a module, in a process of its own; the sums are in the same order there."""
+    command = [sys.executable, "-P", *map(str, arguments)]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 
 def said(result: Result) -> str:

@@ -42,7 +42,12 @@ def stopped(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
+def finished(undisturbed: Path, tmp_path: Path) -> Path:
+    """A whole run, the test's own to break."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "run"))
+
+
+@pytest.fixture
 def halfway(stopped: Path, tmp_path: Path) -> Path:
-    """The same, the test's own to break."""
-    shutil.copytree(stopped, tmp_path / "run")
-    return tmp_path / "run"
+    """One that was killed, the test's own to break."""
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
