@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from click.testing import Result
 from typer.testing import CliRunner
@@ -34,10 +35,22 @@ def done(*arguments: object) -> Result:
 
 
 def python(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python, or a module, in a process of its own; the sums are in the same order there."""
-    command = [sys.executable, "-P", *map(str, arguments)]
+    """Runs Python, or a module, in a process of its own; what it says is kept apart."""
+    command, more = _process(arguments, environment)
+    return subprocess.run(command, **more, capture_output=True, check=False)
+
+
+def start_python(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Starts it and returns at once; all that it says is in one stream."""
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command, more = _process(arguments, environment)
+    return subprocess.Popen(command, **more, **out)
+
+
+def _process(arguments: tuple[object, ...], environment: dict[str, str]) -> Any:
+    """Its command and environment: a single thread adds in the same order each time."""
     variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    return [sys.executable, "-P", *map(str, arguments)], {"env": variables, "text": True}
 
 
 def said(result: Result) -> str:

@@ -1,9 +1,6 @@
 """Exports in a process that has transformers and PEFT alone: the same logits, the same answers."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aligned import aligned, changed
+from fault_tools import python
 from nasalign.adapters.adapter import load_adapter
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
@@ -22,12 +20,13 @@ from nasalign.reporting.card import Form
 
 TEXT = "Question: What is the capital of France? Is the answer Paris? Answer:"
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+os.chdir(FOLDER)
 said = {}
 for name, (folder, base) in json.loads(Path("exports.json").read_text()).items():
     tokenizer = AutoTokenizer.from_pretrained(base or folder)
@@ -66,15 +65,8 @@ def elsewhere(folder: Path, exports: dict[str, tuple[Path, Path | None]]) -> dic
         name: (str(path), str(base) if base else None) for name, (path, base) in exports.items()
     }
     (folder / "exports.json").write_text(json.dumps(paths))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM.replace("TEXT", repr(TEXT))],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = PROGRAM.replace("TEXT", repr(TEXT)).replace("FOLDER", repr(str(folder)))
+    done = python("-c", program, PYTHONPATH="", MKL_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     return load_file(folder / "said.safetensors")
 

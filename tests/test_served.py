@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import upstream
+from fault_tools import start_python
 from nasalign.models.embedded import embedded_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -64,11 +65,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def nasalign(*arguments: object, cache: Path, url: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OPENAI_BASE_URL": url, "NASALIGN_CACHE": str(cache)}
-    command = [sys.executable, "-P", "-m", "nasalign", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    places = {"OPENAI_BASE_URL": url, "NASALIGN_CACHE": str(cache)}
+    return start_python("-m", "nasalign", *arguments, **places)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

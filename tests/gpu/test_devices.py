@@ -12,24 +12,21 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 import tiny
 from nasalign.config import Settings
-from nasalign.data.records import BinaryExample
 from nasalign.inference import forward
 from nasalign.inference.attention_map import attention_map
 from nasalign.inference.scoring import score_prompts
 from nasalign.nas.heads import Head
-from nasalign.nas.offset import attention_offset, words_of
 from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered
 from nasalign.nasa_plus.joint_tuning import JointTuner, Samples, Twins
-from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt
 from nasalign.rivals.masking import masked, projections
 from nasalign.rivals.observed import last_inputs
-from nasalign.rivals.offset import balanced
 from nasalign.rivals.steering import SteeringVector
 from nasalign.rivals.unibias import components
 
@@ -77,16 +74,6 @@ class Elsewhere(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-@pytest.fixture
-def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
-    builder = PromptBuilder(tokenizer)
-    words = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
-    return [
-        builder.binary(BinaryExample(f"What is {' '.join(words[: count % 5 + 1])}?", True, word))
-        for count, word in enumerate(words)
-    ]
-
-
 HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0)]
 SETTINGS = Settings(tuning_batch_size=4, batch_size=4, joint_batch_size=4, joint_epochs=1)
 Use = Callable[[PreTrainedModel, list[BinaryPrompt]], object]
@@ -120,13 +107,6 @@ def attribute(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> None:
     attribution(model, list(zip(prompts[::2], prompts[1::2], strict=True)))
 
 
-def offset(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> None:
-    chosen = torch.ones(3, 4, dtype=torch.bool)
-    offsets, _ = balanced(model, prompts, chosen)
-    with attention_offset(model, offsets + 1, words_of(prompts[0])):
-        score_prompts(model, prompts)
-
-
 def steer(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> None:
     (state,) = last_inputs(model, prompts, ["model.layers.1"], 4)
     with SteeringVector(1, state.mean(dim=0)).on(model):
@@ -150,7 +130,7 @@ LAYOUTS = ("llama", "mistral", "gemma2", "gemma3", "phi3", "gpt_neox")
 CASES = [
     *((score, name) for name in LAYOUTS),
     *((tune, name) for name in ("llama", "gemma2", "phi3")),
-    *((use, "llama") for use in (tune_together, attribute, offset, steer, mask, see)),
+    *((use, "llama") for use in (tune_together, attribute, steer, mask, see)),
 ]
 
 
