@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,11 @@ def done(*arguments: object) -> Result:
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     return result
+
+
+def printed(*arguments: object) -> dict[str, Any]:
+    """What a command that must succeed prints as JSON."""
+    return json.loads(done(*arguments, "--json").stdout.strip().splitlines()[-1])
 
 
 def python(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

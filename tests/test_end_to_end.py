@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 
 from cases import AFFIRMS, DENIES, MIXED, case, lean_the_other_way, sets
-from fault_tools import done
+from fault_tools import printed
 from nasalign.models.loading import load
 
 QUICK = ("sides=both", "epochs=3", "n=4", "k=8", "learning_rate=1e-3", "bootstrap_samples=100")
@@ -21,9 +21,7 @@ FILES |= {"metrics.json", "report.html", "eval"}
 
 
 def run(*arguments: object, settings: tuple[str, ...] = QUICK) -> dict:
-    """Runs a command with --json and returns what it prints."""
-    result = done(*arguments, "--json", *sets(settings))
-    return json.loads(result.stdout.strip().splitlines()[-1])
+    return printed(*arguments, *sets(settings))
 
 
 def logits(name: Path | str, adapter: Path | None = None) -> torch.Tensor:

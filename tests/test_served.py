@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 MODEL = "smollm2-135m"
 
 
+@dataclass
 class Served:
-    """A running server: its base URL, its model, and how many requests came to it."""
+    """A running server."""
 
-    def __init__(self, url: str, model: str, log: Path) -> None:
-        self.url, self.model, self.log = url, model, log
+    url: str
+    model: str
+    log: Path
 
     @property
     def requests(self) -> int:
