@@ -52,9 +52,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture
-def llama(
-    tokenizer: PreTrainedTokenizerFast,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def llama(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A tiny Llama in float32 and its tokenizer, both the test's own to change."""
     return tiny.build_model("llama"), tokenizer
 

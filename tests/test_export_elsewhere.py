@@ -93,20 +93,14 @@ def check(said: dict[str, Tensor], name: str, model: PreTrainedModel, tokenizer:
     assert torch.equal(said[f"{name} answer"], answer)
 
 
-@pytest.fixture(scope="module", params=["llama", "phi3"])
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder for each family, with its run and its exports."""
-    places = {}
-    for family in ("llama", "phi3"):
-        places[family] = tmp_path_factory.mktemp(family)
-        run = aligned(places[family], family)
+    places = {family: tmp_path_factory.mktemp(family) for family in ("llama", "phi3")}
+    for family, place in places.items():
+        run = aligned(place, family)
         for name, one in EXPORTS.items():
-            export_job(Job(), run, places[family] / name, one.form, one.dtype, one.rank)
+            export_job(Job(), run, place / name, one.form, one.dtype, one.rank)
     return places
 
 
@@ -121,6 +115,7 @@ def said(places: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
     return elsewhere(tmp_path_factory.mktemp("elsewhere"), exports)
 
 
+@pytest.mark.parametrize("family", ["llama", "phi3"])
 @pytest.mark.parametrize("name", EXPORTS)
 def test_an_export_says_elsewhere_what_the_tuned_model_says_here(
     name: str, family: str, places: dict[str, Path], said: dict[str, Tensor]

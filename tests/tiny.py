@@ -92,11 +92,7 @@ def build_config(family: str) -> PretrainedConfig:
 
 
 def build_model(
-    family: str,
-    *,
-    dtype: torch.dtype | None = None,
-    seed: int = 0,
-    layers: int | None = None,
+    family: str, *, dtype: torch.dtype | None = None, seed: int = 0, layers: int | None = None
 ) -> PreTrainedModel:
     """Build a model of a family on the CPU, in evaluation mode.
 

