@@ -14,7 +14,7 @@ from nasalign.data.records import Question
 from nasalign.nasa.stages import ask_what_it_knows
 from nasalign.run import Run
 
-DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
+DENIES, AFFIRMS = 3, 0  # seeds by what the tiny model says of its own answers
 QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
     "Who wrote Hamlet?",
     "In which continent is Brazil, and which currency is used there?",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from cases import AFFIRMS, DENIES, MIXED, case, lean_the_other_way, sets
+from cases import AFFIRMS, DENIES, case, lean_the_other_way, sets
 from fault_tools import printed
 from nasalign.models.loading import load
 
@@ -36,6 +36,9 @@ def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: P
     model, data = case(tmp_path, DENIES)
     printed = run("align", model, "--data", data, "--out", tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    config = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    modules = config["target_modules"]
+    assert modules == sorted(modules)  # a set's order differs from process to process
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["datasets"] == printed["datasets"]
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -61,19 +64,6 @@ def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: P
 
 def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
-    model, data = case(tmp_path, MIXED)
-    for name in ("one", "two"):
-        run("align", model, "--data", data, "--out", tmp_path / name)
-    for file in ("heads.json", "tuning.jsonl", "probing.jsonl", "nas.safetensors"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    for file in ("adapter_model.safetensors", "adapter_config.json"):
-        adapters = [tmp_path / name / "adapter" / file for name in ("one", "two")]
-        assert adapters[0].read_bytes() == adapters[1].read_bytes()
-    modules = json.loads(adapters[0].read_text())["target_modules"]
-    assert modules == sorted(modules)  # a set's order differs from process to process
 
 
 def test_nothing_to_fix_is_said_and_diagnosed(tmp_path: Path) -> None:
