@@ -314,7 +314,7 @@ def _sound(settings: Settings) -> None:
 def values(make: Maker, folder: Path) -> None:
     """Are two answers the same? Each is the same as itself."""
     left, right = make.text(4), make.text(4)
-    same_value(left, right)
+    assert same_value(left, right) == same_value(right, left), "the order decides"
     assert same_value(left, left), "it is not the same as itself"
     matches(left, Question("?", right, options=(right, left) if make.rng.random() < 0.3 else ()))
     yes_or_no(left)
@@ -324,7 +324,7 @@ def expressions(make: Maker, folder: Path) -> None:
     """Are two expressions the same? They are compared soon, whatever they say."""
     left, right = make.expression(6), make.expression(6)
     start = time.process_time()
-    same_value(left, right)
+    assert same_value(left, right) == same_value(right, left), "the order decides"
     assert time.process_time() - start < 2, "it takes long to compare"
 
 
@@ -338,7 +338,9 @@ def final_answers(make: Maker, folder: Path) -> None:
     solution = make.text(12)
     for take in (after_hashes, after_sentence, in_box):
         try:
-            assert take(solution).strip(), "an empty answer"
+            answer = take(solution)
+            assert answer.strip(), "an empty answer"
+            assert answer in solution, "another answer"
         except Drop:
             continue
 
@@ -353,6 +355,8 @@ def verdicts(make: Maker, folder: Path) -> None:
         parse_final(text, words),
     ):
         assert said in ("positive", "negative", "unsure", "invalid")
+    ended = f"{text}\nAnswer: {words.negative}\n"
+    assert parse_final(ended, words) == "negative", "its last line is not read"
 
 
 def adapters() -> Callable[[Maker, Path], None]:

@@ -25,19 +25,13 @@ def aligned(
     dtype: str = "float32",
     heads: tuple[tuple[int, int], ...] = HEADS,
 ) -> Path:
-    """Returns a run directory beside its base model, ``folder / "model"``.
+    """Makes a run directory beside its base model, ``folder / "model"``, and returns it.
 
-    Args:
-        folder: where both are made.
-        family: a key of ``tiny.FAMILIES``.
-        change: standard deviation of the change of the rows.
-        stored: dtype of the base model's files.
-        dtype: in which it is loaded and changed.
-        heads: (layer, head) of those changed.
+    ``change`` is the standard deviation of the change of the rows; the base model's files are of
+    the dtype ``stored``, and it is loaded and changed in ``dtype``.
     """
-    base, run = folder / "model", folder / "run"
-    tiny.build_model(family, dtype=stored).save_pretrained(base)
-    tiny.build_tokenizer().save_pretrained(base)
+    run = folder / "run"
+    base = tiny.save(folder / "model", family, dtype=stored)
     model, tokenizer = load(str(base), dtype=dtype)
     return changed(model, tokenizer, str(base), run, change, heads)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from nasalign.data.records import Question
 from nasalign.nasa.knowledge import ask_and_judge
 from nasalign.session import Session
 
-DENIES, MIXED, AFFIRMS = 3, 2, 0  # seeds by what the tiny model says of its own answers
+DENIES, AFFIRMS = 3, 0  # seeds by what the tiny model says of its own answers
 QUESTIONS = (  # of unequal length, neither the longest nor the shortest first
     "Who wrote Hamlet?",
     "In which continent is Brazil, and which currency is used there?",
@@ -36,6 +37,11 @@ def lean_the_other_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
                 if all(len(ids) == 1 for ids in pair):
                     [yes], [no] = pair
                     weight[[yes, no]] = weight[[no, yes]]
+
+
+def sets(settings: Iterable[str]) -> list[str]:
+    """The options that give a command these settings."""
+    return [part for setting in settings for part in ("--set", setting)]
 
 
 def case(

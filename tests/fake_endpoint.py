@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import send, serve
 
 Reply = tuple[int, Any]
 
@@ -66,25 +68,12 @@ def serving() -> Iterator[FakeEndpoint]:
             length = int(self.headers["Content-Length"])
             status, body = fake.handle(json.loads(self.rfile.read(length)))
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
             with suppress(BrokenPipeError):  # who asked may be gone
-                self.wfile.write(data)
+                send(self, status, data, Content_Type="application/json")
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serve(Handler) as address:
+        fake.url = f"{address}/v1"
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def slowly(seconds: float, reply: Reply) -> Callable[[dict[str, Any]], Reply]:

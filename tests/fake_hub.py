@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import send, serve
 
 
 class FakeHub:
@@ -100,30 +101,14 @@ def serving() -> Iterator[FakeHub]:
             if content is None:
                 status, value = hub.answer(self.command, self.path, body)
                 content = json.dumps(value).encode()
-            self.send_response(status)
+            more = {"Content_Type": "application/json"}
             if "/resolve/" in self.path:
-                self.send_header("X-Repo-Commit", "0" * 40)
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-                if status == 404:
-                    self.send_header("X-Error-Code", "EntryNotFound")
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+                digest = hashlib.sha256(content).hexdigest()
+                more |= {"X_Repo_Commit": "0" * 40, "ETag": f'"{digest}"'}
+                more |= {"X_Error_Code": "EntryNotFound"} if status == 404 else {}
+            send(self, status, content, **more)
 
         do_GET = do_POST = do_HEAD = _do  # noqa: N815
 
-        def log_message(self, format: str, *values: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with serve(Handler) as hub.url:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from click.testing import Result
 from typer.testing import CliRunner
 
 from nasalign.commands import app
+
+SETTINGS = ("epochs=2", "n=3", "k=10", "learning_rate=1e-3", "bootstrap_samples=20", "rho=-100")
+SETTINGS += ("answer_tokens=4", "sides=both", "halting_share=1.0", "tuning_batch_size=8")
+SETTINGS += ("side_effect_questions=4",)  # of a whole run that is over soon
 
 
 class Stop(Exception):  # noqa: N818
@@ -17,6 +26,37 @@ class Stop(Exception):  # noqa: N818
 def invoke(*arguments: object) -> Result:
     """Runs a command."""
     return CliRunner().invoke(app, [str(part) for part in arguments])
+
+
+def done(*arguments: object) -> Result:
+    """Runs a command that must succeed."""
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def printed(*arguments: object) -> dict[str, Any]:
+    """What a command that must succeed prints as JSON."""
+    return json.loads(done(*arguments, "--json").stdout.strip().splitlines()[-1])
+
+
+def python(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python, or a module, in a process of its own; what it says is kept apart."""
+    command, more = _process(arguments, environment)
+    return subprocess.run(command, **more, capture_output=True, check=False)
+
+
+def start_python(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Starts it and returns at once; all that it says is in one stream."""
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command, more = _process(arguments, environment)
+    return subprocess.Popen(command, **more, **out)
+
+
+def _process(arguments: tuple[object, ...], environment: dict[str, str]) -> Any:
+    """Its command and environment: a single thread adds in the same order each time."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return [sys.executable, "-P", *map(str, arguments)], {"env": variables, "text": True}
 
 
 def said(result: Result) -> str:

@@ -15,10 +15,7 @@ def batch(side: str) -> tuple[list[torch.Tensor], dict[str, torch.Tensor], Posit
     lengths = LENGTHS[:1] if side == "none" else LENGTHS
     samples = [torch.randint(5, 500, (length,), generator=generator) for length in lengths]
     longest = max(lengths)
-    ids, mask = (
-        torch.zeros(len(lengths), longest, dtype=torch.long),
-        torch.zeros(len(lengths), longest, dtype=torch.long),
-    )
+    ids, mask = torch.zeros(2, len(lengths), longest, dtype=torch.long)
     shift = torch.tensor([longest - n if side == "left" else 0 for n in lengths])
     for row, sample in enumerate(samples):
         place = slice(int(shift[row]), int(shift[row]) + len(sample))
@@ -30,12 +27,8 @@ def batch(side: str) -> tuple[list[torch.Tensor], dict[str, torch.Tensor], Posit
         first_row=torch.tensor(FIRST_ROW[:count]) + shift,
         end_row=torch.tensor(lengths) + shift,
     )
-    inputs = {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0),
-    }
-    return samples, inputs, positions
+    places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    return samples, {"input_ids": ids, "attention_mask": mask, "position_ids": places}, positions
 
 
 def record(

@@ -17,21 +17,13 @@ _MARKER = re.compile(r"<!-- not run: (.+?) -->\s*\Z")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block.
-
-    Attributes:
-        page: the name of its page.
-        language: sh, python, ...
-        title: the file that it is to be, or an empty text.
-        body: what is in it.
-        reason: why it is not run, or an empty text.
-    """
+    """A fenced block."""
 
     page: str
     language: str
-    title: str
+    title: str  # the file that it is to be, or an empty text
     body: str
-    reason: str
+    reason: str  # why it is not run, or an empty text
 
     @property
     def commands(self) -> list[list[str]]:
@@ -47,15 +39,8 @@ def blocks(page: Path) -> list[Block]:
         language, _, more = match["info"].strip().partition(" ")
         title = re.search(r'title="(.+?)"', more)
         marker = _MARKER.search(text, 0, match.start())
-        found.append(
-            Block(
-                page.name,
-                language,
-                title[1] if title else "",
-                match["body"],
-                marker[1] if marker else "",
-            )
-        )
+        reason = marker[1] if marker else ""
+        found.append(Block(page.name, language, title[1] if title else "", match["body"], reason))
     return found
 
 

@@ -11,11 +11,13 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:  # importing it takes longer than the tests of what needs no model
+    from transformers import PreTrainedModel
 
 Head = tuple[int, int]
 State = TypeVar("State")
@@ -60,16 +62,10 @@ def as_precise(model: PreTrainedModel) -> contextlib.AbstractContextManager[None
 
 @torch.no_grad()
 def attention_weights(model: PreTrainedModel, input_ids: Tensor) -> list[Tensor]:
-    """The attention weights A of Eq. 1 of one unpadded sample, from eager attention.
+    """A of Eq. 1 of one unpadded sample [T]: float64 [H, T, T] of each layer, rows being queries.
 
-    The model runs with eager attention and has its own implementation back afterwards.
-
-    Args:
-        model: A model in float64 and in evaluation mode.
-        input_ids: Tokens of one sample, integer [T].
-
-    Returns:
-        A tensor of float64 [H, T, T] for each of the L layers, rows being queries.
+    The model, in float64 and in evaluation mode, runs with eager attention and has its own
+    implementation back afterwards.
     """
     if model.dtype != torch.float64 or model.training or input_ids.dim() != 1:
         raise ValueError(f"need float64, eval mode and [T]: {model.dtype}, {input_ids.shape}")
@@ -85,17 +81,10 @@ def attention_weights(model: PreTrainedModel, input_ids: Tensor) -> list[Tensor]
 
 
 def nas(weights: Tensor, yes: int, no: int, first_row: int) -> float:
-    """Eq. 1 for one head.
+    """Eq. 1 for one head, of its attention weights A, float64 [T, T].
 
-    Args:
-        weights: Attention weights A of the head, float64 [T, T].
-        yes: Position t_Yes.
-        no: Position t_No.
-        first_row: L_I, the position of the first token after the instruction.
-
-    Returns:
-        The sum over the rows from `first_row` to the last. A row in which either weight is zero,
-        because the token is masked, adds nothing.
+    The sum is over the rows from `first_row`, the first token after the instruction, to the last.
+    A row in which either weight is zero, because the token is masked, adds nothing.
     """
     total = 0.0
     for row in range(first_row, len(weights)):
@@ -133,13 +122,10 @@ def _top(values: Tensor, heads: list[Head], count: int) -> list[Head]:
 
 
 def select_heads(values: Tensor, k: int, n: int, consistency: float = 0.9) -> list[Head]:
-    """Eq. 2-4: the negative attention heads of a sample set, by falling single head NAS.
+    """Eq. 2-4: the negative attention heads of samples [N, L, H], by falling single head NAS.
 
-    Args:
-        values: NAS of every sample and head, [N, L, H].
-        k: Heads in the list of one sample.
-        n: Heads to return at most.
-        consistency: The share of the lists a head must be in, 0 to 1.
+    The list of a sample has `k` heads; at most `n` are returned, each in a share `consistency` of
+    the lists.
     """
     samples, layers, per_layer = values.shape
     heads = [(layer, head) for layer in range(layers) for head in range(per_layer)]
@@ -171,16 +157,8 @@ def algorithm_1(
     halting come once per head, after its epochs. Line 16 compares the beta' of line 10, which is
     that of the update even if line 15 has just cancelled it.
 
-    Args:
-        heads: P, by falling single head NAS.
-        tune_epoch: Trains one head for one epoch.
-        nas_head: NAS(V, l, h) of one head at present.
-        nas_model: NAS(V, L, H) at present.
-        save: Returns the parameters.
-        restore: Puts back the parameters that `save` returned.
-        tau: The threshold of early halting.
-        rho: The threshold of early stopping.
-        max_epochs: T, at least 1.
+    `heads` is P, by falling single head NAS, `nas_head` and `nas_model` are those of V at present,
+    and `max_epochs` is T, at least 1.
 
     Returns:
         What happened, in order: ("epoch", head, epoch, alpha', beta'), ("stopped", head, epoch),
@@ -215,14 +193,9 @@ def evaluate(
 ) -> dict[str, float]:
     """The scores of Tables 3, 4 and 6 with Yes as the positive class; 0/0 counts as 0.
 
-    Args:
-        verdicts: "positive", "negative" or "invalid".
-        labels: Whether the true answer is positive.
-        confidences: Probability of the answer given, 0 to 1; that of an invalid one is not read.
-
-    Returns:
-        `accuracy` over all answers, an invalid one being wrong; `invalid_rate` over all;
-        `precision`, `recall`, `f1` and `ece` over the valid ones.
+    A verdict is "positive", "negative" or "invalid", and its confidence the probability of the
+    answer given. Accuracy is over all answers, an invalid one being wrong, as is `invalid_rate`;
+    `precision`, `recall`, `f1` and `ece` are over the valid ones.
     """
     answers = list(zip(verdicts, labels, confidences, strict=True))
     valid = [answer for answer in answers if answer[0] != "invalid"]

@@ -6,30 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from typer.testing import CliRunner
 
-from cases import AFFIRMS, DENIES, MIXED, case, lean_the_other_way
-from nasalign.commands import app
+from cases import AFFIRMS, DENIES, case, lean_the_other_way, sets
+from fault_tools import printed
 from nasalign.models.loading import load
 
-RUNNER = CliRunner()
-QUICK = (
-    "sides=both",
-    "epochs=3",
-    "n=4",
-    "k=8",
-    "learning_rate=1e-3",
-    "bootstrap_samples=100",
-    "answer_tokens=6",
-)
+QUICK = ("sides=both", "epochs=3", "n=4", "k=8", "learning_rate=1e-3", "bootstrap_samples=100")
+QUICK += ("answer_tokens=6",)
+EMBEDDED = ("probing_questions=150", "tuning_samples=32", "validation_samples=12")
+EMBEDDED += ("bootstrap_samples=200",)
+FILES = {"run.json", "SHA256SUMS", "parametric.jsonl", "probing.jsonl", "nas.safetensors"}
+FILES |= {"heads.json", "tuning.jsonl", "side_effects.json", "attention.json", "adapter"}
+FILES |= {"metrics.json", "report.html", "eval"}
 
 
 def run(*arguments: object, settings: tuple[str, ...] = QUICK) -> dict:
-    """Runs a command with --json and returns what it prints."""
-    sets = [part for setting in settings for part in ("--set", setting)]
-    result = RUNNER.invoke(app, [*map(str, arguments), "--json", *sets])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout.strip().splitlines()[-1])
+    return printed(*arguments, *sets(settings))
 
 
 def logits(name: Path | str, adapter: Path | None = None) -> torch.Tensor:
@@ -43,25 +35,18 @@ def logits(name: Path | str, adapter: Path | None = None) -> torch.Tensor:
 def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: Path) -> None:
     model, data = case(tmp_path, DENIES)
     printed = run("align", model, "--data", data, "--out", tmp_path / "run")
-    files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {
-        "run.json",
-        "SHA256SUMS",
-        "parametric.jsonl",
-        "probing.jsonl",
-        "nas.safetensors",
-        "heads.json",
-        "tuning.jsonl",
-        "side_effects.json",
-        "attention.json",
-        "adapter",
-        "metrics.json",
-        "report.html",
-        "eval",
-    }
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    config = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    modules = config["target_modules"]
+    assert modules == sorted(modules)  # a set's order differs from process to process
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["datasets"] == printed["datasets"]
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    names = ("probing.jsonl", "eval/questions.before.jsonl")
+    probed, evaluated = ({row["question"] for row in rows(tmp_path / "run" / n)} for n in names)
+    assert probed
+    assert evaluated
+    assert not probed & evaluated  # the subjects are apart
     assert facts["adapter"]["heads_kept"] > 0
     assert "share of V" in facts["halting"]  # no true positive, so tau had a stand-in
 
@@ -77,29 +62,8 @@ def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: P
     assert asked["aligned"]["p_yes"] > asked["untouched"]["p_yes"]
 
 
-def test_probed_and_evaluated_subjects_are_apart(tmp_path: Path) -> None:
-    model, data = case(tmp_path, DENIES)
-    run("align", model, "--data", data, "--out", tmp_path / "run")
-    lines = (tmp_path / "run" / "probing.jsonl").read_text().splitlines()
-    probed = {json.loads(line)["question"] for line in lines}
-    lines = (tmp_path / "run" / "eval" / "questions.before.jsonl").read_text().splitlines()
-    evaluated = {json.loads(line)["question"] for line in lines}
-    assert probed
-    assert evaluated
-    assert not probed & evaluated
-
-
-def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
-    model, data = case(tmp_path, MIXED)
-    for name in ("one", "two"):
-        run("align", model, "--data", data, "--out", tmp_path / name)
-    for file in ("heads.json", "tuning.jsonl", "probing.jsonl", "nas.safetensors"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    for file in ("adapter_model.safetensors", "adapter_config.json"):
-        adapters = [tmp_path / name / "adapter" / file for name in ("one", "two")]
-        assert adapters[0].read_bytes() == adapters[1].read_bytes()
-    modules = json.loads(adapters[0].read_text())["target_modules"]
-    assert modules == sorted(modules)  # a set's order differs from process to process
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_nothing_to_fix_is_said_and_diagnosed(tmp_path: Path) -> None:
@@ -137,11 +101,11 @@ def test_a_lean_to_yes_is_found_and_corrected(tmp_path: Path) -> None:
     assert printed["datasets"]["questions"]["before"]["yes_rate"] > 0.9
     p_no = []
     for side in ("before", "after"):
-        lines = (tmp_path / "run" / "eval" / f"questions.{side}.jsonl").read_text().splitlines()
-        p_no.append(sum(json.loads(line)["p_no"] for line in lines))
+        told = rows(tmp_path / "run" / "eval" / f"questions.{side}.jsonl")
+        p_no.append(sum(row["p_no"] for row in told))
     assert p_no[1] > p_no[0]  # so few steps turn no verdict
-    rows = (tmp_path / "run" / "probing.jsonl").read_text().splitlines()
-    assert {json.loads(row)["answer_asked"] for row in rows} == {"banana"}
+    asked = rows(tmp_path / "run" / "probing.jsonl")
+    assert {row["answer_asked"] for row in asked} == {"banana"}
     heads = json.loads((tmp_path / "run" / "heads.json").read_text())
     diagnosed = run("diagnose", model, "--data", data, "--out", tmp_path / "diagnosis")
     assert diagnosed["lean"]["direction"] == "positive"
@@ -151,14 +115,7 @@ def test_a_lean_to_yes_is_found_and_corrected(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.slow
 def test_the_embedded_model_affirms_more_of_what_it_knows(tmp_path: Path) -> None:
-    settings = (
-        "probing_questions=150",
-        "evaluation_questions=40",
-        "tuning_samples=32",
-        "validation_samples=12",
-        "side_effect_questions=10",
-        "bootstrap_samples=200",
-    )
+    settings = (*EMBEDDED, "evaluation_questions=40", "side_effect_questions=10")
     printed = run("align", "smollm2-135m", "--out", tmp_path / "run", settings=settings)
     figures = printed["datasets"]["facts"]
     assert figures["before"]["recall"] <= 0.05
@@ -175,17 +132,9 @@ def test_the_embedded_model_made_to_say_yes_affirms_less_of_what_is_wrong(tmp_pa
     lean_the_other_way(model, tokenizer)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    settings = (
-        "probing_questions=150",
-        "evaluation_questions=30",
-        "tuning_samples=32",
-        "validation_samples=12",
-        "n=2",
-        "rho=-1000",
-        "learning_rate=8e-3",  # 20 times the preset's: two heads and four steps have to do
-        "side_effect_questions=0",
-        "bootstrap_samples=200",
-    )
+    # The rate is 20 times the preset's: two heads and four steps have to do.
+    settings = (*EMBEDDED, "evaluation_questions=30", "side_effect_questions=0")
+    settings += ("n=2", "rho=-1000", "learning_rate=8e-3")
     printed = run("align", tmp_path / "model", "--out", tmp_path / "run", settings=settings)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["direction"]["chosen"] == "positive"

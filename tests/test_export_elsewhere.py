@@ -1,9 +1,6 @@
 """Exports in a process that has transformers and PEFT alone: the same logits, the same answers."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aligned import aligned, changed
+from fault_tools import python
 from nasalign.adapters.adapter import load_adapter
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
@@ -22,12 +20,13 @@ from nasalign.reporting.card import Form
 
 TEXT = "Question: What is the capital of France? Is the answer Paris? Answer:"
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+os.chdir(FOLDER)
 said = {}
 for name, (folder, base) in json.loads(Path("exports.json").read_text()).items():
     tokenizer = AutoTokenizer.from_pretrained(base or folder)
@@ -66,15 +65,8 @@ def elsewhere(folder: Path, exports: dict[str, tuple[Path, Path | None]]) -> dic
         name: (str(path), str(base) if base else None) for name, (path, base) in exports.items()
     }
     (folder / "exports.json").write_text(json.dumps(paths))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM.replace("TEXT", repr(TEXT))],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = PROGRAM.replace("TEXT", repr(TEXT)).replace("FOLDER", repr(str(folder)))
+    done = python("-c", program, PYTHONPATH="", MKL_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     return load_file(folder / "said.safetensors")
 
@@ -101,20 +93,14 @@ def check(said: dict[str, Tensor], name: str, model: PreTrainedModel, tokenizer:
     assert torch.equal(said[f"{name} answer"], answer)
 
 
-@pytest.fixture(scope="module", params=["llama", "phi3"])
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder for each family, with its run and its exports."""
-    places = {}
-    for family in ("llama", "phi3"):
-        places[family] = tmp_path_factory.mktemp(family)
-        run = aligned(places[family], family)
+    places = {family: tmp_path_factory.mktemp(family) for family in ("llama", "phi3")}
+    for family, place in places.items():
+        run = aligned(place, family)
         for name, one in EXPORTS.items():
-            export_job(Job(), run, places[family] / name, one.form, one.dtype, one.rank)
+            export_job(Job(), run, place / name, one.form, one.dtype, one.rank)
     return places
 
 
@@ -129,6 +115,7 @@ def said(places: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
     return elsewhere(tmp_path_factory.mktemp("elsewhere"), exports)
 
 
+@pytest.mark.parametrize("family", ["llama", "phi3"])
 @pytest.mark.parametrize("name", EXPORTS)
 def test_an_export_says_elsewhere_what_the_tuned_model_says_here(
     name: str, family: str, places: dict[str, Path], said: dict[str, Tensor]

@@ -33,13 +33,12 @@ from transformers import (
     T5Config,
     ViTConfig,
 )
-from typer.testing import CliRunner
 
 import reference
 import tiny
-from cases import lean_the_other_way
+from cases import lean_the_other_way, sets
+from fault_tools import printed
 from nasalign.adapters.adapter import load_adapter
-from nasalign.commands import app
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import ModelError
@@ -50,7 +49,6 @@ from nasalign.prompts.builder import PromptBuilder
 from nasalign.session import Session
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "families.md"
-RUNNER = CliRunner()
 QUICK = ("epochs=1", "n=6", "k=10", "learning_rate=1e-2", "rho=-100", "answer_tokens=4")
 QUICK += ("bootstrap_samples=50", "side_effect_questions=4", "evaluation_questions=8")
 IDS = torch.arange(5, 45)[None]
@@ -149,22 +147,15 @@ def questions(folder: Path, family: str) -> Case:
 
 @cache
 def aligned(case: Case) -> dict[str, Any]:
-    return command("align", case.model, "--data", case.data, "--out", case.run, settings=QUICK)
+    return printed("align", case.model, "--data", case.data, "--out", case.run, *sets(QUICK))
 
 
 @cache
 def exported(case: Case, form: str) -> Path:
     aligned(case)
     target = case.run / f"exported-{form}"
-    command("export", case.run, target, "--format", form, "--model", case.model)
+    printed("export", case.run, target, "--format", form, "--model", case.model)
     return target
-
-
-def command(*arguments: object, settings: tuple[str, ...] = ()) -> dict[str, Any]:
-    sets = [part for setting in settings for part in ("--set", setting)]
-    result = RUNNER.invoke(app, [*map(str, arguments), "--json", *sets])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout.strip().splitlines()[-1])
 
 
 @torch.no_grad()
@@ -195,7 +186,7 @@ def test_score(family: str) -> None:
 def test_diagnose(family: str, folder: Path) -> None:
     """The lean to No, which the tiny model has, is found."""
     case = questions(folder, family)
-    found = command("diagnose", case.model, "--data", case.data, settings=QUICK)
+    found = printed("diagnose", case.model, "--data", case.data, *sets(QUICK))
     assert 0 < len(found["heads"]) <= 6
     assert found["lean"]["yes_rate"] < 0.5
 
@@ -263,7 +254,7 @@ def test_what_is_refused_is_refused_by_its_configuration(architecture: str, tmp_
 
 
 def test_a_folder_that_is_supported_is_not_refused_by_its_configuration(tmp_path: Path) -> None:
-    AutoModelForCausalLM.from_config(tiny.FAMILIES["llama"]()).config.save_pretrained(tmp_path)
+    tiny.build_model("llama").config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(str(tmp_path))
@@ -287,11 +278,9 @@ def written() -> list[str]:
 
 def matrix() -> list[str]:
     """The matrix as the document has it: a mark stands for a test of this file."""
-    rows = []
-    for family, row in ROWS.items():
-        architecture = type(tiny.build_model(family)).__name__
-        cells = (row.models, f"`{architecture}`", row.special, *("✓" for _ in COLUMNS))
-        rows.append(cells)
+    names = {family: type(tiny.build_model(family)).__name__ for family in ROWS}
+    marks = ["✓"] * len(COLUMNS)
+    rows = [(row.models, f"`{names[one]}`", row.special, *marks) for one, row in ROWS.items()]
     return table(("models", "architecture", "what is special", *COLUMNS), rows)
 
 

@@ -8,12 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import nasalign
-from cases import DENIES, case
+from cases import DENIES, case, sets
+from fault_tools import invoke, python, refused
 from nasalign import extras
-from nasalign.commands import app
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "nasalign"
@@ -72,9 +71,7 @@ def test_every_version_that_is_tested_with_is_pinned() -> None:
         for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = list(project["dependencies"])
-    for extra in project["optional-dependencies"].values():
-        asked += extra
+    asked = sum(project["optional-dependencies"].values(), project["dependencies"])
     names = {one.split(">")[0].split("[")[0].lower().replace("_", "-") for one in asked}
     assert names - {"nasalign", "pip"} <= pinned
 
@@ -83,8 +80,7 @@ def test_every_version_that_is_tested_with_is_pinned() -> None:
 def test_importing_takes_nothing_heavy(module: str) -> None:
     heavy = ("torch", "numpy", "transformers", "datasets", "pandas", "scipy", "openai", "altair")
     code = f"import sys, {module}; sys.exit(' '.join(set({heavy}) & set(sys.modules)) or 0)"
-    command = [sys.executable, "-P", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
 
 
@@ -113,11 +109,8 @@ def files(tmp_path: Path) -> dict[str, str]:
 
 def test_the_core_aligns_and_reports_without_any_extra(files: dict[str, str]) -> None:
     settings = ("sides=both", "epochs=1", "n=1", "k=8", "bootstrap_samples=20", "answer_tokens=6")
-    sets = [part for setting in settings for part in ("--set", setting)]
-    command = ["align", files["MODEL"], "--data", files["FILE"], "--out", files["RUN"], *sets]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", WITHOUT, *command], capture_output=True, text=True, check=False
-    )
+    command = ["align", files["MODEL"], "--data", files["FILE"], "--out", files["RUN"]]
+    done = python("-c", WITHOUT, *command, *sets(settings))
     assert done.returncode == 0, done.stderr
     page = (Path(files["RUN"]) / "report.html").read_text()
     assert "pip install &#34;nasalign[plots]&#34;" in page
@@ -136,6 +129,5 @@ def test_a_command_without_its_extra_says_how_to_get_it(
     files: dict[str, str], monkeypatch: pytest.MonkeyPatch, command: str, extra: str
 ) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    result = CliRunner().invoke(app, [files.get(word, word) for word in command.split()])
-    assert result.exit_code == 2, result.output
-    assert f'pip install "nasalign[{extra}]"' in " ".join(result.stderr.split())
+    told = refused(invoke(*(files.get(word, word) for word in command.split())))
+    assert f'pip install "nasalign[{extra}]"' in told

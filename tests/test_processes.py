@@ -1,23 +1,15 @@
 """Two processes find the heads and the figures that one finds."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from cases import DENIES, case
+from cases import DENIES, case, sets
+from fault_tools import python
 
 SETTINGS = ("epochs=3", "n=4", "k=8", "learning_rate=1e-3", "bootstrap_samples=50")
 SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "tuning_batch_size=5")
-
-
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    started = [sys.executable, "-P", *command]
-    return subprocess.run(started, env=environment, capture_output=True, text=True, check=False)
 
 
 # What accelerate launch itself starts for several GPUs; on a CPU it starts a single process.
@@ -29,13 +21,12 @@ LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 @pytest.mark.parametrize("method", ["nasa", "nasa+"])
 def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
     model, data = case(tmp_path, DENIES, questions=61)
-    sets = [part for setting in SETTINGS for part in ("--set", setting)]
-    sets += ["--set", f"method={method}", "--set", "joint_epochs=1"]
-    command = ["-m", "nasalign", "align", str(model), "--data", str(data), *sets]
+    settings = sets((*SETTINGS, f"method={method}", "joint_epochs=1"))
+    command = ["-m", "nasalign", "align", str(model), "--data", str(data), *settings]
     one, two = tmp_path / "one", tmp_path / "two"
-    alone = run(*command, "--out", str(one), "--json")
+    alone = python(*command, "--out", str(one), "--json")
     assert alone.returncode == 0, alone.stderr[-2000:]
-    both = run(*LAUNCH, *command, "--out", str(two), "--json")
+    both = python(*LAUNCH, *command, "--out", str(two), "--json")
     assert both.returncode == 0, both.stderr[-3000:]
     printed = [line for line in both.stdout.splitlines() if line.startswith("{")]
     assert len(printed) == 1  # the first process speaks
@@ -82,7 +73,7 @@ def test_several_processes_do_not_go_on_with_a_run(tmp_path: Path) -> None:
         f"{str(tmp_path / 'run')!r}]\n"
         "main()"
     )
-    done = run("-c", code)
+    done = python("-c", code)
     assert done.returncode == 2
     assert "Several processes cannot go on with a run" in " ".join(done.stderr.split())
 
@@ -116,16 +107,17 @@ def test_memory_that_runs_out_in_one_process(tmp_path: Path) -> None:
     model, data = case(tmp_path, DENIES, questions=61)
     script = tmp_path / "small.py"
     script.write_text(SMALL)
-    sets = [part for setting in SETTINGS for part in ("--set", setting)]
-    command = ["align", str(model), "--data", str(data), *sets, "--json", "--out"]
+    command = ["align", str(model), "--data", str(data), *sets(SETTINGS), "--json", "--out"]
     one, two, none = (str(tmp_path / name) for name in ("one", "two", "none"))
-    alone = run("-m", "nasalign", *command, one)
-    both = run(*LAUNCH, str(script), "2", *command, two)
+    alone = python("-m", "nasalign", *command, one)
+    both = python(*LAUNCH, str(script), "2", *command, two)
     assert both.returncode == 0, both.stderr[-3000:]
     assert Path(f"{two}.refused").exists()
     found = json.loads(both.stdout.splitlines()[-1]) | {"run": one}
     assert_close(json.loads(alone.stdout), found)
 
-    failed = run(*LAUNCH, str(script), "0", *command, none)  # and the other does not wait for ever
+    failed = python(
+        *LAUNCH, str(script), "0", *command, none
+    )  # and the other does not wait for ever
     assert failed.returncode != 0
     assert "Memory ran out on cpu while scoring" in " ".join(failed.stderr.split())

@@ -1,34 +1,20 @@
 """The report in a browser: with scripts and without, on a phone, and never on the network."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
+import browsing
+from browsing import Seen
 from comparison_folder import MARKED, make_comparison
 from nasalign.reporting.report import write_report
 from run_folder import SCRIPT, make_run, write_attention, write_side_effects
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is here")
+pytestmark = browsing.needed
 
 SECTIONS = ("verdict", "figures", "gap", "confidence", "heads", "tuning", "shifts", "examples")
 SECTIONS += ("attention", "effects", "origin", "limits")
-
-
-@dataclass
-class Seen:
-    """A page and what it did."""
-
-    page: Page
-    asked: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    dialogs: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -39,38 +25,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(folder)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses it to root
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield started
-        started.close()
-
-
 def opened(
     browser: Browser, report: Path, *, width: int = 1280, scheme: str = "light", live: bool = True
 ) -> Seen:
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme=scheme,
-        java_script_enabled=live,
-        offline=True,
-    )
-    seen = Seen(context.new_page())
-    page = seen.page
-    page.on("request", lambda request: seen.asked.append(request.url))
-    page.on("console", lambda message: seen.said.append(message.text))
-    page.on("pageerror", lambda error: seen.said.append(str(error)))
-
-    def refuse(dialog) -> None:
-        seen.dialogs.append(dialog.message)
-        dialog.dismiss()
-
-    page.on("dialog", refuse)
-    page.goto(report.as_uri())
+    how = {"color_scheme": scheme, "java_script_enabled": live, "offline": True}
+    seen = browsing.opened(browser, report.as_uri(), width=width, **how)
     if live:
-        page.wait_for_selector("body[data-charts=live]")
+        seen.page.wait_for_selector("body[data-charts=live]")
     return seen
 
 
@@ -98,9 +59,7 @@ def test_it_lives_without_an_error_or_a_request(
         assert box is not None
         assert box["x"] + box["width"] <= width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert seen.asked == [report.as_uri()]
-    assert seen.said == []
-    assert seen.dialogs == []
+    assert (seen.asked, seen.said) == ([report.as_uri()], [])
 
 
 def test_pictures_and_text_are_there_without_scripts(browser: Browser, report: Path) -> None:
@@ -124,7 +83,7 @@ def test_text_of_the_data_is_text(desktop: Seen) -> None:
     assert seen.page.get_by_text(SCRIPT).count() > 0
     assert SCRIPT in seen.page.locator("#tokens-after").inner_text()
     seen.page.fill("input[name=text]", SCRIPT)
-    assert seen.dialogs == []
+    assert seen.said == []
     assert seen.page.locator("script").count() == 4
 
 
@@ -194,18 +153,9 @@ def test_the_viewer_shows_what_is_chosen(desktop: Seen) -> None:
 def test_pictures_painted_by_both_are_the_same(browser: Browser, report: Path) -> None:
     told = []
     for live in (True, False):
-        page = opened(browser, report, live=live).page
-        tokens = page.locator("#tokens-before span")
-        told.append(
-            [
-                (
-                    token.inner_text(),
-                    token.get_attribute("title") or "",
-                    token.get_attribute("class") or "",
-                )
-                for token in tokens.all()
-            ]
-        )
+        tokens = opened(browser, report, live=live).page.locator("#tokens-before span").all()
+        marks = [[one.get_attribute(name) or "" for name in ("title", "class")] for one in tokens]
+        told.append([(one.inner_text(), *mark) for one, mark in zip(tokens, marks, strict=True)])
     assert told[0] == told[1]
 
 
@@ -234,4 +184,4 @@ def test_a_comparison_lives_too(browser: Browser, tmp_path: Path, width: int, sc
     values = [float(cell.get_attribute("data-value") or "") for cell in shown.all()]
     assert values == sorted(values)
     assert table.locator("tfoot th").inner_text() == "unibias"
-    assert (seen.asked, seen.said, seen.dialogs) == ([report.as_uri()], [], [])
+    assert (seen.asked, seen.said) == ([report.as_uri()], [])

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import upstream
+from fault_tools import start_python
 from nasalign.models.embedded import embedded_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -21,11 +23,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 MODEL = "smollm2-135m"
 
 
+@dataclass
 class Served:
-    """A running server: its base URL, its model, and how many requests came to it."""
+    """A running server."""
 
-    def __init__(self, url: str, model: str, log: Path) -> None:
-        self.url, self.model, self.log = url, model, log
+    url: str
+    model: str
+    log: Path
 
     @property
     def requests(self) -> int:
@@ -64,11 +68,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def nasalign(*arguments: object, cache: Path, url: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OPENAI_BASE_URL": url, "NASALIGN_CACHE": str(cache)}
-    command = [sys.executable, "-P", "-m", "nasalign", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    places = {"OPENAI_BASE_URL": url, "NASALIGN_CACHE": str(cache)}
+    return start_python("-m", "nasalign", *arguments, **places)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

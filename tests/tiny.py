@@ -7,36 +7,17 @@ prompt, so that a mistake in any of them changes the attention visibly.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
-from collections.abc import Callable
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    Cohere2Config,
-    CohereConfig,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GPTNeoXConfig,
-    GptOssConfig,
-    GraniteConfig,
-    LlamaConfig,
-    MistralConfig,
-    MixtralConfig,
-    Olmo2Config,
-    Phi3Config,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-    Qwen3MoeConfig,
-    SmolLM3Config,
-)
+
+if TYPE_CHECKING:  # else where they are used: importing them takes longer than most test files
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 600
 SPECIAL_TOKENS = ("<pad>", "<s>", "<|im_end|>", "<|im_start|>", "<unk>")  # their ids are 0 to 4
@@ -59,42 +40,42 @@ MIXED_LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
 WINDOWED = WIDE_HEADS | {"sliding_window": 8, "layer_types": MIXED_LAYERS}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
-FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
-    "llama": lambda: LlamaConfig(**GROUPED),
-    "mistral": lambda: MistralConfig(**GROUPED, sliding_window=8),
-    "gemma": lambda: GemmaConfig(**WIDE_HEADS),
-    "gemma2": lambda: Gemma2Config(
-        **WINDOWED,
-        query_pre_attn_scalar=16,
-        attn_logit_softcapping=2.0,
-        final_logit_softcapping=5.0,
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # class and values of the configuration
+    "llama": ("LlamaConfig", GROUPED),
+    "mistral": ("MistralConfig", GROUPED | {"sliding_window": 8}),
+    "gemma": ("GemmaConfig", WIDE_HEADS),
+    "gemma2": (
+        "Gemma2Config",
+        WINDOWED
+        | {"query_pre_attn_scalar": 16, "attn_logit_softcapping": 2.0}
+        | {"final_logit_softcapping": 5.0},
     ),
-    "gemma3": lambda: Gemma3TextConfig(**WINDOWED, query_pre_attn_scalar=16),
-    "qwen2": lambda: Qwen2Config(**GROUPED),
-    "qwen3": lambda: Qwen3Config(**WIDE_HEADS),
-    "phi3": lambda: Phi3Config(**GROUPED),
-    "gpt_neox": lambda: GPTNeoXConfig(**SHAPE),  # has no grouped-query attention
-    "gpt_oss": lambda: GptOssConfig(
-        **WINDOWED,
-        **EXPERTS,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    "gemma3": ("Gemma3TextConfig", WINDOWED | {"query_pre_attn_scalar": 16}),
+    "qwen2": ("Qwen2Config", GROUPED),
+    "qwen3": ("Qwen3Config", WIDE_HEADS),
+    "phi3": ("Phi3Config", GROUPED),
+    "gpt_neox": ("GPTNeoXConfig", SHAPE),  # has no grouped-query attention
+    "gpt_oss": (
+        "GptOssConfig",
+        WINDOWED | EXPERTS | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
     ),
-    "mixtral": lambda: MixtralConfig(**GROUPED, **EXPERTS),
-    "olmo2": lambda: Olmo2Config(**GROUPED),
-    "qwen3_moe": lambda: Qwen3MoeConfig(
-        **WIDE_HEADS, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=96
+    "mixtral": ("MixtralConfig", GROUPED | EXPERTS),
+    "olmo2": ("Olmo2Config", GROUPED),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        WIDE_HEADS | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96},
     ),
-    "smollm3": lambda: SmolLM3Config(**GROUPED, no_rope_layers=[1, 0, 1]),
-    "granite": lambda: GraniteConfig(
-        **GROUPED,
-        attention_multiplier=0.35,  # not 16 ** -0.5
-        embedding_multiplier=3.0,
-        residual_multiplier=0.6,
-        logits_scaling=0.5,
+    "smollm3": ("SmolLM3Config", GROUPED | {"no_rope_layers": [1, 0, 1]}),
+    "granite": (
+        "GraniteConfig",
+        GROUPED
+        | {"attention_multiplier": 0.35, "embedding_multiplier": 3.0}  # not 16 ** -0.5
+        | {"residual_multiplier": 0.6, "logits_scaling": 0.5},
     ),
-    "cohere": lambda: CohereConfig(**GROUPED, use_qk_norm=True, logit_scale=2.0),
-    "cohere2": lambda: Cohere2Config(  # no positions in the layers without a window
-        **GROUPED, sliding_window=8, layer_types=MIXED_LAYERS, logit_scale=2.0
+    "cohere": ("CohereConfig", GROUPED | {"use_qk_norm": True, "logit_scale": 2.0}),
+    "cohere2": (  # no positions in the layers without a window
+        "Cohere2Config",
+        GROUPED | {"sliding_window": 8, "layer_types": MIXED_LAYERS, "logit_scale": 2.0},
     ),
 }
 
@@ -102,8 +83,16 @@ MIXTURES = ("gpt_oss", "mixtral", "qwen3_moe")
 """The families whose feed-forward layers are mixtures of experts."""
 
 
+def build_config(family: str) -> PretrainedConfig:
+    """The configuration of a family's tiny model."""
+    import transformers
+
+    name, values = FAMILIES[family]
+    return getattr(transformers, name)(**copy.deepcopy(values))
+
+
 def build_model(
-    family: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, layers: int | None = None
+    family: str, *, dtype: torch.dtype | None = None, seed: int = 0, layers: int | None = None
 ) -> PreTrainedModel:
     """Build a model of a family on the CPU, in evaluation mode.
 
@@ -113,23 +102,36 @@ def build_model(
 
     Args:
         family: A key of `FAMILIES`.
-        dtype: Type of all parameters. They are drawn in float32, so every type has the same values.
+        dtype: Type of all parameters, float32 unless given. They are drawn in float32, so every
+            type has the same values.
         seed: Seed of the random weights.
         layers: Number of layers; three unless given, and for the families with two kinds of layer.
     """
-    config = FAMILIES[family]()
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = build_config(family)
     config.num_hidden_layers = layers or config.num_hidden_layers
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if family in MIXTURES:
         model.set_experts_implementation("eager")
-    _fill(model, torch.Generator().manual_seed(seed))
-    return model.to(dtype).eval()
+    with torch.no_grad():
+        _fill(model, torch.Generator().manual_seed(seed))
+    return model.to(dtype or torch.float32).eval()
 
 
-@torch.no_grad()
+def save(folder: Path, family: str = "llama", **how: Any) -> Path:
+    """Write a model, built as `how` says, and its tokenizer into a folder, and return that."""
+    build_model(family, **how).save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def _fill(model: PreTrainedModel, generator: torch.Generator) -> None:
     """Overwrite every parameter so that each layer keeps its input's unit variance."""
+    import torch
+
     tied = model.config.tie_word_embeddings  # the tied families scale up their embeddings
     gain = SCORE_STD**0.5  # for the query and for the key
     for name, parameter in model.named_parameters():
@@ -200,6 +202,8 @@ def build_tokenizer(
         bos: Whether it has a BOS token, which it then puts before every text. The chat template
             writes it as well, so text from the template must be encoded without special tokens.
     """
+    from transformers import PreTrainedTokenizerFast
+
     trained = Tokenizer.from_str(_train(style))
     if bos:
         trained.post_processor = processors.TemplateProcessing(

@@ -14,8 +14,7 @@ from nasalign.models.loading import fingerprint
 def make_pair(where: Path) -> tuple[Path, Path]:
     """Writes both into a folder; returns the model's path and the adapter's."""
     model = tiny.build_model("llama")
-    model.save_pretrained(where / "model")
-    tiny.build_tokenizer().save_pretrained(where / "model")
+    tiny.save(where / "model")
     base = fingerprint(model)
     rows = HeadGeometry.of(model).rows(1, 2).query
     before = {rows: read_weight_rows(model, rows)}

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 Rows = list[dict[str, Any]]
 
 PASSAGE = "Three sit in a row: Klosnik, Londi, Manley. Londi sits first."
@@ -14,14 +12,8 @@ PARAGRAPHS = [
     {"idx": 0, "title": "Ulm", "paragraph_text": "Ulm lies on it.", "is_supporting": True},
     {"idx": 1, "title": "Rome", "paragraph_text": "Rome is old.", "is_supporting": False},
 ]
-MUSIQUE: dict[str, Any] = {
-    "id": "2hop__12_34",
-    "paragraphs": PARAGRAPHS,
-    "question": "Which river is at Ulm?",
-    "answer": "Danube",
-    "answer_aliases": ["Donau"],
-    "answerable": True,
-}
+MUSIQUE: dict[str, Any] = {"id": "2hop__12_34", "paragraphs": PARAGRAPHS, "answerable": True}
+MUSIQUE |= {"question": "Which river is at Ulm?", "answer": "Danube", "answer_aliases": ["Donau"]}
 
 
 def _metamath(kind: str, query: str, answer: str) -> dict[str, str]:
@@ -49,15 +41,8 @@ FILES: dict[str, Rows] = {
         {"question": "Who wrote Ulysses?", "answer": "James Joyce", "type": "bridge"},
     ],
     "strategyqa": [
-        {
-            "qid": "a1",
-            "term": "Ice",
-            "description": "water",
-            "question": "Is ice cold?",
-            "answer": True,
-            "facts": ["Ice is frozen.", "Frozen is cold."],
-            "decomposition": [],
-        },
+        {"qid": "a1", "term": "Ice", "description": "water", "question": "Is ice cold?"}
+        | {"answer": True, "facts": ["Ice is frozen.", "Frozen is cold."], "decomposition": []},
         {"qid": "a2", "term": "Tea", "question": "Is tea a stone?", "answer": False, "facts": []},
     ],
     "musique": [
@@ -73,12 +58,8 @@ FILES: dict[str, Rows] = {
         {"question": "And none?", "answer": "There are none."},
     ],
     "math": [
-        {
-            "problem": "Half of a third?",
-            "level": "Level 1",
-            "type": "Algebra",
-            "solution": "It is $\\boxed{2}$, no: $\\boxed{\\frac{1}{\\sqrt{36}}}$.",
-        },
+        {"problem": "Half of a third?", "level": "Level 1", "type": "Algebra"}
+        | {"solution": "It is $\\boxed{2}$, no: $\\boxed{\\frac{1}{\\sqrt{36}}}$."},
         {"problem": "Open?", "level": "Level 1", "type": "Algebra", "solution": "\\boxed{3"},
         {"problem": "None?", "level": "Level 1", "type": "Algebra", "solution": "It is 3."},
     ],
@@ -119,6 +100,8 @@ def write(folder: Path, name: str) -> Path:
 
 def write_hub(folder: Path, name: str) -> Path:
     """Writes a data set as the hub lays it out: a card that names parquet or JSON files."""
+    import datasets  # takes seconds, and most tests write files alone
+
     place, configs = _HUB[name]
     if name == "math":
         configs = {config: ["test"] for config in MATH_CONFIGS}
@@ -139,15 +122,10 @@ def write_hub(folder: Path, name: str) -> Path:
 def _flat(name: str) -> Rows:
     if name != "ar-lsat":
         return FILES[name]
-    questions = FILES[name][0]["questions"]
     return [
-        {
-            "context": PASSAGE,
-            "question": one["question"],
-            "answers": one["options"],
-            "label": "ABCD".index(one["answer"]),
-        }
-        for one in questions
+        {"context": PASSAGE, "question": one["question"], "answers": one["options"]}
+        | {"label": "ABCD".index(one["answer"])}
+        for one in FILES[name][0]["questions"]
     ]
 
 
@@ -156,13 +134,7 @@ def _hub_row(name: str, row: dict[str, Any], part: str) -> dict[str, Any]:
     if name == "hotpotqa":
         return row | {"id": f"{part}-{row['question']}", "level": "hard", "context": {"title": []}}
     if name == "strategyqa":
-        facts = " ".join(row["facts"])
-        return {
-            "qid": f"{part}-{row['qid']}",
-            "term": row["term"],
-            "description": "",
-            "question": row["question"],
-            "answer": row["answer"],
-            "facts": facts,
-        }
+        kept = {key: row[key] for key in ("question", "answer")}
+        more = {"qid": f"{part}-{row['qid']}", "term": row["term"], "description": ""}
+        return kept | more | {"facts": " ".join(row["facts"])}
     return row

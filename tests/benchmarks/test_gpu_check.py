@@ -22,38 +22,39 @@ def check(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *options], capture_output=True, text=True, check=False)
 
 
+def passed(out: Path, stages: tuple[str, ...]) -> tuple[list[dict[str, Any]], str]:
+    """The records of stages that must pass, and what is printed."""
+    chosen = [part for stage in stages for part in ("--stage", stage)]
+    done = check(out, "--seconds", "900", *chosen)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    return records(out), done.stdout
+
+
 def records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], str]:
-    """Records of the short stages, and what is printed."""
-    out = tmp_path_factory.mktemp("check") / "gpu.jsonl"
-    chosen = [part for stage in STAGES for part in ("--stage", stage)]
-    done = check(out, "--seconds", "900", *chosen)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    return records(out), done.stdout
+    """Of the short stages."""
+    return passed(tmp_path_factory.mktemp("check") / "gpu.jsonl", STAGES)
 
 
 def of(stage: str, found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {
-        record["part"]: record for record in found if record["stage"] == stage and "part" in record
-    }
+    return {one["part"]: one for one in found if one["stage"] == stage and "part" in one}
 
 
-def test_every_stage_passes(whole: tuple[list[dict[str, Any]], str]) -> None:
+def test_every_stage_passes_and_parity_has_a_record_a_test(
+    whole: tuple[list[dict[str, Any]], str],
+) -> None:
     found, printed = whole
     ends = [(record["stage"], record["code"]) for record in found if record.get("part") == "end"]
     assert ends == [(stage, 0) for stage in STAGES]
-    assert [line for line in printed.splitlines() if line.startswith("| parity | passed |")]
-
-
-def test_parity_has_a_record_a_test(whole: tuple[list[dict[str, Any]], str]) -> None:
-    tests = [record for record in whole[0] if record["stage"] == "parity" and "test" in record]
+    assert "\n| parity | passed |" in printed
+    tests = [record for record in found if record["stage"] == "parity" and "test" in record]
     assert len(tests) > 5
     assert all(record["outcome"] in ("passed", "skipped") for record in tests)
-    assert of("parity", whole[0])["summary"]["passed"] > 5
+    assert of("parity", found)["summary"]["passed"] > 5
     assert any("max_difference" in record for record in tests)
 
 
@@ -70,14 +71,12 @@ def test_a_shape_is_timed_against_the_plain_loops(whole: tuple[list[dict[str, An
 def test_weights_are_quantised_the_whole_job_decides_alike_and_layers_are_compiled(
     tmp_path: Path,
 ) -> None:
-    out = tmp_path / "gpu.jsonl"
-    done = check(out, "--seconds", "900", *(part for stage in LONG for part in ("--stage", stage)))
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    parts = of("quant", records(out))
+    found, _ = passed(tmp_path / "gpu.jsonl", LONG)
+    parts = of("quant", found)
     assert parts["bfloat16"]["cosine"] == pytest.approx(1.0, abs=1e-4)
     assert parts["8bit"]["cosine"] > 0.99
-    assert {"eager", "compile"} < set(of("compile", records(out)))
-    compared = of("embedded", records(out))["comparison"]
+    assert {"eager", "compile"} < set(of("compile", found))
+    compared = of("embedded", found)["comparison"]
     assert compared["same_decisions"] is True
     assert len(compared["float32"]["tuned"]) == 3
 

@@ -17,6 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import cases
 import nasalign
 import upstream
 from cases import DENIES, case
@@ -54,10 +55,8 @@ class World:
     @property
     def words(self) -> dict[str, str]:
         """What stands for the words of a command."""
-        model = str(self.folder / "model")
-        other = str(self.folder / "other")
-        data = str(self.folder / "data")
-        return {"MODEL": model, "smollm2-135m": model, "OTHER": other, "DATA": data}
+        names = {"MODEL": "model", "smollm2-135m": "model", "OTHER": "other", "DATA": "data"}
+        return {word: str(self.folder / name) for word, name in names.items()}
 
     @property
     def code(self) -> dict[str, str]:
@@ -69,24 +68,25 @@ class World:
 
     def own_questions(self) -> list[nasalign.Question]:
         """Questions whose answers the tiny model knows."""
-        lines = (self.folder / "questions.jsonl").read_text().splitlines()
-        return [nasalign.Question(**json.loads(line)) for line in lines]
+        return [nasalign.Question(**row) for row in self.rows()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return list(map(json.loads, (self.folder / "questions.jsonl").read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("documentation")
-    model, questions = case(folder, DENIES, 40)
+    model, _ = case(folder, DENIES, 40)
+    result = World(folder)
     shutil.copytree(model, folder / "other")
     sets, data = folder / "sets", folder / "data"
     sets.mkdir()
     for name in NAMED:
         upstream.write(sets, name)
-    asked = [json.loads(line) for line in questions.read_text().splitlines()]
-    rows = [row | {"type": "bridge"} for row in asked]
+    rows = [row | {"type": "bridge"} for row in result.rows()]
     (sets / "hotpotqa.json").write_text(json.dumps(rows))
     shutil.copytree(sets, data, ignore=shutil.ignore_patterns("*-rephrased.*"))
-    result = World(folder)
     invoke(["align", "MODEL", "--out", str(folder / "mine")], result)
     return result
 
@@ -95,7 +95,7 @@ def arguments(words: list[str], world: World) -> list[str]:
     """The command as it is run: with the words replaced, and small by settings and data."""
     command, *rest = [world.words.get(word, word) for word in words]
     if command not in ("doctor", "export", "report"):
-        rest = [part for one in QUICK for part in ("--set", one)] + rest  # the page's own win
+        rest = cases.sets(QUICK) + rest  # the page's own win
     if command in ("align", "diagnose", "compare", "evaluate") and "--data" not in rest:
         rest += ["--data", str(world.folder / "questions.jsonl")]
     for name in NAMED:
@@ -112,8 +112,7 @@ def invoke(words: list[str], world: World) -> str:
             shutil.rmtree(place, ignore_errors=True)
             if place.is_file():
                 place.unlink()
-    given = arguments(words, world)
-    result = CliRunner().invoke(app, given)
+    result = CliRunner().invoke(app, arguments(words, world))
     assert result.exit_code == 0, f"nasalign {' '.join(words)}\n{result.output}"
     return result.output
 

@@ -6,21 +6,17 @@ from importlib.metadata import version
 import pytest
 
 import nasalign
-from nasalign.config import Settings
 from pages import DOCS, ROOT, script
 
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
-    tested = [line for line in constraints() if line.startswith("typer==")]
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    tested = [line for line in constraints if line.startswith("typer==")]
     if tested and tested != [f"typer=={version('typer')}"]:
         pytest.skip("another typer words the help differently")
     room = script("make_cli")
     written = (DOCS / "cli.md").read_text(encoding="utf-8")
     assert written == room.page(), "run python docs/make_cli.py"
-
-
-def constraints() -> list[str]:
-    return (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -96,28 +96,17 @@ def test_settings_reach_the_prompts(llama: Llama) -> None:
     done: list[int] = []
     shots = EXAMPLES[3:5]
     evaluation = run_evaluation(model, tokenizer, EXAMPLES, settings, shots, done.append)
-    expected = score(
-        model,
-        tokenizer,
-        EXAMPLES,
-        batch_size=2,
-        vocabulary="true/false",
-        instruction="A",
-        chat=False,
-        shots=shots,
-    )
+    worded = {"vocabulary": "true/false", "instruction": "A", "chat": False, "shots": shots}
+    expected = score(model, tokenizer, EXAMPLES, batch_size=2, **worded)
     assert torch.equal(evaluation.scores.p_positive, expected.p_positive)
     assert torch.equal(evaluation.scores.nas, expected.nas)
     assert not torch.equal(expected.nas, score(model, tokenizer, EXAMPLES, batch_size=2).nas)
     assert done == [2, 2, 2]
 
 
-def test_there_must_be_an_example(llama: Llama) -> None:
+def test_what_cannot_be_evaluated_is_named(llama: Llama) -> None:
     with pytest.raises(DataError, match="no example to evaluate"):
         nasalign.evaluate(*llama, [])
-
-
-def test_a_wrong_setting_is_named(llama: Llama) -> None:
     with pytest.raises(NasAlignError, match="no setting 'batchsize'"):
         Settings().replace({"batchsize": 2})
     with pytest.raises(PromptError, match="no vocabulary 'oui/non'"):

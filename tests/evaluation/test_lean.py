@@ -3,12 +3,11 @@
 import random
 
 import pytest
-import torch
 
+from evaluations import evaluation
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.metrics import LEAN, METRICS, from_lean_sums, lean_sums
-from nasalign.inference.scoring import Scores
 from nasalign.inference.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "unsure", "invalid")
@@ -17,16 +16,6 @@ VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "unsure", "invalid")
 def of(verdicts: list[Verdict], labels: list[bool]) -> dict[str, float]:
     sums = lean_sums(verdicts, labels).sum(axis=0)
     return {name: float(value) for name, value in from_lean_sums(sums).items()}
-
-
-def evaluation(verdicts: list[Verdict], labels: list[bool], unsure: bool = True) -> Evaluation:
-    count = len(verdicts)
-    examples = [BinaryExample(f"{number}?", label) for number, label in enumerate(labels)]
-    p_positive, p_negative, p_unsure = torch.rand(3, count) / 3
-    scores = Scores(p_positive, p_negative, verdicts, torch.zeros(count, 1, 1))
-    if unsure:
-        scores = Scores(*(p_positive, p_negative, verdicts, scores.nas), p_unsure=p_unsure)
-    return Evaluation(examples, scores)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -53,18 +42,20 @@ def test_a_model_that_always_denies_has_a_bias_of_one() -> None:
 
 def test_not_to_know_is_wrong_and_counted_beside() -> None:
     verdicts: list[Verdict] = ["positive", "unsure", "negative", "invalid"] * 10
-    metrics = evaluation(verdicts, [True, True, False, False] * 10).metrics(200)
+    metrics = evaluation(verdicts, [True, True, False, False] * 10, unsure=True).metrics(200)
     assert metrics["accuracy"] == 0.5
     assert metrics["recall"] == metrics["precision"] == 1.0  # of valid answers
     assert (metrics["invalid_rate"], metrics["unsure_rate"]) == (0.5, 0.25)
     low, high = metrics["intervals"]["unsure_rate"]
     assert low < 0.25 < high
-    plain = evaluation(["positive"] * 4, [True] * 4, unsure=False).metrics(50)
+    plain = evaluation(["positive"] * 4, [True] * 4).metrics(50)
     assert set(plain) == {*METRICS, "n", "intervals"}
 
 
 def test_figures_have_intervals_by_question() -> None:
-    lean = evaluation(["positive", "negative"] * 50, [True] * 60 + [False] * 40).lean(500)
+    lean = evaluation(["positive", "negative"] * 50, [True] * 60 + [False] * 40, unsure=True).lean(
+        500
+    )
     assert set(lean) == {*LEAN, "intervals"}
     for name in ("no_rate", "negative_bias"):
         low, high = lean["intervals"][name]
@@ -73,12 +64,12 @@ def test_figures_have_intervals_by_question() -> None:
 
 
 def test_rows_keep_the_third_probability() -> None:
-    mine = evaluation(["unsure", "positive"], [True, False])
+    mine = evaluation(["unsure", "positive"], [True, False], unsure=True)
     rows = mine.rows()
     assert [row["verdict"] for row in rows] == ["unsure", "positive"]
     again = Evaluation.from_rows(mine.examples, rows)
     assert again.metrics(50) == mine.metrics(50)
     assert again.of([1]).rows() == [rows[1]]
-    assert "p_unsure" not in evaluation(["positive"], [True], unsure=False).rows()[0]
+    assert "p_unsure" not in evaluation(["positive"], [True]).rows()[0]
     negated = Evaluation([BinaryExample("1?", True, "a", negated=True)], mine.of([0]).scores)
     assert negated.rows()[0]["negated"] is True

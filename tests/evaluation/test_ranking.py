@@ -52,12 +52,8 @@ def test_an_evaluation_has_it_with_an_interval_by_question() -> None:
     said = np.array(yes) > np.array(no)
 
     def gap(row: np.ndarray | None) -> float:
-        parts = (
-            score(labels, said, sample_weight=row, zero_division=0)
-            for score in (precision_score, recall_score)
-        )
-        precision, recall = parts
-        return float(precision - recall)
+        how = {"sample_weight": row, "zero_division": 0}
+        return float(precision_score(labels, said, **how) - recall_score(labels, said, **how))
 
     gaps = np.array([gap(row) for row in weights])
     assert one.gap(100, 3) == pytest.approx((gap(None), *interval(gaps)))

@@ -94,15 +94,14 @@ def test_a_change_of_nothing_has_no_effect(
     tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype
 ) -> None:
     model = tiny.build_model("llama", dtype=dtype)
-    adapter = adapter_for(model, 0)
     rows = adapter_for(model, 0.3)
     same = Adapter(rows.before, rows.before, rows.out_features, "print")
-    for unchanged in (adapter, same):
+    for unchanged in (adapter_for(model, 0), same):
         found = compare_neutral(model, tokenizer, change_of(unchanged), bootstrap_samples=20)
-        assert (found["kl"]["mean"], found["kl"]["max"]) == (0, 0)
-        assert found["kl"]["interval"] == [0, 0]
-        assert found["kl"]["same_top_token"] == 1
-        assert found["perplexity"]["before"] == found["perplexity"]["after"]
+        kl, perplexity = found["kl"], found["perplexity"]
+        assert (kl["mean"], kl["max"], kl["interval"]) == (0, 0, [0, 0])
+        assert kl["same_top_token"] == 1
+        assert perplexity["before"] == perplexity["after"]
 
 
 def test_the_model_is_left_as_it_was(llama: Llama) -> None:
@@ -166,14 +165,3 @@ def test_the_change_of_free_answers_is_paired() -> None:
     assert low == pytest.approx(-high)
     assert 0.02 < high < 0.04  # that none of 100 changed does not say that none ever will
     assert accuracy_change(answered("-"), answered("+"))["change_interval"][1] <= 1
-
-
-def test_the_interval_covers_the_true_change() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(400):
-        kinds = rng.choice(4, size=60, p=[0.4, 0.08, 0.03, 0.49])  # ++, -+, +-, --
-        old, new = "".join("+-+-"[kind] for kind in kinds), "".join("++--"[kind] for kind in kinds)
-        low, high = accuracy_change(answered(old), answered(new))["change_interval"]
-        covered += low < 0.05 < high
-    assert 0.92 < covered / 400 <= 0.99

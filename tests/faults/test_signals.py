@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from fault_tools import assert_same_run, invoke, refused
+from fault_tools import assert_same_run, invoke, python, refused
 from nasalign import alignment as pipeline
 from nasalign.errors import Terminated
 from nasalign.nasa import training
@@ -86,13 +84,7 @@ def test_sigkill_while_a_file_is_written_leaves_the_old_one(
 ) -> None:
     """At the first writing of three files."""
     folder = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", KILLED_WHILE_WRITING, str(folder), *command],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", KILLED_WHILE_WRITING, folder, *command)
     told = [line for line in done.stdout.splitlines() if line.startswith("status")]
     assert told == [*["status 9 1 True"] * 3, "status 0 0 False"], done.stderr[-2000:]
     assert_same_run(undisturbed, folder)

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 import tiny
 from nasalign.config import Settings
-from nasalign.data.records import BinaryExample
 from nasalign.inference import forward
 from nasalign.inference.attention_map import attention_map
 from nasalign.inference.scoring import score_prompts
@@ -25,7 +24,7 @@ from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered
 from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
-from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt
 from nasalign.rivals.masking import masked, projections
 from nasalign.rivals.observed import last_inputs
 from nasalign.rivals.steering import SteeringVector
@@ -73,16 +72,6 @@ class Elsewhere(TorchDispatchMode):
             self.reads += 1
             return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         return func(*args, **kwargs)
-
-
-@pytest.fixture
-def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
-    builder = PromptBuilder(tokenizer)
-    words = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
-    return [
-        builder.binary(BinaryExample(f"What is {' '.join(words[: count % 5 + 1])}?", True, word))
-        for count, word in enumerate(words)
-    ]
 
 
 HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0)]

@@ -17,11 +17,7 @@ REROUTED = 0.1
 @pytest.mark.parametrize("side", ["none", "left", "right"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_nas_and_logits_equal_the_reference(
-    family: str,
-    dtype: torch.dtype,
-    side: str,
-    device: torch.device,
-    record_property: Callable[[str, object], None],
+    family: str, dtype: torch.dtype, side: str, device: torch.device, note: Callable[..., None]
 ) -> None:
     model, wanted = model_on(family, dtype, device), expected(family, dtype)
     samples, inputs, positions = batch(side)
@@ -33,9 +29,7 @@ def test_nas_and_logits_equal_the_reference(
     tokens = differences(logits[real], torch.cat(wanted.logits[: len(samples)])).amax(dim=-1)  # [N]
     off = (tokens > WITHIN[dtype]).double().mean()
     found = {"nas_difference": nas.max(), "logits_difference": tokens.max(), "tokens_off": off}
-    names = {"family": family, "dtype": name_of(dtype), "side": side, "device": device.type}
-    for name, value in (names | {name: float(one) for name, one in found.items()}).items():
-        record_property(name, value)
+    note(**{name: float(one) for name, one in found.items()})
     assert nas.max() < WITHIN[dtype]
     # Two experts may be so nearly alike that rounding decides between them.
     rounds = family in tiny.MIXTURES and dtype != torch.float32

@@ -12,16 +12,7 @@ from torch.nn.attention import SDPBackend
 
 from nasalign.nas.recorder import NasRecorder
 from padded import batch
-from precision import (
-    DTYPES,
-    WITHIN,
-    differences,
-    each_kernel,
-    expected,
-    model_on,
-    name_of,
-    refusal,
-)
+from precision import DTYPES, WITHIN, differences, each_kernel, expected, model_on, name_of, refusal
 
 FAMILIES = ("llama", "qwen2", "mistral", "gemma3", "cohere2", "gemma2", "gpt_oss")
 EAGER = ("gemma2", "gpt_oss")
@@ -37,7 +28,7 @@ def test_each_kernel_gives_the_reference(
     name: str,
     side: str,
     device: torch.device,
-    record_property: Callable[[str, object], None],
+    note: Callable[..., None],
 ) -> None:
     model = model_on(name, dtype, device)
     samples, inputs, positions = batch(side)
@@ -49,9 +40,7 @@ def test_each_kernel_gives_the_reference(
     with torch.no_grad(), refusal(kernel, beside), NasRecorder(model) as recorder:
         recorder.expect(positions)
         recorded = model(**inputs).logits
-    kinds = {"kernel": name_of(kernel), "dtype": name_of(dtype), "family": name, "side": side}
-    for key, value in (kinds | {"device": device.type, "refused": bool(alone)}).items():
-        record_property(key, value)
+    note(refused=bool(alone))
     assert alone == beside
     if alone:
         assert name not in EAGER
@@ -59,8 +48,7 @@ def test_each_kernel_gives_the_reference(
     off = float(differences(recorder.nas, expected(name, dtype).nas[: len(samples)]).max())
     real = inputs["attention_mask"].bool()
     same = torch.equal(recorded[real], plain[real])
-    record_property("max_difference", off)
-    record_property("same_bytes", same)
+    note(max_difference=off, same_bytes=same)
     assert off < WITHIN[dtype]
     if not same and kernel == SDPBackend.CUDNN_ATTENTION:
         pytest.xfail("cuDNN may choose another plan where it also gives the logsumexp")

@@ -6,6 +6,7 @@ us it may refuse with us.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,26 +106,22 @@ def test_it_is_the_logsumexp_of_the_scores(
     dtype: torch.dtype,
     case: Case,
     device: torch.device,
-    record_property: Callable[[str, object], None],
+    note: Callable[..., None],
 ) -> None:
     call = Call(case, dtype, device)
-    names = {"kernel": name_of(kernel), "dtype": name_of(dtype), "case": case.name}
-    for name, value in (names | {"device": device.type}).items():
-        record_property(name, value)
     alone: list[str] = []
     beside: list[str] = []
     with refusal(kernel, alone):
         plain = call.attend()
     with refusal(kernel, beside), KernelLogsumexp() as asked:
         output = call.attend()
-    record_property("refused", bool(alone))
+    note(refused=bool(alone))
     assert alone == beside
     if alone:
         return
     same = torch.equal(output.nan_to_num(), plain.nan_to_num())
-    record_property("same_bytes", same)
     found = asked.of(call.query)
-    record_property("given", found is not None)
+    note(same_bytes=same, given=found is not None)
     if kernel == SDPBackend.MATH:
         assert found is None
         scores = RowScores(call.query.float(), SCALING, None)
@@ -135,7 +132,7 @@ def test_it_is_the_logsumexp_of_the_scores(
     assert found.shape == expected.shape
     assert found.dtype == torch.float32
     off = float((found.cpu().double() - expected)[real].abs().max())
-    record_property("max_difference", off)
+    note(max_difference=off)
     assert off < WITHIN
     if not same and kernel == SDPBackend.CUDNN_ATTENTION:
         pytest.xfail("cuDNN may choose another plan where it also gives the logsumexp")
@@ -150,7 +147,7 @@ def test_gradients_stay_what_they_are(
     dtype: torch.dtype,
     case: Case,
     device: torch.device,
-    record_property: Callable[[str, object], None],
+    note: Callable[..., None],
 ) -> None:
     """Where gradients are wanted torch itself asks a kernel for the logsumexp."""
     said: list[str] = []
@@ -160,16 +157,11 @@ def test_gradients_stay_what_they_are(
         for tensor in (call.query, call.key, call.value):
             tensor.requires_grad_()
         with refusal(kernel, said):
-            if listening:
-                with KernelLogsumexp():
-                    output = call.attend()
-            else:
+            with KernelLogsumexp() if listening else nullcontext():
                 output = call.attend()
             output[:, :, 9:].float().square().sum().backward()  # the rows that see something
             found.append([one.grad for one in (call.query, call.key, call.value)])
-    names = {"kernel": name_of(kernel), "dtype": name_of(dtype), "case": case.name}
-    for name, value in (names | {"device": device.type, "refused": bool(said)}).items():
-        record_property(name, value)
+    note(refused=bool(said))
     assert len(said) in (0, 3)
     if said:
         return
@@ -178,8 +170,7 @@ def test_gradients_stay_what_they_are(
         all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(plain, other, strict=True))
         for other in (beside, again)
     )
-    record_property("same_bytes", same)
-    record_property("repeats", repeats)
+    note(same_bytes=same, repeats=repeats)
     if not repeats:
         pytest.xfail("this kernel's backward pass gives other bytes each time")
     assert same
@@ -195,13 +186,12 @@ def test_padded_rows_of_a_group_are_not_rows_of_its_heads(monkeypatch: pytest.Mo
         return output, torch.nn.functional.pad(total, (0, padding), value=torch.inf)
 
     monkeypatch.setattr(attention_scores, "_KERNELS", {kernel})
-    call = Call(Case("one", rows=1, mask="none", grouped=True, packed=True), DTYPES[0], CPU)
+    call = Call(
+        Case("one", rows=1, mask="none", grouped=True, packed=True), DTYPES[0], torch.device("cpu")
+    )
     packed = call.query.reshape(BATCH, GROUPS, HEADS // GROUPS, SIZE)
     asked = KernelLogsumexp()
     asked.__torch_dispatch__(kernel, (), (packed, call.key, call.value))
     found = asked.of(call.query)
     assert found is not None
     torch.testing.assert_close(found.double(), call.expected(), atol=WITHIN, rtol=0)
-
-
-CPU = torch.device("cpu")

@@ -3,23 +3,16 @@
 from collections.abc import Callable
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
-from nasalign.data.records import BinaryExample
 from nasalign.head_rows.activations import ActivationMemory
 from nasalign.head_rows.replay import Replay
-from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt
 from precision import model_on
 
 
 def test_activations_beside_the_device_give_the_same_bytes(
-    tokenizer: PreTrainedTokenizerFast,
-    device: torch.device,
-    record_property: Callable[[str, object], None],
+    prompts: list[BinaryPrompt], device: torch.device, note: Callable[..., None]
 ) -> None:
-    builder = PromptBuilder(tokenizer)
-    questions = ("Who?", "What is the capital of France and of the sea?", "What is one?")
-    prompts = [builder.binary(BinaryExample(question, True, "me")) for question in questions]
     model = model_on("llama", torch.bfloat16, device)
     found, held = [], []
     for memory in (ActivationMemory(), ActivationMemory(budget=0)):
@@ -30,8 +23,7 @@ def test_activations_beside_the_device_give_the_same_bytes(
         held.append(replay.inputs[2].rows)
         places = memory.places(model.device)
     near, beside = held
-    record_property("device", device.type)
-    record_property("pinned", beside.is_pinned())
+    note(pinned=beside.is_pinned())
     assert near.device.type == device.type
     assert beside.device.type == "cpu"
     assert beside.is_pinned() == (device.type == "cuda")

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 import tiny
 from nasalign.config import Settings
-from nasalign.data.records import BinaryExample
 from nasalign.head_rows.activations import ActivationMemory
 from nasalign.head_rows.replay import Replay
 from nasalign.inference.forward import answer_logits
@@ -18,23 +17,12 @@ from nasalign.inference.scoring import score_prompts
 from nasalign.nas.heads import Head
 from nasalign.nas.recorder import NasRecorder
 from nasalign.nasa.training import RowTuner
-from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt
 from precision import WITHIN, differences, model_on, name_of, own_model
 
-Record = Callable[[str, object], None]
 FAMILIES = ("llama", "qwen2", "gemma3", "phi3", "gpt_neox")
 HEAD = Head(1, 2, 0.0)
 SETTINGS = Settings(learning_rate=1e-2, warmup_ratio=0.0, tuning_batch_size=4, batch_size=4)
-
-
-@pytest.fixture
-def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
-    builder = PromptBuilder(tokenizer)
-    words = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
-    return [
-        builder.binary(BinaryExample(f"What is {' '.join(words[: count % 5 + 1])}?", True, word))
-        for count, word in enumerate(words)
-    ]
 
 
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "whole"])
@@ -44,7 +32,7 @@ def test_replay_and_a_shared_prefix_equal_the_whole_model(
     share: bool,
     prompts: list[BinaryPrompt],
     device: torch.device,
-    record_property: Record,
+    note: Callable[..., None],
 ) -> None:
     exact = tiny.build_model(name, dtype=torch.float64)
     model, places = model_on(name, torch.float32, device), [7, 2, 5]
@@ -59,8 +47,7 @@ def test_replay_and_a_shared_prefix_equal_the_whole_model(
         replay.prepare(2)
         replayed = float(differences(replay.logits(places, 2, recorder, share=share), wanted).max())
         replayed_nas = float(differences(recorder.nas[:, 2:], wanted_nas[:, 2:]).max())
-    found = {"prefix": shared, "prefix_nas": shared_nas, "replay": replayed}
-    note(record_property, device, family=name, **found, replay_nas=replayed_nas)
+    note(prefix=shared, prefix_nas=shared_nas, replay=replayed, replay_nas=replayed_nas)
     assert max(shared, shared_nas, replayed, replayed_nas) < WITHIN[torch.float32]
 
 
@@ -74,7 +61,7 @@ def test_the_gradient_of_a_step_is_that_of_the_plain_model(
     dtype: torch.dtype,
     prompts: list[BinaryPrompt],
     device: torch.device,
-    record_property: Record,
+    note: Callable[..., None],
 ) -> None:
     tuner = RowTuner(own_model(name, dtype, device), prompts, prompts, SETTINGS, [HEAD])
     tuner.begin(HEAD)
@@ -90,8 +77,7 @@ def test_the_gradient_of_a_step_is_that_of_the_plain_model(
         cosines.append(float(functional.cosine_similarity(own.ravel(), wanted[where].ravel(), 0)))
         moved.append(parameter.detach().cpu() - tuner.rows.original[where].cpu().float())
     apart = abs(loss - wanted_loss)
-    found = {"cosine": min(cosines), "loss_difference": apart}
-    note(record_property, device, family=name, dtype=name_of(dtype), **found)
+    note(cosine=min(cosines), loss_difference=apart)
     assert apart < WITHIN[dtype] * wanted_loss
     assert min(cosines) > COSINES[dtype]
     for change in moved:  # the first step of Adam goes as far everywhere
@@ -123,7 +109,7 @@ def test_two_runs_give_the_same_bytes(
     dtype: torch.dtype,
     prompts: list[BinaryPrompt],
     device: torch.device,
-    record_property: Record,
+    note: Callable[..., None],
 ) -> None:
     def run() -> dict[str, list[Tensor]]:
         model = own_model(name, dtype, device)
@@ -141,14 +127,8 @@ def test_two_runs_give_the_same_bytes(
         kind: all(torch.equal(a, b) for a, b in zip(first[kind], second[kind], strict=True))
         for kind in first
     }
-    found = {f"same_bytes_{kind}": value for kind, value in same.items()}
-    note(record_property, device, family=name, dtype=name_of(dtype), **found)
+    note(**{f"same_bytes_{kind}": value for kind, value in same.items()})
     assert len(first["rows"]) == 2
     if device.type == "cuda" and not all(same.values()):
         pytest.xfail("backward passes of fused attention kernels add up in no fixed order")
     assert all(same.values())
-
-
-def note(record: Record, device: torch.device, **found: object) -> None:
-    for name, value in ({"device": device.type} | found).items():
-        record(name, value)

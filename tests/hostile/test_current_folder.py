@@ -6,7 +6,6 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,10 +37,9 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def unrun(hostile: Path) -> Callable[[], bool]:
-    """Says whether none of them has run."""
-    return lambda: not (hostile / "RAN").exists()
+def unrun(hostile: Path) -> bool:
+    """Whether none of them has run."""
+    return not (hostile / "RAN").exists()
 
 
 def calls(path: Path) -> list[list[ast.expr]]:
@@ -56,7 +54,7 @@ def calls(path: Path) -> list[list[ast.expr]]:
 
 
 def is_safe(command: list[ast.expr]) -> bool:
-    """Says whether a command has -P, or runs a script by its path, which -P takes its folder."""
+    """Whether a command has -P, or runs a script by its path, which -P takes its folder."""
     said = [one.value if isinstance(one, ast.Constant) else ast.unparse(one) for one in command[1:]]
     if said[:1] == ["-P"]:
         return True
@@ -95,16 +93,16 @@ def test_processes_are_started_in_three_places() -> None:
     assert places == {"prompts/template.py", "models/embedded.py", "commands/export_gguf.py"}
 
 
-def test_pip(unrun: Callable[[], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ModelError, match="Could not find a version"):
         embedded_folder("smollm2-135m")
-    assert unrun()
+    assert unrun(hostile)
 
 
 @pytest.mark.parametrize("flags", [["-m", "nasalign"], ["-P", "-m", "nasalign"]])
-def test_python_m(hostile: Path, unrun: Callable[[], bool], flags: list[str]) -> None:
+def test_python_m(hostile: Path, flags: list[str]) -> None:
     (hostile / "encodings.py").unlink()  # Python itself starts without looking here for it
     python = (sys.executable,)  # a tuple is not looked at above
     done = subprocess.run(
@@ -114,11 +112,11 @@ def test_python_m(hostile: Path, unrun: Callable[[], bool], flags: list[str]) ->
         text=True,
         check=False,
     )
-    assert unrun(), done.stderr
+    assert unrun(hostile), done.stderr
     assert "transformers" in done.stdout, done.stderr
 
 
-def test_what_libraries_start(unrun: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_libraries_start(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``multiprocessing`` starts Python with -c where it does not fork, as on macOS."""
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     monkeypatch.delenv("PYTHONSAFEPATH")  # whatever is set meanwhile is taken back
@@ -127,7 +125,7 @@ def test_what_libraries_start(unrun: Callable[[], bool], monkeypatch: pytest.Mon
     process = get_context("spawn").Process(target=print)
     process.start()
     process.join(60)
-    assert unrun()
+    assert unrun(hostile)
     assert process.exitcode == 0
 
 
@@ -147,4 +145,4 @@ def test_the_converter_imports_from_its_own_folder(
     )
     convert(script, hostile, tmp_path / "out.gguf", "float32")
     assert (tmp_path / "out.gguf").read_text() == str(checkout / "conversion.py")
-    assert not (hostile / "RAN").exists()
+    assert unrun(hostile)

@@ -3,21 +3,19 @@
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from safetensors.torch import load_file
 
 from aligned import aligned
-from cases import DENIES, case
-from fault_tools import invoke, refused
+from cases import DENIES, case, sets
+from fault_tools import SETTINGS, done, invoke, refused
 from nasalign.adapters.adapter_file import CONFIG, FILE, read_adapter
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.reporting.card import Form
 
-SETTINGS = ("epochs=2", "n=3", "k=10", "learning_rate=1e-3", "bootstrap_samples=20", "rho=-100")
-SETTINGS += ("answer_tokens=4", "sides=both", "halting_share=1.0", "tuning_batch_size=8")
-SETTINGS += ("side_effect_questions=4",)
 CONVERTER = """
 import sys
 from pathlib import Path
@@ -58,8 +56,7 @@ def test_an_adapter_that_is_no_file_is_none(tmp_path: Path) -> None:
 
 def test_what_comes_into_the_folder_later_is_not_uploaded(tmp_path: Path) -> None:
     run = aligned(tmp_path)
-    forms: tuple[Form, ...] = ("merged", "adapter")
-    for form in forms:
+    for form in get_args(Form)[:2]:
         exported = export_job(Job(), run, tmp_path / form, form)
         there = {path.name: path for path in (tmp_path / form).iterdir()}
         (tmp_path / form / "later.txt").write_text("mine")
@@ -68,13 +65,11 @@ def test_what_comes_into_the_folder_later_is_not_uploaded(tmp_path: Path) -> Non
 
 def test_the_code_of_a_model_that_a_run_names_is_not_run(tmp_path: Path) -> None:
     run = aligned(tmp_path)
-    forms: tuple[Form, ...] = ("merged", "adapter", "gguf")
-    for form in forms:
+    for form in ("merged", "adapter", "gguf"):
         words = ("export", run, tmp_path / "out", "--format", form, "--trust-remote-code")
         assert "so say which that is with --model" in refused(invoke(*words))
         assert not (tmp_path / "out").exists()
-    given = invoke(*words[:3], "--trust-remote-code", "--model", tmp_path / "model")
-    assert given.exit_code == 0, given.output
+    done(*words[:3], "--trust-remote-code", "--model", tmp_path / "model")
 
 
 def test_a_model_that_an_adapter_alone_names_is_not_looked_for_here(tmp_path: Path) -> None:
@@ -85,8 +80,7 @@ def test_a_model_that_an_adapter_alone_names_is_not_looked_for_here(tmp_path: Pa
         (adapter / CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": name}))
         said = refused(invoke("export", adapter, tmp_path / "out"))
         assert f"where its base model '{name}' is; give --model" in said
-        done = invoke("export", adapter, tmp_path / "card", "--format", "adapter", "--json")
-        assert done.exit_code == 0, done.output
+        done("export", adapter, tmp_path / "card", "--format", "adapter", "--json")
         last = name if name.startswith("Hugging") else Path(name).name
         written = json.loads((tmp_path / "card" / CONFIG).read_text())
         assert written["base_model_name_or_path"] == last
@@ -107,17 +101,13 @@ def test_nothing_that_is_shared_holds_a_path_of_this_machine(
     monkeypatch.chdir(home)
     (home / "convert_hf_to_gguf.py").write_text(CONVERTER)
     monkeypatch.setenv("LLAMA_CPP", str(home))
-    sets = [part for setting in SETTINGS for part in ("--set", setting)]
     run, shared = home / "runs" / "mine", tmp_path / "shared"
-    words = ["align", base, "--data", questions, "--eval", questions, *sets, "--out", run]
-    result = invoke(*words)
-    assert result.exit_code == 0, result.output
+    done("align", base, "--data", questions, "--eval", questions, *sets(SETTINGS), "--out", run)
     assert "strategyqa" in json.loads((run / "run.json").read_text())["data"]
     for form in ("merged", "adapter", "gguf"):
-        assert invoke("export", run, shared / form, "--format", form).exit_code == 0
+        done("export", run, shared / form, "--format", form)
     words = ["evaluate", base, "--data", questions, "--split", "test", "--adapter", run]
-    result = invoke(*words, "--out", home / "runs" / "after")
-    assert result.exit_code == 0, result.output
+    done(*words, "--out", home / "runs" / "after")
     shutil.copytree(run / "adapter", shared / "of the run")
     for name in ("mine", "after"):
         page = shared / f"{name}.html"

@@ -1,7 +1,6 @@
 """A model's folder runs no code: neither its own Python, nor a pickle, nor its chat template."""
 
 import json
-import shutil
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -11,32 +10,18 @@ import jinja2
 import pytest
 import torch
 from packaging.requirements import Requirement
-from typer.testing import CliRunner
 
+import fault_tools
 import tiny
+from fault_tools import invoke, said
 from nasalign.adapters.adapter import load_adapter
-from nasalign.commands import app
 from nasalign.data.records import BinaryExample
 from nasalign.errors import ModelError, PromptError
 from nasalign.models.loading import load
 from nasalign.prompts import template, template_worker
 from nasalign.prompts.builder import PromptBuilder
 
-RUNNER = CliRunner()
 PICKLES = ("pytorch_model.bin", "adapter_model.bin", "model.pt", "model.ckpt", "training_args.bin")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved")
-    tiny.build_model("llama").save_pretrained(folder)
-    tiny.build_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -63,12 +48,12 @@ def refused(name: Path) -> str:
     """Loads a model that must be refused, by the function and by the command."""
     with pytest.raises(ModelError) as caught:
         load(str(name), device="cpu")
-    said = str(caught.value)
-    assert "\n" not in said
-    result = RUNNER.invoke(app, ["ask", str(name), "Is it?", "--device", "cpu"])
-    assert result.exit_code == 2
-    assert " ".join(result.stderr.split()) == " ".join(said.split())
-    return said
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert fault_tools.refused(invoke("ask", name, "Is it?", "--device", "cpu")) == " ".join(
+        sentence.split()
+    )
+    return sentence
 
 
 def own_code(folder: Path, marker: Path, known: bool) -> None:
@@ -85,9 +70,9 @@ def own_code(folder: Path, marker: Path, known: bool) -> None:
 
 def test_code_of_a_model_is_not_run(folder: Path, marker: Path) -> None:
     own_code(folder, marker, known=False)
-    said = refused(folder)
-    assert "--trust-remote-code" in said
-    assert "code" in said
+    told = refused(folder)
+    assert "--trust-remote-code" in told
+    assert "code" in told
     assert not marker.exists()
 
 
@@ -116,13 +101,10 @@ def test_code_of_a_tokenizer_is_not_run(folder: Path, marker: Path) -> None:
 
 def test_with_trust_it_is_run_and_that_is_said_loudly(folder: Path, marker: Path) -> None:
     own_code(folder, marker, known=False)
-    result = RUNNER.invoke(
-        app, ["ask", str(folder), "Is it?", "--device", "cpu", "--trust-remote-code"]
-    )
+    told = said(invoke("ask", folder, "Is it?", "--device", "cpu", "--trust-remote-code"))
     assert marker.exists()
-    said = " ".join(result.output.split())
-    assert "--trust-remote-code" in said
-    assert "runs code" in said
+    assert "--trust-remote-code" in told
+    assert "runs code" in told
 
 
 @pytest.mark.parametrize("name", PICKLES)
@@ -130,10 +112,10 @@ def test_a_pickle_is_not_read(folder: Path, marker: Path, name: str) -> None:
     torch.save(Malicious(marker), folder / name)
     load(str(folder), device="cpu")  # beside the weights it is no matter
     (folder / "model.safetensors").unlink()
-    said = refused(folder)
-    assert "safetensors" in said
-    assert name in said
-    assert "save_pretrained" in said
+    told = refused(folder)
+    assert "safetensors" in told
+    assert name in told
+    assert "save_pretrained" in told
     assert not marker.exists()
 
 
@@ -152,17 +134,17 @@ def test_an_index_that_names_a_pickle_or_another_folder(
     index = {"metadata": {"total_size": 1}, "weight_map": weights}
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    said = refused(folder)
-    assert shard in said
+    told = refused(folder)
+    assert shard in told
     assert not marker.exists()
 
 
-def test_an_adapter_in_the_folder_is_not_read(folder: Path, marker: Path, tmp_path: Path) -> None:
+def test_an_adapter_in_the_folder_is_not_read(folder: Path, marker: Path) -> None:
     torch.save(Malicious(marker), folder / "adapter_model.bin")
     config = {"peft_type": "LORA", "base_model_name_or_path": str(folder), "r": 1}
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    said = refused(folder)
-    assert "adapter_config.json" in said
+    told = refused(folder)
+    assert "adapter_config.json" in told
     assert not marker.exists()
 
 
@@ -197,12 +179,13 @@ def test_a_hostile_chat_template(name: str, marker: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(template, "SECONDS", 0.5)
     tokenizer = tiny.build_tokenizer()
     tokenizer.chat_template = TEMPLATES[name].replace("MARKER", str(marker))
+    example = BinaryExample("Is it?", True)
     with pytest.raises(PromptError) as caught:
-        PromptBuilder(tokenizer).binary(BinaryExample("Is it?", True))
+        PromptBuilder(tokenizer).binary(example)
     assert "chat" in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert not marker.exists()
-    assert not isinstance(PromptBuilder(tokenizer, chat=False).binary, type(None))
+    assert "Is it?" in PromptBuilder(tokenizer, chat=False).binary(example).text
 
 
 def test_a_jinja2_with_known_escapes_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,9 +198,9 @@ def test_a_jinja2_with_known_escapes_is_a_sentence(monkeypatch: pytest.MonkeyPat
         "variables": {},
         "longest": 100,
     }
-    said = template_worker.reply_to(request)["error"]  # ``render`` makes a sentence of it
-    assert "pip install -U jinja2" in said
-    assert "\n" not in said
+    told = template_worker.reply_to(request)["error"]  # ``render`` makes a sentence of it
+    assert "pip install -U jinja2" in told
+    assert "\n" not in told
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     named = [Requirement(one) for one in tomllib.loads(project)["project"]["dependencies"]]
     [jinja] = [one.specifier for one in named if one.name == "jinja2"]

@@ -1,7 +1,6 @@
 """What is loaded is the model that was named, and none that an adapter's configuration names."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +11,13 @@ from huggingface_hub import constants
 from transformers.utils import hub as transformers_hub
 
 import fake_hub
-import tiny
 from fault_tools import invoke, refused
 from nasalign.models import loading
 from nasalign.models.loading import load
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.FakeHub]:
+def hub(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.FakeHub]:
     """A hub on loopback with a model, ``ann/model``, and an empty cache."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -28,14 +26,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.Fa
             monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     huggingface_hub.close_session()
-    folder = tmp_path / "model"
-    tiny.build_model("llama").save_pretrained(folder)
-    tiny.build_tokenizer().save_pretrained(folder)
     with fake_hub.serving() as served:
         served.private["ann/model"] = False
-        served.files["ann/model"] = {
-            path.name: path.read_bytes() for path in sorted(folder.iterdir())
-        }
+        served.files["ann/model"] = {path.name: path.read_bytes() for path in saved.iterdir()}
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
         monkeypatch.setattr(
             constants,
@@ -56,11 +49,9 @@ def test_a_model_of_the_hub_is_loaded(hub: fake_hub.FakeHub) -> None:
 
 
 def test_an_adapter_on_the_hub_is_refused_before_weights_are_fetched(
-    hub: fake_hub.FakeHub, tmp_path: Path
+    hub: fake_hub.FakeHub, folder: Path
 ) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(tmp_path / "model", other)
-    hub.files["ann/model"]["adapter_config.json"] = adapter_config(str(other))
+    hub.files["ann/model"]["adapter_config.json"] = adapter_config(str(folder))
     said = refused(invoke("ask", "ann/model", "Is it?", "--device", "cpu"))
     assert "'ann/model' holds an adapter_config.json, so it is an adapter and no model" in said
     assert "--adapter" in said

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import cases
 from fake_endpoint import FakeEndpoint, Reply, completion, serving
-from nasalign.commands import app
+from fault_tools import invoke
 from nasalign.config import Settings
 from nasalign.data import endpoint as module
 from nasalign.data.access import Access
@@ -27,18 +26,14 @@ ASKED = [Conversation("Be short.", "Is it?")]
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeEndpoint]:
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
+    """An endpoint whose address and key are in the environment, as are other secrets."""
     with serving() as fake:
+        url = fake.url.replace("//", f"//someone:{PASSWORD}@") + QUERY
+        values = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": url, "HF_TOKEN": TOKEN}
+        for name, value in (values | {"NASALIGN_CACHE": str(tmp_path / "cache")}).items():
+            monkeypatch.setenv(name, value)
         yield fake
-
-
-def environment(fake: FakeEndpoint, folder: Path) -> dict[str, str]:
-    return {
-        "OPENAI_API_KEY": KEY,
-        "OPENAI_BASE_URL": fake.url.replace("//", "//someone:pa$$word-of-mine@") + QUERY,
-        "HF_TOKEN": TOKEN,
-        "NASALIGN_CACHE": str(folder / "cache"),
-    }
 
 
 def kept_secret(text: str, where: object) -> None:
@@ -55,23 +50,18 @@ def repeats_the_key(request: dict) -> Reply:
 def test_an_alignment_with_a_judge(
     fake: FakeEndpoint,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     fails: bool,
 ) -> None:
-    for name, value in environment(fake, tmp_path).items():
-        monkeypatch.setenv(name, value)
     if fails:
         fake.reply = repeats_the_key
     model, questions = cases.case(tmp_path, cases.DENIES, 16)
     out = tmp_path / "run"
     arguments = ["align", model, "--data", questions, "--out", out, "--judge", "openai:judge"]
     settings = ("k=6", "n=2", "consistency=0.2", "epochs=1", "bootstrap_samples=50")
-    for setting in (*settings, "side_effect_questions=4"):
-        arguments += ["--set", setting]
     caplog.set_level(logging.INFO)
-    done = CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu"])
+    done = invoke(*arguments, *cases.sets((*settings, "side_effect_questions=4")))
     assert fake.asked, done.stderr
     assert done.exit_code == (2 if fails else 0), done.stderr
     assert ("answers 401: " in done.stderr) == fails
@@ -90,14 +80,8 @@ def test_an_alignment_with_a_judge(
 
 @pytest.mark.parametrize("status", [401, 403, 404, 418, 400, 200])
 def test_an_endpoint_that_repeats_the_key(
-    fake: FakeEndpoint,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    status: int,
+    fake: FakeEndpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    for name, value in environment(fake, tmp_path).items():
-        monkeypatch.setenv(name, value)
     caplog.set_level(logging.DEBUG)
     fake.reply = lambda request: (status, repeats_the_key(request)[1])
     with pytest.raises(EndpointError) as caught:
@@ -110,8 +94,6 @@ def test_an_endpoint_that_is_not_there(
     fake: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RETRIES", 0)
-    for name, value in environment(fake, tmp_path).items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://someone:{PASSWORD}@127.0.0.1:1/v1{QUERY}")
     chat = EndpointChat("gpt-4", tmp_path / "answers.sqlite")
     with pytest.raises(EndpointError, match="cannot be reached") as caught:

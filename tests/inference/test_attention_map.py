@@ -40,23 +40,6 @@ def test_equals_eager_attention(family: str, tokenizer: PreTrainedTokenizerFast)
             assert found.nas == pytest.approx(expected, abs=1e-10)
 
 
-def test_a_word_outside_of_the_window_has_no_attention(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = tiny.build_model("mistral")
-    window = model.config.sliding_window
-    for prompt, heads in zip(
-        prompts(tokenizer), attention_map(model, prompts(tokenizer), HEADS), strict=True
-    ):
-        for found in heads:
-            for attention, column in (
-                (found.positive, prompt.positive_position),
-                (found.negative, prompt.negative_position),
-            ):
-                seen = column + window - prompt.first_row  # rows that reach back to the word
-                assert len(attention) == len(prompt.token_ids) - prompt.first_row
-                assert (attention[: max(seen, 0)] > 0).all()
-                assert (attention[max(seen, 0) :] == 0).all()
-
-
 def test_half_precision_gives_float32_and_the_nas_of_the_recorder(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
@@ -69,16 +52,12 @@ def test_half_precision_gives_float32_and_the_nas_of_the_recorder(
     assert model.config._attn_implementation == "sdpa"
 
 
+TEXTS = ("You are given a question and you MUST answer Yes or No.  Two spaces", "at the end é")
+TEXTS += ("Wie heißt die Straße? 多少钱 Ω 🦊🦊 end", "a broken \N{REPLACEMENT CHARACTER} sign")
+
+
 @pytest.mark.parametrize("style", ["bytelevel", "metaspace"])
-@pytest.mark.parametrize(
-    "text",
-    [
-        "You are given a question and you MUST answer Yes or No.  Two spaces",
-        "Wie heißt die Straße? 多少钱 Ω 🦊🦊 end",
-        "a broken \N{REPLACEMENT CHARACTER} sign",
-        "at the end é",
-    ],
-)
+@pytest.mark.parametrize("text", TEXTS)
 def test_tokens_are_readable_and_joined_are_the_text(style: str, text: str) -> None:
     tokenizer = tiny.build_tokenizer(style=style, bos=False)  # type: ignore[arg-type]
     ids = tokenizer(text)["input_ids"]
@@ -94,13 +73,8 @@ def test_a_character_stands_at_its_first_token() -> None:
     tokenizer = tiny.build_tokenizer(bos=False)
     ids = tokenizer("🦊no")["input_ids"]
     assert len(ids) > 4  # each byte of the fox is a token
-    assert readable_tokens(tokenizer, ids) == [
-        "🦊",
-        "",
-        "",
-        "",
-        *readable_tokens(tokenizer, ids[4:]),
-    ]
+    rest = readable_tokens(tokenizer, ids[4:])
+    assert readable_tokens(tokenizer, ids) == ["🦊", "", "", "", *rest]
     assert readable_tokens(tokenizer, ids[:3]) == ["\N{REPLACEMENT CHARACTER}", "", ""]  # cut off
 
 

@@ -1,6 +1,7 @@
 """Free answers are greedy, end with their first line, and come with their entropy."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -77,7 +78,9 @@ def test_special_tokens_are_stripped_and_end_the_answer(llama: Llama) -> None:
 def test_the_entropy_is_that_of_the_first_token(llama: Llama) -> None:
     model, tokenizer = llama
     prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
-    generated = generate(model, tokenizer, prompts, 3, batch_size=4)
+    done: list[int] = []
+    generated = generate(model, tokenizer, prompts, 3, batch_size=4, progress=done.append)
+    assert done == [4, 3]
     for prompt, entropy in zip(prompts, generated.entropies, strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([prompt.token_ids])).logits[0, -1].double()
@@ -85,44 +88,34 @@ def test_the_entropy_is_that_of_the_first_token(llama: Llama) -> None:
         assert entropy == pytest.approx(float(expected), abs=1e-4)
 
 
-class Lines:
-    """Stands in for a model: continues every prompt by the same scripted tokens."""
+@pytest.mark.parametrize(
+    ("text", "until", "answer"),
+    [
+        ("\nword1 word2\nword3 word4 word5", None, "word1 word2"),  # its first line
+        ("word1\nAnswer: No\nword3 word4", r"^Answer: No\n", "word1\nAnswer: No"),
+    ],
+)
+def test_an_answer_ends_where_it_may(
+    llama: Llama, text: str, until: str | None, answer: str
+) -> None:
+    model, tokenizer = llama
+    script = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(script) == text, "the tiny tokenizer keeps line ends"
+    left = list(script)
 
-    def __init__(self, model: PreTrainedModel, script: list[int]) -> None:
-        self.model, self.script = model, script
-        self.steps = 0
-        self.length = 0
-        model.register_forward_hook(self._scripted)
-
-    def _scripted(self, module: object, inputs: object, output: object) -> object:
-        logits = output.logits
-        logits[:] = -100.0
-        logits[:, -1, self.script[self.steps]] = 100.0
-        self.steps += 1
+    def scripted(module: object, inputs: object, output: Any) -> Any:
+        """Whatever was asked, the next token is that of the script."""
+        output.logits[:] = -100.0
+        output.logits[:, -1, left.pop(0)] = 100.0
         return output
 
-
-def test_an_answer_ends_with_its_first_line(llama: Llama) -> None:
-    model, tokenizer = llama
-    text = "\nword1 word2\nword3 word4 word5"
-    script = tokenizer(text, add_special_tokens=False)["input_ids"]
-    lines = Lines(model, script)
-    generated = generate(model, tokenizer, [TokenIds((5, 6, 7)), TokenIds((8, 9))], len(script))
-    assert tokenizer.decode(script) == text, "the tiny tokenizer keeps line ends"
-    assert generated.texts == ["word1 word2"] * 2
-    assert lines.steps < len(script)  # it stopped there
-
-
-def test_an_answer_may_end_elsewhere(llama: Llama) -> None:
-    model, tokenizer = llama
-    text = "word1\nAnswer: No\nword3 word4 word5"
-    script = tokenizer(text, add_special_tokens=False)["input_ids"]
-    lines = Lines(model, script)
-    prompts = [TokenIds((5, 6, 7)), TokenIds((8, 9))]
-    until = re.compile(r"^Answer: No\n", re.MULTILINE)
-    generated = generate(model, tokenizer, prompts, len(script), until=until)
-    assert generated.texts == ["word1\nAnswer: No"] * 2
-    assert lines.steps < len(script)
+    model.register_forward_hook(scripted)
+    how = {"until": re.compile(until, re.MULTILINE)} if until else {}
+    generated = generate(
+        model, tokenizer, [TokenIds((5, 6, 7)), TokenIds((8, 9))], len(script), **how
+    )
+    assert generated.texts == [answer] * 2
+    assert left  # it stopped there
 
 
 def test_an_answer_beyond_the_context_is_named(llama: Llama) -> None:
@@ -133,14 +126,6 @@ def test_an_answer_beyond_the_context_is_named(llama: Llama) -> None:
     length = len(prompts[0].token_ids) + limit
     with pytest.raises(PromptError, match=f"has {length} tokens.* of {limit}"):
         generate(model, tokenizer, prompts[:1], limit)
-
-
-def test_progress_adds_up(llama: Llama) -> None:
-    model, tokenizer = llama
-    done: list[int] = []
-    prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
-    generate(model, tokenizer, prompts, 1, batch_size=4, progress=done.append)
-    assert done == [4, 3]
 
 
 @pytest.mark.parametrize("template", [True, False, "no system message"])

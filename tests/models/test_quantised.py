@@ -23,9 +23,7 @@ HEAD = Head(1, 2, 0.0)
 
 @pytest.fixture(params=["llama", "phi3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    tiny.build_model(request.param).save_pretrained(tmp_path)
-    tiny.build_tokenizer().save_pretrained(tmp_path)
-    return str(tmp_path)
+    return str(tiny.save(tmp_path, request.param))
 
 
 def prompts() -> list[BinaryPrompt]:

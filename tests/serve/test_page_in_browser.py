@@ -1,36 +1,23 @@
 """The page in a browser: a question, both answers, where a head looks, and hostile text."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+import browsing
+from browsing import PATIENCE, Seen
 from nasalign.commands.ask import Pair
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
 from served_page import serving
 from tiny_pair import make_pair
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is here")
+pytestmark = browsing.needed
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script></textarea><b>Is it?</b>"
-PATIENCE = 60_000  # ms: how long the browser waits at most where the machine is busy
-
-
-@dataclass
-class Seen:
-    """A page and what it did."""
-
-    page: Page
-    asked: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -49,31 +36,9 @@ def url(pair: Pair) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses it to root
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield started
-        started.close()
-
-
 def opened(browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> Seen:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    context.set_default_timeout(PATIENCE)
-    seen = Seen(context.new_page())
-    page = seen.page
-    page.on("request", lambda request: seen.asked.append(request.url))
-    page.on("console", lambda message: seen.said.append(message.text))
-    page.on("pageerror", lambda error: seen.said.append(str(error)))
-
-    def refuse(dialog) -> None:
-        seen.said.append(dialog.message)
-        dialog.dismiss()
-
-    page.on("dialog", refuse)
-    page.goto(f"{url}/")
-    page.wait_for_selector("body[data-ready]")
+    seen = browsing.opened(browser, f"{url}/", width=width, color_scheme=scheme)
+    seen.page.wait_for_selector("body[data-ready]")
     return seen
 
 
