@@ -59,6 +59,7 @@ _Settings = create_model("_Settings", __base__=_Checked, **_SETTINGS)
 class _RunFile(_Checked):
     """The content of ``run.json``; what a job adds as it goes may be missing."""
 
+    command: str = ""
     model: _Model
     settings: _Settings = _Settings()  # type: ignore[valid-type]
     timings: dict[str, float] = {}
@@ -80,8 +81,7 @@ class _RunFile(_Checked):
     replay: dict[str, dict[str, int]] = {}
     compare: dict[str, int | list[str]] = {}
     adapter: str | dict[str, int] = ""
-    halting: str = ""
-    part: str = ""
+    halting: dict[str, Scalar] = {}
     data_part: str = ""
 
 

@@ -16,7 +16,7 @@ import run_folder
 import tiny
 from nasalign.adapters.adapter import Adapter
 from nasalign.commands import app
-from nasalign.commands.compare.results import as_csv
+from nasalign.reporting.comparison_table import as_csv
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError

@@ -182,7 +182,7 @@ def export(
     with command(as_json) as (console, emit):
         from nasalign.commands import push as hub
         from nasalign.commands.export import export_job
-        from nasalign.reporting.export_table import export_lines
+        from nasalign.reporting.console_tables import export_lines
 
         if private and push is None:
             raise NasAlignError("--private is for --push REPO.")

@@ -82,6 +82,17 @@ def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
     return there
 
 
+def row_terms(attention: Tensor, log_ratio: Tensor) -> Tensor:
+    """Returns what each row adds to the NAS of its head (Eq. 1), before masked rows are left out.
+
+    Args:
+        attention: softmax weights on the positive and the negative word, [..., R, 2].
+        log_ratio: log of negative by positive weight, [..., R]. The recorder takes it as the
+            difference of two pre-softmax scores, since the weights may be zero in low precision.
+    """
+    return attention.sum(dim=-1) * log_ratio
+
+
 @dataclass(frozen=True)
 class RowScores:
     """Scores of R rows.

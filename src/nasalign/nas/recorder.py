@@ -22,7 +22,13 @@ from transformers import PreTrainedModel
 
 from nasalign.errors import ModelError
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.attention_scores import KernelLogsumexp, RowScores, attended, gather_keys
+from nasalign.nas.attention_scores import (
+    KernelLogsumexp,
+    RowScores,
+    attended,
+    gather_keys,
+    row_terms,
+)
 from nasalign.nas.implementations import Attention, attention_of, has_eager, register
 
 
@@ -186,7 +192,7 @@ class NasRecorder:
             self.watch(layer, torch.where(seen, attention, 0))
         if self.watch_last:
             self.watch_last(layer, scores.last(key[:, :, :keys], part, rows, total))
-        term = attention.sum(dim=-1) * (pair[..., 1] - pair[..., 0])
+        term = row_terms(attention, pair[..., 1] - pair[..., 0])
         counted = seen.all(dim=-1) & inside[:, None]
         self.nas[:, layer] = torch.where(counted, term, 0).sum(dim=-1).to(self.nas.device)
 

@@ -5,7 +5,6 @@ from statistics import fmean
 from typing import Any
 
 from nasalign.commands.compare.material import material_of
-from nasalign.commands.compare.results import as_csv
 from nasalign.commands.compare.row import FOLDER, Measure
 from nasalign.commands.job import Job, alone_in_its_folder
 from nasalign.data.records import BinaryExample, Question, Record, load_facts, split_of
@@ -17,6 +16,7 @@ from nasalign.io.files import read_json, write_json
 from nasalign.io.storage import make_subfolder, seal, write_text
 from nasalign.models import processes
 from nasalign.nasa.stages import probe
+from nasalign.reporting.comparison_table import as_csv
 from nasalign.reporting.report import write_report
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.baselines import UNTOUCHED

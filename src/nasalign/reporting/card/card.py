@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +11,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from nasalign.adapters.adapter_file import read_adapter
 from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import METRICS
-from nasalign.progress import number
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card.base import Base
-from nasalign.reporting.export_table import reduction_rows, reduction_text, rounding_text
+from nasalign.reporting.console_tables import reduction_rows, reduction_text, rounding_text
+from nasalign.reporting.formats import with_interval
 from nasalign.reporting.report.data_sets import DataSet, data_sets
-from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.origin import command_line, limits
-from nasalign.reporting.report.public import further_origins, public, published
+from nasalign.reporting.report.origin import (
+    command_line,
+    further_origins,
+    limits,
+    public,
+    published,
+)
 from nasalign.reporting.report.run_folder import RunFiles
+from nasalign.reporting.report.tables import effect_rows
 from nasalign.run_file import as_written
 
 FILE = "README.md"
@@ -161,7 +165,7 @@ def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
     rows = []
     for metric in METRICS:
         cells = [
-            _with_interval(sides[side][metric], sides[side]["intervals"][metric])
+            with_interval(sides[side][metric], sides[side]["intervals"][metric])
             if side in sides
             else ""
             for side in ("before", "after")
@@ -173,10 +177,6 @@ def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
             cells.append("")
         rows.append((metric.replace("_", " "), *(Markdown(cell) for cell in cells)))
     return {"name": data.name, "part": _part(data.name, files), "n": data.n, "rows": rows}
-
-
-def _with_interval(value: float, bounds: Sequence[float]) -> str:
-    return f"{number(value)} ({number(bounds[0])} to {number(bounds[1])})"
 
 
 def _part(name: str, files: RunFiles) -> str:

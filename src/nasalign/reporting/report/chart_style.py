@@ -13,10 +13,9 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from nasalign.reporting.report.run_folder import SIDES
-
 BEFORE, AFTER = "#7086A0", "#E8770E"
 TO_YES, TO_NO = "#009E73", "#B5449A"
+SIDE_COLOURS = {"before": BEFORE, "after": AFTER}
 RIGHT, WRONG = "#2F86C9", "#9A7B4F"
 FAINT = "rgba(128,128,128,0.12)"
 PAGE = "currentColor"
@@ -53,8 +52,13 @@ def finished(chart: Any, description: str, height: Any) -> Chart:
         description=description,
         background="transparent",
     )
-    spec = sized.configure(**_CONFIG).to_dict()
+    spec = styled(sized).to_dict()
     return Chart(spec, str(vl_convert.vegalite_to_svg(spec, vl_version=_VERSION)))
+
+
+def styled(chart: Any) -> Any:
+    """Returns a chart with the fonts and colours of all charts."""
+    return chart.configure(**_CONFIG)
 
 
 _AXIS = {f"{part}Color": PAGE for part in ("label", "title", "domain", "tick", "grid")}
@@ -82,21 +86,26 @@ def unit(field: str, title: str | None = None) -> alt.X:
     return alt.X(field, title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
 
 
-def number(field: str, title: str | None = None) -> alt.Tooltip:
+def tip(field: str, title: str | None = None) -> alt.Tooltip:
     """Returns a figure of the text that a mark shows when it is pointed at."""
     return alt.Tooltip(f"{field}:Q", format=".3f", title=title or field)
 
 
-def side_colour() -> alt.Color:
-    """Returns the colours of before and after."""
-    scale = alt.Scale(domain=list(SIDES), range=[BEFORE, AFTER])
-    return alt.Color("side:N", title=None, scale=scale)
+def colour(field: str, colours: Mapping[str, str]) -> alt.Color:
+    """Returns the colours of a field by its values."""
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    return alt.Color(f"{field}:N", title=None, scale=scale)
 
 
-def side_shape() -> alt.Shape:
-    """Returns the shapes of before and after."""
-    scale = alt.Scale(domain=list(SIDES), range=["circle", "diamond"])
-    return alt.Shape("side:N", title=None, scale=scale)
+def shape(field: str, domain: list[str], shapes: list[str], **options: Any) -> alt.Shape:
+    """Returns the shapes of a field by its values."""
+    scale = alt.Scale(domain=domain, range=shapes)
+    return alt.Shape(f"{field}:N", title=None, scale=scale, **options)
+
+
+def whole_numbers() -> alt.Axis:
+    """Returns an axis that counts, with no ticks between whole numbers."""
+    return alt.Axis(tickMinStep=1, format="d")
 
 
 _FATES = {"kept": (AFTER, [1, 0]), "cancelled": (BEFORE, [4, 3]), "not finished": (TO_YES, [1, 2])}

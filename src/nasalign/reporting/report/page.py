@@ -13,25 +13,21 @@ from markupsafe import Markup
 from nasalign.evaluation.responses import KINDS
 from nasalign.extras import lack
 from nasalign.io.storage import write_text
-from nasalign.progress import number
-from nasalign.reporting.report.changed_answers import (
-    attention,
-    by_knowledge,
-    changed_examples,
-    contingency,
-    painted,
-)
-from nasalign.reporting.report.comparison import COST_COLUMNS, comparison
-from nasalign.reporting.report.comparison_story import comparison_verdict
+from nasalign.reporting.comparison_table import label, printed
+from nasalign.reporting.formats import number
+from nasalign.reporting.report.changed_answers import attention, changed_examples, painted
+from nasalign.reporting.report.comparison import comparison, comparison_verdict
 from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, data_sets, outcome
-from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.joint_rows import joint_rows
-from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
-from nasalign.reporting.report.public import public
+from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows, public
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.story import verdict
-from nasalign.reporting.report.subsets import subset_tables
-from nasalign.reporting.report.tuning import HEAD_COLUMNS, head_rows
+from nasalign.reporting.report.story import run_verdict
+from nasalign.reporting.report.tables import (
+    by_knowledge,
+    contingency,
+    effect_rows,
+    subset_tables,
+)
+from nasalign.reporting.report.tuning import HEAD_COLUMNS, halting_rule, head_rows, joint_rows
 from nasalign.run_file import as_written
 
 if TYPE_CHECKING:
@@ -86,41 +82,10 @@ def report_html(folder: Path) -> str:
 
 
 def _page(files: RunFiles) -> str:
-    sets, compared = data_sets(files), files.kind == "compare"
+    sets, facts = data_sets(files), files.facts
     (charts, vega), subsets = _drawn(files, sets), subset_tables(files)
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            files=files,
-            sets=sets,
-            sections=_sections(files, bool(subsets)),
-            verdict=comparison_verdict(files) if compared else verdict(files, sets),
-            comparison=comparison(files),
-            cost_columns=COST_COLUMNS,
-            charts=charts,
-            undrawn=lack("plots"),
-            specs={name: chart.spec for name, chart in charts.items()},
-            policy=_policy(vega, script),
-            vega=Markup(vega),
-            script=Markup(script),
-            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-            **_words(files),
-            **_captions(files, sets),
-            **_answers(files, sets),
-            **_origin(files, sets),
-            head_columns=[name.replace("Yes", files.words[files.to_no]) for name in HEAD_COLUMNS],
-            head_rows=head_rows(files),
-            joint_rows=joint_rows(files),
-            validation=files.facts.get("probing", {}).get("validation", "?"),
-            effects=effect_rows(files.side_effects or {}),
-            subsets=subsets,
-        )
-    )
-
-
-def _environment() -> Environment:
+    verdict = comparison_verdict(files) if files.command == "compare" else run_verdict(files, sets)
+    script = _template_text("report.js")
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -129,18 +94,51 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"number": number, "painted": painted}
+    environment.globals |= {"label": label, "printed": printed}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment
+    return environment.get_template("report.html.jinja").render(
+        files=files,
+        sets=sets,
+        sections=_sections(files, bool(subsets)),
+        verdict=verdict,
+        comparison=comparison(files),
+        charts=charts,
+        undrawn=lack("plots"),
+        specs={name: chart.spec for name, chart in charts.items()},
+        policy=_policy(vega, script),
+        vega=Markup(vega),
+        script=Markup(script),
+        style=Markup(_template_text("report.css")),
+        **_words(files),
+        **_captions(files, sets),
+        **_answers(files, sets),
+        head_columns=[name.replace("Yes", files.words[files.to_no]) for name in HEAD_COLUMNS],
+        head_rows=head_rows(files),
+        joint_rows=joint_rows(files),
+        halting=halting_rule(files),
+        validation=facts.get("probing", {}).get("validation", "?"),
+        effects=effect_rows(files.side_effects or {}),
+        subsets=subsets,
+        command=command_line(files),
+        model_rows=model_rows(files),
+        data_rows=data_rows(files),
+        time_rows=list(facts.get("timings", {}).items()),
+        limits=limits(files, sets),
+        run_json=json.dumps(facts, indent=2, ensure_ascii=False),
+    )
+
+
+def _template_text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _sections(files: RunFiles, subsets: bool) -> dict[str, str]:
-    """The titles of the sections that a run of this kind has."""
-    if files.kind == "compare":
+    """The titles of the sections that a run of this command has."""
+    if files.command == "compare":
         return {name: _SECTIONS[name] for name in _OF_A_COMPARISON}
-    whole = files.kind == "align"
-    names = [name for name in _SECTIONS if whole or name in _OF_ONE_MODEL]
     absent = {"comparison", "tuning" if files.joint else "joint"}
     absent |= set() if subsets else {"subsets"}
+    names = _SECTIONS if files.command == "align" else _OF_ONE_MODEL
     return {name: _SECTIONS[name] for name in names if name not in absent}
 
 
@@ -155,10 +153,11 @@ def _policy(*scripts: str) -> str:
 
 
 def _drawn(files: RunFiles, sets: Sequence[DataSet]) -> tuple[dict[str, "Chart"], str]:
-    """The charts, and the script that makes them live; neither where nothing can draw them."""
+    """The charts, and the script that makes them live; neither without the extra ``plots``."""
     if lack("plots"):
         return {}, ""
-    from nasalign.reporting.report.drawing import charts_of, vega_script
+    from nasalign.reporting.report.chart_style import vega_script
+    from nasalign.reporting.report.charts import charts_of
 
     return charts_of(files, sets), vega_script()
 
@@ -204,15 +203,4 @@ def _answers(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
         "shift_names": sorted({example["shift"] for example in examples}),
         "attention": shown,
         "attention_total": total,
-    }
-
-
-def _origin(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
-    return {
-        "command": command_line(files),
-        "model_rows": model_rows(files),
-        "data_rows": data_rows(files),
-        "time_rows": list(files.facts.get("timings", {}).items()),
-        "limits": limits(files, list(sets)),
-        "run_json": json.dumps(files.facts, indent=2, ensure_ascii=False),
     }

@@ -29,13 +29,13 @@ class Verdict:
     notes: list[str]
 
 
-def verdict(files: RunFiles, sets: list[DataSet]) -> Verdict:
+def run_verdict(files: RunFiles, sets: list[DataSet]) -> Verdict:
     """Returns what a run comes to, whether it went well or not, or is not finished."""
     if not files.complete:
         return _unfinished(files, sets)
     if files.nothing_to_fix:
         return _nothing_to_fix(files, sets)
-    if files.kind == "diagnose":
+    if files.command == "diagnose":
         assert files.diagnosis is not None
         return Verdict("Diagnosis", "plain", str(files.diagnosis["sentence"]), [])
     if not sets[0].changes:
@@ -150,7 +150,8 @@ def _ranking(data: DataSet, yes: str) -> Iterator[str]:
 
 
 def _small_counts(data: DataSet, yes: str) -> Iterator[str]:
-    for side, count in data.affirmed.items():
+    for side, rows in data.rows.items():
+        count = sum(row["verdict"] == "positive" for row in rows)
         if count < _FEW:
             often = f"only {count} times" if count else "not once"
             yield f"It said {yes} {often} {side}, so its precision {side} says little."
