@@ -82,8 +82,8 @@ def metrics_chart(data: DataSet, yes: str) -> Chart:
         for side, figures in data.figures.items()
         for name in names
     ]
-    layers = _intervals(rows, "metric", list(labels.values()), "side", SIDE_COLOURS)
-    return finished(layers, f"Metrics on {data.name} before and after", 34 * len(names))
+    lines, points = _intervals(rows, "metric", list(labels.values()), "side", SIDE_COLOURS)
+    return finished(lines + points, f"Metrics on {data.name} before and after", 34 * len(names))
 
 
 def comparison_charts(files: RunFiles) -> dict[str, Chart]:
@@ -105,16 +105,16 @@ def _comparison(files: RunFiles, name: str, about: Mapping[str, Any]) -> Chart:
         for metric, says in measures.items()
     ]
     colours = {"accuracy": AFTER, share: BEFORE}
-    layers = _intervals(marks, "row", [row["name"] for row in rows], "measure", colours)
+    lines, points = _intervals(marks, "row", [row["name"] for row in rows], "measure", colours)
     right = alt.Chart(values([{"right": about["positives"]}]))
     rule = right.mark_rule(color=PAGE, strokeDash=[4, 4], opacity=0.6).encode(x=unit("right:Q"))
     described = f"Accuracy and {share} of every row on {name}"
-    return finished(alt.layer(rule, *layers.layer), described, 34 * len(rows))
+    return finished(rule + lines + points, described, 34 * len(rows))
 
 
 def _intervals(
     rows: Sequence[Mapping[str, Any]], field: str, order: list[str], by: str, colours: dict
-) -> alt.LayerChart:
+) -> tuple[alt.Chart, alt.Chart]:
     """Values with their intervals: a line a ``field``; colours and shapes say which ``by``."""
     base = alt.Chart(values(rows)).encode(
         y=alt.Y(f"{field}:N", sort=order, title=None),
@@ -126,7 +126,7 @@ def _intervals(
     points = base.mark_point(filled=True, size=85, opacity=1).encode(
         x=unit("value:Q"), shape=shape(by, list(colours), ["circle", "diamond"])
     )
-    return lines + points
+    return lines, points
 
 
 def gap_chart(sets: Sequence[DataSet]) -> Chart:
