@@ -23,6 +23,7 @@ SETTINGS = {
     "seed": 0,
 }
 FACTS = {
+    "command": "align",
     "timings": {"loading": 0.3, "before/facts": 3.5, "tuning": 7.9},
     "data": "facts",
     "data_origin": "embedded",
@@ -51,7 +52,7 @@ FACTS = {
     "dropped": {"facts": {"no wrong answer": 2}},
     "probing": {"TP": 0, "tuning": 20, "validation": 10, "unused": 3, "asked": 60, "known": 33}
     | {"invalid": 0, "smallest_model_nas_of_TP": "-inf"},
-    "halting": "share of V answered positively above 0.5",
+    "halting": {"kind": "share", "value": 0.5, "answer": "Yes"},
 }
 
 
@@ -141,9 +142,9 @@ def make_run(
     return folder
 
 
-def begin_run(folder: Path) -> None:
+def begin_run(folder: Path, **facts: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", FACTS)
+    write_json(folder / "run.json", FACTS | facts)
 
 
 def write_probing(folder: Path) -> None:

@@ -17,7 +17,7 @@ from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import DataError
 from nasalign.io.files import read_jsonl, write_json, write_jsonl
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.subsets import subset_tables
+from nasalign.reporting.report.tables import subset_tables
 from nasalign.run import Run
 from run_folder import FACTS
 

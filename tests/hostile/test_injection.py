@@ -16,7 +16,6 @@ import run_folder
 import tiny
 from nasalign.adapters.adapter import Adapter
 from nasalign.commands import app
-from nasalign.reporting.comparison_table import as_csv
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
@@ -25,6 +24,7 @@ from nasalign.io.files import write_json, write_jsonl
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.reporting.card import Form, model_card
+from nasalign.reporting.comparison_table import as_csv
 from nasalign.reporting.report import write_report
 from nasalign.reproduction.document import write_result
 from nasalign.reproduction.result import Result

@@ -17,10 +17,10 @@ from nasalign.io.files import write_json, write_jsonl
 from nasalign.reporting.report import report_html
 from nasalign.reporting.report.changed_answers import MOST_EXAMPLES, attention, changed_examples
 from nasalign.reporting.report.data_sets import data_sets
-from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.origin import command_line, limits
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.story import Verdict, percent, verdict
+from nasalign.reporting.report.story import Verdict, percent, run_verdict
+from nasalign.reporting.report.tables import effect_rows
 from run_folder import (
     FACTS,
     SCRIPT,
@@ -39,7 +39,7 @@ RUNNER = CliRunner()
 
 def told(folder: Path) -> Verdict:
     files = RunFiles.read(folder)
-    return verdict(files, data_sets(files))
+    return run_verdict(files, data_sets(files))
 
 
 def without_scripts(page: str) -> str:
@@ -189,14 +189,14 @@ def test_unfinished(left: tuple[str, ...], says: str, tmp_path: Path) -> None:
 
 def test_a_diagnosis_and_an_evaluation_have_fewer_sections(tmp_path: Path) -> None:
     for name in ("diagnosis", "evaluation"):
-        begin_run(tmp_path / name)
+        begin_run(tmp_path / name, command={"diagnosis": "diagnose"}.get(name, "evaluate"))
         (tmp_path / name / "eval").mkdir()
         write_jsonl(tmp_path / name / "eval" / "facts.after.jsonl", evaluation(0.3))
     heads = [{"layer": 2, "head": 1, "nas": 5.0}]
     leans = {"sentence": "The model leans to No.", "metrics": {}, "heads": heads}
     write_json(tmp_path / "diagnosis" / "diagnosis.json", leans)
     write_probing(tmp_path / "diagnosis")
-    write_json(tmp_path / "evaluation" / "run.json", FACTS | {"part": "test", "adapter": "runs/x"})
+    begin_run(tmp_path / "evaluation", command="evaluate", adapter="runs/x")
     write_json(
         tmp_path / "evaluation" / "metrics.json",
         {"datasets": {"facts": {"after": metrics(evaluation(0.3))}}},

@@ -6,7 +6,7 @@ from typing import Any
 from nasalign.evaluation.metrics import Figure
 from nasalign.reporting.comparison_table import COLUMNS, comparison_line
 from nasalign.reporting.report.run_folder import Row, RunFiles
-from nasalign.reporting.report.story import Verdict, direction, percent, spread
+from nasalign.reporting.report.story import Verdict, direction, percent, spread, unfinished
 
 _FIGURES = list(COLUMNS)[: list(COLUMNS).index("seconds_to_fit")]
 _COSTS = [name for name in COLUMNS if name not in (*_FIGURES, "needs_to_serve")]
@@ -60,8 +60,7 @@ def comparison_verdict(files: RunFiles) -> Verdict:
     if files.comparison is None:
         done = len(list((files.folder / "compare").glob("*.json")))
         sentence = f"This comparison on {files.name} is not finished: {done} rows are done."
-        again = "Go on with the same command and --resume."
-        return Verdict("Unfinished", "plain", sentence, [again])
+        return unfinished(sentence)
     tables, rows = list(files.comparison["datasets"]), measured_rows(files)
     sentence, *notes = (_best(files, rows, name) for name in tables)
     notes += _beyond_chance(rows, tables[0])

@@ -67,6 +67,18 @@ class DataSet:
         return list(zip(self.rows["before"], self.rows["after"], strict=True))
 
     @property
+    def size(self) -> str:
+        """The number of examples and questions, in words."""
+        return f"{self.name}, n = {self.n:,} ({self.questions:,} questions)"
+
+    def counts(self, kind: str) -> str:
+        """Returns how many answers are of an outcome, by side, in words."""
+        found = {
+            side: sum(outcome(row) == kind for row in rows) for side, rows in self.rows.items()
+        }
+        return "; ".join(f"{count:,} {side}" for side, count in found.items())
+
+    @property
     def shifts(self) -> Counter[str]:
         """How many answers went from which outcome to which, as ``FN to TP``."""
         return Counter(shift(old, new) for old, new in self.pairs)

@@ -5,19 +5,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from nasalign.evaluation.responses import KINDS
 from nasalign.extras import lack
 from nasalign.io.storage import write_text
 from nasalign.reporting.comparison_table import label, printed
 from nasalign.reporting.formats import number
 from nasalign.reporting.report.changed_answers import attention, changed_examples, painted
 from nasalign.reporting.report.comparison import comparison, comparison_verdict
-from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, data_sets, outcome
+from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, data_sets
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows, public
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import run_verdict
@@ -52,12 +51,6 @@ _SECTIONS = {
 }
 _OF_A_COMPARISON = ("comparison", "origin")
 _OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "subsets", "origin")
-_OUTCOMES = {
-    "TP": "{yes}, rightly",
-    "FP": "{yes}, wrongly",
-    "TN": "{no}, rightly",
-    "FN": "{no}, wrongly",
-}
 
 
 def write_report(folder: Path) -> Path:
@@ -82,10 +75,42 @@ def report_html(folder: Path) -> str:
 
 
 def _page(files: RunFiles) -> str:
-    sets, facts = data_sets(files), files.facts
+    sets, script = data_sets(files), _template_text("report.js")
     (charts, vega), subsets = _drawn(files, sets), subset_tables(files)
     verdict = comparison_verdict(files) if files.command == "compare" else run_verdict(files, sets)
-    script = _template_text("report.js")
+    examples, changed = changed_examples(sets, files.words)
+    shown, total = attention(files)
+    return _template().render(
+        files=files,
+        sets=sets,
+        sections=_sections(files, bool(subsets)),
+        verdict=verdict,
+        comparison=comparison(files),
+        charts=charts,
+        specs={name: chart.spec for name, chart in charts.items()},
+        undrawn=lack("plots"),
+        policy=_policy(vega, script),
+        vega=Markup(vega),
+        script=Markup(script),
+        style=Markup(_template_text("report.css")),
+        metrics=METRIC_NAMES,
+        examples=examples,
+        changed=changed,
+        attention=shown,
+        attention_total=total,
+        head_columns=[name.replace("Yes", files.words[files.to_no]) for name in HEAD_COLUMNS],
+        head_rows=head_rows(files),
+        joint_rows=joint_rows(files),
+        halting=halting_rule(files),
+        effects=effect_rows(files.side_effects or {}),
+        subsets=subsets,
+        command=command_line(files),
+        limits=limits(files, sets),
+        run_json=json.dumps(files.facts, indent=2, ensure_ascii=False),
+    )
+
+
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -93,39 +118,10 @@ def _page(files: RunFiles) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"number": number, "painted": painted}
-    environment.globals |= {"label": label, "printed": printed}
+    called = (number, painted, label, printed, contingency, by_knowledge, model_rows, data_rows)
+    environment.globals |= {function.__name__: function for function in called}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment.get_template("report.html.jinja").render(
-        files=files,
-        sets=sets,
-        sections=_sections(files, bool(subsets)),
-        verdict=verdict,
-        comparison=comparison(files),
-        charts=charts,
-        undrawn=lack("plots"),
-        specs={name: chart.spec for name, chart in charts.items()},
-        policy=_policy(vega, script),
-        vega=Markup(vega),
-        script=Markup(script),
-        style=Markup(_template_text("report.css")),
-        **_words(files),
-        **_captions(files, sets),
-        **_answers(files, sets),
-        head_columns=[name.replace("Yes", files.words[files.to_no]) for name in HEAD_COLUMNS],
-        head_rows=head_rows(files),
-        joint_rows=joint_rows(files),
-        halting=halting_rule(files),
-        validation=facts.get("probing", {}).get("validation", "?"),
-        effects=effect_rows(files.side_effects or {}),
-        subsets=subsets,
-        command=command_line(files),
-        model_rows=model_rows(files),
-        data_rows=data_rows(files),
-        time_rows=list(facts.get("timings", {}).items()),
-        limits=limits(files, sets),
-        run_json=json.dumps(facts, indent=2, ensure_ascii=False),
-    )
+    return environment.get_template("report.html.jinja")
 
 
 def _template_text(name: str) -> str:
@@ -160,47 +156,3 @@ def _drawn(files: RunFiles, sets: Sequence[DataSet]) -> tuple[dict[str, "Chart"]
     from nasalign.reporting.report.charts import charts_of
 
     return charts_of(files, sets), vega_script()
-
-
-def _words(files: RunFiles) -> dict[str, Any]:
-    yes, no = files.words
-    return {
-        "yes": yes,
-        "no": no,
-        "said_words": {"positive": yes, "negative": no},
-        "metrics": {name: says.replace("Yes", yes) for name, says in METRIC_NAMES.items()},
-        "outcomes": {kind: says.format(yes=yes, no=no) for kind, says in _OUTCOMES.items()},
-    }
-
-
-def _captions(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
-    settings = files.settings
-    how = f"Decoder: {settings.get('decoder', '?')}; judge: {settings.get('judge', '?')}."
-    sizes = {
-        data.name: f"{data.name}, n = {data.n:,} ({data.questions:,} questions)" for data in sets
-    }
-    return {
-        "captions": {name: f"{size}. {how}" for name, size in sizes.items()},
-        "caption_all": f"{'; '.join(sizes.values())}. {how}",
-        "counts": {data.name: {kind: _counts(data, kind) for kind in KINDS} for data in sets},
-    }
-
-
-def _counts(data: DataSet, kind: str) -> str:
-    """How many answers are of an outcome, by side."""
-    counts = {side: sum(outcome(row) == kind for row in rows) for side, rows in data.rows.items()}
-    return "; ".join(f"{count:,} {side}" for side, count in counts.items())
-
-
-def _answers(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
-    examples, changed = changed_examples(sets, files.words)
-    shown, total = attention(files)
-    return {
-        "contingencies": {data.name: contingency(data) for data in sets},
-        "knowledge": {data.name: by_knowledge(data) for data in sets},
-        "examples": examples,
-        "changed": changed,
-        "shift_names": sorted({example["shift"] for example in examples}),
-        "attention": shown,
-        "attention_total": total,
-    }

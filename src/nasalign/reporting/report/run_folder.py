@@ -91,11 +91,6 @@ class RunFiles:
         return str(self.facts["command"])
 
     @property
-    def nothing_to_fix(self) -> bool:
-        """Whether the alignment ended since the model denies no answer that it knows."""
-        return self.command == "align" and self.diagnosis is not None
-
-    @property
     def decided(self) -> list[Row]:
         """The records of the heads that are done, in the order of their tuning."""
         return [row for row in self.tuning if row["record"] == "head"]
