@@ -11,6 +11,7 @@ from nasalign.reporting.report.chart_style import (
     FAINT,
     TO_NO,
     TO_YES,
+    colour,
     styled,
     values,
 )
@@ -27,7 +28,7 @@ BINS = 10
 COLOURS = {"precision": BEFORE, "recall": AFTER}
 KIND_COLOURS = {"TP": TO_YES, "FP": "#7FCDB8", "TN": TO_NO, "FN": "#DAA1CF"}
 """Green is Yes and purple is No, as in the report; wrong answers are the paler ones."""
-TOKEN_WIDTH = 11
+TOKEN_WIDTH = 13
 
 
 def figure_1(studies: Studies) -> Result:
@@ -56,8 +57,7 @@ def figure_1(studies: Studies) -> Result:
         .encode(
             alt.X("value:Q", title=None, scale=alt.Scale(domain=[0, 1])),
             alt.Y("data:N", title=None, sort=list(PAPER_SETS)),
-            alt.Color("metric:N", title=None, scale=_scale(COLOURS)),
-            _tips("model:N", "data:N", "metric:N", "value:Q"),
+            colour("metric", COLOURS),
         )
         .properties(width=170, height=110)
         .facet(alt.Facet("model:N", title=None, sort=[one.name for one in studies]), columns=3)
@@ -119,8 +119,7 @@ def _histogram_chart(rows: list[Row], sets: Sequence[str]) -> alt.TopLevelMixin:
             alt.X("from:Q", bin="binned", title="confidence", scale=alt.Scale(domain=[0, 1])),
             alt.X2("confidence:Q"),
             alt.Y("answers:Q", title="answers", stack="zero"),
-            alt.Color("kind:N", title=None, scale=_scale(KIND_COLOURS)),
-            _tips("kind:N", "confidence:Q", "answers:Q"),
+            colour("kind", KIND_COLOURS),
         )
         .properties(width=220, height=110)
         .facet(
@@ -193,23 +192,11 @@ def _attention_chart(rows: list[Row]) -> alt.TopLevelMixin:
             alt.X("label:N", sort=list(dict.fromkeys(row["label"] for row in shown)), axis=names),
             alt.Y("word:N", title=None, sort=["Yes", "No"]),
             alt.Color("attention:Q", scale=alt.Scale(domainMin=0, range=[FAINT, AFTER])),
-            _tips("token:N", "word:N", "attention:Q"),
         )
         .properties(width=alt.Step(TOKEN_WIDTH), height=36)
         .facet(row=alt.Row("head:N", title=None, sort=heads, header=header), spacing=6)
     )
     return styled(chart)
-
-
-def _tips(*names: str) -> list[alt.Tooltip]:
-    return [
-        alt.Tooltip(name, format=".4") if name.endswith(":Q") else alt.Tooltip(name)
-        for name in names
-    ]
-
-
-def _scale(colours: dict[str, str]) -> alt.Scale:
-    return alt.Scale(domain=list(colours), range=list(colours.values()))
 
 
 FIGURES: dict[str, Callable[[Studies], Result]] = {

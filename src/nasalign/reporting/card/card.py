@@ -53,19 +53,24 @@ def model_card(
         form: a whole checkpoint, the adapter alone, or a GGUF file.
         base: the name by which the base model is loaded.
         rounding: what is left of the change, where the checkpoint was rounded to another dtype.
-        name: of the GGUF file.
+        name: name of the GGUF file.
 
     Raises:
         NasAlignError: a file of the run is broken, or nasalign did not write the adapter.
     """
     with as_written(run or adapter):
-        return _card(run, adapter, form, base, rounding, name)
+        files = public(RunFiles.read(run)) if run else None
+        return _card(files, adapter, form, base, rounding, name)
 
 
 def _card(
-    run: Path | None, adapter: Path, form: Form, base: str, rounding: Rounding | None, name: str
+    files: RunFiles | None,
+    adapter: Path,
+    form: Form,
+    base: str,
+    rounding: Rounding | None,
+    name: str,
 ) -> str:
-    files = public(RunFiles.read(run)) if run else None
     of = Base.of(base)
     title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
     sets = data_sets(files) if files else []
@@ -164,18 +169,13 @@ def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
     sides = files.metrics[data.name]
     rows = []
     for metric in METRICS:
-        cells = [
-            with_interval(sides[side][metric], sides[side]["intervals"][metric])
-            if side in sides
-            else ""
-            for side in ("before", "after")
-        ]
+        cells = {"before": "", "after": "", "change": ""}
+        for side, metrics in sides.items():
+            cells[side] = with_interval(metrics[metric], metrics["intervals"][metric])
         if metric in data.changes:
             change, low, high = data.changes[metric]
-            cells.append(f"{change:+.3f} ({low:+.3f} to {high:+.3f})")
-        else:
-            cells.append("")
-        rows.append((metric.replace("_", " "), *(Markdown(cell) for cell in cells)))
+            cells["change"] = f"{change:+.3f} ({low:+.3f} to {high:+.3f})"
+        rows.append((metric.replace("_", " "), *map(Markdown, cells.values())))
     return {"name": data.name, "part": _part(data.name, files), "n": data.n, "rows": rows}
 
 

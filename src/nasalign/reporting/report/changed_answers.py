@@ -32,8 +32,7 @@ def changed_examples(sets: Sequence[DataSet], words: tuple[str, str]) -> tuple[l
                 kinds[data.name, shift(old, new)].append(_example(data.name, old, new, words))
     total = sum(map(len, kinds.values()))
     lists = sorted((kinds[name] for name in sorted(kinds)), key=len)  # the shortest first
-    chosen: list[list[Row]] = []
-    room = MOST_EXAMPLES
+    chosen, room = [], MOST_EXAMPLES
     for place, part in enumerate(lists):
         count = min(len(part), room // (len(lists) - place))
         chosen.append([part[at * len(part) // count] for at in range(count)])

@@ -6,9 +6,8 @@ readers too, and none says alone what shape, dash or text does not say.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import vl_convert
@@ -23,14 +22,8 @@ _VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 _WIDTH = 480  # of the picture; a live chart is as wide as the page lets it be
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart in both forms.
-
-    Attributes:
-        spec: the Vega-Lite specification.
-        svg: the picture of it.
-    """
+class Chart(NamedTuple):
+    """A chart as its Vega-Lite specification, and the picture of it."""
 
     spec: dict[str, Any]
     svg: str
@@ -106,24 +99,3 @@ def shape(field: str, domain: list[str], shapes: list[str], **options: Any) -> a
 def whole_numbers() -> alt.Axis:
     """Returns an axis that counts, with no ticks between whole numbers."""
     return alt.Axis(tickMinStep=1, format="d")
-
-
-_FATES = {"kept": (AFTER, [1, 0]), "cancelled": (BEFORE, [4, 3]), "not finished": (TO_YES, [1, 2])}
-
-
-def fate_colour(rows: Sequence[Mapping[str, Any]]) -> alt.Color:
-    """Returns the colours of what became of the heads in some rows."""
-    return alt.Color("fate:N", title=None, scale=_fate_scale(rows, 0), legend=_LINES)
-
-
-def fate_dash(rows: Sequence[Mapping[str, Any]]) -> alt.StrokeDash:
-    """Returns the dashes of what became of the heads in some rows."""
-    return alt.StrokeDash("fate:N", title=None, scale=_fate_scale(rows, 1), legend=_LINES)
-
-
-_LINES = alt.Legend(symbolType="stroke")
-
-
-def _fate_scale(rows: Sequence[Mapping[str, Any]], part: int) -> alt.Scale:
-    found = [fate for fate in _FATES if any(row["fate"] == fate for row in rows)]
-    return alt.Scale(domain=found, range=[_FATES[fate][part] for fate in found])

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import altair as alt
 
 from nasalign.reporting.report.chart_style import (
+    AFTER,
+    BEFORE,
     FAINT,
     PAGE,
     TO_NO,
     TO_YES,
     Chart,
-    fate_colour,
-    fate_dash,
     finished,
     shape,
     tip,
@@ -21,6 +21,7 @@ from nasalign.reporting.report.chart_style import (
 from nasalign.reporting.report.run_folder import Row, RunFiles
 from nasalign.reporting.report.tuning import fates
 
+_FATES = {"kept": (AFTER, [1, 0]), "cancelled": (BEFORE, [4, 3]), "not finished": (TO_YES, [1, 2])}
 _KINDS = {  # of the samples that nasa+ holds back
     "known": "known answers",
     "unknown": "answers it does not know",
@@ -127,7 +128,16 @@ def _lines(rows: Sequence[Row]) -> alt.Chart:
     """A line a head, in the look of what became of it."""
     points = alt.OverlayMarkDef(size=30)
     lines = alt.Chart(values(rows)).mark_line(point=points, strokeWidth=2)
-    return lines.encode(detail="name:N", color=fate_colour(rows), strokeDash=fate_dash(rows))
+    found = [fate for fate in _FATES if any(row["fate"] == fate for row in rows)]
+    colours, dashes = (
+        alt.Scale(domain=found, range=[_FATES[fate][part] for fate in found]) for part in (0, 1)
+    )
+    legend = alt.Legend(symbolType="stroke")
+    return lines.encode(
+        detail="name:N",
+        color=alt.Color("fate:N", title=None, scale=colours, legend=legend),
+        strokeDash=alt.StrokeDash("fate:N", title=None, scale=dashes, legend=legend),
+    )
 
 
 def joint_charts(files: RunFiles, yes: str) -> dict[str, Chart | None]:

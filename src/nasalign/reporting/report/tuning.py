@@ -40,24 +40,18 @@ def head_rows(files: RunFiles) -> list[HeadRow]:
     done = {(row["layer"], row["head"]): row for row in files.decided}
     nas = {(head["layer"], head["head"]): head["nas"] for head in files.heads}
     names = ("alpha_before", "alpha", "beta_before", "beta", "yes_share")
+    reasons = {"stopped": "stopped", "cancelled": "cancelled", "halted": "all tuning halts"}
     rows = []
     for order, (head, fate) in enumerate(fates(files).items(), start=1):
-        record = done.get(head)
+        record = done.get(head, {})
         values: list[float | int | str] = [""] * 6
         if record:
             values = [_finite(record[name]) for name in names] + [record["epochs"]]
-        why = _why(record) if record else ""
+        why = "; ".join(
+            f"{says}: {record[one]}" for one, says in reasons.items() if record.get(one)
+        )
         rows.append(HeadRow((order, *head), fate, [nas.get(head, ""), *values], why))
     return rows
-
-
-def _why(record: Row) -> str:
-    parts = [f"stopped: {record['stopped']}"]
-    if record["cancelled"]:
-        parts.append(f"cancelled: {record['cancelled']}")
-    if record["halted"]:
-        parts.append(f"all tuning halts: {record['halted']}")
-    return "; ".join(parts)
 
 
 def epochs(files: RunFiles) -> list[Row]:
@@ -79,11 +73,8 @@ def epochs(files: RunFiles) -> list[Row]:
             continue
         name = {"name": f"layer {head[0]}, head {head[1]}", "fate": fate[head]}
         if head != current:
-            current, start = head, done.get(head)  # it is known where the head is done
-            before = {
-                part: _number(start[f"{part}_before"]) if start else None
-                for part in ("alpha", "beta")
-            }
+            current, start = head, done.get(head, {})  # the start is known once the head is done
+            before = {part: _number(start.get(f"{part}_before")) for part in ("alpha", "beta")}
             rows.append(name | {"at": at, "epoch": 0, "yes_share": share} | before)
         at += 1
         values = {part: _number(record[part]) for part in ("alpha", "beta", "yes_share")}
@@ -121,9 +112,9 @@ def halting_rule(files: RunFiles) -> str:
     return f"share of V answered {halting['answer']} above {halting['value']}"
 
 
-def _number(value: float | str) -> float | None:
+def _number(value: float | str | None) -> float | None:
     """A number that JSON does not have is written as text ("nan"); charts leave it out."""
-    found = float(value)
+    found = math.nan if value is None else float(value)
     return found if math.isfinite(found) else None
 
 
