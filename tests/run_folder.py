@@ -1,6 +1,8 @@
 """A run directory in the formats that the jobs write, made without a model."""
 
+import html
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +206,13 @@ def write_side_effects(folder: Path) -> None:
             "perplexity": {"tokens": 1000, "before": 12.34, "after": 12.4},
         },
     )
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+
+
+def text_of(page: str) -> str:
+    """What a page says, without scripts, styles and tags."""
+    bare = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", page, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", bare)).split())

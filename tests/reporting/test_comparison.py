@@ -1,6 +1,5 @@
 """A comparison in the report: its section, its verdict, and data as text."""
 
-import html
 import json
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ from nasalign.reporting.report.charts import comparison_charts
 from nasalign.reporting.report.comparison import comparison_verdict
 from nasalign.reporting.report.origin import command_line
 from nasalign.reporting.report.run_folder import RunFiles
+from run_folder import text_of, without_scripts
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> str:
-    return re.sub(r"<script>.*?</script>", "", report_html(folder), flags=re.S)
-
-
-def text_of(page: str) -> str:
-    bare = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", page, flags=re.S)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", bare)).split())
+    return without_scripts(report_html(folder))
 
 
 def test_a_comparison_has_its_section_and_its_origin_alone(page: str) -> None:
