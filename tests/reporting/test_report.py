@@ -366,7 +366,7 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(NasAlignError, match=r"its run\.json names none of the commands align, "):
         report_html(tmp_path / "old")
     begin_run(tmp_path / "old", halting="share of V answered positively above 0.5")
-    with pytest.raises(NasAlignError, match=r"at halting: .*; run the command again"):
+    with pytest.raises(NasAlignError, match=r"at .halting.: .*; run the command again"):
         report_html(tmp_path / "old")
     folder = make_run(tmp_path / "run")
     (folder / "metrics.json").write_text("{")
