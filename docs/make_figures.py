@@ -15,8 +15,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from nasalign.reporting.report.charts import head_chart, heads_chart, metrics_chart
+from nasalign.reporting.report.charts import metrics_chart
 from nasalign.reporting.report.data_sets import data_sets
+from nasalign.reporting.report.head_charts import head_chart, heads_chart
 from nasalign.reporting.report.page import write_report
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tuning import epochs

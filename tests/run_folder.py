@@ -1,6 +1,8 @@
 """A run directory in the formats that the jobs write, made without a model."""
 
+import html
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ SETTINGS = {
     "seed": 0,
 }
 FACTS = {
+    "command": "align",
     "timings": {"loading": 0.3, "before/facts": 3.5, "tuning": 7.9},
     "data": "facts",
     "data_origin": "embedded",
@@ -51,7 +54,7 @@ FACTS = {
     "dropped": {"facts": {"no wrong answer": 2}},
     "probing": {"TP": 0, "tuning": 20, "validation": 10, "unused": 3, "asked": 60, "known": 33}
     | {"invalid": 0, "smallest_model_nas_of_TP": "-inf"},
-    "halting": "share of V answered positively above 0.5",
+    "halting": {"kind": "share", "value": 0.5, "answer": "Yes"},
 }
 
 
@@ -141,9 +144,9 @@ def make_run(
     return folder
 
 
-def begin_run(folder: Path) -> None:
+def begin_run(folder: Path, **facts: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", FACTS)
+    write_json(folder / "run.json", FACTS | facts)
 
 
 def write_probing(folder: Path) -> None:
@@ -203,3 +206,13 @@ def write_side_effects(folder: Path) -> None:
             "perplexity": {"tokens": 1000, "before": 12.34, "after": 12.4},
         },
     )
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+
+
+def text_of(page: str) -> str:
+    """What a page says, without scripts, styles and tags."""
+    bare = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", page, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", bare)).split())

@@ -79,8 +79,3 @@ class Terminal:
         ) as bars:
             task = bars.add_task(visible(title), total=total)
             yield lambda done: bars.advance(task, done)
-
-
-def number(value: float) -> str:
-    """Returns a figure as tables show it."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

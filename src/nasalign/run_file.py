@@ -53,6 +53,7 @@ class _Model(_Checked):
 class _RunFile(_Checked):
     """The content of ``run.json``; what a job adds as it goes may be missing."""
 
+    command: str = ""
     model: _Model
     settings: dict[str, Any] = {}
     timings: dict[str, float] = {}
@@ -74,8 +75,7 @@ class _RunFile(_Checked):
     replay: dict[str, dict[str, int]] = {}
     compare: dict[str, int | list[str]] = {}
     adapter: str | dict[str, int] = ""
-    halting: str = ""
-    part: str = ""
+    halting: dict[str, Scalar] = {}
     data_part: str = ""
 
 

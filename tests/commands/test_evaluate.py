@@ -17,7 +17,7 @@ from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import DataError
 from nasalign.io.files import read_jsonl, write_json, write_jsonl
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.subsets import subset_tables
+from nasalign.reporting.report.tables import subset_tables
 from run_folder import FACTS
 
 QUICK = {"bootstrap_samples": 50, "answer_tokens": 4, "sides": "both"}

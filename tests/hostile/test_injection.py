@@ -18,7 +18,7 @@ from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
 from nasalign.io.files import write_json, write_jsonl
 from nasalign.reporting.card import Form, model_card
-from nasalign.reporting.comparison_csv import as_csv
+from nasalign.reporting.comparison_table import as_csv
 from nasalign.reporting.report import write_report
 from nasalign.reproduction.document import write_result
 from nasalign.reproduction.result import Result

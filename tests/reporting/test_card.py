@@ -35,6 +35,7 @@ def side(value: float) -> dict[str, Any]:
 def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") -> Path:
     """A run directory as ``align`` leaves it, with figures of our own."""
     facts = {
+        "command": "align",
         "data": data,
         "data_part": "test",
         "data_origin": f"/home/ann/{data}.jsonl",

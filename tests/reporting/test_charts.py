@@ -10,13 +10,11 @@ from nasalign.reporting.report.chart_style import Chart, vega_script
 from nasalign.reporting.report.charts import (
     confidence_charts,
     gap_chart,
-    head_chart,
-    heads_chart,
     metrics_chart,
     shifts_chart,
-    timeline_chart,
 )
 from nasalign.reporting.report.data_sets import data_sets
+from nasalign.reporting.report.head_charts import head_chart, heads_chart, timeline_chart
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tuning import epochs
 from run_folder import HEADS, LAYERS, begin_run, make_run

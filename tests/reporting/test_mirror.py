@@ -8,7 +8,7 @@ from nasalign.reporting.report import report_html
 from nasalign.reporting.report.data_sets import data_sets
 from nasalign.reporting.report.origin import limits
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.story import verdict
+from nasalign.reporting.report.story import run_verdict
 from run_folder import begin_run, evaluation, make_run, metrics, write_probing
 
 
@@ -40,7 +40,7 @@ def test_fewer_wrong_yes_is_the_gain(tmp_path: Path) -> None:
     table = {side: metrics(part) for side, part in sides.items()}
     write_json(folder / "metrics.json", {"datasets": {"facts": table}})
     files = mirrored(folder)
-    found = verdict(files, data_sets(files))
+    found = run_verdict(files, data_sets(files))
     assert found.label == "Better"
     assert "said Yes to 100\N{NO-BREAK SPACE}% of" in found.sentence
     assert "precision rose from 0.50" in found.sentence
@@ -61,4 +61,4 @@ def test_nothing_to_fix_says_what_was_looked_for(tmp_path: Path) -> None:
     leans = {"sentence": "The model leans to No.", "metrics": metrics(rows), "heads": []}
     write_json(tmp_path / "diagnosis.json", leans)
     files = mirrored(tmp_path)
-    assert "affirms no wrong answer" in verdict(files, data_sets(files)).sentence
+    assert "affirms no wrong answer" in run_verdict(files, data_sets(files)).sentence

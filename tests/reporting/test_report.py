@@ -17,10 +17,11 @@ from nasalign.io.files import write_json, write_jsonl
 from nasalign.reporting.report import report_html
 from nasalign.reporting.report.changed_answers import MOST_EXAMPLES, attention, changed_examples
 from nasalign.reporting.report.data_sets import data_sets
-from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.origin import command_line, limits
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.story import Verdict, percent, verdict
+from nasalign.reporting.report.story import Verdict, percent, run_verdict
+from nasalign.reporting.report.tables import effect_rows
+from nasalign.reporting.report.tuning import halting_rule, limit_of
 from run_folder import (
     FACTS,
     SCRIPT,
@@ -29,6 +30,8 @@ from run_folder import (
     evaluation,
     make_run,
     metrics,
+    text_of,
+    without_scripts,
     write_attention,
     write_probing,
     write_side_effects,
@@ -39,17 +42,7 @@ RUNNER = CliRunner()
 
 def told(folder: Path) -> Verdict:
     files = RunFiles.read(folder)
-    return verdict(files, data_sets(files))
-
-
-def without_scripts(page: str) -> str:
-    return re.sub(r"<script>.*?</script>", "", page, flags=re.S)
-
-
-def text_of(page: str) -> str:
-    """What a page says, without scripts, styles and tags."""
-    bare = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", page, flags=re.S)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", bare)).split())
+    return run_verdict(files, data_sets(files))
 
 
 def test_the_page_tells_the_story_in_order(tmp_path: Path) -> None:
@@ -189,14 +182,14 @@ def test_unfinished(left: tuple[str, ...], says: str, tmp_path: Path) -> None:
 
 def test_a_diagnosis_and_an_evaluation_have_fewer_sections(tmp_path: Path) -> None:
     for name in ("diagnosis", "evaluation"):
-        begin_run(tmp_path / name)
+        begin_run(tmp_path / name, command={"diagnosis": "diagnose"}.get(name, "evaluate"))
         (tmp_path / name / "eval").mkdir()
         write_jsonl(tmp_path / name / "eval" / "facts.after.jsonl", evaluation(0.3))
     heads = [{"layer": 2, "head": 1, "nas": 5.0}]
     leans = {"sentence": "The model leans to No.", "metrics": {}, "heads": heads}
     write_json(tmp_path / "diagnosis" / "diagnosis.json", leans)
     write_probing(tmp_path / "diagnosis")
-    write_json(tmp_path / "evaluation" / "run.json", FACTS | {"part": "test", "adapter": "runs/x"})
+    begin_run(tmp_path / "evaluation", command="evaluate", adapter="runs/x")
     write_json(
         tmp_path / "evaluation" / "metrics.json",
         {"datasets": {"facts": {"after": metrics(evaluation(0.3))}}},
@@ -288,9 +281,10 @@ def test_attention_is_there_without_scripts(tmp_path: Path) -> None:
     page = report_html(folder)
     tokens = re.search(r'id="tokens-before"[^>]*>(.*?)</div>', page, flags=re.S)
     assert tokens
+    # By hand: the terms are 0.097, 0.165, 0.020 and 0 before, at most 0.165 on either side.
+    assert re.findall(r"--pull: ([0-9.]+)", tokens[1]) == ["0.764", "1.000", "0.350", "0.000"]
     assert tokens[1].count('data-toward="no"') == 3
     assert tokens[1].count('data-toward="yes"') == 1  # masked: it pulls nowhere
-    assert "--pull: 1.000" in tokens[1]
     assert 'class="word yes"' in tokens[1]
 
 
@@ -333,6 +327,21 @@ def test_the_command_is_the_run_again(tmp_path: Path) -> None:
     assert "halting_share" not in line  # as in the preset
 
 
+@pytest.mark.parametrize(
+    ("halting", "limits", "says"),
+    [
+        ({"kind": "tau", "value": 57.25, "answer": "Yes"}, (57.25, None), "tau = 57.2500"),
+        ({"kind": "share", "value": 0.5, "answer": "No"}, (None, 0.5), "answered No above 0.5"),
+        ({}, (None, None), ""),
+    ],
+)
+def test_where_tuning_halts(halting: dict, limits: tuple, says: str, tmp_path: Path) -> None:
+    begin_run(tmp_path, halting=halting)
+    files = RunFiles.read(tmp_path)
+    assert (limit_of(files, "tau"), limit_of(files, "share")) == limits
+    assert halting_rule(files).endswith(says)
+
+
 def test_limits_are_those_of_the_settings(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     settings = FACTS["settings"] | {"decoder": "generate", "judge": "openai:gpt-4"}
@@ -353,6 +362,12 @@ def test_shares_are_not_rounded_to_all_and_none() -> None:
 def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(NasAlignError, match=r"is no run directory: it holds no run\.json"):
         report_html(tmp_path)
+    begin_run(tmp_path / "old", command="")
+    with pytest.raises(NasAlignError, match=r"its run\.json names none of the commands align, "):
+        report_html(tmp_path / "old")
+    begin_run(tmp_path / "old", halting="share of V answered positively above 0.5")
+    with pytest.raises(NasAlignError, match=r"at .halting.: .*; run the command again"):
+        report_html(tmp_path / "old")
     folder = make_run(tmp_path / "run")
     (folder / "metrics.json").write_text("{")
     with pytest.raises(NasAlignError, match="not valid JSON"):

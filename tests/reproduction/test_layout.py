@@ -1,6 +1,6 @@
 """A result's table: ours above the paper's, methods side by side, intervals with ours alone."""
 
-from nasalign.reproduction.layout import lay_out, number, texts
+from nasalign.reproduction.layout import lay_out, texts
 from nasalign.reproduction.result import Result, beside_paper
 
 
@@ -60,7 +60,9 @@ def test_standard_deviations_stand_with_means() -> None:
 def test_figures_are_printed_by_their_size() -> None:
     shown = {None: "n/a", float("nan"): "n/a", 1071: "1,071", 0.5: "0.500", 3.04: "3.040"}
     shown |= {125.03: "125.0", 4.65e-69: "4.6e-69", 0.0: "0.000"}
-    assert {value: number(value) for value in shown} == shown
+    rows = [{"source": "ours", "model": "mine", "ece": value} for value in shown]
+    _, printed = texts(Result("table-9", "", ("model",), ("ece",), rows))
+    assert printed == [["mine", " / ".join(shown.values()), ""]]
 
 
 def test_the_model_is_the_last_label() -> None:

@@ -29,8 +29,7 @@ from nasalign.io.files import read_json, write_json
 from nasalign.io.storage import make_subfolder, seal, write_text
 from nasalign.models import processes
 from nasalign.nasa.probing import probe
-from nasalign.reporting.comparison_csv import as_csv
-from nasalign.reporting.comparison_table import print_comparison
+from nasalign.reporting.comparison_table import as_csv, print_comparison
 from nasalign.reporting.report import write_report
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.baselines import UNTOUCHED

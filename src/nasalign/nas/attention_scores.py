@@ -82,6 +82,29 @@ def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
     return there
 
 
+def nas_terms(
+    attention: Tensor, log_ratio: Tensor | None = None, counted: Tensor | None = None
+) -> Tensor:
+    """Returns the summand of Eq. 1 in each row i: (A[i,yes] + A[i,no]) * log(A[i,no] / A[i,yes]).
+
+    NAS is its sum over the rows from the first token after the instruction to the last token.
+
+    Args:
+        attention: softmax weights A of R rows on the positive and the negative word, [..., R, 2].
+        log_ratio: the logarithm, [..., R]; from the weights unless given. The difference of the
+            pre-softmax scores is the same and exact where a weight is too small for its dtype.
+        counted: which rows count, [..., R]; those in which both weights are above 0 unless given.
+
+    Returns:
+        [..., R], 0 in rows that do not count, such as those in which a word is masked.
+    """
+    if log_ratio is None:
+        log_ratio = (attention[..., 1] / attention[..., 0]).log()
+    if counted is None:
+        counted = (attention > 0).all(dim=-1)
+    return torch.where(counted, attention.sum(dim=-1) * log_ratio, 0)
+
+
 @dataclass(frozen=True)
 class RowScores:
     """Pre-softmax scores of R rows."""

@@ -1,42 +1,149 @@
-"""The table of a comparison as a terminal shows it."""
+"""The columns of a comparison, for ``comparison.csv``, the terminal and the report."""
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from nasalign.evaluation.metrics import METRICS
+from nasalign.io.files import csv_text
+
+FIGURES = (*METRICS, "auc", "gap", "accuracy_change")
 WIDE = 120
 """Characters that the whole table takes at most."""
-_COLUMNS = {
-    "accuracy": "accuracy",
-    "recall": "recall",
-    "precision": "preci-\nsion",
-    "auc": "AUC",
-    "yes_rate": "yes\nrate",
-    "ece": "ECE",
-    "seconds": "seconds\nto fit",
-    "trained": "trained",
-    "needs": "needs",
-    "kl": "KL",
-    "free": "free\nright",
+_MIB = 2**20
+
+
+class Column(NamedTuple):
+    """A column: its title in the report, its heading in a terminal, and how a value is printed."""
+
+    title: str
+    heading: str = ""
+    form: str = ".3f"
+
+
+COLUMNS = {  # by the name in comparison.csv
+    "accuracy": Column("accuracy", "accuracy"),
+    "accuracy_change": Column("its change"),
+    "precision": Column("precision", "preci-\nsion"),
+    "recall": Column("recall", "recall"),
+    "f1": Column("F1"),
+    "auc": Column("AUC", "AUC"),
+    "ece": Column("calibration error", "ECE"),
+    "yes_rate": Column("share of Yes", "yes\nrate"),
+    "gap": Column("precision \N{MINUS SIGN} recall"),
+    "invalid_rate": Column("share invalid"),
+    "seconds_to_fit": Column("seconds to fit", "seconds\nto fit", ",.1f"),
+    "seconds_to_evaluate": Column("seconds to evaluate", form=",.1f"),
+    "trained_parameters": Column("trained numbers", "trained", "count"),
+    "memory_to_fit_mib": Column("memory to fit, MiB", form=",.0f"),
+    "general_qa": Column("right free answers", "free\nright"),
+    "kl": Column("KL", "KL", ".3g"),
+    "perplexity": Column("perplexity", form=".2f"),
+    "needs_to_serve": Column("needs when served", "needs", "text"),
 }
-_IN_A_NARROW_ONE = ("accuracy", "recall", "auc", "yes_rate", "seconds", "kl", "free")
+_IN_A_WIDE_TERMINAL = (
+    *("accuracy", "recall", "precision", "auc", "yes_rate", "ece", "seconds_to_fit"),
+    *("trained_parameters", "needs_to_serve", "kl", "general_qa"),
+)
+_IN_A_NARROW_ONE = ("accuracy", "recall", "auc", "yes_rate", "seconds_to_fit", "kl", "general_qa")
+
+
+def comparison_line(row: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row of ``comparison.json`` on one data set as a line of ``comparison.csv``.
+
+    A figure has the ends of its interval under its name and ``_low`` and ``_high``. A row that
+    could not be measured has its reason under ``error``, and nothing under the figures.
+
+    Args:
+        row: the row.
+        name: the data set.
+        about: ``n``, ``questions`` and ``positives`` of the data set.
+    """
+    figures = {} if row["error"] else row["datasets"][name]["figures"]
+    cost, effects = row.get("cost", {}), row.get("side_effects") or {}
+    memory, chosen = cost.get("memory_to_fit"), row.get("chosen")
+    general, kl, perplexity = (effects.get(one) or {} for one in ("general_qa", "kl", "perplexity"))
+    change = (
+        [general["after"] - general["before"], *general["change_interval"]] if general else None
+    )
+    return {
+        "data": name,
+        "row": row["name"],
+        "title": row["title"],
+        "n": about["n"],
+        "questions": about["questions"],
+        "share_of_yes": about["positives"],
+        **_spread({figure: figures.get(figure) for figure in FIGURES}),
+        "seconds_to_fit": cost.get("seconds_to_fit"),
+        "seconds_to_evaluate": cost.get("seconds_to_evaluate"),
+        "memory_to_fit_mib": None if memory is None else round(memory / _MIB, 1),
+        "trained_parameters": row.get("parameters"),
+        "needs_to_serve": row["serving"],
+        "needs_logits": row["logits"],
+        "general_qa": general.get("after"),
+        **_spread({"general_qa_change": change}),
+        **_spread({"kl": [kl["mean"], *kl["interval"]] if kl else None}),
+        "perplexity": perplexity.get("after"),
+        "chosen": json.dumps(chosen, ensure_ascii=False, default=str) if chosen else None,
+        "error": row["error"],
+    }
+
+
+def _spread(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Each figure with the ends of its interval in three columns."""
+    return {
+        f"{name}{end}": value
+        for name, figure in figures.items()
+        for end, value in zip(("", "_low", "_high"), figure or (None,) * 3, strict=True)
+    }
+
+
+def as_csv(comparison: Mapping[str, Any]) -> str:
+    """Returns the text of ``comparison.csv``: a line for each data set and row.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    lines = [
+        comparison_line(row, name, about)
+        for name, about in comparison["datasets"].items()
+        for row in comparison["rows"]
+    ]
+    return csv_text(list(lines[0]), lines)
+
+
+def printed(line: Mapping[str, Any], name: str) -> str:
+    """Returns the value of a column as text; "n/a" where there is none."""
+    value, form = line[name], COLUMNS[name].form
+    if value is None:
+        return "n/a"
+    if form == "text":
+        return str(value)
+    if form == "count":
+        return f"{value:,}" if value < 1_000_000 else f"{value / 1e6:,.1f}M"
+    return format(float(value), form)  # an infinite one is a text in the file
+
+
+def label(line: Mapping[str, Any]) -> str:
+    """Returns the name of a row, with an asterisk if it needs the answer words' probabilities."""
+    return f"{line['row']}*" if line["needs_logits"] else str(line["row"])
 
 
 def print_comparison(console: Console, comparison: Mapping[str, Any]) -> None:
-    """Prints a table for each data set of ``comparison.json``, and what is to be said below them.
+    """Prints a table for each data set of ``comparison.json``, and notes below them.
 
     A narrow terminal gets the columns that it has room for; a file gets all.
     """
     to_a_file = not console.is_terminal
     whole = to_a_file or console.width >= WIDE
-    columns = tuple(_COLUMNS) if whole else _IN_A_NARROW_ONE
     width = console.width
     if to_a_file:
         console.width = max(width, WIDE)
     for name in comparison["datasets"]:
+        columns = _IN_A_WIDE_TERMINAL if whole else _IN_A_NARROW_ONE
         console.print(_table(comparison, name, columns))
     console.width = width
     for note in _notes(comparison):
@@ -44,52 +151,30 @@ def print_comparison(console: Console, comparison: Mapping[str, Any]) -> None:
 
 
 def _table(comparison: Mapping[str, Any], name: str, columns: tuple[str, ...]) -> Table:
-    """The rows on one data set; those that need logits have an asterisk."""
+    """The rows on one data set; the interval of the accuracy stands below it."""
     about = comparison["datasets"][name]
     title = f"{name}, {about['n']} test examples, {about['positives']:.0%} of them Yes"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("row", no_wrap=True)
     for column in columns:
-        if column == "needs":
-            table.add_column(column, max_width=24, overflow="fold")
+        heading = COLUMNS[column].heading
+        if column == "needs_to_serve":
+            table.add_column(heading, max_width=24, overflow="fold")
         else:
-            table.add_column(_COLUMNS[column], justify="right", no_wrap=True)
+            table.add_column(heading, justify="right", no_wrap=True)
     for row in comparison["rows"]:
         if not row["error"]:
-            cells = _cells(row, name)
-            label = f"{row['name']}*" if row["logits"] else row["name"]
-            table.add_row(label, *(cells[column] for column in columns))
+            line = comparison_line(row, name, about)
+            cells = {column: printed(line, column) for column in columns}
+            cells["accuracy"] += f"\n{line['accuracy_low']:.2f} to {line['accuracy_high']:.2f}"
+            table.add_row(label(line), *cells.values())
     return table
 
 
-def _cells(row: Mapping[str, Any], name: str) -> dict[str, str]:
-    """The cells of a row by their column; the interval of the accuracy stands below it."""
-    figures, effects = row["datasets"][name]["figures"], row["side_effects"]
-    value, low, high = figures["accuracy"]
-    cells = {"accuracy": f"{value:.3f}\n{low:.2f} to {high:.2f}"}
-    for metric in ("recall", "precision", "auc", "yes_rate", "ece"):
-        cells[metric] = f"{figures[metric][0]:.3f}" if figures[metric] else "n/a"
-    general = effects["general_qa"]
-    return cells | {
-        "seconds": f"{row['cost']['seconds_to_fit']:,.1f}",
-        "trained": short_count(row["parameters"]),
-        "needs": row["serving"],
-        "kl": format(float(effects["kl"]["mean"]), ".2g"),  # an infinite one is a text in the file
-        "free": f"{general['after']:.3f}" if general else "n/a",
-    }
-
-
 def _notes(comparison: Mapping[str, Any]) -> Iterator[str]:
-    """The asterisk, and why rows could not be had."""
+    """The meaning of the asterisk, and why rows could not be measured."""
     if any(row["logits"] for row in comparison["rows"]):
         yield "* needs the probabilities of the answer words when it is served."
     for row in comparison["rows"]:
         if row["error"]:
             yield f"{row['name']}: {row['error']}"
-
-
-def short_count(count: int) -> str:
-    """Returns a count in at most seven characters or so."""
-    if count < 1_000_000:
-        return f"{count:,}"
-    return f"{count / 1e6:,.1f}M"

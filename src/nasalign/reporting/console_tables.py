@@ -1,4 +1,4 @@
-"""Results as tables of the console."""
+"""Results as tables of the console, and what is said of an export that is not exact."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,8 +6,22 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from nasalign.adapters.adapter_file import Reduction
+from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import LEAN, METRICS
-from nasalign.progress import number
+from nasalign.reporting.formats import number, with_interval
+
+
+def columns_table(
+    title: str, rows: Sequence[Sequence[str]], header: Sequence[str], **options: Any
+) -> Table:
+    """Returns a table of texts; columns after the first are right-aligned."""
+    table = Table(title=title, title_justify="left", **options)
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def change_table(
@@ -17,81 +31,58 @@ def change_table(
     change: Mapping[str, tuple[float, float, float]],
 ) -> Table:
     """Returns the table before, after, change, with 95 % intervals."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in ("before", "after", "change", "95 % interval"):
-        table.add_column(name, justify="right")
+    rows = []
     for name in METRICS:
-        difference, low, high = change[name]
-        table.add_row(
-            name.replace("_", " "),
-            number(before[name]),
-            number(after[name]),
-            f"{difference:+.3f}",
-            f"{low:+.3f} to {high:+.3f}",
-        )
-    return table
+        value, low, high = change[name]
+        figures = number(before[name]), number(after[name]), f"{value:+.3f}"
+        rows.append((_plain(name), *figures, f"{low:+.3f} to {high:+.3f}"))
+    return columns_table(title, rows, ("", "before", "after", "change", "95 % interval"))
 
 
 def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     """Returns the table of one evaluation, with 95 % intervals."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for name in (*METRICS, *[name for name in LEAN if name in metrics]):
-        low, high = metrics["intervals"][name]
-        table.add_row(
-            name.replace("_", " "), number(metrics[name]), f"{number(low)} to {number(high)}"
-        )
-    return table
+    rows = [
+        (_plain(name), number(metrics[name]), _ends(metrics["intervals"][name]))
+        for name in (*METRICS, *(name for name in LEAN if name in metrics))
+    ]
+    return columns_table(title, rows, ("", "value", "95 % interval"))
 
 
 def lean_table(lean: Mapping[str, Any]) -> Table:
     """Returns which way a model leans: its two kinds of mistakes, with 95 % intervals."""
     ways = {"negative": "to No", "positive": "to Yes", "neither": "neither way"}
-    table = Table(title=f"Leans {ways[lean['direction']]}", title_justify="left")
-    table.add_column("")
-    for name in ("share", "95 % interval", "n"):
-        table.add_column(name, justify="right")
-    for name, title in (
-        ("false_negatives", "right answers denied"),
-        ("false_positives", "wrong answers affirmed"),
-    ):
-        low, high = lean[name]["interval"]
-        interval = f"{number(low)} to {number(high)}"
-        table.add_row(title, number(lean[name]["share"]), interval, str(lean[name]["n"]))
-    return table
-
-
-def columns_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Table:
-    """Returns a table of texts; columns after the first are right-aligned."""
-    table = Table(title=title, title_justify="left")
-    for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    names = {
+        "false_negatives": "right answers denied",
+        "false_positives": "wrong answers affirmed",
+    }
+    rows = [
+        (title, number(of["share"]), _ends(of["interval"]), str(of["n"]))
+        for title, of in ((title, lean[name]) for name, title in names.items())
+    ]
+    title = f"Leans {ways[lean['direction']]}"
+    return columns_table(title, rows, ("", "share", "95 % interval", "n"))
 
 
 def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Returns the metrics by what the model knows of a question (Appendix G)."""
     answers = {"Det-T": "right", "Det-F": "wrong", "Non-Det": "none", "unclear": "undecided"}
-    table = Table(title="By its free answer to the question, Prompt II", title_justify="left")
-    table.add_column("free answer")
-    for name in ("n", "yes rate", "accuracy"):
-        table.add_column(name, justify="right")
-    for kind, metrics in parts.items():
-        cells = (_with_interval(metrics, name) for name in ("yes_rate", "accuracy"))
-        table.add_row(f"{answers[kind]} ({kind})", str(metrics["n"]), *cells)
-    return table
+    rows = [
+        (
+            f"{answers[kind]} ({kind})",
+            str(of["n"]),
+            *(with_interval(of[name], of["intervals"][name]) for name in ("yes_rate", "accuracy")),
+        )
+        for kind, of in parts.items()
+    ]
+    title = "By its free answer to the question, Prompt II"
+    return columns_table(title, rows, ("free answer", "n", "yes rate", "accuracy"))
 
 
 def harness_table(metrics: Mapping[str, Any]) -> Table:
     """Returns our figures beside those of lm-evaluation-harness, and how far apart they are."""
     found = metrics["harness"]
     rows = [
-        (name.replace("_", " "), number(metrics[name]), number(theirs))
+        (_plain(name), number(metrics[name]), number(theirs))
         for name, theirs in found["figures"].items()
     ]
     rows.append(("verdicts that differ", "", f"{found['different_verdicts']} of {metrics['n']}"))
@@ -106,14 +97,16 @@ def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
     found = result["scenarios"]
     if "unsure" not in found:
         names.remove("unsure_rate")
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("scenario", "n", *names):
-        table.add_column(name.replace("_", " "), justify="left" if name == "scenario" else "right")
+    header = [_plain(name) for name in ("scenario", "n", *names)]
+    table = columns_table(title, [], header, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for scenario, parts in found.items():
         rows = {scenario: parts["all"]}
         rows |= {f"  {kind}": metrics for kind, metrics in parts["by_knowledge"].items()}
         for label, metrics in rows.items():
-            cells = (_over_interval(metrics, name) for name in names)
+            intervals = metrics["intervals"]
+            cells = (
+                "{:.3f}\n{:.2f} to {:.2f}".format(metrics[name], *intervals[name]) for name in names
+            )
             table.add_row(label, str(metrics["n"]), *cells)
         table.add_section()
     return table
@@ -121,28 +114,13 @@ def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
 
 def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
     """Returns the form of Table 8, with the paper's counts beside ours."""
-    table = Table(title="Yes/no examples, (paper)", title_justify="left")
-    table.add_column("data")
-    for name in ("positives", "negatives", "total"):
-        table.add_column(name, justify="right")
+    names = ("positives", "negatives", "total")
+    rows = []
     for summary in summaries:
         paper = summary["paper"] or {}
-        cells = (
-            f"{summary[name]}" + (f" ({paper[name]})" if paper else "")
-            for name in ("positives", "negatives", "total")
-        )
-        table.add_row(summary["dataset"], *cells)
-    return table
-
-
-def _with_interval(metrics: Mapping[str, Any], name: str) -> str:
-    low, high = metrics["intervals"][name]
-    return f"{number(metrics[name])} ({number(low)} to {number(high)})"
-
-
-def _over_interval(metrics: Mapping[str, Any], name: str) -> str:
-    low, high = metrics["intervals"][name]
-    return f"{metrics[name]:.3f}\n{low:.2f} to {high:.2f}"
+        cells = (f"{summary[one]}" + (f" ({paper[one]})" if paper else "") for one in names)
+        rows.append((summary["dataset"], *cells))
+    return columns_table("Yes/no examples, (paper)", rows, ("data", *names))
 
 
 def sides_table(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]) -> Table:
@@ -169,22 +147,63 @@ def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
 def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     """Yields the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
-    table = Table(title=question, title_justify="left")
-    table.add_column("")
-    for side in sides:
-        table.add_column(side, justify="right")
-    for name, title in (("p_yes", "P(Yes)"), ("p_no", "P(No)"), ("nas", "model NAS")):
-        table.add_row(title, *(number(answers[side][name]) for side in sides))
-    table.add_row("verdict", *(answers[side]["verdict"] for side in sides))
-    yield table
+    rows = [
+        [title, *(number(answers[side][name]) for side in sides)]
+        for name, title in (("p_yes", "P(Yes)"), ("p_no", "P(No)"), ("nas", "model NAS"))
+    ]
+    rows.append(["verdict", *(answers[side]["verdict"] for side in sides)])
+    yield columns_table(question, rows, ["", *sides])
 
     heads = Table(title="Heads that weigh most, by NAS", title_justify="left")
     for side in sides:
         heads.add_column(side)
         heads.add_column("NAS", justify="right")
     for row in zip(*(answers[side]["heads"] for side in sides), strict=True):
-        cells = (
-            (f"layer {head['layer']}, head {head['head']}", number(head["nas"])) for head in row
-        )
-        heads.add_row(*(text for cell in cells for text in cell))
+        cells: list[str] = []
+        for head in row:
+            cells += [f"layer {head['layer']}, head {head['head']}", number(head["nas"])]
+        heads.add_row(*cells)
     yield heads
+
+
+def export_lines(rounding: Rounding | None, reduction: Reduction | None) -> Iterator[str | Table]:
+    """Yields what a terminal shows of an export that is not exact."""
+    if reduction:
+        header = ("module", "changed rows", "relative error")
+        yield columns_table("", reduction_rows(reduction), header)
+        yield reduction_text(reduction)
+    if rounding:
+        yield rounding_text(rounding)
+
+
+def rounding_text(rounding: Rounding) -> str:
+    """Returns how much of the change is left after the rounding to another dtype."""
+    return (
+        f"Rounded to {rounding.dtype}, the change has {rounding.norm:.1%} of its norm "
+        f"(cosine {rounding.cosine:.4f} with the exact one), and {rounding.entries:.1%} of the "
+        "changed weights still differ from the base model's, rounded alike."
+    ).replace("%", " %")
+
+
+def reduction_text(reduction: Reduction) -> str:
+    """Returns how far an adapter of low rank is from the exact one."""
+    return (
+        f"Reduced to rank {reduction.rank}, the change lacks {reduction.error:.1%} of its norm "
+        "(relative Frobenius error over all modules)."
+    ).replace("%", " %")
+
+
+def reduction_rows(reduction: Reduction) -> list[tuple[str, str, str]]:
+    """Returns each module, the number of its rows that change, and its relative error."""
+    return [
+        (module, str(len(reduction.rows[module])), f"{error:.4f}")
+        for module, error in reduction.modules.items()
+    ]
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _ends(interval: Sequence[float]) -> str:
+    return f"{number(interval[0])} to {number(interval[1])}"

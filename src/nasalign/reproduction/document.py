@@ -58,20 +58,16 @@ def write_document(
 
 
 def _item(folder: Path, result: Result | Failure) -> dict[str, Any]:
-    heading = result.name.replace("-", " ").capitalize()
-    if isinstance(result, Failure):
-        return {"heading": heading, "name": result.name, "failure": result.reason}
-    header, rows = lay_out(result)
-    pictures = []
-    for name in result.charts:
-        drawing = (folder / f"{name}.svg").read_bytes()
-        pictures.append({"name": name, "data": base64.b64encode(drawing).decode()})
-    return {
-        "heading": heading,
+    item: dict[str, Any] = {
         "name": result.name,
-        "title": result.title,
-        "header": header,
-        "rows": rows,
-        "notes": result.notes,
-        "pictures": pictures,
+        "heading": result.name.replace("-", " ").capitalize(),
     }
+    if isinstance(result, Failure):
+        return item | {"failure": result.reason}
+    header, rows = lay_out(result)
+    pictures = [
+        {"name": name, "data": base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()}
+        for name in result.charts
+    ]
+    item |= {"title": result.title, "header": header, "rows": rows}
+    return item | {"notes": result.notes, "pictures": pictures}

@@ -6,24 +6,28 @@ from statistics import mean, stdev
 from statsmodels.stats.proportion import proportion_confint
 
 from nasalign.data.binary import to_binary
-from nasalign.reproduction.paper.ablations import QUERY_ONLY as PAPER_QUERY_ONLY
-from nasalign.reproduction.paper.ablations import RANDOM_HEADS
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies, Study
+from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies
 
-METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: PAPER_QUERY_ONLY}
+RANDOM_HEADS = "random attention heads"
+METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: "query projection only"}
+"""What the paper's tables call the sides."""
 BOTH = (UNTOUCHED, NASA)
+_MAIN = ("accuracy", "precision", "recall", "f1", "nas")
+_ALL = (*_MAIN, "ece")
 
 
 def table_3(studies: Studies) -> Result:
     """Main results on multi-hop questions."""
-    return _main(3, studies, PAPER_SETS[:2])
+    rows = _metrics(studies, PAPER_SETS[:2], BOTH, _MAIN)
+    return beside_paper(3, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
 
 
 def table_4(studies: Studies) -> Result:
     """Main results on mathematical and logical reasoning."""
-    return _main(4, studies, PAPER_SETS[2:])
+    rows = _metrics(studies, PAPER_SETS[2:], BOTH, _MAIN)
+    return beside_paper(4, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
 
 
 def table_5(studies: Studies) -> Result:
@@ -34,11 +38,9 @@ def table_5(studies: Studies) -> Result:
             for side in BOTH:
                 right = [row["right"] is True for row in study.knowledge(name, side)]
                 low, high = proportion_confint(sum(right), len(right), method="wilson")
-                rows.append(
-                    _keys(study, name, method=METHODS[side])
-                    | {"accuracy": sum(right) / len(right), "n": len(right)}
-                    | {"accuracy_low": low, "accuracy_high": high}
-                )
+                row: Row = {"dataset": name, "model": study.name, "method": METHODS[side]}
+                row |= {"accuracy": sum(right) / len(right), "n": len(right)}
+                rows.append(row | {"accuracy_low": low, "accuracy_high": high})
     judges = {study.settings.judge for study in studies}
     return beside_paper(5, rows, [*notes_on(studies), f"Judged by {', '.join(sorted(judges))}."])
 
@@ -52,11 +54,8 @@ def table_6(studies: Studies) -> Result:
 def table_7(studies: Studies) -> Result:
     """Four examples shown before the question."""
     rows = _metrics(studies, DOMAINS, BOTH, ("precision", "recall", "f1"), "4-shot")
-    notes = [
-        *notes_on(studies),
-        "The examples are of the probed questions, right and wrong in turn.",
-    ]
-    return beside_paper(7, rows, notes)
+    shown = "The examples are of the probed questions, right and wrong in turn."
+    return beside_paper(7, rows, [*notes_on(studies), shown])
 
 
 def table_8(studies: Studies) -> Result:
@@ -93,9 +92,6 @@ def table_11(studies: Studies) -> Result:
     return beside_paper(11, rows, notes_on(studies))
 
 
-_ALL = ("accuracy", "precision", "recall", "f1", "nas", "ece")
-
-
 def table_19(studies: Studies) -> Result:
     """Query rows alone."""
     rows = _metrics(studies, PAPER_SETS, (NASA, QUERY_ONLY), _ALL)
@@ -108,18 +104,14 @@ def table_20(studies: Studies) -> Result:
     for study in studies:
         for name in PAPER_SETS:
             draws = [study.metrics(name, side) for side in RANDOM]
-            row = _keys(study, name, method=RANDOM_HEADS) | {"n": draws[0]["n"]}
+            row: Row = {"dataset": name, "model": study.name, "method": RANDOM_HEADS}
+            row["n"] = draws[0]["n"]
             for value in _ALL:
                 figures = [draw[value] for draw in draws]
                 row |= {value: mean(figures), f"{value}_sd": stdev(figures)}
             rows.append(row)
     notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws."]
     return beside_paper(20, rows, [*notes_on(studies), *notes, *_tuned(studies, (NASA, *RANDOM))])
-
-
-def _main(number: int, studies: Studies, sets: Sequence[str]) -> Result:
-    rows = _metrics(studies, sets, BOTH, ("accuracy", "precision", "recall", "f1", "nas"))
-    return beside_paper(number, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
 
 
 def _metrics(
@@ -135,7 +127,7 @@ def _metrics(
         for study in studies:
             for side in sides:
                 found = study.metrics(name, side, wording)
-                row = _keys(study, name, method=METHODS[side])
+                row: Row = {"dataset": name, "model": study.name, "method": METHODS[side]}
                 row |= {value: found[value] for value in values}
                 for value in values:
                     row[f"{value}_low"], row[f"{value}_high"] = found["intervals"][value]
@@ -143,21 +135,16 @@ def _metrics(
     return rows
 
 
-def _keys(study: Study, name: str, **further: str) -> Row:
-    return {"dataset": name, "model": study.name, **further}
-
-
 def notes_on(studies: Studies) -> list[str]:
     """What stands in for what, and how answers were decoded."""
     settings = studies[0].settings
-    sets = studies[0].sets.values()
-    notes = [one.note for one in sets if one.note]
-    notes.append(
+    notes = [one.note for one in studies[0].sets.values() if one.note]
+    how = (
         f"Decoder {settings.decoder}; wrong answers by {settings.generator}; context: "
         f"{settings.context}; at most {settings.evaluation_questions} questions a set, seed "
         f"{settings.seed}; intervals are 95 %, by a bootstrap over questions."
     )
-    return notes
+    return [*notes, how]
 
 
 def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:
@@ -173,17 +160,14 @@ def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Studies], Result]] = {
-    f"table-{number}": make
-    for number, make in (
-        (3, table_3),
-        (4, table_4),
-        (5, table_5),
-        (6, table_6),
-        (7, table_7),
-        (8, table_8),
-        (10, table_10),
-        (11, table_11),
-        (19, table_19),
-        (20, table_20),
-    )
+    "table-3": table_3,
+    "table-4": table_4,
+    "table-5": table_5,
+    "table-6": table_6,
+    "table-7": table_7,
+    "table-8": table_8,
+    "table-10": table_10,
+    "table-11": table_11,
+    "table-19": table_19,
+    "table-20": table_20,
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair
 
-from nasalign.reproduction.paper import PaperTable, paper_table
+from nasalign.reproduction.published import paper_tables
 
 Row = dict[str, Any]
 
@@ -37,31 +37,20 @@ class Result:
     @property
     def columns(self) -> list[str]:
         """The columns of the CSV file, in order."""
-        extra = [
-            name for row in self.rows for name in row if name not in (*self.keys, *self.values)
-        ]
+        extra = [name for row in self.rows for name in row]
         return list(dict.fromkeys(["source", *self.keys, *self.values, *extra]))
 
 
-def beside_paper(
-    number: int, ours: Sequence[Row], notes: Sequence[str], values: Sequence[str] = ()
-) -> Result:
+def beside_paper(number: int, ours: Sequence[Row], notes: Sequence[str]) -> Result:
     """Returns our rows and those of a table of the paper, with its caption.
 
     Args:
-        number: of the table.
+        number: number of the table.
         ours: our rows, with the keys of the paper's.
-        notes: on ours.
-        values: figures that the paper does not print.
+        notes: notes on our rows.
     """
-    table: PaperTable = paper_table(number)
-    rows = [{"source": "ours"} | dict(row) for row in ours]
-    rows += [{"source": "paper"} | row for row in table.records()]
-    return Result(
-        f"table-{number}",
-        table.title,
-        table.keys,
-        (*table.values, *values),
-        rows,
-        [*notes, f"Figures: {table.unit}"],
-    )
+    table = paper_tables()[number]
+    rows: list[Row] = [{"source": "ours"} | row for row in ours]
+    rows += [{"source": "paper"} | row for row in table.rows]
+    notes = [*notes, f"Figures: {table.unit}"]
+    return Result(f"table-{number}", table.title, table.keys, table.values, rows, notes)

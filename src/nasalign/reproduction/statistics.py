@@ -1,6 +1,7 @@
 """The paper's statistics: what NAS says of the bias, and what became of negative answers."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
@@ -32,15 +33,11 @@ def table_2(studies: Studies) -> Result:
     for study in studies:
         nas = {name: study.nas(name) for name in DOMAINS}
         counts = scaled(STUDY, nas[DOMAINS[0]][0].numel())
-        heads = {
-            name: [
-                head[:2]
-                for head in select_heads(
-                    values, k=counts.k, n=counts.n, consistency=study.settings.consistency
-                )
-            ]
-            for name, values in nas.items()
-        }
+        heads = {}
+        for name, of in nas.items():
+            consistency = study.settings.consistency
+            chosen = select_heads(of, k=counts.k, n=counts.n, consistency=consistency)
+            heads[name] = [(head.layer, head.head) for head in chosen]
         found = head_overlap(heads)
         rows.append(
             {"model": study.name, "overlap": found.common}
@@ -74,20 +71,16 @@ def table_16(studies: Studies) -> Result:
 
 def table_17(studies: Studies) -> Result:
     """False negatives that became true positives."""
-
-    def shift(study: Study, name: str) -> Cells:
-        return shift_ratios(study.rows(name), study.rows(name, NASA), "FN")
-
-    return _cells(17, studies, "shift_ratio", shift)
+    return _cells(17, studies, "shift_ratio", lambda study, name: _shifts(study, name, "FN"))
 
 
 def table_18(studies: Studies) -> Result:
     """True negatives that became false positives."""
+    return _cells(18, studies, "shift_ratio", lambda study, name: _shifts(study, name, "TN"))
 
-    def shift(study: Study, name: str) -> Cells:
-        return shift_ratios(study.rows(name), study.rows(name, NASA), "TN")
 
-    return _cells(18, studies, "shift_ratio", shift)
+def _shifts(study: Study, name: str, kind: Literal["FN", "TN"]) -> Cells:
+    return shift_ratios(study.rows(name), study.rows(name, NASA), kind)
 
 
 def _cells(

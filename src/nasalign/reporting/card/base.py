@@ -18,9 +18,9 @@ class Base:
         title: how it is called.
         hub: its id on the hub, or None.
         place: what ``from_pretrained`` takes.
-        gguf: the file's name if it is one, else an empty text.
+        gguf: the file's name if it is one.
         license: ``license``, ``license_name`` and ``license_link``, as far as they are known.
-        note: what a user should know of it, or an empty text.
+        note: what a user should know of it.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Base:
 
     @classmethod
     def of(cls, name: str) -> "Base":
-        """Tells a base model from the name by which it is loaded; asks no network."""
+        """Returns the base model of a name by which it is loaded; asks no network."""
         title, hub = public_name(name), hub_id(name)
         if name in EMBEDDED_MODELS:
             note = (

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +11,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from nasalign.adapters.adapter_file import read_adapter
 from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import METRICS
-from nasalign.progress import number
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card.base import Base
-from nasalign.reporting.export_table import reduction_rows, reduction_text, rounding_text
+from nasalign.reporting.console_tables import reduction_rows, reduction_text, rounding_text
+from nasalign.reporting.formats import with_interval
 from nasalign.reporting.report.data_sets import DataSet, data_sets
-from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.origin import command_line, limits
-from nasalign.reporting.report.public import further_origins, public, published
+from nasalign.reporting.report.origin import (
+    command_line,
+    further_origins,
+    limits,
+    public,
+    published,
+)
 from nasalign.reporting.report.run_folder import RunFiles
+from nasalign.reporting.report.tables import effect_rows
 from nasalign.run_file import as_written
 
 FILE = "README.md"
@@ -49,19 +53,24 @@ def model_card(
         form: a whole checkpoint, the adapter alone, or a GGUF file.
         base: the name by which the base model is loaded.
         rounding: what is left of the change, where the checkpoint was rounded to another dtype.
-        name: of the GGUF file.
+        name: name of the GGUF file.
 
     Raises:
         NasAlignError: a file of the run is broken, or nasalign did not write the adapter.
     """
     with as_written(run or adapter):
-        return _card(run, adapter, form, base, rounding, name)
+        files = public(RunFiles.read(run)) if run else None
+        return _card(files, adapter, form, base, rounding, name)
 
 
 def _card(
-    run: Path | None, adapter: Path, form: Form, base: str, rounding: Rounding | None, name: str
+    files: RunFiles | None,
+    adapter: Path,
+    form: Form,
+    base: str,
+    rounding: Rounding | None,
+    name: str,
 ) -> str:
-    files = public(RunFiles.read(run)) if run else None
     of = Base.of(base)
     title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
     sets = data_sets(files) if files else []
@@ -160,23 +169,14 @@ def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
     sides = files.metrics[data.name]
     rows = []
     for metric in METRICS:
-        cells = [
-            _with_interval(sides[side][metric], sides[side]["intervals"][metric])
-            if side in sides
-            else ""
-            for side in ("before", "after")
-        ]
+        cells = {"before": "", "after": "", "change": ""}
+        for side, metrics in sides.items():
+            cells[side] = with_interval(metrics[metric], metrics["intervals"][metric])
         if metric in data.changes:
             change, low, high = data.changes[metric]
-            cells.append(f"{change:+.3f} ({low:+.3f} to {high:+.3f})")
-        else:
-            cells.append("")
-        rows.append((metric.replace("_", " "), *(Markdown(cell) for cell in cells)))
+            cells["change"] = f"{change:+.3f} ({low:+.3f} to {high:+.3f})"
+        rows.append((metric.replace("_", " "), *map(Markdown, cells.values())))
     return {"name": data.name, "part": _part(data.name, files), "n": data.n, "rows": rows}
-
-
-def _with_interval(value: float, bounds: Sequence[float]) -> str:
-    return f"{number(value)} ({number(bounds[0])} to {number(bounds[1])})"
 
 
 def _part(name: str, files: RunFiles) -> str:

@@ -6,17 +6,15 @@ readers too, and none says alone what shape, dash or text does not say.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import vl_convert
 
-from nasalign.reporting.report.run_folder import SIDES
-
 BEFORE, AFTER = "#7086A0", "#E8770E"
 TO_YES, TO_NO = "#009E73", "#B5449A"
+SIDE_COLOURS = {"before": BEFORE, "after": AFTER}
 RIGHT, WRONG = "#2F86C9", "#9A7B4F"
 FAINT = "rgba(128,128,128,0.12)"
 PAGE = "currentColor"
@@ -24,14 +22,8 @@ _VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 _WIDTH = 480  # of the picture; a live chart is as wide as the page lets it be
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart in both forms.
-
-    Attributes:
-        spec: the Vega-Lite specification.
-        svg: the picture of it.
-    """
+class Chart(NamedTuple):
+    """A chart as its Vega-Lite specification, and the picture of it."""
 
     spec: dict[str, Any]
     svg: str
@@ -53,8 +45,13 @@ def finished(chart: Any, description: str, height: Any) -> Chart:
         description=description,
         background="transparent",
     )
-    spec = sized.configure(**_CONFIG).to_dict()
+    spec = styled(sized).to_dict()
     return Chart(spec, str(vl_convert.vegalite_to_svg(spec, vl_version=_VERSION)))
+
+
+def styled(chart: Any) -> Any:
+    """Returns a chart with the fonts and colours of all charts."""
+    return chart.configure(**_CONFIG)
 
 
 _AXIS = {f"{part}Color": PAGE for part in ("label", "title", "domain", "tick", "grid")}
@@ -82,39 +79,23 @@ def unit(field: str, title: str | None = None) -> alt.X:
     return alt.X(field, title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
 
 
-def number(field: str, title: str | None = None) -> alt.Tooltip:
+def tip(field: str, title: str | None = None) -> alt.Tooltip:
     """Returns a figure of the text that a mark shows when it is pointed at."""
     return alt.Tooltip(f"{field}:Q", format=".3f", title=title or field)
 
 
-def side_colour() -> alt.Color:
-    """Returns the colours of before and after."""
-    scale = alt.Scale(domain=list(SIDES), range=[BEFORE, AFTER])
-    return alt.Color("side:N", title=None, scale=scale)
+def colour(field: str, colours: Mapping[str, str]) -> alt.Color:
+    """Returns the colours of a field by its values."""
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    return alt.Color(f"{field}:N", title=None, scale=scale)
 
 
-def side_shape() -> alt.Shape:
-    """Returns the shapes of before and after."""
-    scale = alt.Scale(domain=list(SIDES), range=["circle", "diamond"])
-    return alt.Shape("side:N", title=None, scale=scale)
+def shape(field: str, domain: list[str], shapes: list[str], **options: Any) -> alt.Shape:
+    """Returns the shapes of a field by its values."""
+    scale = alt.Scale(domain=domain, range=shapes)
+    return alt.Shape(f"{field}:N", title=None, scale=scale, **options)
 
 
-_FATES = {"kept": (AFTER, [1, 0]), "cancelled": (BEFORE, [4, 3]), "not finished": (TO_YES, [1, 2])}
-
-
-def fate_colour(rows: Sequence[Mapping[str, Any]]) -> alt.Color:
-    """Returns the colours of what became of the heads in some rows."""
-    return alt.Color("fate:N", title=None, scale=_fate_scale(rows, 0), legend=_LINES)
-
-
-def fate_dash(rows: Sequence[Mapping[str, Any]]) -> alt.StrokeDash:
-    """Returns the dashes of what became of the heads in some rows."""
-    return alt.StrokeDash("fate:N", title=None, scale=_fate_scale(rows, 1), legend=_LINES)
-
-
-_LINES = alt.Legend(symbolType="stroke")
-
-
-def _fate_scale(rows: Sequence[Mapping[str, Any]], part: int) -> alt.Scale:
-    found = [fate for fate in _FATES if any(row["fate"] == fate for row in rows)]
-    return alt.Scale(domain=found, range=[_FATES[fate][part] for fate in found])
+def whole_numbers() -> alt.Axis:
+    """Returns an axis that counts, with no ticks between whole numbers."""
+    return alt.Axis(tickMinStep=1, format="d")

@@ -1,30 +1,73 @@
-"""The charts of the report."""
+"""The charts of a report: those of evaluations, and all of them by name."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
+from altair.utils.schemapi import SchemaValidationError
 
-from nasalign.evaluation.metrics import Array
 from nasalign.evaluation.responses import KINDS, Histogram, Kind, confidence_histogram
 from nasalign.reporting.report.chart_style import (
-    FAINT,
+    AFTER,
+    BEFORE,
     PAGE,
     RIGHT,
-    TO_NO,
-    TO_YES,
+    SIDE_COLOURS,
     WRONG,
     Chart,
-    fate_colour,
-    fate_dash,
+    colour,
     finished,
-    number,
-    side_colour,
-    side_shape,
+    shape,
+    tip,
     unit,
     values,
+    whole_numbers,
 )
+from nasalign.reporting.report.comparison import measured_rows
 from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, is_right
-from nasalign.reporting.report.run_folder import SIDES, Row, RunFiles, Side, fates
+from nasalign.reporting.report.head_charts import (
+    head_chart,
+    heads_chart,
+    joint_charts,
+    timeline_chart,
+)
+from nasalign.reporting.report.run_folder import SIDES, RunFiles, Side
+from nasalign.reporting.report.tuning import epochs, limit_of
+
+
+def charts_of(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
+    """Returns the charts of a run by the names that the template has for them.
+
+    Raises:
+        ValueError: a value is none that a chart can show.
+    """
+    try:
+        return _charts(files, sets)
+    except SchemaValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
+    if files.command == "compare":
+        return comparison_charts(files)
+    yes, _ = files.words
+    found: dict[str, Chart | None] = {"heads": heads_chart(files)}
+    if sets:
+        found["gap"] = gap_chart(sets)
+    for data in sets:
+        found[f"metrics-{data.name}"] = metrics_chart(data, yes)
+        found[f"shifts-{data.name}"] = shifts_chart(data)
+        if data.rows:
+            for kind, chart in confidence_charts(data).items():
+                found[f"confidence-{data.name}-{kind}"] = chart
+    if rows := epochs(files):
+        aim = files.words[files.to_no]
+        tau, share = limit_of(files, "tau"), limit_of(files, "share")
+        found["model-nas"] = timeline_chart(rows, "beta", "model NAS", tau)
+        found["yes-share"] = timeline_chart(rows, "yes_share", f"share of {aim}", share)
+        found["head-nas"] = head_chart(rows)
+    found |= joint_charts(files, yes)
+    return {name: chart for name, chart in found.items() if chart}
 
 
 def metrics_chart(data: DataSet, yes: str) -> Chart:
@@ -34,54 +77,76 @@ def metrics_chart(data: DataSet, yes: str) -> Chart:
         names.append("invalid_rate")
     labels = {name: METRIC_NAMES[name].replace("Yes", yes) for name in names}
     rows = [
-        {
-            "metric": labels[name],
-            "side": side,
-            **dict(zip(("value", "low", "high"), figures[name], strict=True)),
-        }
+        {"metric": labels[name], "side": side}
+        | dict(zip(("value", "low", "high"), figures[name], strict=True))
         for side, figures in data.figures.items()
         for name in names
     ]
+    lines, points = _intervals(rows, "metric", list(labels.values()), "side", SIDE_COLOURS)
+    return finished(lines + points, f"Metrics on {data.name} before and after", 34 * len(names))
+
+
+def comparison_charts(files: RunFiles) -> dict[str, Chart]:
+    """Returns the chart of a comparison on each data set, by the template's name for it."""
+    if files.comparison is None:
+        return {}
+    sets = files.comparison["datasets"]
+    return {f"comparison-{name}": _comparison(files, name, sets[name]) for name in sets}
+
+
+def _comparison(files: RunFiles, name: str, about: Mapping[str, Any]) -> Chart:
+    """Accuracy and share of Yes of each row with intervals; a line where that share is right."""
+    rows, share = measured_rows(files), f"share of {files.words[0]}"
+    measures = {"accuracy": "accuracy", "yes_rate": share}
+    marks = [
+        {"row": row["name"], "measure": says}
+        | dict(zip(("value", "low", "high"), row["datasets"][name]["figures"][metric], strict=True))
+        for row in rows
+        for metric, says in measures.items()
+    ]
+    colours = {"accuracy": AFTER, share: BEFORE}
+    lines, points = _intervals(marks, "row", [row["name"] for row in rows], "measure", colours)
+    right = alt.Chart(values([{"right": about["positives"]}]))
+    rule = right.mark_rule(color=PAGE, strokeDash=[4, 4], opacity=0.6).encode(x=unit("right:Q"))
+    described = f"Accuracy and {share} of every row on {name}"
+    return finished(rule + lines + points, described, 34 * len(rows))
+
+
+def _intervals(
+    rows: Sequence[Mapping[str, Any]], field: str, order: list[str], by: str, colours: dict
+) -> tuple[alt.Chart, alt.Chart]:
+    """Values with their intervals: a line a ``field``; colours and shapes say which ``by``."""
     base = alt.Chart(values(rows)).encode(
-        y=alt.Y("metric:N", sort=list(labels.values()), title=None),
-        yOffset=alt.YOffset("side:N", sort=list(SIDES)),
-        color=side_colour(),
-        tooltip=["metric:N", "side:N", *(number(name) for name in ("value", "low", "high"))],
+        y=alt.Y(f"{field}:N", sort=order, title=None),
+        yOffset=alt.YOffset(f"{by}:N", sort=list(colours)),
+        color=colour(by, colours),
+        tooltip=[f"{field}:N", f"{by}:N", *(tip(name) for name in ("value", "low", "high"))],
     )
     lines = base.mark_rule(strokeWidth=2.5).encode(x=unit("low:Q"), x2="high:Q")
     points = base.mark_point(filled=True, size=85, opacity=1).encode(
-        x=unit("value:Q"), shape=side_shape()
+        x=unit("value:Q"), shape=shape(by, list(colours), ["circle", "diamond"])
     )
-    return finished(lines + points, f"Metrics on {data.name} before and after", 34 * len(names))
+    return lines, points
 
 
 def gap_chart(sets: Sequence[DataSet]) -> Chart:
     """Returns precision and recall of each data set, joined by a line."""
     rows = [
-        {
-            "data": data.name,
-            "side": side,
-            "precision": figures["precision"][0],
-            "recall": figures["recall"][0],
-        }
+        {"data": data.name, "side": side}
+        | {name: figures[name][0] for name in ("precision", "recall")}
         for data in sets
         for side, figures in data.figures.items()
     ]
     base = alt.Chart(values(rows)).encode(
         y=alt.Y("data:N", sort=[data.name for data in sets], title=None),
         yOffset=alt.YOffset("side:N", sort=list(SIDES)),
-        color=side_colour(),
-        tooltip=["data:N", "side:N", number("precision"), number("recall")],
+        color=colour("side", SIDE_COLOURS),
+        tooltip=["data:N", "side:N", tip("precision"), tip("recall")],
     )
     lines = base.mark_rule(strokeWidth=3, opacity=0.45).encode(x=unit("recall:Q"), x2="precision:Q")
     ends = base.transform_fold(["precision", "recall"], as_=["end", "value"])
     points = ends.mark_point(filled=True, size=95, opacity=1).encode(
-        x=unit("value:Q"),
-        shape=alt.Shape(
-            "end:N",
-            title=None,
-            scale=alt.Scale(domain=["recall", "precision"], range=["circle", "square"]),
-        ),
+        x=unit("value:Q"), shape=shape("end", ["recall", "precision"], ["circle", "square"])
     )
     return finished(lines + points, "Precision and recall before and after", 44 * len(sets))
 
@@ -89,7 +154,7 @@ def gap_chart(sets: Sequence[DataSet]) -> Chart:
 def confidence_charts(data: DataSet) -> dict[str, Chart]:
     """Returns a histogram of confidence for each outcome, as in Figures 2 and 5."""
     found = {side: confidence_histogram(rows) for side, rows in data.rows.items()}
-    most = max(max(max(part.counts[kind]) for kind in KINDS) for part in found.values())
+    most = max(max(part.counts[kind]) for part in found.values() for kind in KINDS)
     return {kind: _histogram(found, kind, most, data.name) for kind in KINDS}
 
 
@@ -98,6 +163,7 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
     for side, histogram in found.items():
         bins = zip(histogram.edges, histogram.edges[1:], histogram.counts[kind], strict=False)
         for low, high, count in bins:
+            # Both sides share a bin: before has its left half, after its right one.
             middle = (low + high) / 2
             ends = (low + 0.006, middle) if side == "before" else (middle, high - 0.006)
             rows.append(
@@ -112,125 +178,11 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
             x2="to:Q",
             y2=alt.datum(0),
             y=alt.Y("answers:Q", title="answers", scale=alt.Scale(domain=[0, max(most, 1)])),
-            color=side_colour(),
+            color=colour("side", SIDE_COLOURS),
             tooltip=["side:N", "confidence:N", "answers:Q"],
         )
     )
     return finished(bars, f"Confidence of {kind} on {name}", 150)
-
-
-def heads_chart(files: RunFiles) -> Chart | None:
-    """Returns the map of single head NAS, with the selected heads marked by what became of them."""
-    if files.nas is None:
-        return None
-    fate, (yes, no) = fates(files), files.words
-    rows = [
-        {
-            "layer": layer,
-            "head": head,
-            "NAS": round(float(value), 4),
-            "fate": fate.get((layer, head), "not selected"),
-        }
-        for (layer, head), value in _cells(files.nas)
-    ]
-    most = max(float(abs(files.nas).max()), 1e-9)
-    base = alt.Chart(values(rows)).encode(
-        x=alt.X("layer:O", axis=_every(files.nas.shape[0])),
-        y=alt.Y("head:O", axis=_every(files.nas.shape[1])),
-        tooltip=["layer:O", "head:O", number("NAS"), "fate:N"],
-    )
-    cells = base.mark_rect().encode(
-        color=alt.Color(
-            "NAS:Q",
-            title=f"NAS: above 0 it looks at {no}, below at {yes}",
-            scale=alt.Scale(
-                type="sqrt", domain=[-most, 0, most], range=[TO_YES, FAINT, TO_NO], nice=False
-            ),
-            legend=alt.Legend(gradientLength=220, titleLimit=300, tickCount=5),
-        )
-    )
-    marked = {"kept": "circle", "cancelled": "cross", "not reached": "square"}
-    marks = (  # all hollow, as a legend cannot fill one of its symbols alone
-        base.mark_point(size=70, strokeWidth=2.5, filled=False, color=PAGE, opacity=1)
-        .encode(
-            shape=alt.Shape(
-                "fate:N",
-                title=None,
-                scale=alt.Scale(domain=list(marked), range=list(marked.values())),
-                legend=alt.Legend(
-                    orient="bottom", symbolStrokeColor=PAGE, symbolFillColor="transparent"
-                ),
-            ),
-        )
-        .transform_filter(alt.FieldOneOfPredicate(field="fate", oneOf=list(marked)))
-    )
-    step = 16 if files.nas.shape[1] <= 16 else 10
-    layered = (cells + marks).resolve_scale(shape="independent", color="independent")
-    return finished(layered, "NAS of every head by layer", step * files.nas.shape[1])
-
-
-def _every(count: int) -> alt.Axis:
-    """An axis of at most 16 labels, which is what a phone has room for.
-
-    It says so by an expression, since Vega drops the first of ``values`` at some widths.
-    """
-    label = f"datum.value % {-(-count // 16)} ? '' : datum.label"
-    return alt.Axis(labelAngle=0, labelOverlap=False, ticks=False, labelExpr=label)
-
-
-def _cells(nas: Array) -> list[tuple[tuple[int, int], float]]:
-    heads = nas.shape[1]
-    return [((at // heads, at % heads), value) for at, value in enumerate(nas.flatten())]
-
-
-def timeline_chart(rows: Sequence[Row], field: str, title: str, limit: float | None) -> Chart:
-    """Returns a quantity of the whole model over all epochs, a line a head.
-
-    Args:
-        rows: of ``report_parts.epochs``.
-        field: the quantity.
-        title: its name.
-        limit: where tuning halts, or None.
-    """
-    base = alt.Chart(values(rows))
-    lines = base.mark_line(point=alt.OverlayMarkDef(size=30), strokeWidth=2).encode(
-        x=alt.X(
-            "at:Q",
-            title="epochs, all heads",
-            axis=alt.Axis(tickMinStep=1, format="d"),
-            scale=alt.Scale(nice=False),
-        ),
-        y=alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False)),
-        detail="name:N",
-        color=fate_colour(rows),
-        strokeDash=fate_dash(rows),
-        tooltip=["name:N", "epoch:Q", number(field, title), "fate:N"],
-    )
-    if limit is None:
-        return finished(lines, f"{title} over all epochs", 190)
-    rule = alt.Chart(values([{"limit": limit}])).mark_rule(color=PAGE, strokeDash=[2, 3])
-    layered = lines + rule.encode(y="limit:Q")
-    return finished(layered, f"{title} over all epochs", 190)
-
-
-def head_chart(rows: Sequence[Row]) -> Chart:
-    """Returns the NAS of each tuned head over its own epochs; the legend picks a fate."""
-    pick = alt.selection_point(fields=["fate"], bind="legend")
-    lines = (
-        alt.Chart(values(rows))
-        .mark_line(point=alt.OverlayMarkDef(size=30), strokeWidth=2)
-        .encode(
-            x=alt.X("epoch:Q", title="epoch of the head", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y("alpha:Q", title="NAS of the head"),
-            detail="name:N",
-            color=fate_colour(rows),
-            strokeDash=fate_dash(rows),
-            opacity=alt.condition(pick, alt.value(1), alt.value(0.12)),
-            tooltip=["name:N", "epoch:Q", number("alpha", "NAS of the head"), "fate:N"],
-        )
-        .add_params(pick)
-    )
-    return finished(lines, "NAS of each tuned head over its epochs", 190)
 
 
 def shifts_chart(data: DataSet) -> Chart | None:
@@ -245,15 +197,9 @@ def shifts_chart(data: DataSet) -> Chart | None:
         return None
     bars = alt.Chart(values(rows)).encode(
         y=alt.Y("shift:N", sort=[str(row["shift"]) for row in rows], title=None),
-        x=alt.X("answers:Q", title="answers", axis=alt.Axis(tickMinStep=1, format="d")),
+        x=alt.X("answers:Q", title="answers", axis=whole_numbers()),
         tooltip=["shift:N", "answers:Q", "now:N"],
     )
-    filled = bars.mark_bar().encode(
-        color=alt.Color(
-            "now:N",
-            title=None,
-            scale=alt.Scale(domain=["now right", "now wrong"], range=[RIGHT, WRONG]),
-        )
-    )
+    filled = bars.mark_bar().encode(color=colour("now", {"now right": RIGHT, "now wrong": WRONG}))
     counts = bars.mark_text(align="left", dx=4, color=PAGE).encode(text="answers:Q")
     return finished(filled + counts, f"Answers that changed on {data.name}", 26 * len(rows))

@@ -1,7 +1,7 @@
 """Each evaluated data set, before against after: figures, changes, the gap, shifts of answers."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,6 @@ class DataSet:
         ranking: share of pairs of a right and a wrong answer of which the right one has the higher
             odds of the positive word (area under the curve), by side; None where there is no pair.
         positives: share of examples whose right verdict is positive, or None without rows.
-        affirmed: number of positive answers, by side.
         rows: rows of the evaluation, by side.
     """
 
@@ -58,27 +57,37 @@ class DataSet:
     changes: dict[str, Figure] = field(default_factory=dict)
     ranking: dict[Side, float | None] = field(default_factory=dict)
     positives: float | None = None
-    affirmed: dict[Side, int] = field(default_factory=dict)
     rows: dict[Side, list[Row]] = field(default_factory=dict)
 
     @property
     def pairs(self) -> list[tuple[Row, Row]]:
-        """Returns the rows of an example before and after, or nothing for one side."""
+        """The rows of an example before and after, or nothing for one side."""
         if len(self.rows) < 2:
             return []
         return list(zip(self.rows["before"], self.rows["after"], strict=True))
 
     @property
+    def size(self) -> str:
+        """The number of examples and questions, in words."""
+        return f"{self.name}, n = {self.n:,} ({self.questions:,} questions)"
+
+    def counts(self, kind: str) -> str:
+        """Returns how many answers are of an outcome, by side, in words."""
+        found = {
+            side: sum(outcome(row) == kind for row in rows) for side, rows in self.rows.items()
+        }
+        return "; ".join(f"{count:,} {side}" for side, count in found.items())
+
+    @property
     def shifts(self) -> Counter[str]:
-        """Returns how many answers went from which outcome to which, as ``FN to TP``."""
+        """How many answers went from which outcome to which, as ``FN to TP``."""
         return Counter(shift(old, new) for old, new in self.pairs)
 
 
 def data_sets(files: RunFiles) -> list[DataSet]:
     """Returns the evaluated data sets of a run, the one that it is about first."""
     names = dict.fromkeys([*files.metrics, *sorted(files.rows)])
-    first = files.facts.get("data")
-    order = sorted(names, key=lambda name: name != first)
+    order = sorted(names, key=lambda name: name != files.facts.get("data"))
     return [_data_set(name, files) for name in order]
 
 
@@ -93,58 +102,47 @@ def shift(before: Row, after: Row) -> str:
 
 
 def is_right(kind: str) -> bool:
-    """Says whether an outcome is a right answer."""
+    """Returns whether an outcome is a right answer."""
     return kind in ("TP", "TN")
 
 
 def _data_set(name: str, files: RunFiles) -> DataSet:
     rows = files.rows.get(name, {})
-    both = [list(map(example_of, part)) for part in rows.values()]
-    if len(both) == 2 and both[0] != both[1]:
+    asked = [[example_of(row) for row in part] for part in rows.values()]
+    if len(asked) == 2 and asked[0] != asked[1]:
         rows = {"after": rows["after"]}  # the other side is of another evaluation
     if not any(rows.values()):
         return _from_metrics(name, files.metrics[name])
     one = next(iter(rows.values()))
-    points, spreads = _bootstrap(rows, files.settings)
-    figures: dict[Side, dict[str, Figure]] = {
-        side: {
-            metric: (float(value), *interval(spreads[side][metric]))
-            for metric, value in points[side].items()
-        }
-        for side in rows
-    }
+    questions = [row["question"] for row in one]
+    samples, seed = files.settings.get("bootstrap_samples", 2000), files.settings.get("seed", 0)
+    # The same draws of questions on both sides, so that the change is paired.
+    weights = bootstrap_weights(questions, samples, seed)
+    sums = {side: _sums(part) for side, part in rows.items()}
+    points = {side: _with_gap(part.sum(axis=0)) for side, part in sums.items()}
+    spreads = {side: _with_gap(weights @ part) for side, part in sums.items()}
     changes: dict[str, Figure] = {}
     if len(rows) == 2:
-        for metric in points["before"]:
-            change = points["after"][metric] - points["before"][metric]
-            spread = spreads["after"][metric] - spreads["before"][metric]
-            changes[metric] = (float(change), *interval(spread))
+        before, after = spreads["before"], spreads["after"]
+        for metric, value in points["after"].items():
+            spread = interval(after[metric] - before[metric])
+            changes[metric] = (float(value - points["before"][metric]), *spread)
     return DataSet(
         name=name,
         n=len(one),
-        questions=len({row["question"] for row in one}),
-        figures=figures,
+        questions=len(set(questions)),
+        figures={
+            side: {
+                metric: (float(value), *interval(spreads[side][metric]))
+                for metric, value in points[side].items()
+            }
+            for side in rows
+        },
         changes=changes,
         ranking={side: _ranking(part) for side, part in rows.items()},
         positives=float(np.mean([row["label"] for row in one])),
-        affirmed={
-            side: sum(row["verdict"] == "positive" for row in part) for side, part in rows.items()
-        },
         rows=rows,
     )
-
-
-def _bootstrap(
-    rows: Mapping[Side, Sequence[Row]], settings: Mapping[str, Any]
-) -> tuple[dict[Side, dict[str, Array]], dict[Side, dict[str, Array]]]:
-    """Each metric's value and its bootstrap values [S] by side, of the same draws of questions."""
-    questions = [row["question"] for row in next(iter(rows.values()))]
-    samples, seed = settings.get("bootstrap_samples", 2000), settings.get("seed", 0)
-    weights = bootstrap_weights(questions, samples, seed)
-    sums = {side: _sums(part) for side, part in rows.items()}
-    points = {side: _with_gap(from_sums(part.sum(axis=0))) for side, part in sums.items()}
-    spreads = {side: _with_gap(from_sums(weights @ part)) for side, part in sums.items()}
-    return points, spreads
 
 
 def _from_metrics(name: str, sides: Mapping[Side, Mapping[str, Any]]) -> DataSet:
@@ -158,7 +156,7 @@ def _from_metrics(name: str, sides: Mapping[Side, Mapping[str, Any]]) -> DataSet
     return DataSet(name, n, n, figures)
 
 
-def _sums(rows: Sequence[Row]) -> Array:
+def _sums(rows: list[Row]) -> Array:
     return sample_sums(
         [row["verdict"] for row in rows],
         [row["label"] for row in rows],
@@ -167,13 +165,13 @@ def _sums(rows: Sequence[Row]) -> Array:
     )
 
 
-def _with_gap(values: dict[str, Array]) -> dict[str, Array]:
+def _with_gap(sums: Array) -> dict[str, Array]:
+    values = from_sums(sums)
     return values | {"gap": gap_of(values)}
 
 
-def _ranking(rows: Sequence[Row]) -> float | None:
+def _ranking(rows: list[Row]) -> float | None:
     """The area under the curve of the odds of the positive word."""
     odds = np.array([row["p_yes"] / max(row["p_yes"] + row["p_no"], 1e-12) for row in rows])
-    labels = [row["label"] for row in rows]
-    (area,) = auc(odds, labels, np.ones((1, len(rows))))
+    (area,) = auc(odds, [row["label"] for row in rows], np.ones((1, len(rows))))
     return None if np.isnan(area) else float(area)

@@ -1,16 +1,59 @@
 """Where the figures of a run come from: its command, data and times; and what they do not say."""
 
+import os
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nasalign.config import load_preset, preset_name
 from nasalign.data.sources import SOURCES
 from nasalign.errors import NasAlignError
+from nasalign.models.names import public_name
 from nasalign.reporting.report.data_sets import DataSet
-from nasalign.reporting.report.public import further_origins, published
 from nasalign.reporting.report.run_folder import RunFiles
+from nasalign.reporting.report.tuning import halting_rule
+
+
+def public(files: RunFiles) -> RunFiles:
+    """Returns a run whose paths are cut to their last names, wherever its facts name them."""
+    facts, model = files.facts, files.facts["model"]
+    source = str(model.get("source") or model["name"])
+    known_as = public_name(source) if os.sep in source else source
+    names = {source: known_as, str(model["name"]): known_as}
+    read = [facts.get("data_origin"), facts.get("probing_origin"), *facts.get("further", [])]
+    paths = [str(origin) for origin in read if origin and not published(str(origin))]
+    paths += [part for origin in paths for part in origin.split(", ")]
+    if isinstance(facts.get("adapter"), str):
+        paths.append(facts["adapter"])
+    names |= {path: Path(path).name for path in paths}
+    cut = {path: name for path, name in names.items() if os.sep in path and name}
+    return replace(files, facts=_renamed(facts, cut))
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A value of JSON in which all texts have other names, the longest put first."""
+    if isinstance(value, dict):
+        return {_renamed(key, names): _renamed(one, names) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_renamed(one, names) for one in value]
+    if isinstance(value, str):
+        for path in sorted(names, key=len, reverse=True):
+            value = value.replace(path, names[path])
+    return value
+
+
+def published(origin: str) -> str | None:
+    """Returns the id on the hub of data that were read from there; None for a file."""
+    ids = (source.hub for source in SOURCES.values())
+    return next((one for one in ids if origin.startswith(f"{one}@")), None)
+
+
+def further_origins(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Returns where each further data set that a run evaluated was read from, by its name."""
+    names = list(facts.get("examples", {}))[1:]
+    return dict(zip(names, facts.get("further", []), strict=False))
 
 
 def command_line(files: RunFiles) -> str:
@@ -19,19 +62,18 @@ def command_line(files: RunFiles) -> str:
     A local file of a named data set stands there as ``--source``; further data that were local
     files stand there by their names.
     """
-    facts, kind = files.facts, files.kind
-    words = ["nasalign", kind, str(facts["model"].get("source") or facts["model"]["name"])]
+    facts, command = files.facts, files.command
+    words = ["nasalign", command, str(facts["model"].get("source") or facts["model"]["name"])]
     words += _data_words("--data", facts.get("data"), facts.get("data_origin"))
-    if facts.get("probing_data") != facts.get("data") and kind != "evaluate":
-        words += _data_words(
-            "--probing-data", facts.get("probing_data"), facts.get("probing_origin")
-        )
-    if kind in ("align", "compare"):
+    if facts.get("probing_data") != facts.get("data") and command != "evaluate":
+        probed = facts.get("probing_data"), facts.get("probing_origin")
+        words += _data_words("--probing-data", *probed)
+    if command in ("align", "compare"):
         for name, origin in further_origins(facts).items():
             words += _data_words("--eval", name, origin)
-    if kind == "compare" and facts["compare"].get("only"):
+    if command == "compare" and facts.get("compare", {}).get("only"):
         words += ["--only", ",".join(facts["compare"]["only"])]
-    if kind == "evaluate" and facts.get("adapter"):
+    if command == "evaluate" and facts.get("adapter"):
         words += ["--adapter", str(facts["adapter"])]
     for name, value in _changed(files).items():
         words += ["--set", f"{name}={_as_toml(value)}"]
@@ -62,10 +104,9 @@ def _changed(files: RunFiles) -> dict[str, Any]:
         preset = load_preset(preset_name(files.facts["model"]["parameters"])).as_dict()
     except (NasAlignError, KeyError):
         return files.settings
+    missing = object()
     return {
-        name: value
-        for name, value in files.settings.items()
-        if name not in preset or preset[name] != value
+        name: value for name, value in files.settings.items() if preset.get(name, missing) != value
     }
 
 
@@ -74,31 +115,22 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     facts = files.facts
     rows = [
         ("Evaluated data", f"{facts.get('data', '?')} ({facts.get('data_origin', '?')})"),
-        (
-            "Probed data",
-            f"{facts.get('probing_data', '?')} ({facts.get('probing_origin', '?')})",
-        ),
-    ]
-    for origin in facts.get("further", []):
-        rows.append(("Further data", str(origin)))
-    rows.append(
+        ("Probed data", f"{facts.get('probing_data', '?')} ({facts.get('probing_origin', '?')})"),
+        *(("Further data", str(origin)) for origin in facts.get("further", [])),
         (
             "Split",
             "by the hash of the subject: 50 % probed and tuned on, 20 % development, 30 % test",
-        )
-    )
-    for name, made in facts.get("examples", {}).items():
-        rows.append((f"Examples of {name}", _pairs(made)))
+        ),
+    ]
+    rows += _titled("Examples of", facts.get("examples", {}))
     if "probing" in facts:
         rows.append(("Probing set", _pairs(facts["probing"])))
     if "judged" in facts:
         rows.append(("Free answers judged", _pairs(facts["judged"])))
-    for name, counts in facts.get("dropped", {}).items():
-        rows.append((f"Left out of {name}", _pairs(counts)))
-    for name, usage in facts.get("endpoints", {}).items():
-        rows.append((f"Asked {name}", _pairs(usage)))
-    if "halting" in facts:
-        rows.append(("Tuning halts by", str(facts["halting"])))
+    rows += _titled("Left out of", facts.get("dropped", {}))
+    rows += _titled("Asked", facts.get("endpoints", {}))
+    if halting := halting_rule(files):
+        rows.append(("Tuning halts by", halting))
     return rows
 
 
@@ -120,10 +152,17 @@ def model_rows(files: RunFiles) -> list[tuple[str, str]]:
     return rows
 
 
+def _titled(title: str, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    return [(f"{title} {name}", _pairs(values)) for name, values in found.items()]
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name} {value}" for name, value in values.items())
+
+
 def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
     """Returns what the figures of a run do not say."""
-    yes, no = files.words
-    settings, told = files.settings, []
+    (yes, no), settings, told = files.words, files.settings, []
     if settings.get("decoder") == "generate":
         told.append(
             "An answer is what the model writes when it decodes greedily, read by its first words; "
@@ -143,31 +182,24 @@ def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
         told.append(f"What the model knows was judged by {settings['judge']}, which can err.")
     if settings.get("generator") == "rules":
         told.append("Wrong answers were made by rules; other wrong answers may be harder.")
-    for data in sets[:1]:
-        if data.changes:
-            _, low, high = data.changes["accuracy"]
-            told.append(
-                f"With {data.questions:,} questions the accuracy's change is known to within "
-                f"{(high - low) / 2:.2f} on either side; smaller effects are not seen here. "
-                "Intervals are over questions: another seed or other heads are not in them."
-            )
-    if files.kind == "compare":
+    if sets and sets[0].changes:
+        _, low, high = sets[0].changes["accuracy"]
         told.append(
+            f"With {sets[0].questions:,} questions the accuracy's change is known to within "
+            f"{(high - low) / 2:.2f} on either side; smaller effects are not seen here. "
+            "Intervals are over questions: another seed or other heads are not in them."
+        )
+    if files.command == "compare":
+        return [
+            *told,
             "The rows were chosen on other questions than these, but the best of many rows is the "
-            "best in part by luck, and each was fitted once, with one seed."
-        )
-        told.append(
+            "best in part by luck, and each was fitted once, with one seed.",
             "Seconds and memory are of this machine; memory is what fitting held at its highest "
-            "beyond what was held before."
-        )
-        return told
+            "beyond what was held before.",
+        ]
     aim, other = (no, yes) if files.to_no else (yes, no)
-    told.append(
+    return [
+        *told,
         f"Tuning raises the share of {aim}. It teaches no facts: where {other} is right more often "
-        "than not, or the model does not know, it can cost accuracy."
-    )
-    return told
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name} {value}" for name, value in values.items())
+        "than not, or the model does not know, it can cost accuracy.",
+    ]

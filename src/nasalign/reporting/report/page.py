@@ -3,34 +3,29 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from nasalign.evaluation.responses import KINDS
 from nasalign.extras import lack
 from nasalign.io.digests import content_source
 from nasalign.io.storage import write_text
-from nasalign.progress import number
-from nasalign.reporting.report.changed_answers import (
-    attention,
-    by_knowledge,
-    changed_examples,
-    contingency,
-    painted,
-)
-from nasalign.reporting.report.comparison import COST_COLUMNS, comparison
-from nasalign.reporting.report.comparison_story import comparison_verdict
-from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, data_sets, outcome
-from nasalign.reporting.report.effects import effect_rows
-from nasalign.reporting.report.joint_rows import joint_rows
-from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows
-from nasalign.reporting.report.public import public
+from nasalign.reporting.comparison_table import label, printed
+from nasalign.reporting.formats import number
+from nasalign.reporting.report.changed_answers import attention, changed_examples, painted
+from nasalign.reporting.report.comparison import comparison, comparison_verdict
+from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, data_sets
+from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows, public
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.story import verdict
-from nasalign.reporting.report.subsets import subset_tables
-from nasalign.reporting.report.tuning import HEAD_COLUMNS, head_rows
+from nasalign.reporting.report.story import run_verdict
+from nasalign.reporting.report.tables import (
+    by_knowledge,
+    contingency,
+    effect_rows,
+    subset_tables,
+)
+from nasalign.reporting.report.tuning import HEAD_COLUMNS, halting_rule, head_rows, joint_rows
 from nasalign.run_file import as_written
 
 if TYPE_CHECKING:
@@ -55,12 +50,6 @@ _SECTIONS = {
 }
 _OF_A_COMPARISON = ("comparison", "origin")
 _OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "subsets", "origin")
-_OUTCOMES = {
-    "TP": "{yes}, rightly",
-    "FP": "{yes}, wrongly",
-    "TN": "{no}, rightly",
-    "FN": "{no}, wrongly",
-}
 
 
 def write_report(folder: Path) -> Path:
@@ -85,41 +74,42 @@ def report_html(folder: Path) -> str:
 
 
 def _page(files: RunFiles) -> str:
-    sets, compared = data_sets(files), files.kind == "compare"
+    sets, script = data_sets(files), _template_text("report.js")
     (charts, vega), subsets = _drawn(files, sets), subset_tables(files)
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            files=files,
-            sets=sets,
-            sections=_sections(files, bool(subsets)),
-            verdict=comparison_verdict(files) if compared else verdict(files, sets),
-            comparison=comparison(files),
-            cost_columns=COST_COLUMNS,
-            charts=charts,
-            undrawn=lack("plots"),
-            specs={name: chart.spec for name, chart in charts.items()},
-            policy=_policy(vega, script),
-            vega=Markup(vega),
-            script=Markup(script),
-            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-            **_words(files),
-            **_captions(files, sets),
-            **_answers(files, sets),
-            **_origin(files, sets),
-            head_columns=[name.replace("Yes", files.words[files.to_no]) for name in HEAD_COLUMNS],
-            head_rows=head_rows(files),
-            joint_rows=joint_rows(files),
-            validation=files.facts.get("probing", {}).get("validation", "?"),
-            effects=effect_rows(files.side_effects or {}),
-            subsets=subsets,
-        )
+    verdict = comparison_verdict(files) if files.command == "compare" else run_verdict(files, sets)
+    examples, changed = changed_examples(sets, files.words)
+    shown, total = attention(files)
+    return _template().render(
+        files=files,
+        sets=sets,
+        sections=_sections(files, bool(subsets)),
+        verdict=verdict,
+        comparison=comparison(files),
+        charts=charts,
+        specs={name: chart.spec for name, chart in charts.items()},
+        undrawn=lack("plots"),
+        policy=_policy(vega, script),
+        vega=Markup(vega),
+        script=Markup(script),
+        style=Markup(_template_text("report.css")),
+        metrics=METRIC_NAMES,
+        examples=examples,
+        changed=changed,
+        attention=shown,
+        attention_total=total,
+        head_columns=[name.replace("Yes", files.words[files.to_no]) for name in HEAD_COLUMNS],
+        head_rows=head_rows(files),
+        joint_rows=joint_rows(files),
+        halting=halting_rule(files),
+        effects=effect_rows(files.side_effects or {}),
+        subsets=subsets,
+        command=command_line(files),
+        limits=limits(files, sets),
+        run_json=json.dumps(files.facts, indent=2, ensure_ascii=False),
     )
 
 
-def _environment() -> Environment:
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -127,19 +117,23 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"number": number, "painted": painted}
+    called = (number, painted, label, printed, contingency, by_knowledge, model_rows, data_rows)
+    environment.globals |= {function.__name__: function for function in called}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment
+    return environment.get_template("report.html.jinja")
+
+
+def _template_text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _sections(files: RunFiles, subsets: bool) -> dict[str, str]:
-    """The titles of the sections that a run of this kind has."""
-    if files.kind == "compare":
+    """The titles of the sections that a run of this command has."""
+    if files.command == "compare":
         return {name: _SECTIONS[name] for name in _OF_A_COMPARISON}
-    whole = files.kind == "align"
-    names = [name for name in _SECTIONS if whole or name in _OF_ONE_MODEL]
     absent = {"comparison", "tuning" if files.joint else "joint"}
     absent |= set() if subsets else {"subsets"}
+    names = _SECTIONS if files.command == "align" else _OF_ONE_MODEL
     return {name: _SECTIONS[name] for name in names if name not in absent}
 
 
@@ -153,64 +147,10 @@ def _policy(*scripts: str) -> str:
 
 
 def _drawn(files: RunFiles, sets: Sequence[DataSet]) -> tuple[dict[str, "Chart"], str]:
-    """The charts, and the script that makes them live; neither where nothing can draw them."""
+    """The charts, and the script that makes them live; neither without the extra ``plots``."""
     if lack("plots"):
         return {}, ""
-    from nasalign.reporting.report.drawing import charts_of, vega_script
+    from nasalign.reporting.report.chart_style import vega_script
+    from nasalign.reporting.report.charts import charts_of
 
     return charts_of(files, sets), vega_script()
-
-
-def _words(files: RunFiles) -> dict[str, Any]:
-    yes, no = files.words
-    return {
-        "yes": yes,
-        "no": no,
-        "said_words": {"positive": yes, "negative": no},
-        "metrics": {name: says.replace("Yes", yes) for name, says in METRIC_NAMES.items()},
-        "outcomes": {kind: says.format(yes=yes, no=no) for kind, says in _OUTCOMES.items()},
-    }
-
-
-def _captions(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
-    settings = files.settings
-    how = f"Decoder: {settings.get('decoder', '?')}; judge: {settings.get('judge', '?')}."
-    sizes = {
-        data.name: f"{data.name}, n = {data.n:,} ({data.questions:,} questions)" for data in sets
-    }
-    return {
-        "captions": {name: f"{size}. {how}" for name, size in sizes.items()},
-        "caption_all": f"{'; '.join(sizes.values())}. {how}",
-        "counts": {data.name: {kind: _counts(data, kind) for kind in KINDS} for data in sets},
-    }
-
-
-def _counts(data: DataSet, kind: str) -> str:
-    """How many answers are of an outcome, by side."""
-    counts = {side: sum(outcome(row) == kind for row in rows) for side, rows in data.rows.items()}
-    return "; ".join(f"{count:,} {side}" for side, count in counts.items())
-
-
-def _answers(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
-    examples, changed = changed_examples(sets, files.words)
-    shown, total = attention(files)
-    return {
-        "contingencies": {data.name: contingency(data) for data in sets},
-        "knowledge": {data.name: by_knowledge(data) for data in sets},
-        "examples": examples,
-        "changed": changed,
-        "shift_names": sorted({example["shift"] for example in examples}),
-        "attention": shown,
-        "attention_total": total,
-    }
-
-
-def _origin(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Any]:
-    return {
-        "command": command_line(files),
-        "model_rows": model_rows(files),
-        "data_rows": data_rows(files),
-        "time_rows": list(files.facts.get("timings", {}).items()),
-        "limits": limits(files, list(sets)),
-        "run_json": json.dumps(files.facts, indent=2, ensure_ascii=False),
-    }

@@ -14,6 +14,8 @@ from nasalign.run_file import read_run
 Side = Literal["before", "after"]
 Row = dict[str, Any]
 SIDES: tuple[Side, ...] = ("before", "after")
+COMMANDS = ("align", "compare", "diagnose", "evaluate")
+"""The commands whose runs have a report."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class RunFiles:
         joint: rows of ``joint.jsonl``, an epoch of nasa+ each.
         nas: single head NAS over the probing set, [L, H], or None.
         samples: number of samples it is the mean of.
-        diagnosis: ``diagnosis.json``, or None.
-        scenarios: ``scenarios.json``, or None.
-        side_effects: ``side_effects.json``, or None.
-        attention: ``attention.json``, or None.
-        comparison: ``comparison.json``, or None.
+        diagnosis: ``diagnosis.json``; this and the next are None where there is no such file.
+        scenarios: ``scenarios.json``.
+        side_effects: ``side_effects.json``.
+        attention: ``attention.json``.
+        comparison: ``comparison.json``.
     """
 
     folder: Path
@@ -57,11 +59,19 @@ class RunFiles:
         """Reads a run directory.
 
         Raises:
-            NasAlignError: it is none, a file in it is broken, or it holds a link.
+            NasAlignError: it is none, a file in it is broken, it holds a link, or no command is
+                named that writes reports.
         """
         check_no_links(folder)
         facts = read_run(folder)
+        if facts.get("command") not in COMMANDS:
+            raise NasAlignError(
+                f"{folder} has no report: its run.json names none of the commands "
+                f"{', '.join(COMMANDS)} (those of an earlier version name none); run the command "
+                "again."
+            )
         nas = _nas(folder / "nas.safetensors")
+        names = ("diagnosis", "scenarios", "side_effects", "attention", "comparison")
         return cls(
             folder=folder,
             facts=facts,
@@ -72,80 +82,52 @@ class RunFiles:
             joint=_rows(folder / "joint.jsonl"),
             nas=None if nas is None else nas.mean(axis=0),
             samples=0 if nas is None else len(nas),
-            diagnosis=_optional(folder / "diagnosis.json"),
-            scenarios=_optional(folder / "scenarios.json"),
-            side_effects=_optional(folder / "side_effects.json"),
-            attention=_optional(folder / "attention.json"),
-            comparison=_optional(folder / "comparison.json"),
+            **{name: _optional(folder / f"{name}.json") for name in names},
         )
 
     @property
-    def kind(self) -> Literal["align", "compare", "diagnose", "evaluate"]:
-        """Returns the command that made the run."""
-        if "compare" in self.facts:
-            return "compare"
-        if "part" in self.facts and not self.heads and not self.diagnosis:
-            return "evaluate"
-        found = self.diagnosis is not None and bool(self.diagnosis["heads"])
-        return "diagnose" if found else "align"  # of align it is written where nothing is to fix
-
-    @property
-    def nothing_to_fix(self) -> bool:
-        """Says whether the alignment ended since no known answer is denied."""
-        return self.kind == "align" and self.diagnosis is not None
+    def command(self) -> str:
+        """The command that made the run."""
+        return str(self.facts["command"])
 
     @property
     def decided(self) -> list[Row]:
-        """Returns the records of the heads that are done, in the order of their tuning."""
+        """The records of the heads that are done, in the order of their tuning."""
         return [row for row in self.tuning if row["record"] == "head"]
 
     @property
     def to_no(self) -> bool:
-        """Says whether a lean to Yes was corrected, so that all is about No."""
+        """Whether a lean to Yes was corrected, so that yes and no are swapped."""
         return bool(self.facts.get("direction", {}).get("chosen") == "positive")
 
     @property
     def kept(self) -> int:
-        """Returns how many heads were kept."""
+        """The number of heads whose update was kept."""
         if self.joint:  # all heads together
             return len(self.heads) * any(row["kept"] and row["epoch"] for row in self.joint)
         return sum(row["kept"] for row in self.decided)
 
     @property
     def complete(self) -> bool:
-        """Says whether the run came to its end."""
+        """Whether the run came to its end."""
         return bool(self.metrics) or self.diagnosis is not None or self.scenarios is not None
 
     @property
     def name(self) -> str:
-        """Returns the model's name as a reader knows it."""
+        """The model's name as a reader knows it."""
         model = self.facts["model"]
         return Path(str(model.get("source") or model["name"])).name
 
     @property
     def words(self) -> tuple[str, str]:
-        """Returns the positive and the negative answer word."""
+        """The positive and the negative answer word."""
         words = VOCABULARIES[self.settings.get("vocabulary", "yes/no")]
         return words.positive, words.negative
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Returns the settings of the run."""
+        """The settings of the run."""
         return dict(self.facts.get("settings", {}))
-
-
-def fates(files: RunFiles) -> dict[tuple[int, int], str]:
-    """Returns what became of each selected head: kept, cancelled, not finished or not reached."""
-    found = {(head["layer"], head["head"]): "not reached" for head in files.heads}
-    if files.joint:
-        return dict.fromkeys(found, "kept" if files.kept else "cancelled")
-    for row in files.tuning:
-        if row["record"] == "head":
-            fate = "kept" if row["kept"] else "cancelled"
-        else:
-            fate = "not finished"
-        found[row["layer"], row["head"]] = fate
-    return found
 
 
 def _optional(path: Path) -> Any:

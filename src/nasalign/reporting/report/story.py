@@ -1,26 +1,22 @@
 """What a run comes to, in plain words: the verdict, what goes with it, and its limits."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nasalign.evaluation.metrics import Figure
 from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.run_folder import RunFiles
 
+AGAIN = "Resume it with the same command and --resume."
 _SPACE = "\N{NO-BREAK SPACE}"
 _FEW = 20  # positive answers below which a precision says little
 _COIN_TOSS = 0.6  # area under the curve below which a model hardly tells right from wrong
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a run comes to.
+class Verdict(NamedTuple):
+    """The verdict in a few words and in a sentence, and notes that a reader must know with it.
 
-    Attributes:
-        label: in two or three words.
-        tone: ``good``, ``mixed``, ``bad`` or ``plain``.
-        sentence: in one sentence.
-        notes: what a reader must know with it.
+    The tone is ``good``, ``mixed``, ``bad`` or ``plain``.
     """
 
     label: str
@@ -29,15 +25,14 @@ class Verdict:
     notes: list[str]
 
 
-def verdict(files: RunFiles, sets: list[DataSet]) -> Verdict:
+def run_verdict(files: RunFiles, sets: list[DataSet]) -> Verdict:
     """Returns what a run comes to, whether it went well or not, or is not finished."""
     if not files.complete:
         return _unfinished(files, sets)
-    if files.nothing_to_fix:
-        return _nothing_to_fix(files, sets)
-    if files.kind == "diagnose":
-        assert files.diagnosis is not None
+    if files.command == "diagnose" and files.diagnosis:
         return Verdict("Diagnosis", "plain", str(files.diagnosis["sentence"]), [])
+    if files.diagnosis:  # of an alignment: there was nothing to fix
+        return _nothing_to_fix(files, str(files.diagnosis["sentence"]))
     if not sets[0].changes:
         return _one_side(files, sets[0])
     return _aligned(files, sets)
@@ -47,8 +42,10 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
     """The verdict of a complete alignment, by its first data set."""
     data, name = sets[0], files.name
     yes, no = files.words
-    share = data.figures["before"]["yes_rate"][0] if files.to_no else _no_share(data)
-    word = yes if files.to_no else no
+    before = data.figures["before"]
+    word, share = yes, before["yes_rate"][0]
+    if not files.to_no:
+        word, share = no, max(0.0, 1 - share - before["invalid_rate"][0])
     lean = f"{name} said {word} to {percent(share)} of {data.n:,} yes/no questions ({data.name})"
     heads = files.facts["model"]["layers"] * files.facts["model"]["heads"]
     tried = len(files.heads if files.joint else files.decided)
@@ -98,7 +95,7 @@ def _judged(data: DataSet, to_no: bool) -> tuple[str, str]:
 
 
 def _balance(data: DataSet, files: RunFiles) -> Iterator[str]:
-    """Says on which side of the labels the answers now are."""
+    """On which side of the labels the answers now are."""
     yes, no = files.words
     share, _, _ = data.figures["after"]["yes_rate"]
     if data.positives is None:
@@ -128,14 +125,14 @@ def _leans(data: DataSet) -> int:
 
 
 def _calibration(data: DataSet) -> str:
-    """Says what the calibration did; its metric is an error, so that less is better."""
+    """What the calibration did; its metric is an error, so that less is better."""
     before, after = (data.figures[side]["ece"][0] for side in ("before", "after"))
     words = {1: "worsened", -1: "improved", 0: "did not change measurably"}
     return f"{words[direction(data.changes['ece'])]} (error {before:.2f} to {after:.2f})"
 
 
 def _ranking(data: DataSet, yes: str) -> Iterator[str]:
-    """Says whether the model tells right from wrong answers, which tuning does not teach."""
+    """Whether the model tells right from wrong answers, which tuning does not teach."""
     before, after = data.ranking.get("before"), data.ranking.get("after")
     if before is None or after is None:
         return
@@ -143,21 +140,20 @@ def _ranking(data: DataSet, yes: str) -> Iterator[str]:
         "Of a right and a wrong answer it gives the right one the higher odds in "
         f"{percent(before)} of pairs before and {percent(after)} after (50 % is a coin toss)"
     )
-    if after < _COIN_TOSS:
-        yield f"{pairs}: it hardly tells them apart. What changed is how often it says {yes}."
-    else:
-        yield f"{pairs}."
+    hardly = f": it hardly tells them apart. What changed is how often it says {yes}."
+    yield pairs + (hardly if after < _COIN_TOSS else ".")
 
 
 def _small_counts(data: DataSet, yes: str) -> Iterator[str]:
-    for side, count in data.affirmed.items():
+    for side, rows in data.rows.items():
+        count = sum(row["verdict"] == "positive" for row in rows)
         if count < _FEW:
             often = f"only {count} times" if count else "not once"
             yield f"It said {yes} {often} {side}, so its precision {side} says little."
 
 
 def _side_effects(files: RunFiles) -> Iterator[str]:
-    """Says what became of free answers, which nothing should change."""
+    """What became of free answers, which nothing should change."""
     answers = (files.side_effects or {}).get("general_qa")
     if answers:
         change = (answers["after"] - answers["before"], *answers["change_interval"])
@@ -185,26 +181,27 @@ def _unfinished(files: RunFiles, sets: list[DataSet]) -> Verdict:
         where = "the untouched model is evaluated, and its heads are not selected yet"
     else:
         where = "nothing is measured yet"
-    again = "Go on with the same command and --resume."
-    return Verdict(
-        "Unfinished", "plain", f"This run of {files.name} is not finished: {where}.", [again]
-    )
+    return unfinished(f"This run of {files.name} is not finished: {where}.")
 
 
-def _nothing_to_fix(files: RunFiles, sets: list[DataSet]) -> Verdict:
-    assert files.diagnosis is not None
+def unfinished(sentence: str) -> Verdict:
+    """Returns the verdict of a run that can be resumed."""
+    return Verdict("Unfinished", "plain", sentence, [AGAIN])
+
+
+def _nothing_to_fix(files: RunFiles, diagnosis: str) -> Verdict:
     known = files.facts.get("probing", {}).get("known", files.samples)
     does_not = f"denies none of the {known:,} answers that it knows"
     if files.to_no:
         does_not = f"affirms no wrong answer to the {known:,} questions that it knows"
     sentence = f"Nothing to fix: {files.name} {does_not}, so no head was tuned."
-    return Verdict("Nothing to fix", "plain", sentence, [str(files.diagnosis["sentence"])])
+    return Verdict("Nothing to fix", "plain", sentence, [diagnosis])
 
 
 def _one_side(files: RunFiles, data: DataSet) -> Verdict:
     """The verdict of an evaluation of one model."""
     yes, _ = files.words
-    ((_, figures),) = list(data.figures.items())[:1]
+    figures = next(iter(data.figures.values()))
     tuned = " with its adapter" if files.facts.get("adapter") else ""
     sentence = (
         f"{files.name}{tuned} says {yes} to {percent(figures['yes_rate'][0])} of {data.n:,} "
@@ -245,8 +242,3 @@ def percent(share: float) -> str:
     if whole == 0 and share > 0:
         return f"under 1{_SPACE}%"
     return f"{whole}{_SPACE}%"
-
-
-def _no_share(data: DataSet) -> float:
-    figures = data.figures["before"]
-    return max(0.0, 1 - figures["yes_rate"][0] - figures["invalid_rate"][0])

@@ -1,36 +1,18 @@
 """Tuning as the report shows it: a row an epoch for the charts, a row a head for the table."""
 
 import math
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from nasalign.reporting.report.run_folder import Row, RunFiles, fates
+from nasalign.reporting.report.run_folder import Row, RunFiles
 
 HEAD_COLUMNS = (
-    "order",
-    "layer",
-    "head",
-    "became",
-    "NAS, probing set",
-    "head NAS before",
-    "head NAS after",
-    "model NAS before",
-    "model NAS after",
-    "share of Yes",
-    "epochs",
-    "why",
+    *("order", "layer", "head", "became", "NAS, probing set", "head NAS before", "head NAS after"),
+    *("model NAS before", "model NAS after", "share of Yes", "epochs", "why"),
 )
 
 
-@dataclass(frozen=True)
-class HeadRow:
-    """A row of the table of heads.
-
-    Attributes:
-        place: its order, layer and head.
-        fate: kept, cancelled, not finished or not reached.
-        numbers: under the next columns; an empty text where there is none.
-        why: in words.
-    """
+class HeadRow(NamedTuple):
+    """A row of the table of heads: its order, layer and head, and under the next columns."""
 
     place: tuple[int, int, int]
     fate: str
@@ -38,34 +20,38 @@ class HeadRow:
     why: str
 
 
+def fates(files: RunFiles) -> dict[tuple[int, int], str]:
+    """Returns what became of each selected head: kept, cancelled, not finished or not reached."""
+    found = {(head["layer"], head["head"]): "not reached" for head in files.heads}
+    if files.joint:
+        return dict.fromkeys(found, "kept" if files.kept else "cancelled")
+    for row in files.tuning:
+        fate = "not finished"
+        if row["record"] == "head":
+            fate = "kept" if row["kept"] else "cancelled"
+        found[row["layer"], row["head"]] = fate
+    return found
+
+
 def head_rows(files: RunFiles) -> list[HeadRow]:
     """Returns a row a selected head; nothing if none is tuned."""
     if not files.tuning:
         return []
     done = {(row["layer"], row["head"]): row for row in files.decided}
+    nas = {(head["layer"], head["head"]): head["nas"] for head in files.heads}
+    names = ("alpha_before", "alpha", "beta_before", "beta", "yes_share")
+    reasons = {"stopped": "stopped", "cancelled": "cancelled", "halted": "all tuning halts"}
     rows = []
-    for order, ((layer, head), fate) in enumerate(fates(files).items(), start=1):
-        nas = next(
-            (one["nas"] for one in files.heads if (one["layer"], one["head"]) == (layer, head)), ""
-        )
-        record = done.get((layer, head))
+    for order, (head, fate) in enumerate(fates(files).items(), start=1):
+        record = done.get(head, {})
         values: list[float | int | str] = [""] * 6
-        why = ""
         if record:
-            names = ("alpha_before", "alpha", "beta_before", "beta", "yes_share")
             values = [_finite(record[name]) for name in names] + [record["epochs"]]
-            why = _why(record)
-        rows.append(HeadRow((order, layer, head), fate, [nas, *values], why))
+        why = "; ".join(
+            f"{says}: {record[one]}" for one, says in reasons.items() if record.get(one)
+        )
+        rows.append(HeadRow((order, *head), fate, [nas.get(head, ""), *values], why))
     return rows
-
-
-def _why(record: Row) -> str:
-    parts = [f"stopped: {record['stopped']}"]
-    if record["cancelled"]:
-        parts.append(f"cancelled: {record['cancelled']}")
-    if record["halted"]:
-        parts.append(f"all tuning halts: {record['halted']}")
-    return "; ".join(parts)
 
 
 def epochs(files: RunFiles) -> list[Row]:
@@ -75,6 +61,7 @@ def epochs(files: RunFiles) -> list[Row]:
         ``at`` counts the epochs of all heads, ``epoch`` those of the head, 0 being its start.
     """
     fate = fates(files)
+    done = {(row["layer"], row["head"]): row for row in files.decided}
     rows: list[Row] = []
     at, share = 0, None  # the share of what the kept heads left
     current: tuple[int, int] | None = None
@@ -86,37 +73,48 @@ def epochs(files: RunFiles) -> list[Row]:
             continue
         name = {"name": f"layer {head[0]}, head {head[1]}", "fate": fate[head]}
         if head != current:
-            current = head
-            rows.append(name | {"at": at, "epoch": 0, "yes_share": share} | _start(files, head))
+            current, start = head, done.get(head, {})  # the start is known once the head is done
+            before = {part: _number(start.get(f"{part}_before")) for part in ("alpha", "beta")}
+            rows.append(name | {"at": at, "epoch": 0, "yes_share": share} | before)
         at += 1
         values = {part: _number(record[part]) for part in ("alpha", "beta", "yes_share")}
         rows.append(name | {"at": at, "epoch": record["epoch"]} | values)
     return rows
 
 
-def _start(files: RunFiles, head: tuple[int, int]) -> Row:
-    """What a head and the model scored before it was tuned; unknown until it is done."""
-    for record in files.decided:
-        if (record["layer"], record["head"]) == head:
-            return {
-                "alpha": _number(record["alpha_before"]),
-                "beta": _number(record["beta_before"]),
-            }
-    return {"alpha": None, "beta": None}
+def joint_rows(files: RunFiles) -> list[dict[str, Any]]:
+    """Returns a row an epoch of nasa+: ``epoch``, ``loss``, ``validation`` and ``kept``."""
+    best = max((row["epoch"] for row in files.joint if row["kept"]), default=0)
+    return [
+        {
+            "epoch": row["epoch"],
+            "loss": "" if row["epoch"] == 0 else float(row["loss"]),
+            "validation": float(row["validation"]),
+            "kept": row["epoch"] == best,
+        }
+        for row in files.joint
+    ]
 
 
 def limit_of(files: RunFiles, kind: str) -> float | None:
     """Returns where tuning halts: ``tau`` of model NAS, or the ``share`` of Yes; else None."""
-    halting = str(files.facts.get("halting", ""))
-    words = halting.split()
-    if not words or (kind == "tau") != ("tau" in words):
-        return None
-    return _number(words[-1])
+    halting = files.facts.get("halting") or {}
+    return _number(halting["value"]) if halting.get("kind") == kind else None
 
 
-def _number(value: float | str) -> float | None:
+def halting_rule(files: RunFiles) -> str:
+    """Returns where tuning halts, in words; an empty text if no head was to be tuned."""
+    halting = files.facts.get("halting") or {}
+    if not halting:
+        return ""
+    if halting["kind"] == "tau":
+        return f"model NAS on V below tau = {float(halting['value']):.4f}"
+    return f"share of V answered {halting['answer']} above {halting['value']}"
+
+
+def _number(value: float | str | None) -> float | None:
     """A number that JSON does not have is written as text ("nan"); charts leave it out."""
-    found = float(value)
+    found = math.nan if value is None else float(value)
     return found if math.isfinite(found) else None
 
 

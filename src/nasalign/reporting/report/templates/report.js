@@ -74,12 +74,7 @@ function filters(form) {
   show(); // a browser may have kept what was entered
 }
 
-// What each row adds to the head's score (Eq. 1); the same as `painted` in report_examples.py.
-const pulls = ({ yes, no }) =>
-  yes.map((weight, row) => weight > 0 && no[row] > 0
-    ? (weight + no[row]) * Math.log(no[row] / weight) : 0);
-
-function paint(target, example, weights, words, pull, most) {
+function paint(target, example, { yes, no, pull }, words) {
   target.replaceChildren(...example.tokens.map((text, place) => {
     const token = document.createElement("span");
     token.textContent = text.replaceAll("\n", "\u21b5\n");
@@ -87,9 +82,8 @@ function paint(target, example, weights, words, pull, most) {
     if (place === example.no) token.className = "word no";
     const row = place - example.first_row;
     if (row >= 0 && row < pull.length) {
-      token.title = 
-        `to ${words[0]} ${weights.yes[row]}, to ${words[1]} ${weights.no[row]}`;
-      token.style.setProperty("--pull", most ? Math.sqrt(Math.abs(pull[row]) / most) : 0);
+      token.title = `to ${words[0]} ${yes[row]}, to ${words[1]} ${no[row]}`;
+      token.style.setProperty("--pull", Math.abs(pull[row]));
       token.dataset.toward = pull[row] > 0 ? "no" : "yes";
     }
     return token;
@@ -102,18 +96,16 @@ function viewer(form) {
   const show = () => {
     const example = examples[form.elements.example.value];
     const head = example.attention[form.elements.head.value];
-    const both = [pulls(head.before), pulls(head.after)];
-    const most = both.flat().reduce((high, one) => Math.max(high, Math.abs(one)), 0);
     const strong = document.createElement("strong");
     strong.textContent = example.question;
     document.getElementById("viewer-question").replaceChildren(strong,
       ` Right: ${example.label ? words[0] : words[1]}. Layer ${head.layer}, head ${head.head}.`);
-    ["before", "after"].forEach((side, place) => {
+    ["before", "after"].forEach((side) => {
       const now = example[side];
       document.getElementById(`caption-${side}`).textContent =
         `NAS ${head[`nas_${side}`].toFixed(2)}; it says ${said[now.verdict] ?? "neither"} ` +
         `(${words[0]} ${now.p_yes.toFixed(2)}, ${words[1]} ${now.p_no.toFixed(2)}).`;
-      paint(document.getElementById(`tokens-${side}`), example, head[side], words, both[place], most);
+      paint(document.getElementById(`tokens-${side}`), example, head[side], words);
     });
     document.getElementById("viewer-weights").textContent = "";
   };

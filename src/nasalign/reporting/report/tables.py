@@ -1,0 +1,143 @@
+"""Tables of the report: figures by subset, shifts of answers, and side effects."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from nasalign.evaluation.responses import shift_ratios
+from nasalign.reporting.report.data_sets import DataSet, outcome
+from nasalign.reporting.report.run_folder import RunFiles
+
+FREE_ANSWERS = {"Det-T": "right", "Det-F": "wrong", "Non-Det": "none"}
+_SAYS = {
+    "all": "all questions",
+    "Det-T": "answers it rightly (Det-T)",
+    "Det-F": "answers it wrongly (Det-F)",
+    "Non-Det": "gives no answer (Non-Det)",
+    "unclear": "the judge was undecided (unclear)",
+}
+_COLUMNS = {
+    "yes_rate": "share of Yes",
+    "no_rate": "share of No",
+    "unsure_rate": "I don't know",
+    "accuracy": "accuracy",
+    "recall": "recall",
+    "negative_bias": "negative bias",
+}
+
+
+class SubsetTable(NamedTuple):
+    """A table of figures by subset (Appendix G).
+
+    Attributes:
+        title: whose figures they are.
+        columns: the names of the figures.
+        rows: of each its label, whether it is a part of the row above, its number of examples,
+            and its figures, each as (value, low, high) or None where it has none.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, bool, int, list[tuple[float, float, float] | None]]]
+
+
+def subset_tables(files: RunFiles) -> list[SubsetTable]:
+    """Returns the tables of a run that asked what the model knows, or in several scenarios."""
+    tables = []
+    for name, sides in files.metrics.items():
+        for side, metrics in sides.items():
+            parts = metrics.get("knowledge", {})
+            if parts:
+                tables.append(_table(f"{name}, {side}", {"": {"all": metrics} | parts}))
+    if files.scenarios:
+        found = {
+            scenario: {"all": parts["all"]} | parts["by_knowledge"]
+            for scenario, parts in files.scenarios["scenarios"].items()
+        }
+        tables.append(_table("How it was asked", found))
+    return tables
+
+
+def _table(title: str, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> SubsetTable:
+    """A row for each group and subset."""
+    every = [metrics for parts in groups.values() for metrics in parts.values()]
+    names = [name for name in _COLUMNS if any(name in metrics["intervals"] for metrics in every)]
+    rows = []
+    for group, parts in groups.items():
+        for kind, metrics in parts.items():
+            label = group if group and kind == "all" else _SAYS[kind]
+            intervals = metrics["intervals"]
+            cells = [
+                (metrics[name], *intervals[name]) if name in intervals else None for name in names
+            ]
+            rows.append((label, kind != "all", metrics["n"], cells))
+    return SubsetTable(title, [_COLUMNS[name] for name in names], rows)
+
+
+def contingency(data: DataSet) -> list[dict[str, Any]]:
+    """Returns the outcomes before by those after, a table for each label.
+
+    Returns:
+        By label ``kinds`` and ``rows``: what it was before, the counts after, and their sum.
+    """
+    tables = []
+    for label, kinds in ((True, ("TP", "FN", "invalid")), (False, ("TN", "FP", "invalid"))):
+        pairs = [(outcome(old), outcome(new)) for old, new in data.pairs if old["label"] == label]
+        counts = Counter(pairs)
+        used = [kind for kind in kinds if any(kind in pair for pair in counts)]
+        rows = []
+        for old in used:
+            row = [counts[old, new] for new in used]
+            rows.append((old, row, sum(row)))
+        if rows:
+            tables.append({"label": label, "kinds": used, "rows": rows})
+    return tables
+
+
+def by_knowledge(data: DataSet) -> list[dict[str, Any]]:
+    """Returns which share of No became Yes, by the free answer (Tables 17 and 18); may be empty."""
+    marked = all("knowledge" in old and "confident" in old for old, _ in data.pairs)
+    if not data.pairs or not marked:
+        return []
+    before, after = data.rows["before"], data.rows["after"]
+    missed = shift_ratios(before, after, "FN").cells
+    rightly = shift_ratios(before, after, "TN").cells
+    return [
+        {
+            "answer": FREE_ANSWERS[one.response],
+            "confidence": one.confidence.lower(),
+            "FN": one,
+            "TN": other,
+        }
+        for one, other in zip(missed, rightly, strict=True)
+    ]
+
+
+def effect_rows(effects: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns a row a measure of side effects: ``name``, ``before``, ``after`` and ``says``."""
+    rows = []
+    if answers := effects.get("general_qa"):
+        low, high = answers["change_interval"]
+        change = answers["after"] - answers["before"]
+        told = "cannot be told from none" if low <= 0 <= high else "is more than chance"
+        says = (
+            f"{answers['n']:,} questions of {answers['data']} asked freely, judged by "
+            f"{answers['judge']}. The change of {change:+.3f} "
+            f"(95\N{NO-BREAK SPACE}% {low:+.3f} to {high:+.3f}) {told}."
+        )
+        sides = {side: f"{answers[side]:.3f}" for side in ("before", "after")}
+        rows.append({"name": "Right free answers", **sides, "says": says})
+    if kl := effects.get("kl"):
+        low, high = kl["interval"]
+        says = (
+            f"Mean KL divergence in nats on {kl['tokens']:,} tokens of {kl['prompts']:,} neutral "
+            f"texts, 95\N{NO-BREAK SPACE}% {low:.2g} to {high:.2g}, at most {kl['max']:.2g}; the "
+            f"likeliest token is the same in {kl['same_top_token']:.1%}."
+        )
+        sides = {"before": "", "after": f"{kl['mean']:.3g}"}
+        rows.append({"name": "Divergence of the next token", **sides, "says": says})
+    if perplexity := effects.get("perplexity"):
+        says = f"On {perplexity['tokens']:,} tokens of neutral texts; lower is better."
+        sides = {side: f"{perplexity[side]:.2f}" for side in ("before", "after")}
+        rows.append({"name": "Perplexity", **sides, "says": says})
+    return rows
