@@ -24,7 +24,6 @@ class Extra:
 EXTRAS = {
     "plots": Extra(("altair", "vl_convert"), "The charts of reports and figures", many=True),
     "judge": Extra(("openai",), "A language model as judge or as writer of wrong answers"),
-    "harness": Extra(("lm_eval",), "The comparison with lm-evaluation-harness"),
     "quant": Extra(("bitsandbytes",), "A model in 8 or 4 bits"),
     "rivals": Extra(("trl",), "LoRA beside ours in a comparison"),
     "serve": Extra(("fastapi", "uvicorn"), "The web page"),

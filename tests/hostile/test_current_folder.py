@@ -14,7 +14,7 @@ import pytest
 
 import nasalign
 from nasalign import commands as cli
-from nasalign.commands.export_gguf import convert
+from nasalign.commands.export_files import _convert
 from nasalign.errors import ModelError
 from nasalign.models.embedded import embedded_folder
 
@@ -145,6 +145,6 @@ def test_the_converter_imports_from_its_own_folder(
         "import sys, json, logging, conversion\n"
         "open(sys.argv[sys.argv.index('--outfile') + 1], 'w').write(conversion.__file__)\n"
     )
-    convert(script, hostile, tmp_path / "out.gguf", "float32")
+    _convert(script, hostile, tmp_path / "out.gguf", "float32")
     assert (tmp_path / "out.gguf").read_text() == str(checkout / "conversion.py")
     assert not (hostile / "RAN").exists()

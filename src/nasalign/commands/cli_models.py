@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from nasalign.commands.app import app, command
+from nasalign.commands.app import command
 from nasalign.commands.options import (
     AdapterOf,
     AsJson,
     DataOptions,
     Further,
-    HarnessOptions,
+    HarnessOut,
     LoadOptions,
     Model,
     OutOptions,
@@ -23,7 +23,6 @@ from nasalign.commands.options import (
 )
 
 
-@app.command()
 @grouped
 def align(
     model: Model,
@@ -77,7 +76,6 @@ def align(
         emit(result | {"run": str(folder)})
 
 
-@app.command()
 @grouped
 def diagnose(
     model: Model,
@@ -108,7 +106,6 @@ def diagnose(
         emit(diagnosis)
 
 
-@app.command()
 @grouped
 def evaluate(
     model: Model,
@@ -116,7 +113,7 @@ def evaluate(
     out: OutOptions,
     settings: SettingOptions,
     load: LoadOptions,
-    harness: HarnessOptions,
+    harness_out: HarnessOut = None,
     split: Annotated[
         Literal["auto", "test", "development", "all"] | None,
         typer.Option(help="Which subjects: auto takes all of a data set of the paper, else test."),
@@ -145,13 +142,11 @@ def evaluate(
     """Measure a model, with an adapter if given, on data it was not tuned on."""
     with command(as_json) as (console, emit):
         from nasalign.commands.evaluate import evaluate_job
-        from nasalign.commands.harness import Harness
         from nasalign.commands.scenario_comparison import scenarios_job
         from nasalign.errors import NasAlignError
         from nasalign.reporting import console_tables as tables
 
-        wanted = Harness(harness.harness, harness.harness_out, out.overwrite)
-        if wanted.wanted and scenario:
+        if harness_out and scenario:
             raise NasAlignError(
                 "A task of lm_eval asks in one scenario: take --set scenario=NAME in place of "
                 "--scenario."
@@ -171,19 +166,16 @@ def evaluate(
             console.print(tables.scenarios_table(title, result))
             emit(result)
             return
-        metrics = evaluate_job(job, adapter, knowledge, wanted)
+        metrics = evaluate_job(job, adapter, knowledge, harness_out)
         console.print(tables.metrics_table(f"{data.data}, {metrics['n']} examples", metrics))
         if knowledge:
             console.print(tables.knowledge_table(metrics["knowledge"]))
-        if harness.harness:
-            console.print(tables.harness_table(metrics))
-        if harness.harness_out:
+        if harness_out:
             command_line = metrics["harness"]["command"]
-            job.run.reporter.say(f"The task is in {harness.harness_out}; run it by: {command_line}")
+            job.run.reporter.say(f"The task is in {harness_out}; run it by: {command_line}")
         emit(metrics)
 
 
-@app.command()
 @grouped
 def compare(
     model: Model,

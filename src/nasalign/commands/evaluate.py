@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nasalign.adapters.adapter import load_adapter
-from nasalign.commands.harness import Harness
+from nasalign.commands.harness import check_task, write_task
 from nasalign.commands.job import Job, alone_in_its_folder
 from nasalign.config import Scenario
 from nasalign.data.records import BinaryExample, Question, Record
@@ -24,7 +24,7 @@ from nasalign.run_file import as_written, read_run
 
 @alone_in_its_folder
 def evaluate_job(
-    job: Job, adapter: Path | None, knowledge: bool = False, harness: Harness | None = None
+    job: Job, adapter: Path | None, knowledge: bool = False, harness_out: Path | None = None
 ) -> dict[str, Any]:
     """Evaluates a model, with an adapter if given; returns the metrics.
 
@@ -33,18 +33,22 @@ def evaluate_job(
         adapter: a run directory or an adapter folder.
         knowledge: whether to ask each question by Prompt II too, and to give the metrics for what
             the model answers rightly, wrongly and not at all (Appendix G), under ``knowledge``.
-        harness: what is wanted of lm-evaluation-harness; its result is under ``harness``.
+        harness_out: a folder in which to leave the examples as a task of lm-evaluation-harness;
+            what ``write_task`` returns is under ``harness``.
 
     Raises:
         NasAlignError: the model, the data or the adapter does not fit, or the evaluation would
             take in what the adapter was tuned on.
     """
-    harness = harness or Harness()
-    harness.check(job.given_settings)
+    if harness_out:
+        check_task(job.given_settings)
     sitting = prepare(job, adapter, knowledge)
     name, settings = sitting.splits.name, sitting.bench.settings
     examples = sitting.examples[settings.scenario]
-    task = harness.task(sitting.bench, sitting.splits, examples) if harness.wanted else None
+    applied, task = adapter_folder(adapter) if adapter else None, None
+    if harness_out:
+        bench, splits = sitting.bench, sitting.splits
+        task = write_task(bench, splits, examples, harness_out, job.overwrite, applied)
     evaluation = sitting.evaluate(settings.scenario, name)
     figures = (settings.bootstrap_samples, settings.seed)
     metrics = evaluation.metrics(*figures)
@@ -52,8 +56,7 @@ def evaluate_job(
         parts = sitting.by_knowledge(evaluation)
         metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
     if task:
-        applied = adapter_folder(adapter) if adapter else None
-        metrics["harness"] = harness.beside(task, sitting.bench, evaluation, applied)
+        metrics["harness"] = task
     job.write("metrics.json", {"datasets": {name: {sitting.side: metrics}}})
     job.run.save()
     if job.run.folder:

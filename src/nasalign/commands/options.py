@@ -62,6 +62,10 @@ Judge = Annotated[
 ]
 MaxCalls = Annotated[int | None, typer.Option(help="Calls of an endpoint at most.")]
 Limit = Annotated[int | None, typer.Option(help="Questions to take at most.")]
+HarnessOut = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."),
+]
 
 
 @dataclass(frozen=True)
@@ -146,25 +150,6 @@ class OutOptions:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Use a run directory again.")] = (
         False
     )
-
-
-@dataclass(frozen=True)
-class HarnessOptions:
-    """What lm-evaluation-harness has to do with it."""
-
-    harness: Annotated[
-        bool,
-        typer.Option(
-            "--harness",
-            help="Also evaluate through lm-evaluation-harness, and set its figures beside ours.",
-        ),
-    ] = False
-    harness_out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."
-        ),
-    ] = None
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from nasalign.evaluation.metrics import METRICS
 from nasalign.progress import number
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card.base import Base
-from nasalign.reporting.export_table import reduction_rows, reduction_text, rounding_text
+from nasalign.reporting.card.losses import reduction_rows, reduction_text, rounding_text
 from nasalign.reporting.report.data_sets import DataSet, data_sets
 from nasalign.reporting.report.effects import effect_rows
 from nasalign.reporting.report.origin import command_line, limits

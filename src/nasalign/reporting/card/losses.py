@@ -1,26 +1,11 @@
-"""What is said of an export that is not exact, in the console and on the card."""
-
-from collections.abc import Iterator
-
-from rich.table import Table
+"""What an export lacks of the exact change, in words: for the card and the console."""
 
 from nasalign.adapters.adapter_file import Reduction
 from nasalign.adapters.rounding import Rounding
-from nasalign.reporting.console_tables import columns_table
-
-
-def export_lines(rounding: Rounding | None, reduction: Reduction | None) -> Iterator[str | Table]:
-    """Yields what a terminal shows of an export that is not exact."""
-    if reduction:
-        header = ("module", "changed rows", "relative error")
-        yield columns_table("", reduction_rows(reduction), header)
-        yield reduction_text(reduction)
-    if rounding:
-        yield rounding_text(rounding)
 
 
 def rounding_text(rounding: Rounding) -> str:
-    """Returns how much of the change is left after the rounding to another dtype."""
+    """Returns how much of the change is left after rounding to another dtype."""
     return (
         f"Rounded to {rounding.dtype}, the change has {rounding.norm:.1%} of its norm "
         f"(cosine {rounding.cosine:.4f} with the exact one), and {rounding.entries:.1%} of the "
