@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import tiny
 from nasalign.commands import app
+from nasalign.commands.app import COMMANDS, load_command
 
 RUNNER = CliRunner()
 
@@ -46,8 +47,20 @@ def test_version() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, nasalign, nasalign.commands; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+    code = (
+        "import sys; from nasalign.commands import app; app(['--help'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], check=False, capture_output=True)
+    assert done.returncode == 0
+    assert b"reproduce" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says(name: str) -> None:
+    found = load_command(name)
+    assert found.name == name
+    assert " ".join(found.help.partition("\n\n")[0].split()) == COMMANDS[name]
 
 
 def test_unknown_model(tmp_path: Path) -> None:

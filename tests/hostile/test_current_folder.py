@@ -92,7 +92,7 @@ def test_processes_are_started_in_three_places() -> None:
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("os", "asyncio"):
                 assert not node.attr.startswith(("system", "popen", "exec", "spawn", "posix_spawn"))
                 assert not node.attr.startswith("create_subprocess")
-    assert places == {"prompts/template.py", "models/embedded.py", "commands/export_gguf.py"}
+    assert places == {"prompts/template.py", "models/embedded.py", "commands/export_files.py"}
 
 
 def test_pip(unrun: Callable[[], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
