@@ -10,11 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import httpx
 
 from nasalign.commands.ask import open_both
 from nasalign.commands.job import Job
+from nasalign.data.records import BinaryExample
 from nasalign.evaluation.both_models import BothModels
 from nasalign.serve.addresses import listen
 from nasalign.serve.answer_queue import AnswerQueue
@@ -24,6 +27,26 @@ from nasalign.serve.server import make_server
 def opened(folders: tuple[Path, Path]) -> BothModels:
     """Opens a model and its adapter."""
     return open_both(Job(model=str(folders[0])), folders[1])
+
+
+class Slow:
+    """In place of both models: answers when it may, and notes what it was asked."""
+
+    adapter, model, words = None, None, ("Yes", "No")
+
+    def __init__(self) -> None:
+        self.asked: Queue[str] = Queue()
+        self.done: list[str] = []
+        self.may_end = threading.Event()
+
+    def ask(self, example: BinaryExample) -> dict[str, Any]:
+        self.asked.put(example.question)
+        assert self.may_end.wait(60)
+        self.done.append(example.question)
+        return {"untouched": {"heads": [], "said": example.question}}
+
+    def look(self, example: BinaryExample, heads: object) -> dict[str, Any]:
+        return {}
 
 
 @contextmanager

@@ -13,18 +13,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import tiny
 import upstream
-from nasalign.adapters.adapter import Adapter
 from nasalign.commands import app
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.data.sources import SOURCES
 from nasalign.harness.answers import log_probabilities, verdict
-from nasalign.head_rows.rows import read_rows, write_rows
 from nasalign.io.files import read_json, read_jsonl
-from nasalign.models.geometry import HeadGeometry
-from nasalign.models.loading import fingerprint, load
+from tiny_pair import make_pair
 
 needs_lm_eval = pytest.mark.skipif(
     find_spec("lm_eval") is None, reason="lm_eval is not installed: pip install lm_eval"
@@ -33,25 +29,13 @@ QUICK = ["--limit", "10", "--set", "sides=both", "--set", "bootstrap_samples=20"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    tiny.build_model("llama", seed=3).save_pretrained(folder)
-    tiny.build_tokenizer().save_pretrained(folder)
-    return folder
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return make_pair(tmp_path)
 
 
 @pytest.fixture
-def adapter(model: Path, tmp_path: Path) -> Path:
-    """An adapter of one head that changes what the model says."""
-    untouched, _ = load(str(model))
-    rows = HeadGeometry.of(untouched).rows(1, 2)
-    before = {where: read_rows(untouched, where) for where in (rows.query, rows.key)}
-    base = fingerprint(untouched)
-    for where, values in before.items():
-        write_rows(untouched, where, values + 0.5)
-    folder = tmp_path / "adapter"
-    Adapter.between(before, untouched, base).save(folder, str(model))
-    return folder
+def model(pair: tuple[Path, Path]) -> Path:
+    return pair[0]
 
 
 def evaluate(*arguments: object, code: int = 0) -> dict:
@@ -109,9 +93,8 @@ def test_every_data_set_is_a_task(name: str, model: Path, tmp_path: Path) -> Non
 
 @pytest.mark.long
 @needs_lm_eval
-def test_a_merged_model_is_the_same_to_the_command(
-    model: Path, adapter: Path, tmp_path: Path
-) -> None:
+def test_a_merged_model_is_the_same_to_the_command(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    model, adapter = pair
     run, tasks, elsewhere = tmp_path / "run", tmp_path / "tasks", tmp_path / "else where"
     ours = evaluate(model, "--adapter", adapter, "--harness-out", tasks, "--out", run)
     command = ours["harness"]["command"]
@@ -130,11 +113,12 @@ def test_a_merged_model_is_the_same_to_the_command(
 
 @needs_lm_eval
 def test_the_arguments_that_are_shown_take_the_adapter(
-    model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lm_eval import evaluator
     from lm_eval.tasks import TaskManager
 
+    model, adapter = pair
     run, tasks = tmp_path / "run", tmp_path / "tasks"
     more = ["--harness-out", tasks, "--out", run, "--set", "chat=false"]
     ours = evaluate(model, "--adapter", adapter, *more)

@@ -16,7 +16,7 @@ import torch
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.both_models import BothModels
 from nasalign.serve.answer_queue import AnswerQueue, QueueFullError
-from served_page import opened, post, serving
+from served_page import Slow, opened, post, serving
 
 TIMEOUT = 60
 
@@ -52,26 +52,6 @@ def test_fifty_at_once_are_answered_as_ask_answers(folders: tuple[Path, Path]) -
         assert asked["question"] in "".join(found["looks"]["tokens"])
     distinct = {response.json()["sides"]["aligned"]["p_yes"] for response in responses}
     assert len(distinct) == len(questions)
-
-
-class Slow:
-    """In place of a pair: answers when it is let, and notes what it was asked."""
-
-    adapter, model, words = None, None, ("Yes", "No")
-
-    def __init__(self) -> None:
-        self.asked: Queue[str] = Queue()
-        self.done: list[str] = []
-        self.may_end = threading.Event()
-
-    def ask(self, example: BinaryExample) -> dict[str, Any]:
-        self.asked.put(example.question)
-        assert self.may_end.wait(TIMEOUT)
-        self.done.append(example.question)
-        return {"untouched": {"heads": [], "said": example.question}}
-
-    def look(self, example: BinaryExample, heads: object) -> dict[str, Any]:
-        return {}
 
 
 class Watched(AnswerQueue):

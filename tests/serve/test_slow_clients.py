@@ -19,7 +19,7 @@ from nasalign.prompts import template
 from nasalign.serve import connection, guard, server
 from nasalign.serve.answer_queue import AnswerQueue
 from nasalign.serve.server import GRACE
-from served_page import opened, post, serving, started
+from served_page import Slow, opened, post, serving, started
 from tiny_pair import make_pair
 
 SECONDS = 1.5
@@ -166,29 +166,17 @@ def test_two_hundred_idle_connections(url: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_waits_for_an_answer_keeps_its_connection_however_many_come() -> None:
-    may_end, asked = threading.Event(), threading.Event()
-
-    class Waiting:
-        adapter, model, words = None, None, ("Yes", "No")
-
-        def ask(self, example: object) -> dict[str, object]:
-            asked.set()
-            assert may_end.wait(60)
-            return {"untouched": {"heads": []}}
-
-        def look(self, example: object, heads: object) -> dict[str, object]:
-            return {}
-
-    with serving(Waiting(), AnswerQueue(4)) as url, ExitStack() as stack:  # type: ignore[arg-type]
+    slow = Slow()
+    with serving(slow, AnswerQueue(4)) as url, ExitStack() as stack:  # type: ignore[arg-type]
         said: list[bool] = []
         first = threading.Thread(target=lambda: said.append(answered(url)))
         first.start()
-        assert asked.wait(20)
+        assert slow.asked.get(timeout=20)
         for _ in range(2 * connection.CONNECTIONS):
             stack.enter_context(connected(url))
         about = httpx.get(f"{url}/api/about", timeout=20, trust_env=False)
         assert about.status_code == 200
-        may_end.set()
+        slow.may_end.set()
         first.join(30)
     assert said == [True]
 
