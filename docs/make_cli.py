@@ -12,6 +12,7 @@ import typer
 from typer.cli import get_docs_for_click
 
 from nasalign.commands import app
+from nasalign.commands.app import load_command
 
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """\
@@ -27,6 +28,7 @@ when it could not.
 def page() -> str:
     """Returns the page."""
     group = typer.main.get_command(app)
+    group.commands = {name: load_command(name) for name in group.commands}
     context = typer.Context(group, info_name="nasalign")
     text = get_docs_for_click(obj=group, ctx=context, name="nasalign", title="nasalign")
     _, *parts = re.split(r"^## `nasalign (.+)`$", text, flags=re.MULTILINE)

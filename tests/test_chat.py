@@ -1,4 +1,4 @@
-"""The prompt loop: lines of a pipe, lines that are typed, and both models in one memory."""
+"""`chat`: lines of a pipe, lines that are typed, and both models in one memory."""
 
 import json
 import os
@@ -12,10 +12,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from nasalign.commands import app
-from nasalign.commands.ask import Pair, shown_heads
+from nasalign.commands.ask import open_both
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
+from nasalign.evaluation.both_models import TOP, BothModels, shown_heads
 from nasalign.evaluation.evaluation import run_evaluation
 from nasalign.head_rows.rows import read_weight_rows
 from nasalign.prompts.builder import PromptBuilder
@@ -32,8 +33,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def pair(folders: tuple[Path, Path]) -> Pair:
-    return Pair.open(Job(model=str(folders[0])), folders[1])
+def pair(folders: tuple[Path, Path]) -> BothModels:
+    return open_both(Job(model=str(folders[0])), folders[1])
 
 
 def chat(folders: tuple[Path, Path], typed: str | bytes, *options: str) -> Result:
@@ -41,7 +42,7 @@ def chat(folders: tuple[Path, Path], typed: str | bytes, *options: str) -> Resul
     return RUNNER.invoke(app, ["chat", model, "--adapter", adapter, *options], input=typed)
 
 
-def test_each_side_is_the_model_with_its_own_rows(pair: Pair) -> None:
+def test_each_side_is_the_model_with_its_own_rows(pair: BothModels) -> None:
     assert pair.adapter is not None
     answers = pair.ask(PARIS)
     for side, change in (("untouched", pair.adapter.revert), ("aligned", pair.adapter.apply)):
@@ -56,7 +57,7 @@ def test_each_side_is_the_model_with_its_own_rows(pair: Pair) -> None:
     assert answers["untouched"]["nas"] != answers["aligned"]["nas"]
 
 
-def test_it_is_left_untouched_also_after_an_error(pair: Pair) -> None:
+def test_it_is_left_untouched_also_after_an_error(pair: BothModels) -> None:
     assert pair.adapter is not None
 
     def broken(*arguments: object) -> None:
@@ -71,10 +72,10 @@ def test_it_is_left_untouched_also_after_an_error(pair: Pair) -> None:
         assert torch.equal(read_weight_rows(pair.model, where), rows)
 
 
-def test_it_says_where_the_heads_look(pair: Pair) -> None:
-    answers = pair.ask(PARIS, 3)
+def test_it_says_where_the_heads_look(pair: BothModels) -> None:
+    answers = pair.ask(PARIS)
     heads = shown_heads(answers)
-    assert 3 <= len(heads) <= 6
+    assert TOP <= len(heads) <= 2 * TOP
     seen = pair.look(PARIS, heads)
     tokens = seen["tokens"]
     assert (tokens[seen["yes"]], tokens[seen["no"]]) == (" Yes", " No")
@@ -95,12 +96,12 @@ def test_it_says_where_the_heads_look(pair: Pair) -> None:
 
 
 def test_a_scenario_words_the_prompt_that_is_looked_at(folders: tuple[Path, Path]) -> None:
-    pair = Pair.open(Job(model=str(folders[0]), changes={"scenario": "unsure"}), None)
+    pair = open_both(Job(model=str(folders[0]), changes={"scenario": "unsure"}), None)
     assert "or I don't know." in "".join(pair.look(PARIS, [(0, 0)])["tokens"])
 
 
 def test_lines_of_a_pipe_are_answered_as_ask_answers(
-    folders: tuple[Path, Path], pair: Pair
+    folders: tuple[Path, Path], pair: BothModels
 ) -> None:
     result = chat(
         folders, f"{PARIS.question}\n\n  {MARKUP}\n/free Hello [/b]\n/quit\nNo?\n", "--json"
@@ -112,7 +113,7 @@ def test_lines_of_a_pipe_are_answered_as_ask_answers(
     assert third == {"message": "Hello [/b]"} | pair.free("Hello [/b]")
 
 
-def test_a_free_message_stands_alone_in_its_template(pair: Pair) -> None:
+def test_a_free_message_stands_alone_in_its_template(pair: BothModels) -> None:
     tokens = PromptBuilder.of(pair.tokenizer, pair.settings).message("Hello")
     text = pair.tokenizer.decode(tokens)
     assert "<|im_start|>user\nHello<|im_end|>" in text
@@ -137,7 +138,7 @@ def test_a_table_shows_markup_as_text(folders: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("/free", "stands behind /free"),
+        ("/free", "Type the message to answer after /free"),
         ("/help me", "There is no /help here"),
         ("word " * 600, "more than the model's context"),
     ],
@@ -184,4 +185,4 @@ def test_several_processes_are_refused(
 ) -> None:
     monkeypatch.setattr("nasalign.models.processes.count", lambda: 2)
     with pytest.raises(NasAlignError, match="One process is enough"):
-        Pair.open(Job(model=str(folders[0])), None)
+        open_both(Job(model=str(folders[0])), None)

@@ -1,11 +1,14 @@
 """The command line: exit codes, one sentence for a user's mistake, help texts."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fault_tools import done, invoke, refused
+from nasalign.commands.app import COMMANDS, load_command
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,23 @@ def test_existing_run_is_not_overwritten(saved: Path, tmp_path: Path) -> None:
     (run / "thesis.tex").write_text("mine")
     assert "holds no run" in refused(invoke("align", saved, "--out", run, "--overwrite"))
     assert (run / "thesis.tex").read_text() == "mine"
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; from nasalign.commands import app; app(['--help'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-P", "-c", code], check=False, capture_output=True)
+    assert ended.returncode == 0
+    assert b"reproduce" in ended.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says(name: str) -> None:
+    found = load_command(name)
+    assert found.name == name
+    assert " ".join(found.help.partition("\n\n")[0].split()) == COMMANDS[name]
 
 
 def test_a_model_that_cannot_be_loaded_leaves_no_folder(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ class Extra:
 EXTRAS = {
     "plots": Extra(("altair", "vl_convert"), "The charts of reports and figures", many=True),
     "judge": Extra(("openai",), "A language model as judge or as writer of wrong answers"),
-    "harness": Extra(("lm_eval",), "The comparison with lm-evaluation-harness"),
     "quant": Extra(("bitsandbytes",), "A model in 8 or 4 bits"),
     "serve": Extra(("fastapi", "uvicorn"), "The web page"),
 }

@@ -91,6 +91,9 @@ def test_the_base_is_loaded_in_the_dtype_in_which_it_was_tuned(tmp_path: Path) -
         (("--dtype", "float8"), "There is no dtype 'float8'"),
         (("--dtype", "float16", "--format", "adapter"), "--dtype is for a checkpoint"),
         (("--dtype", "float16", "--quantize", "8bit"), "leave out --dtype"),
+        (("--rank", "4"), "--rank is for --format adapter"),
+        (("--format", "gguf", "--quantize", "8bit"), "leave out --quantize"),
+        (("--private",), "--private is for --push"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

@@ -145,5 +145,3 @@ def test_neither_the_file_nor_its_card_is_overwritten(run: Path, tmp_path: Path)
         assert f"{name} is there already" in done.stderr
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
-    quantised = export(run, tmp_path / "out", "--quantize", "8bit")
-    assert "leave out --quantize" in quantised.stderr

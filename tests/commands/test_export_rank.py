@@ -54,12 +54,3 @@ def test_a_copy_and_a_checkpoint_of_a_reduced_adapter_say_so_too(tmp_path: Path)
         expected = PeftModel.from_pretrained(base, low)(IDS).logits
         torch.testing.assert_close(merged(IDS).logits, expected, atol=1e-4, rtol=0)
         assert (expected - plain).abs().max() > 0.01
-
-
-def test_a_rank_is_refused_for_a_checkpoint(tmp_path: Path) -> None:
-    result = RUNNER.invoke(
-        app, ["export", str(aligned(tmp_path)), str(tmp_path / "out"), "--rank", "4"]
-    )
-    assert result.exit_code == 2
-    assert "--rank is for --format adapter" in result.stderr
-    assert not (tmp_path / "out").exists()

@@ -100,31 +100,21 @@ def test_what_is_no_id_is_refused_before_anything_is_written(
     assert hub.asked == []
 
 
-def test_without_a_token_nothing_is_written(
+def test_what_the_hub_would_not_take_is_refused_before_anything_is_written(
     hub: fake_hub.FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("HF_TOKEN")
-    said = refused(export(tmp_path, "--push", "ann/fixed"))
-    assert "no token for the Hugging Face hub; log in by `hf auth login` or set HF_TOKEN" in said
-    assert not (tmp_path / "out").exists()
+    def said() -> str:
+        return refused(export(tmp_path, "--push", "ann/fixed"))
 
-
-def test_without_a_network_nothing_is_written(
-    hub: fake_hub.FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    said = refused(export(tmp_path, "--push", "ann/fixed"))
-    assert "The Hugging Face hub cannot be reached" in said
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE keeps the hub out" in refused(export(tmp_path, "--push", "ann/fixed"))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_token_that_is_not_known_is_refused_at_once(
-    hub: fake_hub.FakeHub, tmp_path: Path
-) -> None:
     hub.refuses["whoami"] = (401, "Invalid credentials")
-    assert "does not know your token" in refused(export(tmp_path, "--push", "ann/fixed"))
+    assert "does not know your token" in said()
+    monkeypatch.delenv("HF_TOKEN")
+    assert "no token for the Hugging Face hub; log in by `hf auth login` or set HF_TOKEN" in said()
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert "The Hugging Face hub cannot be reached" in said()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE keeps the hub out" in said()
     assert not (tmp_path / "out").exists()
 
 
@@ -145,8 +135,3 @@ def test_a_repository_that_is_refused_leaves_the_export_where_it_is(
     assert "because of this" in sentence
     assert f"It is in {tmp_path / 'out'}" in sentence
     assert (tmp_path / "out" / "README.md").exists()
-
-
-def test_private_alone_is_refused(tmp_path: Path) -> None:
-    assert "--private is for --push" in refused(export(tmp_path, "--private"))
-    assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ from importlib.metadata import version
 import pytest
 
 import nasalign
+from nasalign.config import Settings
 from pages import DOCS, ROOT, script
 
 

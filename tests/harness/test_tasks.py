@@ -71,7 +71,6 @@ def test_the_files_are_written_beside_others(tmp_path: Path) -> None:
     folder = tmp_path / "tasks"
     for name in ("my data.v2", "facts"):
         task = Task.of(name, examples(2), builder)
-        task.check(folder, overwrite=False)
         task.write(folder, "some\nexamples: of <it>")
     assert task.name == "nasalign_facts"
     names = ["nasalign_answers.py", "nasalign_facts.jsonl", "nasalign_facts.yaml"]
@@ -95,9 +94,10 @@ def test_a_task_that_is_there_is_left_alone(tmp_path: Path) -> None:
     task = Task.of("facts", examples(1), PromptBuilder(tiny.build_tokenizer()))
     task.write(tmp_path, "one")
     with pytest.raises(NasAlignError, match="is there already; give another folder"):
-        task.check(tmp_path, overwrite=False)
-    task.check(tmp_path, overwrite=True)
-    with pytest.raises(NasAlignError, match="is a file"):
-        task.check(tmp_path / "nasalign_facts.yaml", overwrite=True)
-    with pytest.raises(NasAlignError, match="Cannot write to"):
-        task.write(tmp_path / "nasalign_facts.yaml" / "below", "one")
+        task.write(tmp_path, "two")
+    assert ": one." in (tmp_path / "nasalign_facts.yaml").read_text()
+    task.write(tmp_path, "two", overwrite=True)
+    assert ": two." in (tmp_path / "nasalign_facts.yaml").read_text()
+    for place in ("", "below"):
+        with pytest.raises(NasAlignError, match="Cannot write to"):
+            task.write(tmp_path / "nasalign_facts.yaml" / place, "one")

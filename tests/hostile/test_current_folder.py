@@ -13,7 +13,7 @@ import pytest
 
 import nasalign
 from nasalign import commands as cli
-from nasalign.commands.export_gguf import convert
+from nasalign.commands.export_files import _convert
 from nasalign.errors import ModelError
 from nasalign.models.embedded import embedded_folder
 
@@ -90,7 +90,7 @@ def test_processes_are_started_in_three_places() -> None:
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("os", "asyncio"):
                 assert not node.attr.startswith(("system", "popen", "exec", "spawn", "posix_spawn"))
                 assert not node.attr.startswith("create_subprocess")
-    assert places == {"prompts/template.py", "models/embedded.py", "commands/export_gguf.py"}
+    assert places == {"prompts/template.py", "models/embedded.py", "commands/export_files.py"}
 
 
 def test_pip(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +143,6 @@ def test_the_converter_imports_from_its_own_folder(
         "import sys, json, logging, conversion\n"
         "open(sys.argv[sys.argv.index('--outfile') + 1], 'w').write(conversion.__file__)\n"
     )
-    convert(script, hostile, tmp_path / "out.gguf", "float32")
+    _convert(script, hostile, tmp_path / "out.gguf", "float32")
     assert (tmp_path / "out.gguf").read_text() == str(checkout / "conversion.py")
     assert unrun(hostile)

@@ -11,10 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nasalign.commands import app
-from nasalign.commands.report import report_job
 from nasalign.errors import NasAlignError
 from nasalign.io.files import write_json, write_jsonl
-from nasalign.reporting.report import report_html
+from nasalign.reporting.report import report_html, write_report
 from nasalign.reporting.report.changed_answers import MOST_EXAMPLES, attention, changed_examples
 from nasalign.reporting.report.data_sets import data_sets
 from nasalign.reporting.report.origin import command_line, limits
@@ -390,7 +389,7 @@ def test_the_command_writes_it(tmp_path: Path) -> None:
     assert Path(printed["report"]) == folder / "report.html"
     assert (folder / "report.html").stat().st_size < 3_000_000
     assert "<!doctype html>" in (folder / "report.html").read_text()[:200].lower()
-    assert report_job(folder) == folder / "report.html"
+    assert write_report(folder) == folder / "report.html"
     refused = RUNNER.invoke(app, ["report", str(tmp_path)])
     assert refused.exit_code == 2
     assert "is no run directory" in " ".join(refused.stderr.split())

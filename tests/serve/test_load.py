@@ -13,23 +13,12 @@ import httpx
 import pytest
 import torch
 
-from nasalign.commands.ask import Pair, ask_job
-from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
-from nasalign.serve.desk import Desk, DeskFullError
-from served_page import serving
-from tiny_pair import make_pair
+from nasalign.evaluation.both_models import BothModels
+from nasalign.serve.answer_queue import AnswerQueue, QueueFullError
+from served_page import Slow, opened, post, serving
 
 TIMEOUT = 60
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return make_pair(tmp_path_factory.mktemp("load"))
-
-
-def post(url: str, asked: dict[str, Any]) -> httpx.Response:
-    return httpx.post(f"{url}/api/ask", json=asked, timeout=TIMEOUT, trust_env=False)
 
 
 def test_fifty_at_once_are_answered_as_ask_answers(folders: tuple[Path, Path]) -> None:
@@ -41,7 +30,6 @@ def test_fifty_at_once_are_answered_as_ask_answers(folders: tuple[Path, Path]) -
         }
         for number in range(50)
     ]
-    model, adapter = folders
     gate = threading.Barrier(len(questions))
 
     def ask(asked: dict[str, Any]) -> httpx.Response:
@@ -49,12 +37,12 @@ def test_fifty_at_once_are_answered_as_ask_answers(folders: tuple[Path, Path]) -
         return post(url, asked)
 
     with (
-        serving(Pair.open(Job(model=str(model)), adapter)) as url,
+        serving(opened(folders)) as url,
         ThreadPoolExecutor(len(questions)) as crowd,
     ):
         responses = list(crowd.map(ask, questions))
 
-    alone = Pair.open(Job(model=str(model)), adapter)
+    alone = opened(folders)
     for asked, response in zip(questions, responses, strict=True):
         assert response.status_code == 200, response.text
         found = response.json()
@@ -64,49 +52,27 @@ def test_fifty_at_once_are_answered_as_ask_answers(folders: tuple[Path, Path]) -
         assert asked["question"] in "".join(found["looks"]["tokens"])
     distinct = {response.json()["sides"]["aligned"]["p_yes"] for response in responses}
     assert len(distinct) == len(questions)
-    first = BinaryExample(questions[0]["question"], True, "Paris", "There are 0 of them.")
-    assert responses[0].json()["sides"] == ask_job(Job(model=str(model)), first, adapter)
 
 
-class Slow:
-    """In place of a pair: answers when it is let, and notes what it was asked."""
-
-    adapter, model, words = None, None, ("Yes", "No")
-
-    def __init__(self) -> None:
-        self.asked: Queue[str] = Queue()
-        self.done: list[str] = []
-        self.may_end = threading.Event()
-
-    def ask(self, example: BinaryExample) -> dict[str, Any]:
-        self.asked.put(example.question)
-        assert self.may_end.wait(TIMEOUT)
-        self.done.append(example.question)
-        return {"untouched": {"heads": [], "said": example.question}}
-
-    def look(self, example: BinaryExample, heads: object) -> dict[str, Any]:
-        return {}
-
-
-class Watched(Desk):
-    """A desk that says what it took."""
+class Watched(AnswerQueue):
+    """A queue that says what it took."""
 
     def __init__(self, places: int) -> None:
         super().__init__(places)
         self.taken: Queue[Future[Any]] = Queue()
 
-    def take(self, work: Callable[[], Any]) -> Future[Any]:
-        future = super().take(work)
+    def add(self, work: Callable[[], Any]) -> Future[Any]:
+        future = super().add(work)
         self.taken.put(future)
         return future
 
 
 @contextmanager
 def slowly(places: int) -> Iterator[tuple[str, Slow, Watched]]:
-    slow, desk = Slow(), Watched(places)
-    with serving(slow, desk) as url:  # type: ignore[arg-type]
+    slow, queue = Slow(), Watched(places)
+    with serving(slow, queue) as url:  # type: ignore[arg-type]
         try:
-            yield url, slow, desk
+            yield url, slow, queue
         finally:
             slow.may_end.set()
 
@@ -140,26 +106,26 @@ def leave(url: str, question: str, arrived: Callable[[], object]) -> None:
 
 
 def test_who_leaves_before_its_turn_is_not_answered_and_frees_its_place() -> None:
-    with slowly(2) as (url, slow, desk), ThreadPoolExecutor(2) as crowd:
+    with slowly(2) as (url, slow, queue), ThreadPoolExecutor(2) as crowd:
         first = crowd.submit(post, url, {"question": "first"})
-        desk.taken.get(timeout=TIMEOUT)
+        queue.taken.get(timeout=TIMEOUT)
         slow.asked.get(timeout=TIMEOUT)
         gone, waiting = threading.Event(), []
-        leave(url, "left", lambda: waiting.append(desk.taken.get(timeout=TIMEOUT)))
+        leave(url, "left", lambda: waiting.append(queue.taken.get(timeout=TIMEOUT)))
         waiting[0].add_done_callback(lambda future: gone.set())
         assert gone.wait(TIMEOUT)
         assert waiting[0].cancelled()
         third = crowd.submit(post, url, {"question": "third"})
-        desk.taken.get(timeout=TIMEOUT)  # its place is free again
+        queue.taken.get(timeout=TIMEOUT)  # its place is free again
         slow.may_end.set()
         assert first.result().status_code == third.result().status_code == 200
         assert slow.done == ["first", "third"]
 
 
 def test_who_leaves_while_it_is_answered_breaks_nothing() -> None:
-    with slowly(2) as (url, slow, desk):
+    with slowly(2) as (url, slow, queue):
         leave(url, "left", lambda: slow.asked.get(timeout=TIMEOUT))
-        under_way = desk.taken.get(timeout=TIMEOUT)
+        under_way = queue.taken.get(timeout=TIMEOUT)
         slow.may_end.set()
         assert under_way.result(TIMEOUT)["sides"]["untouched"]["said"] == "left"
         assert post(url, {"question": "next"}).json()["sides"]["untouched"]["said"] == "next"
@@ -168,15 +134,15 @@ def test_who_leaves_while_it_is_answered_breaks_nothing() -> None:
 def test_a_model_that_fails_is_said_and_the_next_is_answered(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pair = Pair.open(Job(model=str(folders[0])), folders[1])
-    look = Pair.look
+    pair = opened(folders)
+    look = BothModels.look
 
-    def broken(self: Pair, example: BinaryExample, heads: Any) -> dict[str, Any]:
+    def broken(self: BothModels, example: BinaryExample, heads: Any) -> dict[str, Any]:
         if example.question == "Is it broken?":
             raise RuntimeError("out of memory at 0x7f")
         return look(self, example, heads)
 
-    monkeypatch.setattr(Pair, "look", broken)
+    monkeypatch.setattr(BothModels, "look", broken)
     with serving(pair) as url:
         failed = post(url, {"question": "Is it broken?"})
         assert failed.status_code == 500
@@ -189,7 +155,7 @@ def test_a_model_that_fails_is_said_and_the_next_is_answered(
 def test_a_question_that_memory_does_not_hold_is_said_and_the_next_is_answered(
     folders: tuple[Path, Path],
 ) -> None:
-    pair = Pair.open(Job(model=str(folders[0])), folders[1])
+    pair = opened(folders)
     before = {name: weight.clone() for name, weight in pair.model.state_dict().items()}
 
     def small(module: object, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -207,9 +173,9 @@ def test_a_question_that_memory_does_not_hold_is_said_and_the_next_is_answered(
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
-def test_a_desk_that_was_closed_takes_nothing() -> None:
-    desk = Desk(1)
-    desk.close()
+def test_a_queue_that_was_closed_takes_nothing() -> None:
+    queue = AnswerQueue(1)
+    queue.close()
     for _ in range(2):  # nor does it lose a place
-        with pytest.raises(DeskFullError):
-            desk.take(lambda: 1)
+        with pytest.raises(QueueFullError):
+            queue.add(lambda: 1)

@@ -9,11 +9,11 @@ from playwright.sync_api import Browser, Page, expect
 
 import browsing
 from browsing import PATIENCE, Seen
-from nasalign.commands.ask import Pair
+from nasalign.commands.ask import open_both
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
-from served_page import serving
-from tiny_pair import make_pair
+from nasalign.evaluation.both_models import BothModels
+from served_page import opened, serving
 
 pytestmark = browsing.needed
 
@@ -21,22 +21,17 @@ HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script></textarea><b>Is
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return make_pair(tmp_path_factory.mktemp("page"))
+def pair(folders: tuple[Path, Path]) -> BothModels:
+    return opened(folders)
 
 
 @pytest.fixture(scope="module")
-def pair(folders: tuple[Path, Path]) -> Pair:
-    return Pair.open(Job(model=str(folders[0])), folders[1])
-
-
-@pytest.fixture(scope="module")
-def url(pair: Pair) -> Iterator[str]:
+def url(pair: BothModels) -> Iterator[str]:
     with serving(pair) as url:
         yield url
 
 
-def opened(browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> Seen:
+def visited(browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> Seen:
     seen = browsing.opened(browser, f"{url}/", width=width, color_scheme=scheme)
     seen.page.wait_for_selector("body[data-ready]")
     return seen
@@ -49,9 +44,9 @@ def shading(page: Page, side: str) -> list[str]:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_question_is_answered_on_both_sides(
-    browser: Browser, url: str, pair: Pair, width: int, scheme: str
+    browser: Browser, url: str, pair: BothModels, width: int, scheme: str
 ) -> None:
-    seen = opened(browser, url, width=width, scheme=scheme)
+    seen = visited(browser, url, width=width, scheme=scheme)
     page = seen.page
     assert page.evaluate("document.activeElement.id") == "question"
     assert not page.locator("#result").is_visible()
@@ -79,7 +74,7 @@ def test_a_question_is_answered_on_both_sides(
 
 
 def test_a_head_that_is_clicked_shades_the_prompt(browser: Browser, url: str) -> None:
-    page = opened(browser, url).page
+    page = visited(browser, url).page
     page.fill("#question", "Is Paris in France?")
     page.press("#question", "Enter")
     page.wait_for_selector("#result:not([hidden])")
@@ -107,7 +102,7 @@ def test_a_head_that_is_clicked_shades_the_prompt(browser: Browser, url: str) ->
 
 
 def test_hostile_text_is_text(browser: Browser, url: str) -> None:
-    seen = opened(browser, url, width=390)
+    seen = visited(browser, url, width=390)
     page = seen.page
     for part in ("question", "answer", "context"):
         page.fill(f"#{part}", HOSTILE)
@@ -125,7 +120,7 @@ def test_hostile_text_is_text(browser: Browser, url: str) -> None:
 
 
 def test_the_policy_holds_where_a_script_gets_in(browser: Browser, url: str) -> None:
-    seen = opened(browser, url)
+    seen = visited(browser, url)
     seen.page.evaluate(
         """() => {
           const script = document.createElement("script");
@@ -143,7 +138,7 @@ def test_the_policy_holds_where_a_script_gets_in(browser: Browser, url: str) -> 
 def test_what_cannot_be_answered_is_said_and_the_next_is_answered(
     browser: Browser, url: str
 ) -> None:
-    page = opened(browser, url).page
+    page = visited(browser, url).page
     page.fill("#question", "word " * 400 + "?")
     page.press("#question", "Enter")
     expect(page.locator("#error")).not_to_be_empty(timeout=PATIENCE)
@@ -156,7 +151,7 @@ def test_what_cannot_be_answered_is_said_and_the_next_is_answered(
 
 
 def test_everything_has_a_name(browser: Browser, url: str) -> None:
-    page = opened(browser, url).page
+    page = visited(browser, url).page
     for name in ("Question", "Is the answer …? (optional)", "Context to answer from (optional)"):
         assert page.get_by_role("textbox", name=name).count() == 1
     page.fill("#question", "Is it?")
@@ -171,8 +166,8 @@ def test_everything_has_a_name(browser: Browser, url: str) -> None:
 
 
 def test_without_an_adapter_there_is_one_side(browser: Browser, folders: tuple[Path, Path]) -> None:
-    with serving(Pair.open(Job(model=str(folders[0])), None)) as url:
-        page = opened(browser, url).page
+    with serving(open_both(Job(model=str(folders[0])), None)) as url:
+        page = visited(browser, url).page
         assert "give --adapter" in page.locator("#model").inner_text()
         page.fill("#question", "Is it?")
         page.press("#question", "Enter")

@@ -1,11 +1,8 @@
 """Clients that are slow, silent or many keep nobody else waiting, nor the server from ending."""
 
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,14 +14,12 @@ import pytest
 import torch
 
 import tiny
-from nasalign.commands.ask import Pair
-from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
 from nasalign.prompts import template
 from nasalign.serve import connection, guard, server
-from nasalign.serve.desk import Desk
-from nasalign.serve.page_app import GRACE
-from served_page import serving
+from nasalign.serve.answer_queue import AnswerQueue
+from nasalign.serve.server import GRACE
+from served_page import Slow, opened, post, serving, started
 from tiny_pair import make_pair
 
 SECONDS = 1.5
@@ -32,23 +27,17 @@ ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% 
 HEAD = "POST /api/ask HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return make_pair(tmp_path_factory.mktemp("slow"))
-
-
 @pytest.fixture
 def url(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(connection, "SECONDS", SECONDS, raising=False)
     monkeypatch.setattr(guard, "SECONDS", SECONDS, raising=False)
-    with serving(Pair.open(Job(model=str(folders[0])), folders[1])) as url:
+    with serving(opened(folders)) as url:
         assert answered(url)
         yield url
 
 
 def answered(url: str) -> bool:
-    asked = httpx.post(f"{url}/api/ask", json={"question": "Is it?"}, timeout=20, trust_env=False)
-    return asked.status_code == 200
+    return post(url, {"question": "Is it?"}).status_code == 200
 
 
 def connected(url: str) -> socket.socket:
@@ -88,22 +77,19 @@ def read(opened: socket.socket) -> str:
     return b"".join(parts).decode()
 
 
-def test_headers_that_come_byte_by_byte(url: str) -> None:
+@pytest.mark.parametrize("earlier", [False, True], ids=["first request", "second request"])
+def test_headers_that_come_byte_by_byte(url: str, earlier: bool) -> None:
     with connected(url) as slow:
+        said = b"" if earlier else b"}"
+        if earlier:
+            slow.sendall(b"GET /api/about HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        while b"}" not in said:
+            said += slow.recv(65536)
         sent = threading.Thread(target=answered, args=(url,))
         sent.start()
         assert trickled(slow, head() * 9) < 2 * SECONDS + 2
         sent.join(20)
     assert answered(url)
-
-
-def test_headers_of_a_second_request_that_come_byte_by_byte(url: str) -> None:
-    with connected(url) as slow:
-        slow.sendall(b"GET /api/about HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        said = b""
-        while b"}" not in said:
-            said += slow.recv(65536)
-        assert trickled(slow, head() * 9) < 2 * SECONDS + 2
 
 
 def test_a_body_that_comes_byte_by_byte_is_answered_408(url: str) -> None:
@@ -180,29 +166,17 @@ def test_two_hundred_idle_connections(url: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_waits_for_an_answer_keeps_its_connection_however_many_come() -> None:
-    may_end, asked = threading.Event(), threading.Event()
-
-    class Waiting:
-        adapter, model, words = None, None, ("Yes", "No")
-
-        def ask(self, example: object) -> dict[str, object]:
-            asked.set()
-            assert may_end.wait(60)
-            return {"untouched": {"heads": []}}
-
-        def look(self, example: object, heads: object) -> dict[str, object]:
-            return {}
-
-    with serving(Waiting(), Desk(4)) as url, ExitStack() as stack:  # type: ignore[arg-type]
+    slow = Slow()
+    with serving(slow, AnswerQueue(4)) as url, ExitStack() as stack:  # type: ignore[arg-type]
         said: list[bool] = []
         first = threading.Thread(target=lambda: said.append(answered(url)))
         first.start()
-        assert asked.wait(20)
+        assert slow.asked.get(timeout=20)
         for _ in range(2 * connection.CONNECTIONS):
             stack.enter_context(connected(url))
         about = httpx.get(f"{url}/api/about", timeout=20, trust_env=False)
         assert about.status_code == 200
-        may_end.set()
+        slow.may_end.set()
         first.join(30)
     assert said == [True]
 
@@ -231,7 +205,7 @@ def test_closing_ends_a_template_and_a_pass_under_way(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template, "SECONDS", 1000)
-    pair = Pair.open(Job(model=str(folders[0])), folders[1])
+    pair = opened(folders)
     endless = tiny.build_tokenizer()
     endless.chat_template = ENDLESS
     begun = threading.Event()
@@ -246,14 +220,14 @@ def test_closing_ends_a_template_and_a_pass_under_way(
             begun.set()
 
     for work in (renders, computes):
-        desk = Desk(2)
+        queue = AnswerQueue(2)
         begun.clear()
-        under_way, waiting = desk.take(work), desk.take(lambda: None)
+        under_way, waiting = queue.add(work), queue.add(lambda: None)
         assert begun.wait(30)
         start = time.monotonic()
         if work is computes:
-            server._end(pair.model)
-        desk.close(template.stop)
+            server.end_passes(pair.model)
+        queue.close(template.stop)
         assert time.monotonic() - start < 20
         assert isinstance(under_way.exception(), NasAlignError)
         assert waiting.cancelled()
@@ -261,7 +235,7 @@ def test_closing_ends_a_template_and_a_pass_under_way(
 
 def a_question(url: str) -> None:
     with suppress(httpx.HTTPError):
-        httpx.post(f"{url}/api/ask", json={"question": "Is it?"}, timeout=60, trust_env=False)
+        answered(url)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no signal to one process alone")
@@ -277,32 +251,17 @@ def test_a_signal_ends_it_whatever_clients_do(
         tokenizer = tiny.build_tokenizer()
         tokenizer.chat_template = ENDLESS
         tokenizer.save_pretrained(model)
-    command = [sys.executable, "-P", "-m", "nasalign", "serve", str(model)]
-    command += ["--adapter", str(adapter)]
-    process = subprocess.Popen(
-        [*command, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
-    )
-    with ExitStack() as stack:
-        stack.callback(process.kill)
-        assert process.stdout is not None
-        found = None
-        while found is None and (line := process.stdout.readline()):
-            found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found is not None
-        url = found[0]
+    with started(model, adapter) as (process, url), ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(connected(url))
-        for start in (head()[:30], head("127.0.0.1", "Content-Length: 99") + b"{"):
-            stack.enter_context(connected(url)).sendall(start)
-        asks = [threading.Thread(target=a_question, args=(url,), daemon=True) for _ in range(5)]
-        for ask in asks:
-            ask.start()
+        for begun in (head()[:30], head("127.0.0.1", "Content-Length: 99") + b"{"):
+            stack.enter_context(connected(url)).sendall(begun)
+        for _ in range(5):
+            threading.Thread(target=a_question, args=(url,), daemon=True).start()
         time.sleep(2)  # the questions are under way
         start = time.monotonic()
         process.send_signal(number)
-        process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=60)
         assert time.monotonic() - start < GRACE + 20  # on a machine with other work, too
+    assert "Stopped; the model's files are untouched." in said
+    assert process.returncode == 0

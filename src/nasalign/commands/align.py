@@ -24,7 +24,7 @@ from nasalign.commands.options import (
 )
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError
-from nasalign.evaluation.attention_record import record_attention, shown_heads
+from nasalign.evaluation.attention_record import heads_to_show, record_attention
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.examples import (
     evaluate_sets,
@@ -130,7 +130,7 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         _save_adapter(job, result)
         after = evaluate_sets(session, sets, shots, "after")
         effects = side_effects(session, result.adapter, splits, records)
-        heads = shown_heads(result.kept, result.heads)
+        heads = heads_to_show(result.kept, result.heads)
         sides = before[splits.name], after[splits.name]
         record_attention(session, result.adapter, heads, shots, *sides)
         return _finish(session, sets, before, after, result) | {"side_effects": effects}

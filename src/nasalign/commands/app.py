@@ -1,4 +1,7 @@
-"""The application that the commands belong to, and how they end: JSON, errors as exit codes."""
+"""The application: its commands, each imported when it is run, and how errors become exit codes.
+
+The command files import torch, which takes seconds; ``nasalign --help`` must not wait for it.
+"""
 
 import json
 import logging
@@ -7,16 +10,72 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
 
 from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, Terminated, visible
 
+COMMANDS = {
+    "ask": "Ask one yes/no question, of the untouched model and of the aligned one.",
+    "chat": "Ask question after question; lines of a pipe are answered one by one.",
+    "serve": "Serve a page to ask at: both answers side by side, and where the heads look.",
+    "align": "Find the heads that say No, retune them, and show before and after.",
+    "diagnose": "Say which way a model leans, by how much, and which heads have the highest NAS.",
+    "evaluate": "Measure a model, with an adapter if given, on data it was not tuned on.",
+    "compare": "Set other ways to correct a model beside ours: same data, same splits, same "
+    "decoder.",
+    "data": "Write a data set as yes/no rows, and say how many there are of each label.",
+    "reproduce": "Make the paper's tables and figures for other models, beside the paper's own.",
+    "report": "Write a run's report again: one HTML page that needs nothing else.",
+    "export": "Write a corrected model that loads without nasalign.",
+    "doctor": "Say what is here to work with, and what is missing: versions, devices, folders, "
+    "extras.",
+}
+"""The first line of each command's help, in the order of ``nasalign --help``; a test compares."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands from ``COMMANDS`` and imports the one that is run."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replaces the entry of the list by the command itself."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and load_command(str(name)), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; Ctrl-C and SIGTERM end it by one line, also while it is imported."""
+        try:
+            with _terminable():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            by, code = ("", 130) if not isinstance(stop, Terminated) else (" by SIGTERM", 143)
+            Console(stderr=True).print(f"Stopped{by}; the model's files are untouched.")
+            raise typer.Exit(code) from None
+
+
+def load_command(name: str) -> Any:
+    """Imports a command, ``commands.NAME.NAME``, and returns it as Typer runs it."""
+    # The libraries read these when they are imported. Our own progress bars are enough.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    module = import_module(f"nasalign.commands.{name}")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name)(getattr(module, name))
+    return typer.main.get_command(alone)
+
+
 app = typer.Typer(
+    cls=LazyGroup,
     help="Find and retune the attention heads that make a language model say No too often.",
     no_args_is_help=True,
     add_completion=False,
@@ -26,13 +85,13 @@ app = typer.Typer(
 
 
 class PlainConsole(Console):
-    """A console to which a text is a text: it has no markup, and controls no terminal."""
+    """A console that prints text as it is: no markup, no emoji codes, no control characters."""
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Renders a text with its control characters written out."""
+        """Renders a text with its control characters escaped."""
         return super().render_str(visible(text), **how)
 
 
@@ -57,7 +116,7 @@ def _options(
 @contextmanager
 def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
     """Yields the console and what prints the JSON result; turns errors into exit codes."""
-    silent = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    silent = os.environ.get("RANK", "0") != "0"  # of several processes only the first prints
     console = PlainConsole(stderr=as_json, quiet=silent)
     _quieten_libraries()
 
@@ -66,8 +125,7 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
             sys.stdout.write(json.dumps(value, default=str) + "\n")
 
     try:
-        with _terminable():
-            yield console, emit
+        yield console, emit
     except NothingToFixError as nothing:
         console.print(str(nothing), markup=False, highlight=False)
         emit({"nothing_to_fix": str(nothing)})
@@ -80,10 +138,6 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         if not is_out_of_memory(error):
             raise
         _fail(out_of_memory("working", ways=["less data"]), silent=False)
-    except KeyboardInterrupt as stop:
-        by, code = ("", 130) if not isinstance(stop, Terminated) else (" by SIGTERM", 143)
-        Console(stderr=True).print(f"Stopped{by}; the model's files are untouched.")
-        raise typer.Exit(code) from None
 
 
 def _fail(error: NasAlignError, silent: bool) -> NoReturn:
@@ -95,10 +149,10 @@ def _fail(error: NasAlignError, silent: bool) -> NoReturn:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Has SIGTERM end a command as Ctrl-C does: rows are put back, the checkpoint is kept."""
+    """Makes SIGTERM end a command as Ctrl-C does: rows are restored, the checkpoint is kept."""
 
     def terminate(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the end short
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not end the clean-up
         raise Terminated
 
     try:
@@ -113,9 +167,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _quieten_libraries() -> None:
-    """Our own bars and sentences are enough; errors stay."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Silences warnings and bars of libraries; errors stay."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging

@@ -1,14 +1,56 @@
-"""Writing a data set as yes/no rows, with the summary of Table 8."""
+"""``nasalign data``: a data set as yes/no rows, with the summary of Table 8."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from nasalign.commands.app import command
 from nasalign.commands.job import Job
+from nasalign.commands.options import (
+    DATA_HELP,
+    AsJson,
+    DataOptions,
+    Generator,
+    Limit,
+    MaxCalls,
+    OutOptions,
+    SettingOptions,
+    Source,
+    grouped,
+)
 from nasalign.data.binary import Binary, sample, to_binary
 from nasalign.data.records import BinaryExample
 from nasalign.data.splits import with_context
 from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import write_jsonl
+from nasalign.reporting.console_tables import data_table
+
+
+@grouped
+def data(
+    data: Annotated[str, typer.Argument(metavar="NAME|FILE", help=DATA_HELP, show_default=False)],
+    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
+    settings: SettingOptions,
+    source: Source = None,
+    generator: Generator = None,
+    max_calls: MaxCalls = None,
+    limit: Limit = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a data set as yes/no rows, and say how many there are of each label."""
+    with command(as_json) as (console, emit):
+        asked = DataOptions(data, source=source, generator=generator, max_calls=max_calls)
+        job = Job.of(
+            console, "data", data=asked, settings=settings, out=OutOptions(overwrite=overwrite)
+        )
+        summary = data_job(job, out, limit)
+        console.print(data_table([summary]))
+        console.print(f"Written to {out}.", highlight=False)
+        emit(summary)
 
 
 def data_job(job: Job, out: Path, limit: int | None = None) -> dict[str, Any]:

@@ -1,75 +1,86 @@
-"""What is here to work with: versions, devices, memory, folders, the hub, and what is missing."""
+"""``nasalign doctor``: versions, devices, memory, folders, the hub, and what is missing."""
 
+import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import psutil
+import typer
 from packaging.requirements import Requirement
+from rich.table import Table
+from rich.text import Text
 
+from nasalign.commands.app import PlainConsole
+from nasalign.commands.options import AsJson
 from nasalign.extras import EXTRAS, lack
 
-State = Literal["good", "note", "problem"]
+_STYLES = {"good": "", "note": "yellow", "problem": "bold red"}
 _GIB = 2**30
-_FREE_GIB = 2.0  # the embedded model, its download and a run take about one
 _SECONDS = 5  # that the hub may take to answer
 
 
-@dataclass(frozen=True)
-class Finding:
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is here to work with, and what is missing: versions, devices, folders, extras.
+
+    Ends with 1 if something stands in the way. No key or token is shown.
+    """
+    findings = examine()
+    problems = [one.name for one in findings if one.state == "problem"]
+    if as_json:
+        found = {"usable": not problems, "findings": [one._asdict() for one in findings]}
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        console, part = PlainConsole(), ""
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for one in findings:
+            heading = one.part if one.part != part else ""
+            table.add_row(heading, one.name, Text(one.says, style=_STYLES[one.state]))
+            part = one.part
+        console.print(table)
+        says = f"To be mended first: {', '.join(problems)}." if problems else "Ready."
+        console.print(says, highlight=False)
+    if problems:
+        raise typer.Exit(1)
+
+
+class Finding(NamedTuple):
     """One line of the examination.
 
     Attributes:
         part: what it belongs to, such as ``"versions"``.
         name: what was looked at.
-        says: what was found; no key and no token is ever in it.
-        state: ``"problem"`` where nasalign does not work until it is mended.
+        says: what was found; never a key or a token.
+        state: ``"problem"`` where nasalign does not work until it is fixed.
     """
 
     part: str
     name: str
     says: str
-    state: State = "good"
+    state: Literal["good", "note", "problem"] = "good"
 
 
-def examine(runs: Path = Path("runs")) -> list[Finding]:
-    """Looks at everything a run needs; writes nothing that stays.
-
-    Args:
-        runs: where run directories are made.
-    """
+def examine() -> list[Finding]:
+    """Looks at everything a run needs; writes nothing that stays."""
     found: list[Finding] = []
-    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _versions,
-        _devices,
-        _cache,
-        lambda: _folder("folders", "runs", runs),
-        _hub,
-        _judge,
-        _extras,
-    )
-    for part in parts:
+    for part in (_versions, _devices, _folders, _hub, _judge, _extras):
         try:
             found += part()
-        except (ImportError, OSError, RuntimeError) as error:
-            found.append(Finding("examination", "broken", _first_line(error), "problem"))
+        except (ImportError, OSError, RuntimeError) as error:  # such as a torch that does not load
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            found.append(Finding("examination", "broken", reason, "problem"))
     return found
 
 
-def usable(findings: list[Finding]) -> bool:
-    """Returns whether nothing stands in the way."""
-    return not any(finding.state == "problem" for finding in findings)
-
-
 def _versions() -> Iterator[Finding]:
-    """Every package of the core beside the range that is asked for."""
+    """Every package of the core, checked against the required versions."""
     yield Finding("versions", "nasalign", version("nasalign"))
     yield Finding("versions", "python", f"{platform.python_version()}, {platform.platform()}")
     for text in requires("nasalign") or []:
@@ -79,26 +90,24 @@ def _versions() -> Iterator[Finding]:
         try:
             there = version(asked.name)
         except PackageNotFoundError:
-            yield Finding("versions", asked.name, f'missing: pip install "{text}"', "problem")
-            continue
-        if asked.specifier.contains(there, prereleases=True):
+            there = ""
+        if there and asked.specifier.contains(there, prereleases=True):
             yield Finding("versions", asked.name, there)
         else:
-            says = f'{there}, but {asked.specifier} is needed: pip install "{text}"'
+            says = f'{there or "missing"}: pip install "{text}"'
             yield Finding("versions", asked.name, says, "problem")
 
 
 def _devices() -> Iterator[Finding]:
     memory, cores = psutil.virtual_memory(), psutil.cpu_count(logical=False) or os.cpu_count()
-    says = f"{cores} cores, {memory.total / _GIB:.1f} GiB, {memory.available / _GIB:.1f} free"
-    yield Finding("devices", "cpu", f"{says}; {_room(memory.available, 4, 'float32')}")
+    room = _room(memory.total, memory.available, 4, "float32")
+    yield Finding("devices", "cpu", f"{cores} cores, {room}")
     torch = import_module("torch")
     if torch.cuda.is_available():
         for place in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(place)
-            name = torch.cuda.get_device_name(place)
-            says = f"{name}, {total / _GIB:.1f} GiB, {free / _GIB:.1f} free"
-            yield Finding("devices", f"cuda:{place}", f"{says}; {_room(free, 2, 'bfloat16')}")
+            says = f"{torch.cuda.get_device_name(place)}, {_room(total, free, 2, 'bfloat16')}"
+            yield Finding("devices", f"cuda:{place}", says)
     elif torch.backends.mps.is_available():
         yield Finding("devices", "mps", "shares the memory of the cpu")
     else:
@@ -107,23 +116,28 @@ def _devices() -> Iterator[Finding]:
         yield Finding("devices", "accelerator", f"{why}; all runs on the cpu", "note")
 
 
-def _room(size: float, bytes_each: int, dtype: str) -> str:
-    """A rough word on what fits: the weights take at most 70 %, activations the rest."""
-    return f"room for a model of about {0.7 * size / bytes_each / 1e9:.1f}B parameters in {dtype}"
+def _room(total: float, free: float, bytes_each: int, dtype: str) -> str:
+    """Memory, and roughly what fits: the weights take at most 70 %, activations the rest."""
+    billions = 0.7 * free / bytes_each / 1e9
+    return (
+        f"{total / _GIB:.1f} GiB, {free / _GIB:.1f} free; "
+        f"room for a model of about {billions:.1f}B parameters in {dtype}"
+    )
 
 
-def _cache() -> Iterator[Finding]:
+def _folders() -> Iterator[Finding]:
     from nasalign.io.storage import cache_folder
     from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 
-    yield from _folder("folders", "cache", cache_folder(), "; NASALIGN_CACHE names another")
+    yield _folder("cache", cache_folder(), "; NASALIGN_CACHE names another")
     for alias in EMBEDDED_MODELS:
         says = "is there" if is_cached(alias) else "is fetched when it is first used, 90 MB"
         yield Finding("folders", alias, says)
+    yield _folder("runs", Path("runs"))
 
 
-def _folder(part: str, name: str, folder: Path, advice: str = "") -> Iterator[Finding]:
-    """Whether a file can be made there, or in the nearest folder above that is there."""
+def _folder(name: str, folder: Path, advice: str = "") -> Finding:
+    """Whether a file can be made there, or in the nearest existing parent."""
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -131,10 +145,8 @@ def _folder(part: str, name: str, folder: Path, advice: str = "") -> Iterator[Fi
         free = shutil.disk_usage(there).free / _GIB
     except OSError as error:
         says = f"{folder} cannot be written: {error.strerror}{advice}"
-        yield Finding(part, name, says, "problem")
-        return
-    state: State = "good" if free >= _FREE_GIB else "note"
-    yield Finding(part, name, f"{folder}, {free:.1f} GiB free", state)
+        return Finding("folders", name, says, "problem")
+    return Finding("folders", name, f"{folder}, {free:.1f} GiB free")
 
 
 def _hub() -> Iterator[Finding]:
@@ -165,8 +177,3 @@ def _extras() -> Iterator[Finding]:
     for name in EXTRAS:
         sentence = lack(name)
         yield Finding("extras", name, sentence or "installed", "note" if sentence else "good")
-
-
-def _first_line(error: BaseException) -> str:
-    lines: list[Any] = str(error).strip().splitlines()
-    return str(lines[0]) if lines else type(error).__name__

@@ -9,7 +9,7 @@ import typer
 
 from nasalign.adapters.adapter import load_adapter
 from nasalign.commands.app import command
-from nasalign.commands.harness import HarnessTask
+from nasalign.commands.harness import check_task, write_task
 from nasalign.commands.job import Job
 from nasalign.commands.options import (
     AdapterOf,
@@ -131,16 +131,15 @@ def evaluate_job(
             take in what the adapter was tuned on.
     """
     if harness_out:
-        HarnessTask.check_settings(job.given_settings)
+        check_task(job.given_settings)
     with job.locked():
         asked = _prepare(job, adapter, knowledge)
         session, splits, settings = asked.session, asked.splits, asked.session.settings
-        examples, task = asked.examples[settings.scenario], None
+        task = None
         if harness_out:
-            shots = few_shots(session, splits)
-            task = HarnessTask.write(
-                session, splits, examples, shots, harness_out, job.out.overwrite
-            )
+            applied = adapter_folder(adapter) if adapter else None
+            examples, overwrite = asked.examples[settings.scenario], job.out.overwrite
+            task = write_task(session, splits, examples, harness_out, overwrite, applied)
         evaluation = asked.evaluate(settings.scenario, splits.name)
         figures = (settings.bootstrap_samples, settings.seed)
         metrics = evaluation.metrics(*figures)
@@ -148,9 +147,7 @@ def evaluate_job(
             parts = asked.by_knowledge(evaluation)
             metrics["knowledge"] = {kind: part.metrics(*figures) for kind, part in parts.items()}
         if task:
-            metrics["harness"] = task.described(
-                session, adapter_folder(adapter) if adapter else None
-            )
+            metrics["harness"] = task
         job.run.write("metrics.json", {"datasets": {splits.name: {asked.side: metrics}}})
         _finish(job)
         return metrics

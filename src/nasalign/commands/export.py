@@ -1,27 +1,122 @@
-"""Writing a run's result as a checkpoint, as an adapter or as a GGUF file, each with its card."""
+"""``nasalign export``: a checkpoint, an adapter or a GGUF file, each with its card."""
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
-from transformers import PreTrainedModel
+import typer
 
-from nasalign.adapters.adapter import load_adapter
-from nasalign.adapters.adapter_file import AdapterFile, read_adapter, write_adapter
-from nasalign.adapters.rank import reduce_adapter
-from nasalign.adapters.rounding import Rounding
-from nasalign.commands.evaluate import adapter_folder, run_of
-from nasalign.commands.export_files import Exported, card_path, files_in, whole
-from nasalign.commands.export_gguf import convert, find_converter, no_converter
+from nasalign.adapters.adapter_file import AdapterFile, read_adapter
+from nasalign.commands.app import command
+from nasalign.commands.export_files import (
+    Exported,
+    card_path,
+    export_adapter,
+    export_model,
+    find_converter,
+    no_converter,
+)
 from nasalign.commands.job import Job
-from nasalign.errors import NasAlignError, OutOfMemoryError, shortened
-from nasalign.io.storage import write_text
+from nasalign.commands.options import AsJson, LoadOptions, grouped
+from nasalign.commands.push import check_push, upload
+from nasalign.errors import NasAlignError, shortened
 from nasalign.models.embedded import EMBEDDED_MODELS
-from nasalign.models.loading import DTYPES, choose_dtype
-from nasalign.models.memory import explained
+from nasalign.models.loading import choose_dtype
 from nasalign.models.names import hub_id
-from nasalign.reporting.card import Form, model_card
+from nasalign.reporting.card import Form
+from nasalign.reporting.console_tables import (
+    columns_table,
+    reduction_rows,
+    reduction_text,
+    rounding_text,
+)
+from nasalign.run import adapter_folder, run_of
 from nasalign.run_file import as_written, read_run
+
+
+@dataclass(frozen=True)
+class WrittenOptions(LoadOptions):
+    """How the base of an export is loaded, and the dtype that is written."""
+
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the checkpoint that is written: float32, bfloat16 or float16; unless given, "
+            "that in which it was tuned, so that nothing is rounded."
+        ),
+    ] = None
+
+
+@grouped
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory of align.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="A folder that is not there, or a GGUF file.")
+    ],
+    written: WrittenOptions,
+    form: Annotated[
+        Literal["merged", "adapter", "gguf"],
+        typer.Option(
+            "--format",
+            help="A whole checkpoint, the PEFT adapter alone, or a GGUF file by llama.cpp's "
+            "convert_hf_to_gguf.py, from the checkout that LLAMA_CPP names or from the PATH.",
+        ),
+    ] = "merged",
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Reduce an adapter to this rank, the same for every module, for servers that cap "
+            "it; exact unless given.",
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPO",
+            help="Then upload it with its card to this repository of the Hugging Face hub "
+            "(owner/name), which is made if it is not there.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make that repository a private one.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="The base model; the one named in the run unless given.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a corrected model that loads without nasalign."""
+    with command(as_json) as (console, emit):
+        if private and push is None:
+            raise NasAlignError("--private is for --push REPO.")
+        if push is not None:
+            check_push(push)
+        job = Job.of(console, "export", model, load=replace(written, dtype=None))
+        done = export_job(job, run_folder, target, form, written.dtype, rank)
+        console.print(f"Written to {done.target}.", highlight=False, soft_wrap=True)
+        if done.reduction:
+            header = ("module", "changed rows", "relative error")
+            console.print(columns_table("", reduction_rows(done.reduction), header))
+            console.print(reduction_text(done.reduction), highlight=False)
+        if done.rounding:
+            console.print(rounding_text(done.rounding), highlight=False)
+        pushed = upload(done.target, done.files, push, private) if push else None
+        if pushed:
+            console.print(f"Uploaded to {pushed}.", highlight=False, soft_wrap=True)
+        emit(
+            {
+                "target": str(done.target),
+                "card": str(card_path(done.target, form)),
+                "format": form,
+                "dtype": done.dtype,
+                "rounding": asdict(done.rounding) if done.rounding else None,
+                "reduction": asdict(done.reduction) if done.reduction else None,
+                "pushed": pushed,
+            }
+        )
 
 
 def export_job(
@@ -37,7 +132,8 @@ def export_job(
     Args:
         job: the model; an empty name takes the run's own, but never to run its code.
         folder: the run directory, or an adapter's folder.
-        target: what is not there yet: a folder, or a GGUF file, whose ``.gguf`` may be left out.
+        target: a path that does not exist yet: a folder, or a GGUF file, whose ``.gguf`` may be
+            left out.
         form: ``"merged"``, ``"adapter"`` or ``"gguf"``.
         dtype: of a checkpoint's weights; that in which it was tuned unless given.
         rank: of an adapter's modules at most; it is exact unless given.
@@ -60,115 +156,39 @@ def export_job(
     if form == "gguf" and not find_converter():
         raise no_converter(job, folder, target, dtype, tuned)
     run = run_of(folder)
-    if not job.model:
-        job = replace(job, model=_base(run, file, form))
+    load = replace(job.load, dtype=tuned or None)
+    job = replace(job, model=job.model or _base(run, file, form), load=load)
     if form == "adapter":
-        return _write_adapter(job.model, run, adapter, target, rank)
-    job = replace(job, dtype=tuned or None)
-    return _write_model(job, run, adapter, target, form, dtype)
-
-
-def _write_adapter(
-    base: str, run: Path | None, adapter: Path, target: Path, rank: int | None
-) -> Exported:
-    """Writes an adapter anew from what was read and checked, or reduces it to a rank."""
-    with whole(target) as workplace:
-        place = workplace / target.name
-        if rank:
-            reduce_adapter(adapter, place, rank, base)
-        else:
-            file = read_adapter(adapter)
-            write_adapter(place, file.changes, file.origin, base)
-        write_text(card_path(place, "adapter"), model_card(run, place, "adapter", base))
-        reduction = read_adapter(place).origin.reduction
-        return Exported(target, "adapter", "float32", files_in(place), reduction=reduction)
-
-
-def _write_model(
-    job: Job, run: Path | None, adapter: Path, target: Path, form: Form, dtype: str | None
-) -> Exported:
-    """Merges an adapter into its model, and writes that as a checkpoint or as a GGUF file."""
-    try:
-        model, tokenizer, _ = job.open()
-    except OutOfMemoryError as error:  # it is loaded as it was tuned, so no dtype helps
-        if job.device == "cpu":
-            raise
-        raise OutOfMemoryError(
-            f"The model {job.model!r} does not fit into the memory of the device; take --device "
-            "cpu."
-        ) from error
-    rounding = _align(model, adapter, dtype)
-    written = str(model.dtype).removeprefix("torch.")
-    card = model_card(run, adapter, form, job.model, rounding, target.name)
-    converter = find_converter() if form == "gguf" else None
-    with whole(target, *[card_path(target, form)] * bool(converter)) as workplace:
-        place = workplace / target.name
-        checkpoint = workplace / "checkpoint" if converter else place
-        model.save_pretrained(checkpoint)
-        tokenizer.save_pretrained(checkpoint)
-        if converter:
-            job.run.reporter.say(f"Converting it by {converter}.")
-            convert(converter, checkpoint, place, written)
-        write_text(card_path(place, form), card)
-        files = files_in(place) if form == "merged" else ()
-    reduction = read_adapter(adapter).origin.reduction
-    return Exported(target, form, written, files, rounding, reduction)
+        return export_adapter(job.model, run, adapter, target, rank)
+    return export_model(job, run, adapter, target, form, dtype)
 
 
 def _check(job: Job, form: Form, dtype: str | None, rank: int | None) -> None:
     """Refuses options that do not fit each other, before anything is loaded."""
-    if job.trust_remote_code and not job.model:
+    if job.load.trust_remote_code and not job.model:
         raise NasAlignError(
             "--trust-remote-code runs code of the base model, so say which that is with --model; "
             "the one that a run names may be a stranger's."
         )
     if rank and form != "adapter":
         raise NasAlignError("--rank is for --format adapter; a checkpoint holds the whole change.")
-    if form == "gguf" and job.quantize:
+    if form == "gguf" and job.load.quantize:
         raise NasAlignError("A GGUF file is made from whole weights; leave out --quantize.")
     if dtype is None:
         return
     choose_dtype(dtype, torch.device("cpu"))
     if form == "adapter":
         raise NasAlignError("--dtype is for a checkpoint; an adapter keeps its change in float32.")
-    if job.quantize:
+    if job.load.quantize:
         raise NasAlignError("Quantised weights have a dtype of their own; leave out --dtype.")
 
 
-def _align(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding | None:
-    """Applies an adapter to its model, and rounds all of it to a dtype; changes the model.
-
-    Raises:
-        NasAlignError: the adapter is not the model's, nothing of its change outlives the rounding,
-            or the dtype cannot hold a weight.
-    """
-    adapter = load_adapter(folder, model)
-    adapter.apply(model)
-    if dtype is None or DTYPES[dtype] == model.dtype:
-        return None
-    rounding = Rounding.of(adapter, DTYPES[dtype])
-    if not rounding.entries:
-        raise NasAlignError(f"Nothing of the change is left in {dtype}; choose a finer dtype.")
-    ways = ["--device cpu"] if model.device.type != "cpu" else []
-    with explained(f"turning the weights into {dtype} on {model.device}", ways=ways):
-        model.to(DTYPES[dtype])
-        for name, parameter in model.named_parameters():
-            if not parameter.isfinite().all():
-                raise NasAlignError(
-                    f"{dtype} cannot hold all of {name}; choose bfloat16 or float32."
-                )
-    return rounding
-
-
 def _base(run: Path | None, file: AdapterFile, form: Form) -> str:
-    """The name of the base model that the run, or else the adapter, gives.
-
-    Raises:
-        NasAlignError: it is to be loaded, and only its last name is known.
-    """
+    """Returns the name of the base model that the run, or else the adapter, gives."""
     if run:
         with as_written(run):
             return str(read_run(run)["model"]["source"])
+    # An adapter holds the last part of a path alone, and the embedded model is no hub's to load.
     embedded = file.base_model in [one.hub for one in EMBEDDED_MODELS.values()]
     if form != "adapter" and (embedded or not hub_id(file.base_model)):
         raise NasAlignError(

@@ -1,18 +1,34 @@
-"""What an export leaves: all of its files or none, and what is told of them."""
+"""The files of an export: all of them are written, or none."""
 
-from collections.abc import Iterator
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
-from nasalign.adapters.adapter_file import Reduction
+from nasalign.adapters.adapter import load_adapter
+from nasalign.adapters.adapter_file import Reduction, read_adapter, write_adapter
+from nasalign.adapters.rank import reduce_adapter
 from nasalign.adapters.rounding import Rounding
-from nasalign.errors import NasAlignError, StorageError
-from nasalign.io.storage import beside
-from nasalign.reporting.card import FILE, Form
+from nasalign.commands.job import Job
+from nasalign.errors import NasAlignError, OutOfMemoryError, StorageError
+from nasalign.io.storage import beside, write_text
+from nasalign.models.loading import DTYPES
+from nasalign.models.memory import explained
+from nasalign.reporting.card import FILE, Form, model_card
+
+CHECKOUT = "LLAMA_CPP"
+"""The environment variable that names a checkout of llama.cpp."""
+_SCRIPT = "convert_hf_to_gguf.py"
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_LINES = 6  # of the output of a converter that failed
 
 
 @dataclass(frozen=True)
@@ -21,68 +37,108 @@ class Exported:
 
     Attributes:
         target: a folder, or a GGUF file.
-        form: ``"merged"``, ``"adapter"`` or ``"gguf"``.
         dtype: of the weights.
-        files: names of what was written into the folder.
+        files: each file by its name in a repository of the hub. Listed when they are written:
+            what somebody else adds to the folder is not uploaded.
         rounding: what is left of the change, where the weights were rounded to another dtype.
         reduction: what the adapter lacks of the exact one, where it was reduced.
     """
 
     target: Path
-    form: Form
     dtype: str
-    files: tuple[str, ...] = ()
-    rounding: Rounding | None = None
-    reduction: Reduction | None = None
+    files: Mapping[str, Path]
+    rounding: Rounding | None
+    reduction: Reduction | None
 
-    @property
-    def card(self) -> Path:
-        """The card: in the folder, or beside the GGUF file."""
-        return card_path(self.target, self.form)
 
-    def uploads(self) -> dict[str, Path]:
-        """Returns what was written, by the names that it gets on the hub."""
-        if self.form == "gguf":
-            return {self.target.name: self.target, FILE: self.card}
-        return {name: self.target / name for name in self.files}
+def export_adapter(
+    base: str, run: Path | None, adapter: Path, target: Path, rank: int | None
+) -> Exported:
+    """Writes an adapter anew from what was read and checked, or reduces it to a rank."""
+    with _all_or_nothing(target) as workplace:
+        place = workplace / target.name
+        if rank:
+            reduce_adapter(adapter, place, rank, base)
+        else:
+            file = read_adapter(adapter)
+            write_adapter(place, file.changes, file.origin, base)
+        write_text(place / FILE, model_card(run, place, "adapter", base))
+        reduction = read_adapter(place).origin.reduction
+        return Exported(target, "float32", _files(place, target), None, reduction)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as JSON takes it."""
-        return {
-            "target": str(self.target),
-            "card": str(self.card),
-            "format": self.form,
-            "dtype": self.dtype,
-            "rounding": asdict(self.rounding) if self.rounding else None,
-            "reduction": asdict(self.reduction) if self.reduction else None,
-        }
+
+def export_model(
+    job: Job, run: Path | None, adapter: Path, target: Path, form: Form, dtype: str | None
+) -> Exported:
+    """Merges an adapter into its model, and writes that as a checkpoint or as a GGUF file."""
+    try:
+        session = job.session()
+        model, tokenizer = session.model, session.tokenizer
+    except OutOfMemoryError as error:  # it is loaded as it was tuned, so no dtype helps
+        if job.load.device == "cpu":
+            raise
+        raise OutOfMemoryError(
+            f"The model {job.model!r} does not fit into the memory of the device; take --device "
+            "cpu."
+        ) from error
+    rounding = _merge(model, adapter, dtype)
+    reduction = read_adapter(adapter).origin.reduction
+    written = str(model.dtype).removeprefix("torch.")
+    text = model_card(run, adapter, form, job.model, rounding, target.name)
+    converter, card = find_converter() if form == "gguf" else None, card_path(target, form)
+    with _all_or_nothing(target, *[card] * bool(converter)) as workplace:
+        place = workplace / target.name
+        checkpoint = workplace / "checkpoint" if converter else place
+        model.save_pretrained(checkpoint)
+        tokenizer.save_pretrained(checkpoint)
+        if converter:
+            job.run.say(f"Converting it by {converter}.")
+            _convert(converter, checkpoint, place, written)
+        write_text(card_path(place, form), text)
+        files = {target.name: target, FILE: card} if converter else _files(place, target)
+    return Exported(target, written, files, rounding, reduction)
+
+
+def _merge(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding | None:
+    """Applies an adapter to its model, and rounds all weights to a dtype; changes the model."""
+    adapter = load_adapter(folder, model)
+    adapter.apply(model)
+    if dtype is None or DTYPES[dtype] == model.dtype:
+        return None
+    rounding = Rounding.of(adapter, DTYPES[dtype])
+    if not rounding.entries:
+        raise NasAlignError(f"Nothing of the change is left in {dtype}; choose a finer dtype.")
+    ways = ["--device cpu"] if model.device.type != "cpu" else []
+    with explained(f"turning the weights into {dtype} on {model.device}", ways=ways):
+        model.to(DTYPES[dtype])
+        for name, parameter in model.named_parameters():
+            if not parameter.isfinite().all():
+                raise NasAlignError(
+                    f"{dtype} cannot hold all of {name}; choose bfloat16 or float32."
+                )
+    return rounding
 
 
 def card_path(target: Path, form: Form) -> Path:
-    """Returns where the card of an export is."""
+    """The card: in the folder, or beside the GGUF file."""
     return target.with_suffix(".md") if form == "gguf" else target / FILE
 
 
-def files_in(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the files of a folder that nobody else has written to."""
-    return tuple(
-        sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    )
+def _files(place: Path, target: Path) -> dict[str, Path]:
+    """The files of a folder that is going to be moved to the target, by their names."""
+    names = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
+    return {name: target / name for name in names}
 
 
 @contextmanager
-def whole(*targets: Path) -> Iterator[Path]:
-    """Yields a folder in which to make targets, each by its name; they are moved out at the end.
-
-    Raises:
-        NasAlignError: they cannot be written; nothing of them is left.
-    """
+def _all_or_nothing(*targets: Path) -> Iterator[Path]:
+    """Yields a folder in which to make the targets, each by its name; they are moved at the end."""
     try:
         with beside(*targets) as workplace:
             yield workplace
     except Exception as error:
         cause = error.__cause__ if isinstance(error, StorageError) else error
-        # The tokenizers library raises a bare Exception for what the system refuses.
+        # The tokenizers library raises a bare Exception where the system refuses to write.
         bare = type(cause) is Exception and "os error" in str(cause)
         if not (isinstance(cause, OSError | SafetensorError) or bare):
             raise
@@ -90,3 +146,59 @@ def whole(*targets: Path) -> Iterator[Path]:
         raise NasAlignError(
             f"The export cannot be written to {targets[0]}: {reason}; nothing was left there."
         ) from error
+
+
+def find_converter() -> Path | None:
+    """Returns the converter in the checkout that LLAMA_CPP names, or on the PATH, or None."""
+    checkout = os.environ.get(CHECKOUT)
+    if checkout and (script := Path(checkout).expanduser() / _SCRIPT).is_file():
+        return script
+    found = shutil.which(_SCRIPT)
+    return Path(found) if found else None
+
+
+def no_converter(job: Job, run: Path, target: Path, dtype: str | None, tuned: str) -> NasAlignError:
+    """Returns an error that gives the two commands to type instead.
+
+    ``dtype`` is the one asked for; ``tuned`` that of the run, empty if it is not known.
+    """
+    checkpoint = target.with_suffix("")
+    export = ["nasalign", "export", str(run), str(checkpoint), "--format", "merged"]
+    for option, value in (
+        ("--model", job.model),
+        ("--device", job.load.device),
+        ("--dtype", dtype),
+    ):
+        export += [option, value] if value else []
+    export += ["--trust-remote-code"] * job.load.trust_remote_code
+    convert = ["python", f"llama.cpp/{_SCRIPT}", str(checkpoint), "--outfile", str(target)]
+    convert += ["--outtype", _TYPES.get(dtype or tuned, "auto")]
+    return NasAlignError(
+        f"The converter {_SCRIPT} of llama.cpp is not here; set {CHECKOUT} to a checkout of "
+        f"llama.cpp, or type these two commands, the second with the path of yours:\n"
+        f"{shlex.join(export)}\n{shlex.join(convert)}"
+    )
+
+
+def _convert(converter: Path, checkpoint: Path, target: Path, dtype: str) -> None:
+    """Converts a checkpoint to a GGUF file of the same dtype."""
+    # Without -P: a script that is started by its path imports from its own folder, as this one
+    # needs, and not from the current one.
+    command = [sys.executable, str(converter), str(checkpoint), "--outfile", str(target)]
+    command += ["--outtype", _TYPES[dtype]]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode or not target.is_file():
+        lines = [line for line in done.stdout.splitlines() if line.strip()][-_LINES:]
+        raise NasAlignError(
+            f"The converter {converter} made no file (exit code {done.returncode}), and nothing "
+            "was left; its last lines:\n" + "\n".join(lines)
+        )

@@ -56,6 +56,10 @@ Judge = Annotated[
 ]
 MaxCalls = Annotated[int | None, typer.Option(help="Calls of an endpoint at most.")]
 Limit = Annotated[int | None, typer.Option(help="Questions to take at most.")]
+HarnessOut = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."),
+]
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,23 @@
-"""Writing the report of a run again."""
+"""``nasalign report``."""
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from nasalign.commands.app import command
+from nasalign.commands.options import AsJson
 from nasalign.reporting.report import write_report
 
 
-def report_job(folder: Path) -> Path:
-    """Writes ``report.html`` of a run from its files; no model is loaded.
-
-    Args:
-        folder: the run directory, of a run that is complete or not.
-
-    Returns:
-        The path of the report.
-
-    Raises:
-        NasAlignError: it is no run directory, or a file in it is broken.
-    """
-    return write_report(folder)
+def report(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run directory, of a finished run or not.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's report again: one HTML page that needs nothing else."""
+    with command(as_json) as (console, emit):
+        path = write_report(run_folder)
+        console.print(f"Written to {path}.", highlight=False)
+        emit({"report": str(path)})

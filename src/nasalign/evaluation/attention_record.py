@@ -21,6 +21,9 @@ EXAMPLES = 8
 HEADS = 6
 HEADS_WITHOUT_CHANGE = 3
 
+Place = tuple[int, int]
+"""Layer and head."""
+
 
 def record_attention(
     session: Session,
@@ -67,7 +70,9 @@ def record_attention(
         session.run.cached(FILE, make, write_json, read_json)
 
 
-def shown_heads(kept: Sequence[tuple[int, int]], selected: Sequence[Head]) -> list[tuple[int, int]]:
+def heads_to_show(
+    kept: Sequence[tuple[int, int]], selected: Sequence[Head]
+) -> list[tuple[int, int]]:
     """Return the heads whose attention is shown: the kept ones, or the first selected."""
     return list(kept[:HEADS]) or [head[:2] for head in selected[:HEADS_WITHOUT_CHANGE]]
 

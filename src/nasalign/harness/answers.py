@@ -1,7 +1,7 @@
-"""What a written task calls. It is copied beside the task, so that lm_eval needs no nasalign.
+"""The code of a written task, copied beside it: lm_eval then needs no nasalign.
 
 lm_eval gives the log likelihood of each text in ``choices``, which is one token by which an answer
-can begin. A word's probability is the sum over its tokens, as nasalign's decoder ``logits`` has it.
+can begin. A word's probability is the sum over its tokens, as in nasalign's decoder ``logits``.
 """
 
 import json
@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 VERDICTS = ("positive", "negative", "unsure")
-"""What a number in ``words`` stands for."""
+"""The meaning of the numbers in ``words``."""
 
 
 def documents(file: str, **_: object) -> dict[str, Any]:
-    """Returns the documents of a task, which lie in a file beside this one.
-
-    lm_eval passes the task's metadata too, and whatever its command was given as such.
-    """
+    """Returns the documents of a task, from a file beside this one; lm_eval passes metadata too."""
     from datasets import Dataset
 
     lines = (Path(__file__).parent / file).read_text(encoding="utf-8").split("\n")
@@ -28,12 +25,12 @@ def documents(file: str, **_: object) -> dict[str, Any]:
 def log_probabilities(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> list[float]:
     """Returns the log probability of each word, in the order of ``VERDICTS``.
 
-    Where the prompt ends in a space or a line end, all of them lack the same summand: lm_eval
-    counts it to the answer.
+    Where the prompt ends in white space, all of them lack the same summand: lm_eval counts it to
+    the answer.
 
     Args:
         doc: a document.
-        results: for each of its choices the log likelihood, and whether it is the likeliest text.
+        results: for each choice its log likelihood, and whether it is the likeliest text.
     """
     words = doc["words"]
     return [
@@ -45,14 +42,14 @@ def log_probabilities(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) 
 
 
 def verdict(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> str:
-    """Returns the verdict of the most probable word; a tie is invalid. Arguments as before."""
+    """Returns the verdict of the most probable word; a tie is invalid."""
     found = log_probabilities(doc, results)
     best = [word for word, value in enumerate(found) if value == max(found)]
     return VERDICTS[best[0]] if len(best) == 1 else "invalid"
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Returns what a document adds to the metrics ``acc``, ``f1`` and ``yes_rate``."""
+    """Returns a document's contribution to the metrics ``acc``, ``f1`` and ``yes_rate``."""
     said = verdict(doc, results)
     right = VERDICTS[0] if doc["label"] else VERDICTS[1]
     return {

@@ -1,7 +1,7 @@
-"""Writing yes/no examples as a task of lm-evaluation-harness (EleutherAI).
+"""Yes/no examples as a task of lm-evaluation-harness (EleutherAI).
 
-A task is a YAML file, the JSONL file of its documents, and ``answers.py``, which reads the verdict
-off as nasalign does. The prompts are written out, chat template and its special tokens included.
+A task is a YAML file, the JSONL file of its documents, and ``answers.py``, which computes the
+verdict as nasalign does. The prompts are written out, chat template and special tokens included.
 """
 
 import re
@@ -19,7 +19,7 @@ from nasalign.io.storage import write_text
 from nasalign.prompts.builder import TAIL, BinaryPrompt, PromptBuilder
 
 ANSWERS = "nasalign_answers"
-"""Name of the copy of ``answers.py``; the folder may hold other tasks' modules."""
+"""Stem of the copy of ``answers.py``; other tasks in the folder may have modules too."""
 _YAML = """\
 # Written by nasalign: {title}.
 # The prompts are as the model reads them{template}, so give neither
@@ -58,29 +58,22 @@ class Task:
     """A task in memory.
 
     Attributes:
-        name: what ``lm_eval --tasks`` calls it.
-        documents: a row an example: ``text``, the ``choices`` that can follow it, which of the
+        name: as in ``lm_eval --tasks``.
+        documents: one row per example: ``text``, the ``choices`` that can follow it, which of the
             ``words`` each begins (0 positive, 1 negative, 2 "I don't know"), ``label``, and
             ``gold``, the first choice of the right word.
-        special: whether the tokenizer's special tokens stand before the text but not in it.
+        special: whether the tokenizer adds special tokens that are not in the text.
         chat: whether the text is of the chat template.
-        longest: tokens of the longest prompt.
     """
 
     name: str
     documents: list[dict[str, Any]]
     special: bool
     chat: bool
-    longest: int
 
     @classmethod
     def of(cls, name: str, examples: Sequence[BinaryExample], builder: PromptBuilder) -> "Task":
-        """Makes the task of N examples.
-
-        Args:
-            name: of the data and how it is asked.
-            examples: the examples.
-            builder: renders their prompts.
+        """Makes the task of N examples; ``name`` is of the data and how it is asked.
 
         Raises:
             PromptError: an example has no prompt, or lm_eval would read it as other tokens.
@@ -96,42 +89,32 @@ class Task:
             documents,
             reading.adds(prompts[0].text),
             bool(builder.chat),
-            max(len(prompt.token_ids) for prompt in prompts),
         )
 
     @property
     def arguments(self) -> str:
-        """What ``lm_eval --model_args`` needs beside the model, for the same tokens and sums."""
+        """What ``--model_args`` needs beside the model, for the same tokens and sums."""
         return f"add_bos_token={self.special},softmax_dtype=float32"
 
-    def check(self, folder: Path, overwrite: bool) -> None:
-        """Refuses a folder that cannot take the task; touches nothing.
-
-        Raises:
-            NasAlignError: it is a file, or the task is there already and ``overwrite`` is false.
-        """
-        if folder.exists() and not folder.is_dir():
-            raise NasAlignError(f"{folder} is a file, so no task can be written there.")
-        path = folder / f"{self.name}.yaml"
-        if path.exists() and not overwrite:
-            raise NasAlignError(
-                f"The task {path} is there already; give another folder, or --overwrite."
-            )
-
-    def write(self, folder: Path, title: str) -> None:
+    def write(self, folder: Path, title: str, overwrite: bool = False) -> None:
         """Writes the task's files; other tasks in the folder stay.
 
         Args:
             folder: made if it is not there.
             title: what the examples are, for a reader of the file.
+            overwrite: whether the task may be there already.
 
         Raises:
-            NasAlignError: it cannot be written.
+            NasAlignError: the task is there already, or it cannot be written.
         """
-        template = ", chat template included" if self.chat else ""
+        path = folder / f"{self.name}.yaml"
+        if path.exists() and not overwrite:
+            raise NasAlignError(
+                f"The task {path} is there already; give another folder, or --overwrite."
+            )
         text = _YAML.format(
             title=" ".join(title.split()),
-            template=template,
+            template=", chat template included" if self.chat else "",
             arguments=self.arguments,
             task=self.name,
             answers=ANSWERS,
@@ -141,30 +124,21 @@ class Task:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / f"{ANSWERS}.py", code)
             write_jsonl(folder / f"{self.name}.jsonl", self.documents)
-            write_text(folder / f"{self.name}.yaml", text)
+            write_text(path, text)
         except OSError as error:
             raise NasAlignError(f"Cannot write to {folder}: {error.strerror}.") from error
 
 
 @dataclass
 class _Reading:
-    """How lm_eval reads a prompt and an answer: as texts, which it turns into tokens itself.
-
-    Attributes:
-        tokenizer: the model's tokenizer.
-        special: whether it adds its special tokens.
-    """
+    """How lm_eval reads a prompt and an answer: as texts, which it turns into tokens itself."""
 
     tokenizer: PreTrainedTokenizerBase
     special: bool
     _found: dict[tuple[str, int], str] = field(default_factory=dict, init=False)
 
     def text_of(self, prompt: BinaryPrompt, token: int) -> str:
-        """Returns the text that lm_eval reads as this one token after the prompt.
-
-        Raises:
-            PromptError: there is none.
-        """
+        """Returns the text that lm_eval reads as this one token after the prompt."""
         place = prompt.text[-TAIL:], token
         if place not in self._found:
             decoded = self.tokenizer.decode([token])
@@ -174,17 +148,17 @@ class _Reading:
             if found is None:
                 raise PromptError(
                     f"lm_eval, which reads texts, cannot be asked for the answer token {decoded!r} "
-                    f"after the prompt {prompt.text!r}; evaluate without --harness."
+                    f"after the prompt {prompt.text!r}; evaluate without --harness-out."
                 )
             self._found[place] = found
         return self._found[place]
 
     def adds(self, text: str) -> bool:
-        """Says whether the tokenizer puts special tokens around a text that are not in it."""
+        """Whether the tokenizer adds special tokens to a text."""
         return self.special and self._ids(text) != self._ids(text, False)
 
     def _read(self, context: str, answer: str) -> list[int]:
-        """The tokens as ``lm_eval.api.model.TemplateLM`` puts them together."""
+        """The tokens as ``lm_eval.api.model.TemplateLM`` combines them."""
         before = self._ids(context.rstrip())
         return before + self._ids(context + answer)[len(before) :]
 

@@ -78,19 +78,6 @@ def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     return columns_table(title, rows, ("free answer", "n", "yes rate", "accuracy"))
 
 
-def harness_table(metrics: Mapping[str, Any]) -> Table:
-    """Returns our figures beside those of lm-evaluation-harness, and how far apart they are."""
-    found = metrics["harness"]
-    rows = [
-        (_plain(name), number(metrics[name]), number(theirs))
-        for name, theirs in found["figures"].items()
-    ]
-    rows.append(("verdicts that differ", "", f"{found['different_verdicts']} of {metrics['n']}"))
-    rows.append(("largest gap of log odds", "", f"{found['largest_difference_of_log_odds']:.1e}"))
-    title = "The same through lm-evaluation-harness"
-    return columns_table(title, rows, ("", "nasalign", f"lm_eval {found['lm_eval']}"))
-
-
 def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
     """Returns the figures by scenario and by what the model knows, each over its interval."""
     names = ["yes_rate", "no_rate", "unsure_rate", "accuracy", "recall", "negative_bias"]

@@ -1,1 +1,1 @@
-"""A page at which the untouched model and the aligned one are asked side by side."""
+"""The web page that asks the untouched and the aligned model side by side."""

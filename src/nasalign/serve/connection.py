@@ -1,6 +1,6 @@
-"""What uvicorn leaves open: how long a client may take over headers and answers, and how many.
+"""Limits that uvicorn lacks: the time for headers and answers, and the number of connections.
 
-A body's time and size are ``guard``'s.
+``guard`` limits the time and the size of a body.
 """
 
 import asyncio
@@ -10,47 +10,47 @@ from typing import cast
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 SECONDS = 10
-"""Seconds that a client has for the headers of a request, or to take what is sent to it."""
+"""Seconds that a client has to send the headers of a request, or to take what is sent to it."""
 CONNECTIONS = 128
-"""Connections at once; one more ends the oldest that has not sent a whole request."""
+"""Open connections; one more ends the oldest that has not sent a whole request."""
 
 
 class Connection(H11Protocol):
-    """One client. Whoever sends byte by byte, nothing, or takes no answer is cut off."""
+    """A client's connection, which is aborted when the client is too slow."""
 
     _numbers = itertools.count()
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins to wait for a request."""
+        """Waits for a request; ends another connection where there are too many."""
         super().connection_made(transport)
         self._number = next(self._numbers)
         if len(self.connections) > CONNECTIONS:
-            everybody = cast("set[Connection]", self.connections)
-            owing = (one for one in everybody if one is self or one._owes())
-            oldest = min(owing, key=lambda one: one._number)
-            everybody.discard(oldest)
+            others = cast("set[Connection]", self.connections)
+            idle = (one for one in others if one is self or one._waits_for_client())
+            oldest = min(idle, key=lambda one: one._number)
+            others.discard(oldest)
             oldest.transport.abort()
-        self._expect(None)
+        self._expect_request(None)
 
     def on_response_complete(self) -> None:
-        """Begins to wait for the next request."""
-        self._expect(self.cycle)
+        """Waits for the next request."""
+        self._expect_request(self.cycle)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Begins to wait until the client takes what is sent."""
+        """The write buffer is full: waits until the client reads."""
         super().pause_writing()
         self._stalled = self.loop.call_later(SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client has taken it."""
+        """The client has read."""
         super().resume_writing()
         if self._stalled:
             self._stalled.cancel()
 
-    def _expect(self, last: RequestResponseCycle | None) -> None:
-        """Ends the connection unless another request than ``last`` begins in time."""
+    def _expect_request(self, last: RequestResponseCycle | None) -> None:
+        """Aborts the connection unless another request than ``last`` begins in time."""
 
         def give_up() -> None:
             if self.cycle is last:
@@ -58,6 +58,6 @@ class Connection(H11Protocol):
 
         self.loop.call_later(SECONDS, give_up)
 
-    def _owes(self) -> bool:
-        """Says whether it waits for the client, not the client for an answer."""
+    def _waits_for_client(self) -> bool:
+        """Whether the client owes a request or its body, and is not waiting for an answer."""
         return self.cycle is None or self.cycle.more_body or self.cycle.response_complete

@@ -1,51 +1,53 @@
-"""One thread that asks the model, and a bounded queue of those who wait for it."""
+"""One thread that asks the model, and a bounded queue of requests that wait for it."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
+PLACES = 64
+"""Questions that may wait for the model at once, the one being answered included."""
 T = TypeVar("T")
 
 
-class DeskFullError(Exception):
-    """All places of the queue are taken."""
+class QueueFullError(Exception):
+    """All places of the queue are taken, or it is closed."""
 
 
-class Desk:
-    """Does what it is given, one piece after the other, in one thread of its own.
+class AnswerQueue:
+    """Runs one task after the other in a thread of its own.
 
     Args:
-        places: pieces that may be under way or wait at once.
+        places: tasks that may run or wait at once.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int = PLACES) -> None:
         self._places = BoundedSemaphore(places)
         self._executor = ThreadPoolExecutor(1, "nasalign-model")
         self._taken: set[Future[Any]] = set()
 
-    def take(self, work: Callable[[], T]) -> Future[T]:
-        """Queues a piece of work; one that is cancelled before its turn is never done.
+    def add(self, work: Callable[[], T]) -> Future[T]:
+        """Queues a task; one that is cancelled before its turn is never run.
 
         Raises:
-            DeskFullError: no place is free.
+            QueueFullError: no place is free.
         """
         if not self._places.acquire(blocking=False):
-            raise DeskFullError
+            raise QueueFullError
         try:
             future = self._executor.submit(work)
         except RuntimeError as error:  # it was closed
             self._places.release()
-            raise DeskFullError from error
+            raise QueueFullError from error
         self._taken.add(future)
         future.add_done_callback(self._free)
         return future
 
     def close(self, stop: Callable[[], None] = lambda: None) -> None:
-        """Cancels what waits, and returns when what is under way is done.
+        """Cancels what waits, and returns when the running task has ended.
 
         Args:
-            stop: makes what is under way end soon; called until it has.
+            stop: makes the running task end soon; called repeatedly until it has.
         """
         self._executor.shutdown(wait=False, cancel_futures=True)
         while self._taken:

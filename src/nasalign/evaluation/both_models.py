@@ -1,0 +1,144 @@
+"""The untouched model and the aligned one in one memory: the changed rows are swapped."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from transformers import PreTrainedModel
+
+from nasalign.adapters.adapter import Adapter
+from nasalign.data.records import BinaryExample
+from nasalign.evaluation.evaluation import run_evaluation
+from nasalign.inference.attention_map import HeadAttention, attention_map, readable_tokens
+from nasalign.inference.generation import TokenIds, generate
+from nasalign.models.memory import explained
+from nasalign.nas.heads import Head, model_nas
+from nasalign.prompts.scenarios import in_scenario
+from nasalign.session import Session
+
+TOP = 8
+"""Heads shown per question."""
+FREE_TOKENS = 128
+"""Maximum length of a free answer, in tokens."""
+_NOWHERE = re.compile(r"(?!)")  # matches nothing: a free answer ends at its last token only
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BothModels:
+    """A model that is asked twice: as it is, and with the rows of an adapter.
+
+    The model is untouched again after each question. Not thread-safe.
+
+    Attributes:
+        session: the untouched model, and the settings by which it is asked.
+        adapter: the change that makes it the aligned model, or None to ask the untouched one alone.
+    """
+
+    session: Session
+    adapter: Adapter | None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The untouched model."""
+        return self.session.model
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """The positive and the negative answer word."""
+        words = self.session.builder().words
+        return words.positive, words.negative
+
+    def ask(self, example: BinaryExample) -> dict[str, dict[str, Any]]:
+        """Asks a yes/no question.
+
+        Returns:
+            By ``untouched`` and ``aligned``: p_yes, p_no, verdict, nas, and the ``TOP`` heads whose
+            NAS is largest in absolute value.
+
+        Raises:
+            NasAlignError: the prompt exceeds the model's context, or cannot be scored.
+        """
+        return self._both(lambda: self._answer(example))
+
+    def free(self, message: str) -> dict[str, dict[str, str]]:
+        """Sends a message as it is; returns the greedy answer of each model as ``text``.
+
+        Raises:
+            NasAlignError: the message exceeds the model's context, or the template fails.
+        """
+        builder = self.session.builder()
+        prompt = TokenIds(builder.message(message))
+
+        def answer() -> dict[str, str]:
+            found = generate(
+                self.model, self.session.tokenizer, [prompt], FREE_TOKENS, until=_NOWHERE
+            )
+            return {"text": found.texts[0]}
+
+        return self._both(answer)
+
+    def look(self, example: BinaryExample, heads: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Returns the attention of some heads while the model reads a yes/no question.
+
+        Returns:
+            ``tokens`` of the prompt as text, the positions ``yes`` and ``no`` of the instruction's
+            words, and ``heads``, each with ``layer``, ``head`` and, by side, its ``nas`` and the
+            attention ``weights`` of the last token to all tokens.
+
+        Raises:
+            NasAlignError: as for ``ask``.
+        """
+        scenario = self.session.settings.scenario
+        (asked,) = in_scenario([example], scenario)
+        prompt = self.session.builder(scenario=scenario).binary(asked)
+        maps = self._both(lambda: attention_map(self.model, [prompt], heads)[0])
+        return {
+            "tokens": readable_tokens(self.session.tokenizer, prompt.token_ids),
+            "yes": prompt.positive_position,
+            "no": prompt.negative_position,
+            "heads": [
+                {"layer": layer, "head": head}
+                | {side: _weights(found[place]) for side, found in maps.items()}
+                for place, (layer, head) in enumerate(heads)
+            ],
+        }
+
+    @torch.no_grad()
+    def _both(self, work: Callable[[], T]) -> dict[str, T]:
+        """Runs work on the untouched model and, if there is an adapter, on the aligned one."""
+        with explained("answering", self.model):  # frees its memory for the next question
+            found = {"untouched": work()}
+            if self.adapter:
+                with self.adapter.on(self.model):
+                    found["aligned"] = work()
+        return found
+
+    def _answer(self, example: BinaryExample) -> dict[str, Any]:
+        session = self.session
+        found = run_evaluation(session.model, session.tokenizer, [example], session.settings)
+        scores = found.scores
+        heads = scores.nas.shape[2]
+        flat = scores.nas[0].flatten()
+        order = flat.abs().argsort(descending=True)[:TOP].tolist()
+        return {
+            "p_yes": float(scores.p_positive[0]),
+            "p_no": float(scores.p_negative[0]),
+            "verdict": scores.verdicts[0],
+            "nas": float(model_nas(scores.nas)[0]),
+            "heads": [Head(at // heads, at % heads, float(flat[at]))._asdict() for at in order],
+        }
+
+
+def shown_heads(answers: dict[str, dict[str, Any]]) -> list[tuple[int, int]]:
+    """Returns the heads listed in either model's answer, each once, as (layer, head)."""
+    named = [(head["layer"], head["head"]) for side in answers.values() for head in side["heads"]]
+    return list(dict.fromkeys(named))
+
+
+def _weights(attention: HeadAttention) -> dict[str, Any]:
+    """The attention of one head; four digits a weight, as a prompt may have thousands of tokens."""
+    weights = [float(f"{weight:.4g}") for weight in attention.last.tolist()]
+    return {"nas": attention.nas, "weights": weights}
