@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from torch import Tensor
 
 from nasalign.errors import shortened
@@ -23,6 +22,8 @@ _WITHOUT_EFFECT = ("base_model_name_or_path", "peft_version")
 
 def peft_config(changes: Changes, rank: int, base_model: str) -> dict[str, Any]:
     """Returns the configuration of an adapter of one rank, as PEFT reads it."""
+    from peft import LoraConfig  # takes seconds
+
     config = LoraConfig(
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_model,
@@ -66,6 +67,8 @@ def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
         expected |= {"rank_pattern": ranks, "alpha_pattern": ranks}
     elif len(set(ranks.values())) > 1:
         return "its modules have several ranks"
+    from peft import LoraConfig
+
     # PEFT fills in missing keys by its defaults, except for the type.
     found = LoraConfig().to_dict() | {"peft_type": None} | dict(config)
     for key, value in found.items():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-from statsmodels.stats.proportion import proportion_confint
+from nasalign.nasa.direction import wilson
 
 Row = Mapping[str, Any]
 Kind = Literal["TP", "FP", "TN", "FN"]
@@ -55,8 +55,7 @@ class Cell:
         """Return a cell with its share and interval."""
         if total == 0:
             return cls(*name, count, total, None, None)
-        low, high = proportion_confint(count, total, method="wilson")
-        return cls(*name, count, total, count / total, (float(low), float(high)))
+        return cls(*name, count, total, count / total, wilson(count, total))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from statsmodels.stats.proportion import proportion_confint
-
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example, sample, to_binary
 from nasalign.data.reading import Dropped
@@ -57,7 +55,7 @@ class Mistakes:
     @property
     def intervals(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Their 95 % intervals, by Wilson; 0 to 1 without an example."""
-        return _wilson(self.denied, self.right), _wilson(self.affirmed, self.wrong)
+        return wilson(self.denied, self.right), wilson(self.affirmed, self.wrong)
 
     @property
     def larger(self) -> Lean:
@@ -140,8 +138,11 @@ def choose_direction(session: Session, samples: Sequence[Parametric]) -> Lean:
     return found.larger
 
 
-def _wilson(count: int, total: int) -> tuple[float, float]:
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share by Wilson; 0 to 1 without an example."""
     if total == 0:
         return 0.0, 1.0
+    from statsmodels.stats.proportion import proportion_confint  # takes a second
+
     low, high = proportion_confint(count, total, method="wilson")
     return float(low), float(high)

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 
-from statsmodels.stats.proportion import proportion_confint
-
 from nasalign.data.binary import to_binary
+from nasalign.nasa.direction import wilson
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
 from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies
@@ -37,7 +36,7 @@ def table_5(studies: Studies) -> Result:
         for name in SHORT_ANSWERS:
             for side in BOTH:
                 right = [row["right"] is True for row in study.knowledge(name, side)]
-                low, high = proportion_confint(sum(right), len(right), method="wilson")
+                low, high = wilson(sum(right), len(right))
                 row: Row = {"dataset": name, "model": study.name, "method": METHODS[side]}
                 row |= {"accuracy": sum(right) / len(right), "n": len(right)}
                 rows.append(row | {"accuracy_low": low, "accuracy_high": high})
