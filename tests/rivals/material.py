@@ -15,7 +15,7 @@ from nasalign.inference.scoring import score_prompts
 from nasalign.nasa.knowledge import Parametric
 from nasalign.nasa.probing import build_probing_set
 from nasalign.rivals.rival import Material
-from nasalign.run import Run
+from nasalign.session import Session
 
 KNOWN = 12  # questions that the tiny model is said to know
 
@@ -29,13 +29,11 @@ def material(
     questions = facts("probing", KNOWN)
     pairs = both_sides(questions)
     known = [Parametric(question, question.answer, True) for question in questions]
+    session = Session(model, tokenizer, chosen)
     return Material(
-        model=model,
-        tokenizer=tokenizer,
-        settings=chosen,
-        run=Run(),
+        session=session,
         asked=questions,
-        probing=build_probing_set(model, tokenizer, known, chosen),
+        probing=build_probing_set(session, known),
         same=[example for example in pairs if example.label],
         pairs=pairs,
         development=both_sides(facts("development", 10)),

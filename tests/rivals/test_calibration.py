@@ -41,7 +41,7 @@ def given(llama: Tiny) -> Material:
 
 @pytest.fixture
 def evaluated(given: Material) -> Evaluation:
-    return run_evaluation(given.model, given.tokenizer, given.development, given.settings)
+    return run_evaluation(given.model, given.session.tokenizer, given.development, given.settings)
 
 
 def adjustment(rival: Rival, given: Material) -> Callable[[Evaluation], Evaluation]:
@@ -149,10 +149,10 @@ def test_contextual_calibration_is_the_papers_formula(given: Material, form: str
         "context": [BinaryExample(t, True, t, t or " ") for t in ("N/A", "", "[MASK]")],
     }[form]
     examples = [replace(FORMS[form], question=f"{word}?") for word in WORDS]
-    evaluation = run_evaluation(given.model, given.tokenizer, examples, given.settings)
+    evaluation = run_evaluation(given.model, given.session.tokenizer, examples, given.settings)
     texts = [given.builder().binary(example).text for example in inputs]
     assert all(("Context: " in text) == (form == "context") for text in texts)  # also of ""
-    content_free = both(score(given.model, given.tokenizer, inputs, record=False))
+    content_free = both(score(given.model, given.session.tokenizer, inputs, record=False))
     expected = divided(evaluation, content_free.mean(dim=0))
     adjusted = adjustment(CONTEXTUAL, given)
     torch.testing.assert_close(both(adjusted(evaluation).scores), expected, rtol=1e-5, atol=1e-6)
@@ -162,7 +162,7 @@ def test_contextual_calibration_is_the_papers_formula(given: Material, form: str
 def test_every_form_of_the_prompt_has_its_own_offset(given: Material, rival: Rival) -> None:
     adjusted = adjustment(rival, given)
     mixed = [replace(one, question=f"{word}?") for word in WORDS for one in FORMS.values()]
-    evaluation = run_evaluation(given.model, given.tokenizer, mixed, given.settings)
+    evaluation = run_evaluation(given.model, given.session.tokenizer, mixed, given.settings)
     together = odds_of(adjusted(evaluation).scores)
     for number in range(len(FORMS)):
         alone = list(range(number, len(mixed), len(FORMS)))
@@ -215,7 +215,7 @@ def test_domain_context_calibration_is_the_papers_formula(
     seen: list[BinaryExample] = []
     recorded(monkeypatch, seen)
     adjusted(evaluated)
-    prior = both(score(given.model, given.tokenizer, seen, record=False)).mean(dim=0)
+    prior = both(score(given.model, given.session.tokenizer, seen, record=False)).mean(dim=0)
     torch.testing.assert_close(found, divided(evaluated, prior), rtol=1e-5, atol=1e-6)
 
 

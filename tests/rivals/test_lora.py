@@ -43,7 +43,8 @@ def material_of(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, **settings: Any
 ) -> Material:
     made = material_with(model, tokenizer, **settings)
-    return replace(made, run=Run(), same=SAME, pairs=PAIRS, development=PAIRS)
+    session = made.session.with_run(Run())
+    return replace(made, session=session, same=SAME, pairs=PAIRS, development=PAIRS)
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ def test_the_seed_decides_and_the_global_random_state_does_not(material: Materia
     assert random.getstate() == states[0]
     assert first.chosen == second.chosen
     torch.testing.assert_close(factors(first), factors(second), atol=0, rtol=0)
-    other = factors(OF_PAIRS.fit(material_of(material.model, material.tokenizer, seed=1)))
+    other = factors(OF_PAIRS.fit(material_of(material.model, material.session.tokenizer, seed=1)))
     name = next(iter(other))
     assert not torch.equal(factors(first)[name][0], other[name][0])
     before = torch.get_rng_state()
@@ -326,7 +327,7 @@ def test_what_cannot_be_trained_is_said(
 ) -> None:
     with pytest.raises(NasAlignError, match="no sample to train LoRA on"):
         lora("lora", "LoRA", lambda _: []).fit(material)
-    quantised = material_of(tiny.build_model("llama", layers=1), material.tokenizer)
+    quantised = material_of(tiny.build_model("llama", layers=1), material.session.tokenizer)
     module = quantised.model.get_submodule("model.layers.0.mlp.up_proj")
     module.weight = type("Packed", (torch.nn.Parameter,), {})(module.weight.data)
     with pytest.raises(NasAlignError, match="load the model unquantised"):

@@ -1,15 +1,15 @@
 """The rows of the paper's method: what they tune, and that the model is put back."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import jobs
 from cases import AFFIRMS, DENIES, case
+from nasalign.commands import compare as room
 from nasalign.commands.align import align_job
 from nasalign.commands.compare import compare_job
-from nasalign.commands.compare import comparison_job as room
 from nasalign.commands.job import Job
 from nasalign.config import Settings
 from nasalign.errors import NothingToFixError
@@ -34,7 +34,7 @@ QUICK = {
 def material_of(folder: Path, seed: int = DENIES) -> tuple[Material, Job]:
     """What rows of a comparison with a tiny model are fitted on."""
     model, data = case(folder, seed, questions=60)
-    job = Job(model=str(model), data=str(data), changes=QUICK)
+    job = jobs.make(model, data, changes=QUICK)
     seen: list[Material] = []
     catch = Rival("catch", "", "", False, lambda material: seen.append(material) or Fitted())
     with pytest.MonkeyPatch.context() as patch:
@@ -83,7 +83,7 @@ def test_random_heads_are_drawn_by_the_seed(material: Material) -> None:
 
 def test_nasa_is_what_align_makes(tmp_path: Path) -> None:
     material, job = material_of(tmp_path)
-    align_job(replace(job, folder=tmp_path / "run", run=type(job.run)()))
+    align_job(jobs.again(job, tmp_path / "run"))
     facts = read_json(tmp_path / "run" / "run.json")
     fitted = NASA.fit(material)
     assert len(fitted.chosen["kept"]) == facts["adapter"]["heads_kept"]

@@ -72,9 +72,9 @@ def test_in_a_batch_with_a_shared_prefix_it_does_what_it_does_to_a_prompt_alone(
 def test_while_an_answer_is_generated_it_is_added_to_every_token(given: Material) -> None:
     builder, model = given.builder(), given.model
     prompts = [TokenIds(builder.binary(one).token_ids) for one in given.development[:6]]
-    plain = generate(model, given.tokenizer, prompts, 6).texts
+    plain = generate(model, given.session.tokenizer, prompts, 6).texts
     with vector(model).on(model):
-        found = generate(model, given.tokenizer, prompts, 6).texts
+        found = generate(model, given.session.tokenizer, prompts, 6).texts
         expected = [written(given, prompt, 6) for prompt in prompts]
     assert found == expected
     assert found != plain
@@ -85,9 +85,9 @@ def written(given: Material, prompt: TokenIds, count: int) -> str:
     ids = list(prompt.token_ids)
     for _ in range(count):
         ids.append(int(logits(given.model, torch.tensor([ids]))[0, -1].argmax()))
-        if ids[-1] == given.tokenizer.eos_token_id:
+        if ids[-1] == given.session.tokenizer.eos_token_id:
             break
-    text = given.tokenizer.decode(ids[len(prompt.token_ids) :], skip_special_tokens=True)
+    text = given.session.tokenizer.decode(ids[len(prompt.token_ids) :], skip_special_tokens=True)
     return text.lstrip().split("\n")[0].strip()
 
 
@@ -97,7 +97,7 @@ def test_the_vector_is_the_mean_difference_at_the_token_of_the_answer(given: Mat
     found, norms = contrast(given, given.pairs[:5], [2, 1])
     states: dict[int, list[list[Tensor]]] = {1: [[], []], 2: [[], []]}
     for prompt in map(builder.binary, given.pairs[:5]):
-        for side, token in enumerate(answer_pair(given.tokenizer, prompt, builder.words)):
+        for side, token in enumerate(answer_pair(given.session.tokenizer, prompt, builder.words)):
             ids = torch.tensor([[*prompt.token_ids, token]])
             hidden = given.model(input_ids=ids, output_hidden_states=True).hidden_states
             for layer, own in states.items():
@@ -158,7 +158,7 @@ def test_it_points_away_from_the_answer_that_the_model_leans_to(
 ) -> None:
     monkeypatch.setattr(steering, "COEFFICIENTS", (0.2,))
     builder = given.builder()
-    pair = answer_pair(given.tokenizer, builder.binary(given.pairs[0]), builder.words)
+    pair = answer_pair(given.session.tokenizer, builder.binary(given.pairs[0]), builder.words)
     for place, points in ((0, -0.2), (1, 0.2)):
         model = tiny.build_model("llama")
         with torch.no_grad():
@@ -167,7 +167,9 @@ def test_it_points_away_from_the_answer_that_the_model_leans_to(
             bias = torch.zeros(len(head))
             bias[pair[place]] = 5.0
         model.lm_head.bias = torch.nn.Parameter(bias)
-        assert STEERING.fit(material(model, given.tokenizer)).chosen["coefficient"] == points
+        assert (
+            STEERING.fit(material(model, given.session.tokenizer)).chosen["coefficient"] == points
+        )
 
 
 def test_without_examples_a_sentence(given: Material) -> None:

@@ -25,7 +25,7 @@ def test_two_instructions_that_are_not_the_settings_own(
         fitted = rival.fit(given)
         assert fitted.changes == fitted.chosen == {"instruction": name}
         settings = given.settings.replace(fitted.changes)
-        builder = PromptBuilder(given.tokenizer, settings.vocabulary, settings.instruction)
+        builder = PromptBuilder(given.session.tokenizer, settings.vocabulary, settings.instruction)
         asked = INSTRUCTIONS[name].format(positive="Yes", negative="No")
         assert asked in builder.binary(given.development[0]).text
 
