@@ -21,7 +21,6 @@ from nasalign.data.records import Question, split_of
 from nasalign.evaluation import free_answers as side_effects_stage
 from nasalign.evaluation.free_answers import FreeQuestions
 from nasalign.evaluation.responses import kind_of
-from nasalign.evaluation.side_effects import change_of
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.io.files import read_jsonl
 from nasalign.models.geometry import HeadGeometry
@@ -215,7 +214,7 @@ def test_free_answers_are_those_of_each_model(llama: Any) -> None:
     assert changed != untouched
     for side, change, texts in (
         ("before", nullcontext, untouched),
-        ("after", change_of(adapter), changed),
+        ("after", adapter.on, changed),
     ):
         assert [one.prediction for one in asked.answered(bench, side, change)] == texts
     assert all(torch.equal(rows, read_weight_rows(model, where)) for where, rows in before.items())
