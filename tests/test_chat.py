@@ -96,7 +96,7 @@ def test_it_says_where_the_heads_look(pair: BothModels) -> None:
 
 
 def test_a_scenario_words_the_prompt_that_is_looked_at(folders: tuple[Path, Path]) -> None:
-    pair = open_both(Job(model=str(folders[0]), changes={"scenario": "unsure"}), None)
+    pair = open_both(Job(model=str(folders[0]), shortcuts={"scenario": "unsure"}), None)
     assert "or I don't know." in "".join(pair.look(PARIS, [(0, 0)])["tokens"])
 
 
