@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from nasalign.commands.attention import _examples
 
 import jobs
 from cases import DENIES, case
 from nasalign.adapters.adapter import Adapter
-from nasalign.commands import attention as attention_stage
 from nasalign.commands.align import align_job
 from nasalign.commands.job import Job
 from nasalign.config import Settings
 from nasalign.data.records import Question, split_of
+from nasalign.evaluation import attention_record as attention_stage
 from nasalign.evaluation import free_answers as side_effects_stage
+from nasalign.evaluation.attention_record import _examples
 from nasalign.evaluation.free_answers import FreeQuestions
 from nasalign.evaluation.responses import kind_of
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
