@@ -130,36 +130,21 @@ def test_a_generator_writes_the_wrong_answers_and_is_asked_once(
 ) -> None:
     monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
     path = upstream.write(tmp_path, "musique")
+    one, two = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
     command = ("musique", "--source", path, "--generator", "openai:gpt-4", "--set", "sides=both")
     with serving() as fake:
         fake.reply = lambda request: completion("Rhine")
         monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
-        first = run(*command, "--out", tmp_path / "one.jsonl")
-        second = run(*command, "--out", tmp_path / "two.jsonl")
+        limited = run(*command, "--out", one, "--max-calls", 1, code=2)["said"]
+        assert "limit of 1 calls is reached with 1 answers missing" in limited
+        assert not one.exists()
+        first = " ".join(run(*command, "--out", one)["said"].split())
+        second = " ".join(run(*command, "--out", two)["said"].split())
     assert len(fake.asked) == 2
-    assert (tmp_path / "one.jsonl").read_text() == (tmp_path / "two.jsonl").read_text()
-    answers = [row["answer"] for row in rows(tmp_path / "one.jsonl")]
-    assert answers == ["Danube", "Rhine", "Isar", "Rhine"]
-    told = " ".join(first["said"].split())
-    assert "openai:gpt-4: 2 calls, 0 answers from the cache; 22 tokens sent, 6 received." in told
-    assert "0 calls, 2 answers from the cache" in " ".join(second["said"].split())
-
-
-def test_the_limit_of_calls_ends_in_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
-    path = upstream.write(tmp_path, "musique")
-    command = ("musique", "--source", path, "--generator", "openai:m", "--set", "sides=both")
-    with serving() as fake:
-        fake.reply = lambda request: completion("Rhine")
-        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
-        out = ("--out", tmp_path / "rows.jsonl")
-        said = run(*command, *out, "--max-calls", 1, code=2)["said"]
-        assert "limit of 1 calls is reached with 1 answers missing" in said
-        assert not (tmp_path / "rows.jsonl").exists()
-        run(*command, *out, "--max-calls", 1)
-    assert len(fake.asked) == 2
+    assert one.read_text() == two.read_text()
+    assert [row["answer"] for row in rows(one)] == ["Danube", "Rhine", "Isar", "Rhine"]
+    assert "openai:gpt-4: 1 calls, 1 answers from the cache; 11 tokens sent, 3 received." in first
+    assert "0 calls, 2 answers from the cache" in second
 
 
 def test_a_file_called_like_data_of_the_paper_is_not_counted_against_it(tmp_path: Path) -> None:
