@@ -167,9 +167,9 @@ def test_of_yes_no_data_the_held_out_questions_are_the_probed_data_s(
     asked: list[str] = []
     real = side_effects_stage.free_answers
 
-    def note(model: Any, tokenizer: Any, questions: Any, *rest: Any) -> Any:
+    def note(session: Any, questions: Any, *rest: Any) -> Any:
         asked.extend(split_of(question.subject) for question in questions)
-        return real(model, tokenizer, questions, *rest)
+        return real(session, questions, *rest)
 
     monkeypatch.setattr(side_effects_stage, "free_answers", note)
     mixed = jobs.make(job.model, data, probing_data=job.data.data, changes=QUICK)
