@@ -99,7 +99,7 @@ class Run:
         Raises:
             NasAlignError: the file is whole, but ``load`` cannot make sense of it.
         """
-        names = (name, *also)
+        names = [name, *(str(Path(name).with_name(one)) for one in also)]
         if self.folder is None:
             return make()
         if all(self.reusable(one) for one in names):
