@@ -171,7 +171,7 @@ def _rows_restored(session: Session, heads: Sequence[Head]) -> Iterator[dict[Row
     before = {where: read_weight_rows(model, where) for part in slices for where in part}
     try:
         yield before
-    except BaseException:
+    except BaseException:  # KeyboardInterrupt too: nobody expects a half-tuned model
         for where, rows in before.items():
             write_rows(model, where, rows)
         raise

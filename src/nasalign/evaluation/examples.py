@@ -85,6 +85,7 @@ def as_scenario(
         DataError: the data does not allow the scenario.
     """
     settings = session.settings
+    # The same draw as in ``make_examples``, here with all of the context.
     drawn = sample(records, settings.evaluation_questions, settings.seed)
     evidence = [evidence_of(drawn[origin]) for origin in binary.origins]
     examples = in_scenario(binary.examples, settings.scenario, evidence, name)

@@ -68,6 +68,7 @@ class CheckpointedTuner:
 
     def measure(self) -> Measurement:
         """Score V, or return the stored measurement of an epoch that is replayed."""
+        # Algorithm 1 calls train_epoch and measure in turn; a pending loss tells which epoch this is.
         if self._given_back and self._loss is not None:
             self._loss = None
             return self._given_back.pop(0).measurement
@@ -122,6 +123,7 @@ class CheckpointedTuner:
         self.history = [as_row(one) for one in history]
         assert self.tuner.nas is not None
         assert self._state is not None
+        # A cancelled head leaves the state of before it.
         share = record.yes_share if record.kept else self._state.yes_share
         self._state = Measurement(single_head_nas(self.tuner.nas), share)
         if not self.folder:

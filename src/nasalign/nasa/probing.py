@@ -276,9 +276,10 @@ def _split(
     for index, verdict in enumerate(verdicts):
         if verdict == mistake:
             by_subject.setdefault(samples[index].question.about, []).append(index)
-    subjects = sorted(by_subject)
+    subjects = sorted(by_subject)  # the shuffle must not depend on the order of the data
     random.Random(settings.seed).shuffle(subjects)
     denied = sum(len(indices) for indices in by_subject.values())
+    # At most a fifth of the mistakes, so that a small set still leaves most of them to tune on.
     wanted = min(settings.validation_samples, max(1, denied // 5))
     room: dict[Part, int] = {"validation": wanted, "tuning": settings.tuning_samples}
     for subject in subjects:

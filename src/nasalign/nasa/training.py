@@ -87,6 +87,7 @@ class RowTuner:
         self.latest = scores.nas
         if self.nas is None:
             self.nas = self.latest
+        # The layers below did not run; their NAS is that of before the head.
         self.latest[:, : self.layer] = self.nas[:, : self.layer]
         yes = sum(verdict == "positive" for verdict in scores.verdicts)
         return Measurement(single_head_nas(self.latest), yes / len(scores.verdicts))
@@ -111,6 +112,7 @@ class RowTuner:
             self.part,
             max(len(prompt.token_ids) for prompt in self.tuning),
         )
+        # By head, so that a resumed run draws the same orders without the heads before.
         self.order = random.Random(f"{settings.seed}/{head.layer}/{head.head}")
 
     def train_epoch(self) -> float:
@@ -158,6 +160,7 @@ class RowTuner:
         schedule.load_state_dict(meta["schedule"])
         for group in self.optimizer.adam.param_groups:
             group["lr"] = schedule.get_last_lr()[0]
+        # The order of D continues where the stored epochs have left the generator.
         for _ in range(epochs):
             self.order.shuffle(list(range(len(self.tuning))))
 

@@ -114,6 +114,7 @@ class JointTuner:
         self.model, self.settings, self.progress = model, settings, progress
         self.tuning, self.validation = samples.tuning, samples.validation
         geometry = HeadGeometry.of(model)
+        # Below the lowest chosen head nothing changes, so its input is computed once and replayed.
         self.layer = min(head.layer for head in heads)
         slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
         self.rows = TunableRows(model, joined(where for part in slices for where in part))
@@ -209,6 +210,7 @@ class JointTuner:
             accuracy[kind] = float((yes == torch.tensor([True, False])).double().mean())
             yes_rate[kind] = float(yes.double().mean())
         validation = sum(losses.values()) / len(losses)
+        # Epoch 0 counts even with a NaN loss: without any better epoch the model stays untouched.
         kept = self.epoch == 0 or validation < self.least
         if kept:
             self.least, self.best = validation, self._copies()
@@ -235,6 +237,7 @@ class JointTuner:
 
     def _said(self, places: list[int]) -> Tensor:
         """Log probabilities [pairs, right and wrong, Yes and No] of some pairs to learn from."""
+        # The prompts of pair i are 2 i (right answer) and 2 i + 1 (wrong one), as in ``_prompts``.
         own = [2 * place + side for place in places for side in (0, 1)]
         logits = self.replays[0].logits(own, self.layer)
         said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))

@@ -55,7 +55,8 @@ class RowMeasurement:
             NasAlignError: an earlier run has evaluated the untouched model on other examples.
         """
         about = {name: getattr(rival, name) for name in ("name", "title", "serving", "logits")}
-        voice, _ = self._voice, self._untouched  # before anything is fitted
+        # Both are cached properties: computed here, before anything is fitted.
+        voice, _ = self._voice, self._untouched
         try:
             with explained(f"measuring the row {rival.name}", self.session.model):
                 found = self._measured(rival)
