@@ -68,7 +68,7 @@ class CheckpointedTuner:
 
     def measure(self) -> Measurement:
         """Score V, or return the stored measurement of an epoch that is replayed."""
-        # Algorithm 1 calls train_epoch and measure in turn; a pending loss tells which epoch this is.
+        # Algorithm 1 calls train_epoch and measure in turn: a loss is pending after an epoch.
         if self._given_back and self._loss is not None:
             self._loss = None
             return self._given_back.pop(0).measurement
