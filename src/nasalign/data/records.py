@@ -111,12 +111,9 @@ def place_of(text: str) -> float:
 class Relation:
     """How a relation of the embedded facts is worded."""
 
-    question: str
-    """The short-answer question, with ``{subject}``."""
-    direct: str
-    """The same as a yes/no question, with ``{subject}`` and ``{object}``."""
-    statement: str
-    """The fact as a sentence, with both."""
+    question: str  # the short-answer question, with {subject}
+    direct: str  # the same as a yes/no question, with {subject} and {object}
+    statement: str  # the fact as a sentence, with both
 
 
 @cache

@@ -54,11 +54,7 @@ def _record(row: Row) -> Record:
 
 
 def chosen_option(row: Row, options: tuple[str, ...], answer: str) -> str:
-    """Return the option that an answer names, by its text or by its letter (A is the first).
-
-    Raises:
-        DataError: it names none.
-    """
+    """Return the option that an answer names, by its text or by its letter, or raise DataError."""
     if answer in options:
         return answer
     place = ord(answer.upper()) - ord("A") if len(answer) == 1 and answer.isascii() else -1

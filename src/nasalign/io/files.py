@@ -99,12 +99,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def check_rows(
     rows: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]], what: str
 ) -> None:
-    """Raises NasAlignError if rows read from a resumed run belong to other questions.
+    """Raise NasAlignError if rows of a resumed run do not have the values asked of their columns.
 
-    Args:
-        rows: the rows of the run.
-        asked: for each row, the values of some of its columns; None for a missing column.
-        what: the data, or the file, for the message.
+    A missing column counts as None; ``what`` is the data, or the file, for the message.
     """
     nothing: Mapping[str, Any] = {}
     for number, (row, wanted) in enumerate(zip_longest(rows, asked, fillvalue=nothing), start=1):

@@ -49,9 +49,6 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path for a file or folder, which replaces ``path`` at the end.
 
     After an error, the old one is unchanged. ``sweep`` removes what a killed process left.
-
-    Raises:
-        StorageError: it cannot be written.
     """
     with storing(path), _workplace(path.parent) as place:
         made = place / path.name

@@ -41,11 +41,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """Returns the given device; or that of this process, CUDA, MPS or the CPU.
-
-    Raises:
-        ModelError: the device is unknown or absent.
-    """
+    """Return the given device, which must exist; or that of this process, CUDA, MPS or the CPU."""
     if device is None:
         device = processes.own_device()
     if device is None:

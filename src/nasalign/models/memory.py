@@ -48,12 +48,9 @@ def explained(
 
     Args:
         doing: the work, such as ``"scoring"``.
-        model: the model that runs; the message has its device and dtype.
+        model: whose device and dtype are in the message.
         tokens: length of the single item that does not fit, where it is known.
         ways: options that help here, beside those for any model.
-
-    Raises:
-        OutOfMemoryError: memory ran out.
     """
     try:
         yield

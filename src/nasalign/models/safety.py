@@ -93,12 +93,9 @@ def _numbers(config: Any) -> Iterator[tuple[str, int]]:
 
 
 def check_size(place: Path, parameters: int, packed: bool) -> None:
-    """Refuses weights too small for the configuration beside them, before memory is taken.
+    """Refuse weights too small for the configuration beside them, before memory is taken.
 
-    Args:
-        place: the model's folder, or its GGUF file; a missing one is not checked.
-        parameters: their number by the configuration.
-        packed: whether a byte may hold up to eight parameters.
+    ``place`` is a folder or a GGUF file. If ``packed``, a byte may hold up to eight parameters.
     """
     files = [place] if place.is_file() else list(place.glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files)

@@ -21,15 +21,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns prompts into token ids.
+    """Turns prompts into token ids."""
 
-    Attributes:
-        tokenizer: the model's tokenizer, a fast one.
-        special: whether it adds its special tokens; the text of a chat template already has them.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    special: bool
+    tokenizer: PreTrainedTokenizerBase  # a fast one
+    special: bool  # add its special tokens; the text of a chat template already has them
 
     def __call__(self, text: str, written: Sequence[str]) -> tuple[list[int], list[Span]]:
         """Return the T token ids of a prompt, and the span of characters of each.
