@@ -17,35 +17,24 @@ from nasalign.prompts.builder import BinaryPrompt
 class HeadAttention:
     """The attention of one head to the answer words of one prompt's instruction.
 
-    Attributes:
-        layer: of the head.
-        head: its place in the layer.
-        positive: softmax weights on the positive word in the R rows from the prompt's ``first_row``
-            on, float32 on the CPU (float64 of a float64 model); 0 where the word is masked.
-        negative: the same on the negative word.
-        nas: of the head on the prompt (Eq. 1).
-        last: weights of the last row, after which the answer comes, on all T tokens.
+    ``positive`` and ``negative`` are the softmax weights on the words in the R rows from the
+    prompt's ``first_row`` on, float32 on the CPU (float64 of a float64 model); 0 where the word is
+    masked.
     """
 
     layer: int
     head: int
     positive: Tensor
     negative: Tensor
-    nas: float
-    last: Tensor
+    nas: float  # of the head on the prompt (Eq. 1)
+    last: Tensor  # weights of the last row, after which the answer comes, on all T tokens
 
 
 @torch.no_grad()
 def attention_map(
     model: PreTrainedModel, prompts: Sequence[BinaryPrompt], heads: Sequence[tuple[int, int]]
 ) -> list[list[HeadAttention]]:
-    """Returns the attention of some heads in each prompt, by prompt and head, one pass a prompt.
-
-    Args:
-        model: a supported model.
-        prompts: rendered prompts.
-        heads: each a layer and the head's place in it.
-    """
+    """Return the attention of some heads in each prompt, by prompt and head, one pass a prompt."""
     layers: dict[int, Tensor] = {}  # by layer, [1, H, R, 2]
     last: dict[int, Tensor] = {}  # by layer, [1, H, T]
     wanted = {layer for layer, _ in heads}
@@ -80,7 +69,7 @@ def attention_map(
 
 
 def readable_tokens(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:
-    """Returns each of T tokens as text; joined they are the whole text.
+    """Return each of T tokens as text; joined they are the whole text.
 
     A character that several tokens make up stands at the first of them, and the others are empty.
     """

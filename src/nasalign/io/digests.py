@@ -19,5 +19,5 @@ def sha256(parts: Iterable[bytes | str | Path]) -> str:
 
 
 def content_source(text: str) -> str:
-    """Returns how a Content-Security-Policy names an inline script or style of this text."""
+    """Return how a Content-Security-Policy names an inline script or style of this text."""
     return f"'sha256-{base64.b64encode(bytes.fromhex(sha256([text]))).decode()}'"

@@ -19,7 +19,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @contextmanager
 def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Locks a folder against other runs; makes it if needed, and removes it if it stays empty.
+    """Lock a folder against other runs; make it if needed, and remove it if it stays empty.
 
     Stale locks are ignored. Without locks in the file system it warns and continues. Raise
     StorageError if another process holds the folder, or if it cannot be made.
@@ -54,7 +54,7 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def lock(path: Path, wait: float) -> Iterator[bool]:
-    """Holds a lock file, which is removed at the end; yields False where there are no locks.
+    """Hold a lock file, which is removed at the end; yield False where there are no locks.
 
     Raises:
         Timeout: it is not free after ``wait`` seconds (-1: waits for ever).

