@@ -13,8 +13,7 @@ from nasalign.errors import EndpointError
 class AnswerCache:
     """Answers by key, in a SQLite file that is made if needed; each is stored as soon as it is put.
 
-    Raises:
-        EndpointError: the file is damaged, or cannot be written; all methods raise it.
+    All methods raise EndpointError where the file is damaged, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:

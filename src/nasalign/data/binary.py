@@ -43,8 +43,8 @@ def to_binary(
 
     Args:
         records: in any mixture.
-        seed: decides the wrong answers, and which questions get one.
-        pool: questions whose answers may serve as wrong ones; ``records`` itself unless given.
+        seed: of the wrong answers, and of which questions get one.
+        pool: questions whose answers may serve as wrong ones; those of ``records`` unless given.
         sides: ``"both"`` gives a positive and a negative example a question, ``"one"`` gives one
             of them, to half of the questions a positive one.
         generator: a model that writes wrong answers, and rewrites questions with options as

@@ -44,10 +44,9 @@ class Usage:
 
 
 class EndpointChat:
-    """Asks an OpenAI-compatible endpoint; a ``Chat``. It may make ``max_calls`` calls in all.
+    """Asks an OpenAI-compatible endpoint, at most ``max_calls`` times in all; a ``Chat``.
 
-    Raises:
-        EndpointError: there is no key, or the cache cannot be used.
+    All methods raise EndpointError, as where there is no key or the cache cannot be used.
     """
 
     def __init__(
@@ -88,9 +87,7 @@ class EndpointChat:
     ) -> list[str | None]:
         """Return the answer to each conversation, in order; None where it was refused.
 
-        Raises:
-            EndpointError: the endpoint cannot be reached, refuses the key or the model, answers
-                no chat completion, or ``max_calls`` is reached. Earlier answers are kept.
+        Answers that came before an error are kept.
         """
         asked = [[*self._cached_by, self._model, one.system, one.user] for one in conversations]
         keys = [sha256([json.dumps(one)]) for one in asked]

@@ -105,8 +105,7 @@ class Row:
 def read_data_rows(path: str | Path) -> Iterator[Row]:
     """Yield the rows of a ``.jsonl``, ``.json`` (an array, read whole) or ``.csv`` file.
 
-    Raises:
-        DataError: the file cannot be read, is not UTF-8, or is broken; file and line are named.
+    Raise DataError if it cannot be read, is not UTF-8, or is broken; file and line are named.
     """
     path = Path(path)
     readers = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}

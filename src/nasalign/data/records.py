@@ -71,11 +71,7 @@ class BinaryExample:
 
     @property
     def known_label(self) -> bool:
-        """The label, for metrics and tuning.
-
-        Raises:
-            DataError: it is None.
-        """
+        """The label, for metrics and tuning; DataError if it is None."""
         if self.label is None:
             raise DataError(
                 f"The example {shortened(self.question)} has no label, which metrics, tuning and "

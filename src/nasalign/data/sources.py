@@ -93,16 +93,10 @@ def _on_disk(name: str) -> str:
 
 
 def load_data(name: str, files: Sequence[str | Path] = (), revision: str | None = None) -> Loaded:
-    """Read ``facts``, a named data set, or a user's file.
+    """Read ``facts``, a key of ``SOURCES``, or a user's .jsonl, .json or .csv file.
 
-    Args:
-        name: ``facts``, a key of ``SOURCES``, or the path of a .jsonl, .json or .csv file.
-        files: local files in the upstream layout, or one folder in the hub's layout, to read a
-            named data set from; the hub unless given.
-        revision: the commit of a data set on the hub; the pinned one unless given.
-
-    Raises:
-        DataError: there is no such data, it cannot be read, or it is broken.
+    A named data set is read from local ``files`` in the upstream layout, from one folder in the
+    hub's layout, or from the hub, at the pinned commit unless another ``revision`` is given.
     """
     if name in SOURCES:
         return _load_source(name, [Path(file) for file in files], revision)

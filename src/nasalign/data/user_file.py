@@ -12,10 +12,8 @@ def load_file(path: str | Path) -> list[Record]:
 
     Optional columns: ``id``, ``context``, ``label``, ``wrong_answer``, ``aliases``, ``options``,
     ``subject``. A row with a ``label``, or whose answer is true, false, yes or no, is a yes/no
-    example; any other is a short-answer question.
-
-    Raises:
-        DataError: the file cannot be read, is empty, or a row is broken (its line is named).
+    example; any other is a short-answer question. Raise DataError if the file cannot be read, is
+    empty, or a row is broken (its line is named).
     """
     records: list[Record] = []
     places: dict[str, str] = {}

@@ -25,12 +25,8 @@ def documents(file: str, **_: object) -> dict[str, Any]:
 def log_probabilities(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> list[float]:
     """Return the log probability of each word, in the order of ``VERDICTS``.
 
-    Where the prompt ends in white space, all of them lack the same summand: lm_eval counts it to
-    the answer.
-
-    Args:
-        doc: a document.
-        results: for each choice its log likelihood, and whether it is the likeliest text.
+    ``results`` has for each choice its log likelihood, and whether it is the likeliest text. Where
+    the prompt ends in white space, all lack the same summand: lm_eval counts it to the answer.
     """
     words = doc["words"]
     return [

@@ -71,8 +71,7 @@ class Task:
     def of(cls, name: str, examples: Sequence[BinaryExample], builder: PromptBuilder) -> "Task":
         """Make the task of N examples; ``name`` is of the data and how it is asked.
 
-        Raises:
-            PromptError: an example has no prompt, or lm_eval would read it as other tokens.
+        Raise PromptError if an example has no prompt, or lm_eval would read it as other tokens.
         """
         prompts = [builder.binary(example) for example in examples]
         reading = _Reading(builder.tokenizer, not builder.chat)

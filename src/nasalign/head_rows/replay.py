@@ -50,11 +50,7 @@ class Replay:
         self.rows = max((end for _, end in self.spans.values()), default=0)
         self.width = model.config.get_text_config().hidden_size
         self.dtype = model.get_input_embeddings().weight.dtype
-
-    @property
-    def bytes_of_an_input(self) -> int:
-        """Bytes of the input of one layer in this process."""
-        return self.rows * self.width * self.dtype.itemsize
+        self.bytes_of_an_input = self.rows * self.width * self.dtype.itemsize  # in this process
 
     def logits(
         self,
@@ -66,12 +62,9 @@ class Replay:
     ) -> Tensor:
         """Return the logits [B, vocabulary] after some of the prompts, run from a layer on.
 
-        Args:
-            places: indices of B prompts.
-            layer: the first that must run; the pass begins at the nearest below with an input.
-            recorder: records the NAS of the layers that run; that of those below stays 0.
-            last: trailing positions per prompt to return logits for (``answer_logits``).
-            share: whether the shared tokens run once; if that is faster, unless given.
+        The pass begins at the nearest layer up to ``layer`` with an input. The recorder records the
+        NAS of the layers that run; that of those below stays 0. ``last`` is as in
+        ``answer_logits``. With ``share``, the shared tokens run once; if that is faster, with None.
         """
         batch = [self.prompts[place] for place in places]
         prefix = self.prefix if share else 0

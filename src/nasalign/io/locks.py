@@ -56,9 +56,7 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
 def lock(path: Path, wait: float) -> Iterator[bool]:
     """Hold a lock file, which is removed at the end; yield False where there are no locks.
 
-    Raises:
-        Timeout: it is not free after ``wait`` seconds (-1: waits for ever).
-        StorageError: it cannot be made.
+    Raise Timeout if it is not free after ``wait`` seconds (-1: wait for ever).
     """
     file = FileLock(path, timeout=wait, fallback_to_soft=False)
     try:

@@ -102,11 +102,8 @@ PROJECTIONS = tuple(name for names in _LAYOUTS.values() for name in names)
 def check_supported(config: PretrainedConfig) -> int:
     """Return the number of parameters of a supported model, by its configuration alone.
 
-    Builds the modules without memory, which takes a fraction of a second for any size.
-
-    Raises:
-        ModelError: the architecture does not fit; the sentence names it and says why.
-        ValueError: the configuration contradicts itself.
+    Build the modules without memory, which takes a fraction of a second for any size. Raise
+    ModelError if the architecture does not fit, ValueError if the configuration contradicts itself.
     """
     name = (getattr(config, "architectures", None) or [type(config).__name__])[0]
     if config.is_encoder_decoder:

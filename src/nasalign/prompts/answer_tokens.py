@@ -43,16 +43,10 @@ def find_answer_tokens(
 ) -> AnswerTokens:
     """Return the tokens by which answers to a prompt begin.
 
-    Args:
-        tokenizer: of the model.
-        first_token: gives the first token of a continuation of the prompt.
-        words: the positive and the negative word, and what else is an answer.
-        lead: what the model's turn begins with before a word. Some templates write a newline or a
-            space there, and the word is another token after it ("Yes" or " Yes").
-        text: the prompt, for messages.
-
-    Raises:
-        PromptError: an answer has no first token of its own.
+    ``first_token`` gives the first token of a continuation of the prompt; ``words`` are the
+    positive and the negative word, and what else is an answer. ``lead`` is what the model's turn
+    begins with before a word: some templates write a newline or a space there, and the word is
+    another token after it ("Yes" or " Yes"). The prompt ``text`` is for messages.
     """
 
     def surface_forms(word: str) -> set[int]:
