@@ -1,6 +1,6 @@
 """The attention of heads to the two answer words along a prompt (Figures 3, 6 and 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,32 +39,25 @@ def attention_map(
     last: dict[int, Tensor] = {}  # by layer, [1, H, T]
     wanted = {layer for layer, _ in heads}
 
-    def watch(layer: int, attention: Tensor) -> None:
-        if layer in wanted:
-            layers[layer] = attention.cpu()
+    def into(found: dict[int, Tensor]) -> Callable[[int, Tensor], None]:
+        def watch(layer: int, attention: Tensor) -> None:
+            if layer in wanted:
+                found[layer] = attention.cpu()
 
-    def watch_last(layer: int, attention: Tensor) -> None:
-        if layer in wanted:
-            last[layer] = attention.cpu()
+        return watch
 
     maps = []
-    with NasRecorder(model, watch, watch_last) as recorder:
+    with NasRecorder(model, into(layers), into(last)) as recorder:
         for prompt in prompts:
             with explained("reading the attention", model, len(prompt.token_ids)):
                 answer_logits(model, [prompt], recorder)
-            maps.append(
-                [
-                    HeadAttention(
-                        layer=layer,
-                        head=head,
-                        positive=layers[layer][0, head, :, 0],
-                        negative=layers[layer][0, head, :, 1],
-                        nas=float(recorder.nas[0, layer, head]),
-                        last=last[layer][0, head],
-                    )
-                    for layer, head in heads
-                ]
-            )
+            found = []
+            for layer, head in heads:
+                positive, negative = layers[layer][0, head].unbind(-1)
+                nas = float(recorder.nas[0, layer, head])
+                at_end = last[layer][0, head]
+                found.append(HeadAttention(layer, head, positive, negative, nas, at_end))
+            maps.append(found)
     return maps
 
 

@@ -37,18 +37,6 @@ class HasRows(HasTokens, Protocol):
         """Index of the first such position; a shared prefix ends before it."""
 
 
-class HasWords(HasRows, Protocol):
-    """A prompt of which NAS can be recorded."""
-
-    @property
-    def positive_position(self) -> int:
-        """Index of the positive word (t_yes of Eq. 1)."""
-
-    @property
-    def negative_position(self) -> int:
-        """Index of the negative word (t_no)."""
-
-
 def sorted_batches(
     prompts: Sequence[HasTokens], batch_size: int | None, tokens: int = CPU_TOKENS
 ) -> list[list[int]]:

@@ -8,14 +8,14 @@ pass costs kernel launches, so small batches run whole.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache, PreTrainedModel
 
-from nasalign.inference.batches import HasRows, HasTokens, HasWords
+from nasalign.inference.batches import HasRows, HasTokens
 from nasalign.nas.recorder import NasRecorder, Positions
 
 TOKENS_WORTH_A_PASS = 2048
@@ -70,7 +70,7 @@ def answer_logits(
 
     Args:
         model: differentiable where its parameters are.
-        prompts: B prompts, with answer words (``HasWords``) if there is a recorder. They are padded
+        prompts: B prompts, with the positions of Eq. 1 if there is a recorder. They are padded
             on the right, which causal attention never sees, so that positions and sliding windows
             are those of the prompt alone.
         recorder: an entered recorder, which records the NAS of this batch.
@@ -89,7 +89,7 @@ def answer_logits(
     cache = prefix_cache(model, prompts, prefix) if prefix else None
     try:
         if recorder is not None:
-            recorder.expect(_positions(cast(Sequence[HasWords], prompts)))
+            recorder.expect(_positions(prompts))
         with quick_kernels(model), _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
     finally:  # if memory runs out, the next pass is of other prompts
@@ -130,7 +130,8 @@ def over_tokens(
     return torch.cat(parts)[order.argsort()]
 
 
-def _positions(prompts: Sequence[HasWords]) -> Positions:
+def _positions(prompts: Sequence[Any]) -> Positions:
+    """Where Eq. 1 reads prompts, each a ``BinaryPrompt`` or a ``MarkedText``."""
     return Positions(
         positive=torch.tensor([prompt.positive_position for prompt in prompts]),
         negative=torch.tensor([prompt.negative_position for prompt in prompts]),
