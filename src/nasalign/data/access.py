@@ -14,31 +14,18 @@ _SHORTEST = 4  # a shorter secret would hide parts of ordinary words
 
 @dataclass(frozen=True)
 class Access:
-    """What a client needs from the environment.
+    """What a client needs from the environment."""
 
-    Attributes:
-        key: the key; None if one is needed and none is set.
-        url: without user, password and query, which errors and logs would show; None for OpenAI's.
-        headers: carry user and password instead.
-        query: the parameters of each request.
-        secrets: texts that no message may hold.
-        exposed: the host to which a key goes over plain http, if it is another machine.
-    """
-
-    key: str | None = field(repr=False)
-    url: str | None
-    headers: dict[str, str] = field(repr=False)
-    query: dict[str, str] = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-    exposed: str = ""
+    key: str | None = field(repr=False)  # None if one is needed and none is set
+    url: str | None  # without user, password and query, which errors would show; None: OpenAI's
+    headers: dict[str, str] = field(repr=False)  # carry user and password instead
+    query: dict[str, str] = field(repr=False)  # the parameters of each request
+    secrets: tuple[str, ...] = field(repr=False)  # texts that no message may hold
+    exposed: str = ""  # the host to which a key goes over plain http, if it is another machine
 
     @classmethod
     def from_environment(cls) -> "Access":
-        """Return the access that the environment describes.
-
-        Raises:
-            EndpointError: ``OPENAI_BASE_URL`` is not a URL.
-        """
+        """Return the access that the environment describes, or raise EndpointError."""
         found = [os.environ.get(name, "") for name in _SECRETS]
         given = os.environ.get("OPENAI_BASE_URL")
         # Most local servers ask for no key, but the client insists on one.

@@ -2,7 +2,8 @@
 
 import sqlite3
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nasalign.data.conversation import Conversation
@@ -12,16 +13,13 @@ from nasalign.errors import EndpointError
 class AnswerCache:
     """Answers by key, in a SQLite file that is made if needed; each is stored as soon as it is put.
 
-    Raises:
-        EndpointError: the file is damaged, or cannot be written; all methods raise it.
+    All methods raise EndpointError where the file is damaged, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
+        with self._explained():
             self._open(path)
-        except (sqlite3.Error, OSError) as error:
-            raise _unusable(path, error) from error
 
     def _open(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,19 +44,27 @@ class AnswerCache:
 
     def get(self, key: str) -> str | None:
         """Return an answer, or None if there is none."""
-        found = self._do("SELECT answer FROM answers WHERE key = ?", key).fetchone()
+        with self._explained():
+            command = "SELECT answer FROM answers WHERE key = ?"
+            found = self._connection.execute(command, (key,)).fetchone()
         return found[0] if found else None
 
     def put(self, key: str, model: str, conversation: Conversation, answer: str) -> None:
         """Store an answer."""
-        values = (key, model, conversation.system, conversation.user, answer)
-        self._do("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", *values)
+        row = (key, model, conversation.system, conversation.user, answer)
+        with self._explained():
+            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
 
-    def _do(self, command: str, *values: str) -> sqlite3.Cursor:
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            return self._connection.execute(command, values)
-        except sqlite3.Error as error:
-            raise _unusable(self._path, error) from error
+            yield
+        except (sqlite3.Error, OSError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise EndpointError(
+                f"The cache of answers {self._path} cannot be used: {reason}. Remove it if it is "
+                "damaged, or set NASALIGN_CACHE to a folder that can be written and has room."
+            ) from error
 
 
 def _close_to_others(path: Path) -> None:
@@ -67,11 +73,3 @@ def _close_to_others(path: Path) -> None:
         mode = path.stat().st_mode
         if mode & 0o077 and not mode & stat.S_ISVTX:  # such as /tmp, for root
             path.chmod(mode & 0o7700)
-
-
-def _unusable(cache: Path, error: Exception) -> EndpointError:
-    reason = (isinstance(error, OSError) and error.strerror) or str(error)
-    return EndpointError(
-        f"The cache of answers {cache} cannot be used: {reason}. Remove it if it is damaged, or "
-        "set NASALIGN_CACHE to a folder that can be written and has room."
-    )

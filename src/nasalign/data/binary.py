@@ -21,8 +21,7 @@ class Binary:
     """Yes/no examples in the order of their questions, and the questions that gave none."""
 
     examples: list[BinaryExample] = field(default_factory=list)
-    origins: list[int] = field(default_factory=list)
-    """Index of the record that each example is from."""
+    origins: list[int] = field(default_factory=list)  # index of the record of each example
     dropped: Dropped = field(default_factory=Dropped)
 
 
@@ -43,9 +42,9 @@ def to_binary(
     """Turn questions into verifications of an answer; yes/no examples stay as they are.
 
     Args:
-        records: questions and yes/no examples.
-        seed: decides the wrong answers, and which questions get one.
-        pool: questions whose answers may serve as wrong ones; ``records`` itself unless given.
+        records: in any mixture.
+        seed: of the wrong answers, and of which questions get one.
+        pool: questions whose answers may serve as wrong ones; those of ``records`` unless given.
         sides: ``"both"`` gives a positive and a negative example a question, ``"one"`` gives one
             of them, to half of the questions a positive one.
         generator: a model that writes wrong answers, and rewrites questions with options as
@@ -64,7 +63,7 @@ def to_binary(
         if isinstance(record, Question):
             number, both = next(labels)
             try:
-                part = _named(record, [make(number, label) for label in both])
+                part = [replace(make(number, one), id=_name(record, one, both)) for one in both]
             except Drop as reason:
                 binary.dropped.add(str(reason), record.id or repr(record.question))
         binary.examples.extend(part)
@@ -92,9 +91,8 @@ def _wanted(count: int, sides: Balance, seed: int) -> list[tuple[bool, ...]]:
 
 def _by_rules(questions: Sequence[Question], wrong: WrongAnswers, rng: random.Random) -> Make:
     def make(index: int, label: bool) -> BinaryExample:
-        question = questions[index]
-        answer = question.answer if label else wrong.draw(question, rng)
-        return _verification(question, answer, label)
+        asked = questions[index]
+        return _verification(asked, asked.answer if label else wrong.draw(asked, rng), label)
 
     return make
 
@@ -144,13 +142,7 @@ def _verification(question: Question, answer: str, label: bool) -> BinaryExample
     return BinaryExample(question.question, label, answer, question.context)
 
 
-def _named(question: Question, examples: list[BinaryExample]) -> list[BinaryExample]:
-    """Give examples the id of their question, with yes or no behind it where there are two."""
-    if not question.id:
-        return examples
-    if len(examples) == 1:
-        return [replace(examples[0], id=question.id)]
-    return [
-        replace(example, id=f"{question.id}-{'yes' if example.label else 'no'}")
-        for example in examples
-    ]
+def _name(question: Question, label: bool, labels: Sequence[bool]) -> str:
+    """The id of a question's example: that of the question, and which one it is of two."""
+    several = question.id and len(labels) > 1
+    return f"{question.id}-{'yes' if label else 'no'}" if several else question.id

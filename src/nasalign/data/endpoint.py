@@ -38,23 +38,15 @@ class Usage:
     calls: int = 0
     cached: int = 0
     refused: int = 0
-    incomplete: int = 0
-    """Answers that were empty or cut off; they are used, but not cached."""
+    incomplete: int = 0  # answers that were empty or cut off; they are used, but not cached
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 class EndpointChat:
-    """Asks an OpenAI-compatible endpoint; a ``Chat``.
+    """Asks an OpenAI-compatible endpoint, at most ``max_calls`` times in all; a ``Chat``.
 
-    Args:
-        model: the endpoint's name of the model.
-        cache: the SQLite file of answers, made if needed.
-        concurrency: number of calls at the same time.
-        max_calls: number of calls in all; answers from the cache do not count.
-
-    Raises:
-        EndpointError: there is no key, or the cache cannot be used.
+    All methods raise EndpointError, as where there is no key or the cache cannot be used.
     """
 
     def __init__(
@@ -95,11 +87,10 @@ class EndpointChat:
     ) -> list[str | None]:
         """Return the answer to each conversation, in order; None where it was refused.
 
-        Raises:
-            EndpointError: the endpoint cannot be reached, refuses the key or the model, answers
-                no chat completion, or ``max_calls`` is reached. Earlier answers are kept.
+        Answers that came before an error are kept.
         """
-        keys = [self._key(conversation) for conversation in conversations]
+        asked = [[*self._cached_by, self._model, one.system, one.user] for one in conversations]
+        keys = [sha256([json.dumps(one)]) for one in asked]
         answers = {key: self._cache.get(key) for key in keys}
         cached = sum(answers[key] is not None for key in keys)
         self.usage.cached += cached
@@ -110,10 +101,9 @@ class EndpointChat:
             for key, conversation in zip(keys, conversations, strict=True)
             if answers[key] is None
         }
-        room = len(waiting)
+        room, before = len(waiting), self.usage.calls
         if self._max_calls is not None:
-            room = min(room, max(0, self._max_calls - self.usage.calls))
-        before = self.usage.calls
+            room = min(room, max(0, self._max_calls - before))
         self._ask(dict(list(waiting.items())[:room]), answers, progress)
         if room and self.usage.calls == before:
             raise EndpointError(
@@ -151,10 +141,25 @@ class EndpointChat:
         completion = self._call(conversation)
         # Each thread keeps its own answer: one that comes while another call fails is paid for too.
         with self._lock:
-            if completion is not None:
-                return self._keep(key, conversation, completion)
-            self.usage.refused += 1
-            return None
+            if completion is None:
+                self.usage.refused += 1
+                return None
+            try:  # the client does not check what came
+                choice = completion.choices[0]
+                said = choice.message.content or ""
+                whole = bool(said.strip()) and getattr(choice, "finish_reason", "") not in _CUT
+                answer = said.encode(errors="replace").decode()  # half a character cannot be stored
+            except (AttributeError, TypeError, LookupError):
+                raise self._no_completion() from None
+            self.usage.calls += 1
+            if isinstance(completion.usage, CompletionUsage):
+                self.usage.prompt_tokens += completion.usage.prompt_tokens or 0
+                self.usage.completion_tokens += completion.usage.completion_tokens or 0
+            if whole:
+                self._cache.put(key, self._model, conversation, answer)
+            else:  # another call may give a better answer
+                self.usage.incomplete += 1
+            return answer
 
     def _call(self, conversation: Conversation) -> ChatCompletion | None:
         """One call, with the client's retries; None if the endpoint refuses this conversation."""
@@ -188,24 +193,6 @@ class EndpointChat:
         except (openai.OpenAIError, ValueError):  # no JSON, or no text
             raise self._no_completion() from None
 
-    def _keep(self, key: str, conversation: Conversation, completion: ChatCompletion) -> str:
-        try:  # the client does not check what came
-            choice = completion.choices[0]
-            said = choice.message.content or ""
-            whole = bool(said.strip()) and getattr(choice, "finish_reason", "") not in _CUT
-            answer = said.encode(errors="replace").decode()  # half a character cannot be stored
-        except (AttributeError, TypeError, LookupError):
-            raise self._no_completion() from None
-        self.usage.calls += 1
-        if isinstance(completion.usage, CompletionUsage):
-            self.usage.prompt_tokens += completion.usage.prompt_tokens or 0
-            self.usage.completion_tokens += completion.usage.completion_tokens or 0
-        if whole:
-            self._cache.put(key, self._model, conversation, answer)
-        else:  # another call may give a better answer
-            self.usage.incomplete += 1
-        return answer
-
     def _first_line(self, error: Exception) -> str:
         """The first line of an error, without secrets."""
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -217,16 +204,10 @@ class EndpointChat:
             "OPENAI_BASE_URL right? It mostly ends in /v1."
         )
 
-    def _key(self, conversation: Conversation) -> str:
-        asked = [*self._cached_by, self._model, conversation.system, conversation.user]
-        return sha256([json.dumps(asked)])
-
 
 def _accepted(options: dict[str, Any], error: str) -> dict[str, Any]:
     """The options without one that an error says the model does not accept."""
-    if "max_completion_tokens" in error and "max_tokens" in options:
-        rest = {name: value for name, value in options.items() if name != "max_tokens"}
-        return rest | {"max_completion_tokens": _REASONING_TOKENS}
-    if "temperature" in error:
-        return {name: value for name, value in options.items() if name != "temperature"}
-    return options
+    replaced = "max_completion_tokens" in error and "max_tokens" in options
+    refused = "max_tokens" if replaced else "temperature" if "temperature" in error else ""
+    rest = {name: value for name, value in options.items() if name != refused}
+    return rest | ({"max_completion_tokens": _REASONING_TOKENS} if replaced else {})

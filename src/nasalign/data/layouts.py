@@ -41,13 +41,10 @@ def musique(row: Row) -> Iterator[Record]:
     """
     if row.values.get("answerable") is False:
         raise Drop("it is not answerable")
-    paragraphs = row.rows("paragraphs")
-    texts = [f"[Title: {part.text('title')}] {part.text('paragraph_text')}" for part in paragraphs]
-    support = [
-        text
-        for text, part in zip(texts, paragraphs, strict=True)
-        if part.values.get("is_supporting")
-    ]
+    texts, support = [], []
+    for part in row.rows("paragraphs"):
+        texts.append(f"[Title: {part.text('title')}] {part.text('paragraph_text')}")
+        support += texts[-1:] if part.values.get("is_supporting") else []
     name = row.text("id")
     yield Question(
         question=row.text("question"),

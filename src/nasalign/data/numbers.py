@@ -4,6 +4,8 @@ import math
 import random
 import re
 
+import numpy as np
+
 _SEPARATOR = r"(?:,\s?\\!\s?|\{,\}|,)"
 _GROUPED = rf"\d{{1,3}}(?:{_SEPARATOR}\d{{3}})+(?!\d)"
 # Not a number: the digit of \frac47 after the first, a base as in 12_5, a letter's index as in x_1.
@@ -65,7 +67,7 @@ def _nearby(number: str, rng: random.Random, base: int) -> str:
     """A number that differs by a twentieth to a half, as round and as long as this one."""
     digits = re.sub(r"\D", "", number)
     if base < 10 and all(int(sign) < base for sign in digits):
-        return _in_base(_changed(int(digits, base), rng), base)
+        return np.base_repr(_changed(int(digits, base), rng), base)
     value, width = int(digits), len(digits)
     # 140000 is changed in steps of 10000, so that the new number is as round.
     step = 10 ** (width - len(digits.rstrip("0"))) if value else 1
@@ -84,14 +86,6 @@ def _changed(value: int, rng: random.Random) -> int:
             return fresh
 
 
-def _in_base(value: int, base: int) -> str:
-    digits = ""
-    while value:
-        value, digit = divmod(value, base)
-        digits = f"{digit}{digits}"
-    return digits
-
-
 def _like(pattern: str, digits: str) -> str:
     """Digits with the decimal point and the thousands signs of a pattern."""
     decimals = len(pattern.partition(".")[2])
@@ -108,11 +102,7 @@ def _replace(text: str, found: re.Match[str], fresh: str) -> str:
     ordinal = _ORDINAL.match(text, found.start())
     end = found.end()
     if ordinal and ordinal.end(1) == end:
-        fresh, end = fresh + _ending(int(re.sub(r"\D", "", fresh))), ordinal.end()
+        number, end = int(re.sub(r"\D", "", fresh)), ordinal.end()
+        special = number % 100 not in (11, 12, 13)
+        fresh += {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if special else "th"
     return text[: found.start()] + fresh + text[end:]
-
-
-def _ending(number: int) -> str:
-    if number % 100 in (11, 12, 13):
-        return "th"
-    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")

@@ -52,11 +52,7 @@ class Row:
     values: Mapping[str, Any]
 
     def text(self, key: str) -> str:
-        """Return a column that must hold a text or a number.
-
-        Raises:
-            DataError: it does not; so do the other methods.
-        """
+        """Return a text or number as text, or raise DataError, as the other methods do."""
         value = self.values.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value) if value - value == 0 else None  # neither infinite nor NaN
@@ -109,8 +105,7 @@ class Row:
 def read_data_rows(path: str | Path) -> Iterator[Row]:
     """Yield the rows of a ``.jsonl``, ``.json`` (an array, read whole) or ``.csv`` file.
 
-    Raises:
-        DataError: the file cannot be read, is not UTF-8, or is broken; file and line are named.
+    Raise DataError if it cannot be read, is not UTF-8, or is broken; file and line are named.
     """
     path = Path(path)
     readers = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}
@@ -166,10 +161,8 @@ def _parsed(where: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise DataError(
-            f"{where} is not valid JSON: {error.msg} at {line}column {error.colno}."
-        ) from error
+        at = f"{f'line {error.lineno}, ' if error.lineno > 1 else ''}column {error.colno}"
+        raise DataError(f"{where} is not valid JSON: {error.msg} at {at}.") from error
     except RecursionError as error:
         raise DataError(f"{where} has lists or objects nested too deep.") from error
     except ValueError as error:  # Python reads no number of more than 4,300 digits

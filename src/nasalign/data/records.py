@@ -76,11 +76,7 @@ class BinaryExample:
 
     @property
     def known_label(self) -> bool:
-        """The label, for metrics and tuning.
-
-        Raises:
-            DataError: it is None.
-        """
+        """The label, for metrics and tuning; DataError if it is None."""
         if self.label is None:
             raise DataError(
                 f"The example {shortened(self.question)} has no label, which metrics, tuning and "
@@ -116,12 +112,9 @@ def place_of(text: str) -> float:
 class Relation:
     """How a relation of the embedded facts is worded."""
 
-    question: str
-    """The short-answer question, with ``{subject}``."""
-    direct: str
-    """The same as a yes/no question, with ``{subject}`` and ``{object}``."""
-    statement: str
-    """The fact as a sentence, with both."""
+    question: str  # the short-answer question, with {subject}
+    direct: str  # the same as a yes/no question, with {subject} and {object}
+    statement: str  # the fact as a sentence, with both
 
 
 @cache

@@ -15,10 +15,7 @@ from nasalign.data.user_file import load_file
 from nasalign.errors import DataError
 from nasalign.io.digests import sha256
 
-_NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-"""Characters that some file system does not allow in a name."""
-
-
+_NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # some file system does not allow them in a name
 _LAYOUTS: dict[str, layouts.Layout] = {
     "hotpotqa": layouts.hotpotqa,
     "strategyqa": layouts.strategyqa,
@@ -33,25 +30,15 @@ _LAYOUTS: dict[str, layouts.Layout] = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set of the paper: a row of ``sources.csv``.
+    """A data set of the paper: a row of ``sources.csv``."""
 
-    Attributes:
-        layout: reads a row.
-        hub: its id on the hub.
-        revision: the commit that is read unless another is asked for.
-        configs: its configurations on the hub; one of None if it has none.
-        splits: the splits that are read, one after the other.
-        paper: positives and negatives of Table 8, if the paper has the set.
-        whole: whether an evaluation takes all of it, as the paper does, or its test split.
-    """
-
-    layout: layouts.Layout
-    hub: str
-    revision: str
-    configs: tuple[str | None, ...]
-    splits: tuple[str, ...]
-    paper: tuple[int, int] | None
-    whole: bool
+    layout: layouts.Layout  # reads a row
+    hub: str  # its id on the hub
+    revision: str  # the commit that is read unless another is asked for
+    configs: tuple[str | None, ...]  # its configurations on the hub; one of None if it has none
+    splits: tuple[str, ...]  # read one after the other
+    paper: tuple[int, int] | None  # positives and negatives of Table 8, if the paper has the set
+    whole: bool  # whether an evaluation takes all of it, as the paper does, or its test split
 
 
 SOURCES = {
@@ -70,24 +57,14 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Loaded:
-    """A data set that has been read.
+    """A data set that has been read."""
 
-    Attributes:
-        name: its name, or a file's stem.
-        records: questions and yes/no examples, in the order of the data.
-        dropped: rows that could not be used.
-        origin: where it came from: ``embedded``, files, or a hub id with its revision.
-        digest: SHA-256 of the files, one after the other, or else of the records.
-        source: its description if it was read as a named data set; None for a file, even one that
-            is called like a named data set.
-    """
-
-    name: str
-    records: list[Record]
-    dropped: Dropped = field(default_factory=Dropped)
-    origin: str = ""
-    digest: str = ""
-    source: Source | None = None
+    name: str  # or a file's stem
+    records: list[Record]  # in the order of the data
+    dropped: Dropped = field(default_factory=Dropped)  # rows that could not be used
+    origin: str = ""  # "embedded", files, or a hub id with its revision
+    digest: str = ""  # see ``digest_of``
+    source: Source | None = None  # None for a file, even one that is called like a named data set
 
     @property
     def questions(self) -> list[Question]:
@@ -101,15 +78,13 @@ def distinct(names: Sequence[str]) -> list[str]:
     Files are called after them, so two names are the same if some file system cannot tell them
     apart: by case, by how an accent is encoded, or by characters that it does not allow.
     """
-    found: list[str] = []
-    taken: set[str] = set()
+    found: dict[str, str] = {}  # by the name on disk
     for place, name in enumerate(names):
         free, number = name, place
-        while _on_disk(free) in taken:
+        while _on_disk(free) in found:
             free, number = f"{name}-{number}", number + 1
-        found.append(free)
-        taken.add(_on_disk(free))
-    return found
+        found[_on_disk(free)] = free
+    return list(found.values())
 
 
 def _on_disk(name: str) -> str:
@@ -118,16 +93,10 @@ def _on_disk(name: str) -> str:
 
 
 def load_data(name: str, files: Sequence[str | Path] = (), revision: str | None = None) -> Loaded:
-    """Read ``facts``, a named data set, or a user's file.
+    """Read ``facts``, a key of ``SOURCES``, or a user's .jsonl, .json or .csv file.
 
-    Args:
-        name: ``facts``, a key of ``SOURCES``, or the path of a .jsonl, .json or .csv file.
-        files: local files in the upstream layout, or one folder in the hub's layout, to read a
-            named data set from; the hub unless given.
-        revision: the commit of a data set on the hub; the pinned one unless given.
-
-    Raises:
-        DataError: there is no such data, it cannot be read, or it is broken.
+    A named data set is read from local ``files`` in the upstream layout, from one folder in the
+    hub's layout, or from the hub, at the pinned commit unless another ``revision`` is given.
     """
     if name in SOURCES:
         return _load_source(name, [Path(file) for file in files], revision)

@@ -13,33 +13,19 @@ from nasalign.errors import DataError
 
 @dataclass(frozen=True)
 class Splits:
-    """Two data sets, or one of which each subject is in one split.
+    """Two data sets, or one of which each subject is in one split."""
 
-    Attributes:
-        name: of the evaluated data.
-        test: the evaluated records.
-        pool: questions whose answers may serve as wrong ones in the evaluation.
-        probing_name: of the probed data.
-        probing: the probed questions.
-        probing_pool: as ``pool``, for the probed ones.
-        part: which subjects of the data are evaluated: ``all`` or a split.
-        used: questions that must not be evaluated, since they are probed, tuned or chosen on.
-        same: whether the probed data are the evaluated ones.
-        named: whether the data are a named data set, and not a file that is called like one.
-        left_out: records of the data that are not evaluated because they are used.
-    """
-
-    name: str
-    test: list[Record]
-    pool: list[Question]
-    probing_name: str
-    probing: list[Question]
-    probing_pool: list[Question]
-    part: str
-    used: list[Question] = field(default_factory=list)
-    same: bool = False
-    named: bool = False
-    left_out: Dropped = field(default_factory=Dropped)
+    name: str  # of the evaluated data
+    test: list[Record]  # evaluated
+    pool: list[Question]  # whose answers may serve as wrong ones in the evaluation
+    probing_name: str  # of the probed data
+    probing: list[Question]  # probed
+    probing_pool: list[Question]  # as ``pool``, for the probed ones
+    part: str  # which subjects of the data are evaluated: "all" or a split
+    used: list[Question] = field(default_factory=list)  # probed or tuned on: never evaluated
+    same: bool = False  # whether the probed data are the evaluated ones
+    named: bool = False  # whether it is a named data set, and not a file that is called like one
+    left_out: Dropped = field(default_factory=Dropped)  # not evaluated, because they are used
 
     @property
     def sentence(self) -> str:
@@ -56,17 +42,9 @@ class Splits:
     ) -> "Splits":
         """Split by subject, and evaluate no question that is probed, whatever file it is in.
 
-        Args:
-            data: the evaluated data.
-            probing: the probed data; may be the same.
-            split: which subjects of the data are evaluated. With ``auto``, data of the paper are
-                evaluated whole and others on their test split. Yes/no examples, which are never
-                probed, are always evaluated.
-            probed: whether anything is probed or shown as an example at all.
-
-        Raises:
-            DataError: all of the data would be evaluated, and some of it is probed; or nothing else
-                is left of it.
+        With ``auto``, data of the paper are evaluated whole and others on their test split. Yes/no
+        examples, which are never probed, are always evaluated. Without ``probed``, no question is
+        probed or shown as an example. Raise DataError where nothing is left to evaluate.
         """
         same = data.origin == probing.origin or (data.source and data.source is probing.source)
         same = probed and bool(same or data.records == probing.records)
@@ -110,16 +88,8 @@ def unseen(
     """Return the records that ask none of the used questions, and count the others.
 
     The question decides, not its file. Two questions of the same words differ if both have a
-    context, and neither the contexts nor the subjects are the same.
-
-    Args:
-        name: of the data, for messages.
-        records: records to evaluate.
-        used: questions that are probed, shown or tuned on.
-        why: why records are left out.
-
-    Raises:
-        DataError: nothing is left.
+    context, and neither the contexts nor the subjects are the same. Raise DataError if nothing is
+    left; ``name`` and ``why`` are for messages.
     """
     by_words: dict[str, list[Question]] = {}
     for one in used:
@@ -161,20 +131,16 @@ def with_context(
 ) -> tuple[list[Record], ContextMode]:
     """Return records with the context that a mode gives them, and the mode that was taken.
 
-    Args:
-        records: questions and yes/no examples.
-        mode: ``"all"``, ``"supporting"``, ``"none"``, or ``"fit"``: all if every question fits the
-            model with all of it, else the supporting part, for all questions alike.
-        fits: whether a question fits the model; without a model, only supporting parts do.
+    The mode ``"fit"`` means all of it if every question fits the model then, else the supporting
+    part, for all questions alike. Without ``fits``, only supporting parts fit.
     """
     if mode == "fit":
         long = [one for one in records if isinstance(one, Question) and one.brief]
         mode = "supporting" if long and not (fits and all(map(fits, long))) else "all"
-    if mode == "none":
-        return [replace(record, context=None) for record in records], mode
-    if mode == "supporting":
-        return [
-            replace(one, context=one.brief) if isinstance(one, Question) and one.brief else one
-            for one in records
-        ], mode
-    return list(records), mode
+    given = list(records)
+    for place, one in enumerate(records):
+        if mode == "none":
+            given[place] = replace(one, context=None)
+        elif mode == "supporting" and isinstance(one, Question) and one.brief:
+            given[place] = replace(one, context=one.brief)
+    return given, mode

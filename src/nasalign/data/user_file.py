@@ -12,10 +12,8 @@ def load_file(path: str | Path) -> list[Record]:
 
     Optional columns: ``id``, ``context``, ``label``, ``wrong_answer``, ``aliases``, ``options``,
     ``subject``. A row with a ``label``, or whose answer is true, false, yes or no, is a yes/no
-    example; any other is a short-answer question.
-
-    Raises:
-        DataError: the file cannot be read, is empty, or a row is broken (its line is named).
+    example; any other is a short-answer question. Raise DataError if the file cannot be read, is
+    empty, or a row is broken (its line is named).
     """
     records: list[Record] = []
     places: dict[str, str] = {}
@@ -54,11 +52,7 @@ def _record(row: Row) -> Record:
 
 
 def chosen_option(row: Row, options: tuple[str, ...], answer: str) -> str:
-    """Return the option that an answer names, by its text or by its letter (A is the first).
-
-    Raises:
-        DataError: it names none.
-    """
+    """Return the option that an answer names, by its text or by its letter, or raise DataError."""
     if answer in options:
         return answer
     place = ord(answer.upper()) - ord("A") if len(answer) == 1 and answer.isascii() else -1

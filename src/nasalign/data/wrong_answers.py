@@ -46,11 +46,7 @@ class WrongAnswers:
         self._by_form = _index([question for question in pool if not question.kind], _forms)
 
     def draw(self, question: Question, rng: random.Random) -> str:
-        """Return a wrong answer.
-
-        Raises:
-            Drop: none can be made.
-        """
+        """Return a wrong answer, or raise ``Drop`` if none can be made."""
         if question.wrong_answer is not None:
             if _right(question.wrong_answer, question):
                 raise Drop("its wrong_answer is right")

@@ -15,7 +15,7 @@ VERDICTS = ("positive", "negative", "unsure")
 
 
 def documents(file: str, **_: object) -> dict[str, Any]:
-    """Returns the documents of a task, from a file beside this one; lm_eval passes metadata too."""
+    """Return the documents of a task, from a file beside this one; lm_eval passes metadata too."""
     from datasets import Dataset
 
     lines = (Path(__file__).parent / file).read_text(encoding="utf-8").split("\n")
@@ -23,14 +23,10 @@ def documents(file: str, **_: object) -> dict[str, Any]:
 
 
 def log_probabilities(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> list[float]:
-    """Returns the log probability of each word, in the order of ``VERDICTS``.
+    """Return the log probability of each word, in the order of ``VERDICTS``.
 
-    Where the prompt ends in white space, all of them lack the same summand: lm_eval counts it to
-    the answer.
-
-    Args:
-        doc: a document.
-        results: for each choice its log likelihood, and whether it is the likeliest text.
+    ``results`` has for each choice its log likelihood, and whether it is the likeliest text. Where
+    the prompt ends in white space, all lack the same summand: lm_eval counts it to the answer.
     """
     words = doc["words"]
     return [
@@ -42,14 +38,14 @@ def log_probabilities(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) 
 
 
 def verdict(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> str:
-    """Returns the verdict of the most probable word; a tie is invalid."""
+    """Return the verdict of the most probable word; a tie is invalid."""
     found = log_probabilities(doc, results)
     best = [word for word, value in enumerate(found) if value == max(found)]
     return VERDICTS[best[0]] if len(best) == 1 else "invalid"
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Returns a document's contribution to the metrics ``acc``, ``f1`` and ``yes_rate``."""
+    """Return a document's contribution to the metrics ``acc``, ``f1`` and ``yes_rate``."""
     said = verdict(doc, results)
     right = VERDICTS[0] if doc["label"] else VERDICTS[1]
     return {
@@ -60,7 +56,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Sequence[Any]]) ->
 
 
 def f1(items: Sequence[tuple[bool, str]]) -> float:
-    """Returns F1 of the positive word over the valid answers; 0/0 counts as 0."""
+    """Return F1 of the positive word over the valid answers; 0/0 counts as 0."""
     valid = [(label, said == VERDICTS[0]) for label, said in items if said in VERDICTS[:2]]
     hits = sum(label and says for label, says in valid)
     either = sum(label + says for label, says in valid)

@@ -57,26 +57,21 @@ metadata:
 class Task:
     """A task in memory.
 
-    Attributes:
-        name: as in ``lm_eval --tasks``.
-        documents: one row per example: ``text``, the ``choices`` that can follow it, which of the
-            ``words`` each begins (0 positive, 1 negative, 2 "I don't know"), ``label``, and
-            ``gold``, the first choice of the right word.
-        special: whether the tokenizer adds special tokens that are not in the text.
-        chat: whether the text is of the chat template.
+    A document has an example's ``text``, the ``choices`` that can follow it, which of the ``words``
+    each begins (0 positive, 1 negative, 2 "I don't know"), ``label``, and ``gold``, the first
+    choice of the right word.
     """
 
-    name: str
+    name: str  # as in ``lm_eval --tasks``
     documents: list[dict[str, Any]]
-    special: bool
-    chat: bool
+    special: bool  # whether the tokenizer adds special tokens that are not in the text
+    chat: bool  # whether the text is of the chat template
 
     @classmethod
     def of(cls, name: str, examples: Sequence[BinaryExample], builder: PromptBuilder) -> "Task":
-        """Makes the task of N examples; ``name`` is of the data and how it is asked.
+        """Make the task of N examples; ``name`` is of the data and how it is asked.
 
-        Raises:
-            PromptError: an example has no prompt, or lm_eval would read it as other tokens.
+        Raise PromptError if an example has no prompt, or lm_eval would read it as other tokens.
         """
         prompts = [builder.binary(example) for example in examples]
         reading = _Reading(builder.tokenizer, not builder.chat)
@@ -97,15 +92,10 @@ class Task:
         return f"add_bos_token={self.special},softmax_dtype=float32"
 
     def write(self, folder: Path, title: str, overwrite: bool = False) -> None:
-        """Writes the task's files; other tasks in the folder stay.
+        """Write the task's files; other tasks in the folder stay.
 
-        Args:
-            folder: made if it is not there.
-            title: what the examples are, for a reader of the file.
-            overwrite: whether the task may be there already.
-
-        Raises:
-            NasAlignError: the task is there already, or it cannot be written.
+        ``title`` says what the examples are. Raise NasAlignError if the task is there already and
+        may not be overwritten, or if it cannot be written.
         """
         path = folder / f"{self.name}.yaml"
         if path.exists() and not overwrite:
@@ -138,7 +128,7 @@ class _Reading:
     _found: dict[tuple[str, int], str] = field(default_factory=dict, init=False)
 
     def text_of(self, prompt: BinaryPrompt, token: int) -> str:
-        """Returns the text that lm_eval reads as this one token after the prompt."""
+        """Return the text that lm_eval reads as this one token after the prompt."""
         place = prompt.text[-TAIL:], token
         if place not in self._found:
             decoded = self.tokenizer.decode([token])

@@ -33,12 +33,12 @@ class Place:
 
     name: str  # such as "cuda:0" or "a file"
     limit: int  # bytes it may hold
-    make: Callable[[tuple[int, int], torch.dtype], Tensor]  # an uninitialised tensor there
+    make: Callable[..., Tensor]  # an uninitialised tensor there, of a shape [N, hidden] and dtype
     held: int = 0
     most: int = 0  # the most it has held
 
     def add(self, size: int) -> None:
-        """Counts bytes that are held now; negative when they are given back."""
+        """Count bytes that are held now; negative when they are given back."""
         self.held += size
         self.most = max(self.most, self.held)
 
@@ -52,7 +52,7 @@ class StoredRows:
         weakref.finalize(self, place.add, -rows.nbytes)
 
     def on(self, device: torch.device, spans: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """Returns spans of the rows, each [end - start, hidden], on a device."""
+        """Return spans of the rows, each [end - start, hidden], on a device."""
         pinned = self.rows.is_pinned()  # else a copy waits anyway
         return [self.rows[start:end].to(device, non_blocking=pinned) for start, end in spans]
 
@@ -60,10 +60,8 @@ class StoredRows:
 class ActivationMemory:
     """Stores activations in the fastest place with room.
 
-    Args:
-        budget: bytes on the device at most; a share of what is free there unless given. Beyond it
-            come main memory (pinned, beside an accelerator), then an unnamed file that is mapped
-            into memory.
+    ``budget`` bytes, or a share of what is free, are taken on the device. Then come main memory
+    (pinned, beside an accelerator) and an unnamed file that is mapped into memory.
     """
 
     def __init__(self, budget: int | None = None) -> None:
@@ -73,12 +71,12 @@ class ActivationMemory:
     def keep(
         self, rows: int, width: int, dtype: torch.dtype, device: torch.device
     ) -> StoredRows | None:
-        """Returns uninitialised rows [rows, width] near a device; None if no place has room."""
+        """Return uninitialised rows [rows, width] near a device; None if no place has room."""
         size = rows * width * dtype.itemsize
         for place in self.places(device):
             if place.held + size <= place.limit:
                 try:
-                    return StoredRows(place.make((rows, width), dtype), place)
+                    return StoredRows(place.make((rows, width), dtype=dtype), place)
                 except (OSError, RuntimeError, MemoryError) as error:
                     if not isinstance(error, OSError) and not is_out_of_memory(error):
                         raise
@@ -86,22 +84,23 @@ class ActivationMemory:
         return None
 
     def places(self, device: torch.device) -> list[Place]:
-        """Returns the places for activations of a device, the fastest first."""
+        """Return the places for activations of a device, the fastest first."""
         if device in self._places:
             return self._places[device]
 
         limit = int(DEVICE_SHARE * _free(device)) if self.budget is None else self.budget
         name = "main memory" if device.type == "cpu" else str(device)
-        found = [Place(name, limit, partial(_on_device, device))]
+        found = [Place(name, limit, partial(torch.empty, device=device))]
         if device.type == "cuda":
             half = int(MEMORY_SHARE * _free(torch.device("cpu")))
-            found.append(Place("pinned main memory", half, _pinned))
+            pinned = partial(torch.empty, pin_memory=True)
+            found.append(Place("pinned main memory", half, pinned))
         disk = int(DISK_SHARE * shutil.disk_usage(tempfile.gettempdir()).free)
         found.append(Place("a file", disk // processes.count(), _mapped))
         return self._places.setdefault(device, found)
 
     def describe(self) -> dict[str, dict[str, int]]:
-        """Returns the limit of each place and the most it has held, in bytes."""
+        """Return the limit of each place and the most it has held, in bytes."""
         return {
             place.name: {"limit": place.limit, "most_held": place.most}
             for places in self._places.values()
@@ -115,14 +114,6 @@ def _free(device: torch.device) -> int:
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle
     return psutil.virtual_memory().available // processes.count()
-
-
-def _on_device(device: torch.device, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device=device)
-
-
-def _pinned(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
 def _mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:

@@ -20,15 +20,9 @@ class RowOptimizer:
 
     With several processes, their gradients are summed, so that all hold the same rows.
 
-    Args:
-        rows: the parameters.
-        losses_of: yields each part's share of the mean loss of a batch, from the parts, each a list
-            of sample indices, and the number of samples of the whole batch.
-        learning_rate: the highest rate.
-        warmup_ratio: share of the steps in which the rate rises.
-        steps: number of steps in all.
-        part: samples per backward pass; halved where memory runs out.
-        longest: tokens of the longest sample.
+    ``losses_of`` yields each part's share of the mean loss of a batch, from the parts, each a list
+    of sample indices, and the number of samples of the whole batch. ``part`` samples are in a
+    backward pass, halved where memory runs out; ``longest`` is the tokens of the longest sample.
     """
 
     def __init__(
@@ -48,11 +42,7 @@ class RowOptimizer:
         )
 
     def step(self, places: list[int]) -> float:
-        """Takes a step on a batch and returns its mean loss; no step if that is not finite.
-
-        Raises:
-            OutOfMemoryError: the gradient of a single sample does not fit.
-        """
+        """Take a step on a batch and return its mean loss; no step if that is not finite."""
         losses: list[float] = []
         own = [place for place in places if processes.mine(place)]
         # Each process halves on its own; they synchronise when all have their gradients.
@@ -69,7 +59,7 @@ class RowOptimizer:
         return min(self.part, len(own))
 
     def _over_processes(self, loss: float) -> float:
-        """Sums the gradients and the loss over all processes; returns the loss."""
+        """Sum the gradients and the loss over all processes; return the loss."""
         if processes.shares() == 1:
             return loss
         total = torch.tensor(loss, dtype=torch.float64)
@@ -81,7 +71,7 @@ class RowOptimizer:
         return float(total)
 
     def _backward(self, own: list[int], count: int, losses: list[float]) -> None:
-        """Computes the gradient of this process's samples of a batch; fills ``losses``."""
+        """Compute the gradient of this process's samples of a batch; fill ``losses``."""
         self.adam.zero_grad(set_to_none=True)
         losses.clear()
         parts = [own[start : start + self.part] for start in range(0, len(own), self.part)]

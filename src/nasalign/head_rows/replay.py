@@ -41,9 +41,8 @@ class Replay:
         self.prefix = shared_prefix(prompts)
         names = HeadGeometry.of(model).attention_modules
         self.layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
-        self.inputs: dict[
-            int, StoredRows
-        ] = {}  # by layer: the shared tokens' rows, then each prompt's
+        # By layer: the rows of the shared tokens, then each prompt's.
+        self.inputs: dict[int, StoredRows] = {}
         own = [place for place in range(len(prompts)) if processes.mine(place)]
         lengths = [len(prompts[place].token_ids) - self.prefix for place in own]
         ends = accumulate(lengths, initial=self.prefix)
@@ -51,11 +50,7 @@ class Replay:
         self.rows = max((end for _, end in self.spans.values()), default=0)
         self.width = model.config.get_text_config().hidden_size
         self.dtype = model.get_input_embeddings().weight.dtype
-
-    @property
-    def bytes_of_an_input(self) -> int:
-        """Bytes of the input of one layer in this process."""
-        return self.rows * self.width * self.dtype.itemsize
+        self.bytes_of_an_input = self.rows * self.width * self.dtype.itemsize  # in this process
 
     def logits(
         self,
@@ -65,14 +60,11 @@ class Replay:
         last: Sequence[int] | None = None,
         share: bool | None = None,
     ) -> Tensor:
-        """Returns the logits [B, vocabulary] after some of the prompts, run from a layer on.
+        """Return the logits [B, vocabulary] after some of the prompts, run from a layer on.
 
-        Args:
-            places: indices of B prompts.
-            layer: the first that must run; the pass begins at the nearest below with an input.
-            recorder: records the NAS of the layers that run; that of those below stays 0.
-            last: trailing positions per prompt to return logits for (``answer_logits``).
-            share: whether the shared tokens run once; if that is faster, unless given.
+        The pass begins at the nearest layer up to ``layer`` with an input. The recorder records the
+        NAS of the layers that run; that of those below stays 0. ``last`` is as in
+        ``answer_logits``. With ``share``, the shared tokens run once; if that is faster, with None.
         """
         batch = [self.prompts[place] for place in places]
         prefix = self.prefix if share else 0
@@ -87,7 +79,7 @@ class Replay:
 
     @torch.no_grad()
     def prepare(self, layer: int, later: Sequence[int] = ()) -> None:
-        """Computes and stores the input of a layer, from the nearest layer below that has one.
+        """Compute and store the input of a layer, from the nearest layer below that has one.
 
         Other inputs give way to it. If there is no room even so, ``logits`` runs from further
         below. Inputs of ``later`` layers on the way are stored too, in that order, if they fit.
@@ -109,7 +101,7 @@ class Replay:
             self.inputs |= inputs
 
     def forget(self, changed: int | None, later: Sequence[int]) -> None:
-        """Drops the inputs above a changed layer, and those that no later layer needs."""
+        """Drop the inputs above a changed layer, and those that no later layer needs."""
         if changed is not None:
             self.inputs = {known: kept for known, kept in self.inputs.items() if known <= changed}
         needed = {self._nearest(layer) for layer in later}
@@ -140,7 +132,7 @@ class Replay:
         return next(self.layers[layer].parameters()).device
 
     def _fill(self, inputs: dict[int, StoredRows], layer: int) -> None:
-        """Runs all prompts up to a layer and stores the inputs on the way."""
+        """Run all prompts up to a layer and store the inputs on the way."""
         start = self._nearest(layer)
         seen: dict[int, list[Tensor]] = {known: [] for known in inputs}
 
@@ -170,7 +162,7 @@ class Replay:
 
     @contextmanager
     def _idle(self, layers: range, last: Callable[[], Tensor] | None = None) -> Iterator[None]:
-        """Makes layers return their input, and the last of them what ``last`` returns, if given."""
+        """Make layers return their input, and the last of them what ``last`` returns, if given."""
 
         def forward_of(index: int) -> Callable[..., Tensor]:
             def forward(hidden: Tensor, **options: Any) -> Tensor:

@@ -1,7 +1,6 @@
 """A head's query and key rows as float32 parameters, the only ones that tuning can change."""
 
 from collections.abc import Callable, Iterable
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,13 @@ from nasalign.models.geometry import HeadGeometry, RowSlice
 
 
 def read_weight_rows(model: PreTrainedModel, where: RowSlice) -> Tensor:
-    """Returns a copy of rows [D, in] of a weight, in its dtype."""
+    """Return a copy of rows [D, in] of a weight, in its dtype."""
     return _weight(model, where)[where.start : where.stop].detach().clone()
 
 
 @torch.no_grad()
 def write_rows(model: PreTrainedModel, where: RowSlice, rows: Tensor) -> None:
-    """Writes rows [D, in] into the model's weight, rounded to its dtype."""
+    """Write rows [D, in] into the model's weight, rounded to its dtype."""
     weight = _weight(model, where)
     weight[where.start : where.stop] = rows.to(weight.device, weight.dtype)
 
@@ -28,24 +27,21 @@ def write_rows(model: PreTrainedModel, where: RowSlice, rows: Tensor) -> None:
 def head_slices(
     geometry: HeadGeometry, layer: int, head: int, k_scope: KeyScope
 ) -> tuple[RowSlice, ...]:
-    """Returns the rows that tuning a head changes: of its query and, by scope, its group's key."""
+    """Return the rows that tuning a head changes: of its query and, by scope, its group's key."""
     rows = geometry.rows(layer, head)
     return (rows.query, rows.key) if k_scope == "group" else (rows.query,)
 
 
 def joined(slices: Iterable[RowSlice]) -> list[RowSlice]:
-    """Returns slices that cover the same rows once each, neighbours in one."""
+    """Return slices that cover the same rows once each, neighbours in one."""
     rows: dict[str, set[int]] = {}
     for where in slices:
         rows.setdefault(where.module, set()).update(range(where.start, where.stop))
     found: list[RowSlice] = []
     for module, mine in rows.items():
-        for row in sorted(mine):
-            last = found[-1] if found else None
-            if last and last.module == module and last.stop == row:
-                found[-1] = RowSlice(module, last.start, row + 1)
-            else:
-                found.append(RowSlice(module, row, row + 1))
+        starts = sorted(row for row in mine if row - 1 not in mine)
+        stops = sorted(row + 1 for row in mine if row + 1 not in mine)
+        found += [RowSlice(module, *ends) for ends in zip(starts, stops, strict=True)]
     return found
 
 
@@ -72,23 +68,18 @@ class TunableRows:
             self._hooks.append(module.register_forward_hook(self._hook(where)))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
 
     def write(self) -> None:
-        """Writes the parameters into the model's weights."""
+        """Write the parameters into the model's weights."""
         for where, rows in self.parameters.items():
             write_rows(self.model, where, rows.detach())
 
     def restore(self) -> None:
-        """Puts the original rows back, to the bit, in parameters and weights."""
+        """Put the original rows back, to the bit, in parameters and weights."""
         for where, rows in self.original.items():
             write_rows(self.model, where, rows)
             self.parameters[where].data.copy_(rows)

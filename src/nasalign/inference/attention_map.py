@@ -1,6 +1,6 @@
 """The attention of heads to the two answer words along a prompt (Figures 3, 6 and 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,70 +17,52 @@ from nasalign.prompts.builder import BinaryPrompt
 class HeadAttention:
     """The attention of one head to the answer words of one prompt's instruction.
 
-    Attributes:
-        layer: of the head.
-        head: its place in the layer.
-        positive: softmax weights on the positive word in the R rows from the prompt's ``first_row``
-            on, float32 on the CPU (float64 of a float64 model); 0 where the word is masked.
-        negative: the same on the negative word.
-        nas: of the head on the prompt (Eq. 1).
-        last: weights of the last row, after which the answer comes, on all T tokens.
+    ``positive`` and ``negative`` are the softmax weights on the words in the R rows from the
+    prompt's ``first_row`` on, float32 on the CPU (float64 of a float64 model); 0 where the word is
+    masked.
     """
 
     layer: int
     head: int
     positive: Tensor
     negative: Tensor
-    nas: float
-    last: Tensor
+    nas: float  # of the head on the prompt (Eq. 1)
+    last: Tensor  # weights of the last row, after which the answer comes, on all T tokens
 
 
 @torch.no_grad()
 def attention_map(
     model: PreTrainedModel, prompts: Sequence[BinaryPrompt], heads: Sequence[tuple[int, int]]
 ) -> list[list[HeadAttention]]:
-    """Returns the attention of some heads in each prompt, by prompt and head, one pass a prompt.
-
-    Args:
-        model: a supported model.
-        prompts: rendered prompts.
-        heads: each a layer and the head's place in it.
-    """
+    """Return the attention of some heads in each prompt, by prompt and head, one pass a prompt."""
     layers: dict[int, Tensor] = {}  # by layer, [1, H, R, 2]
     last: dict[int, Tensor] = {}  # by layer, [1, H, T]
     wanted = {layer for layer, _ in heads}
 
-    def watch(layer: int, attention: Tensor) -> None:
-        if layer in wanted:
-            layers[layer] = attention.cpu()
+    def into(found: dict[int, Tensor]) -> Callable[[int, Tensor], None]:
+        def watch(layer: int, attention: Tensor) -> None:
+            if layer in wanted:
+                found[layer] = attention.cpu()
 
-    def watch_last(layer: int, attention: Tensor) -> None:
-        if layer in wanted:
-            last[layer] = attention.cpu()
+        return watch
 
     maps = []
-    with NasRecorder(model, watch, watch_last) as recorder:
+    with NasRecorder(model, into(layers), into(last)) as recorder:
         for prompt in prompts:
             with explained("reading the attention", model, len(prompt.token_ids)):
                 answer_logits(model, [prompt], recorder)
-            maps.append(
-                [
-                    HeadAttention(
-                        layer=layer,
-                        head=head,
-                        positive=layers[layer][0, head, :, 0],
-                        negative=layers[layer][0, head, :, 1],
-                        nas=float(recorder.nas[0, layer, head]),
-                        last=last[layer][0, head],
-                    )
-                    for layer, head in heads
-                ]
-            )
+            found = []
+            for layer, head in heads:
+                positive, negative = layers[layer][0, head].unbind(-1)
+                nas = float(recorder.nas[0, layer, head])
+                at_end = last[layer][0, head]
+                found.append(HeadAttention(layer, head, positive, negative, nas, at_end))
+            maps.append(found)
     return maps
 
 
 def readable_tokens(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:
-    """Returns each of T tokens as text; joined they are the whole text.
+    """Return each of T tokens as text; joined they are the whole text.
 
     A character that several tokens make up stands at the first of them, and the others are empty.
     """

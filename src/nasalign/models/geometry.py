@@ -37,21 +37,13 @@ class HeadRows:
 
 @dataclass(frozen=True)
 class HeadGeometry:
-    """The attention heads of a model.
+    """The attention heads of a model."""
 
-    Attributes:
-        attention_modules: module name of each layer's attention, in order; L of them.
-        heads: number of query heads H of a layer.
-        head_size: rows D of a head.
-        groups: number of key heads of a layer; H // groups query heads share one.
-        layout: ``"separate"``, ``"stacked"`` (Phi-3) or ``"interleaved"`` (GPT-NeoX).
-    """
-
-    attention_modules: tuple[str, ...]
-    heads: int
-    head_size: int
-    groups: int
-    layout: str
+    attention_modules: tuple[str, ...]  # module name of each layer's attention, L of them
+    heads: int  # number of query heads H of a layer
+    head_size: int  # rows D of a head
+    groups: int  # number of key heads of a layer; H // groups query heads share one
+    layout: str  # a key of _LAYOUTS
 
     @property
     def layers(self) -> int:
@@ -59,11 +51,7 @@ class HeadGeometry:
         return len(self.attention_modules)
 
     def rows(self, layer: int, head: int) -> HeadRows:
-        """Returns the rows of a head; in grouped-query attention the key rows are its group's.
-
-        Raises:
-            IndexError: there is no such head.
-        """
+        """Return the rows of a head; in grouped-query attention the key rows are its group's."""
         if not (0 <= layer < self.layers and 0 <= head < self.heads):
             raise IndexError(f"no head ({layer}, {head}) among {self.layers} x {self.heads}")
         name, size = self.attention_modules[layer], self.head_size
@@ -82,11 +70,7 @@ class HeadGeometry:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "HeadGeometry":
-        """Reads the geometry off a model's modules and checks it against their sizes.
-
-        Raises:
-            ModelError: the architecture does not fit; the sentence names it and says why.
-        """
+        """Read the geometry off a model's modules, or raise ModelError if it is not supported."""
         found = [
             (name, module)
             for name, module in model.named_modules()
@@ -116,13 +100,10 @@ PROJECTIONS = tuple(name for names in _LAYOUTS.values() for name in names)
 
 
 def check_supported(config: PretrainedConfig) -> int:
-    """Returns the number of parameters of a supported model, by its configuration alone.
+    """Return the number of parameters of a supported model, by its configuration alone.
 
-    Builds the modules without memory, which takes a fraction of a second for any size.
-
-    Raises:
-        ModelError: the architecture does not fit; the sentence names it and says why.
-        ValueError: the configuration contradicts itself.
+    Build the modules without memory, which takes a fraction of a second for any size. Raise
+    ModelError if the architecture does not fit, ValueError if the configuration contradicts itself.
     """
     name = (getattr(config, "architectures", None) or [type(config).__name__])[0]
     if config.is_encoder_decoder:
@@ -143,7 +124,7 @@ def _layout(module: nn.Module) -> str | None:
 
 
 def _why_not(model: PreTrainedModel, found: int, layers: int) -> str:
-    """Says why some layer does not have one pair of q and k projections."""
+    """Return why some layer does not have one pair of q and k projections."""
     inner = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     if "encoder_attn" in inner:
         return "its layers look at an encoder too"

@@ -41,11 +41,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """Returns the given device; or that of this process, CUDA, MPS or the CPU.
-
-    Raises:
-        ModelError: the device is unknown or absent.
-    """
+    """Return the given device, which must exist; or that of this process, CUDA, MPS or the CPU."""
     if device is None:
         device = processes.own_device()
     if device is None:
@@ -61,7 +57,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
-    """Returns the named dtype, or float32 on a CPU and bfloat16 on an accelerator."""
+    """Return the named dtype, or float32 on a CPU and bfloat16 on an accelerator."""
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if dtype not in DTYPES:
@@ -78,7 +74,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads a causal language model and its tokenizer, ready for inference.
+    """Load a causal language model and its tokenizer, ready for inference.
 
     Args:
         name: a hub id, a local folder, a ``.gguf`` file, or the alias ``smollm2-135m``.
@@ -177,7 +173,7 @@ def _failure(name: str, error: Exception, silence: str) -> ModelError:
 
 
 def _check_whole(model: PreTrainedModel, report: Mapping[str, Iterable[str]], name: str) -> None:
-    """Refuses a model of which some weights are missing, unused, or not in memory."""
+    """Refuse a model of which some weights are missing, unused, or not in memory."""
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would fill them with random numbers
         raise ModelError(
@@ -200,7 +196,7 @@ def _check_whole(model: PreTrainedModel, report: Mapping[str, Iterable[str]], na
 
 
 def _check_finite(model: PreTrainedModel, name: str) -> None:
-    """Refuses weights that are not finite: every figure would be wrong, without any error.
+    """Refuse weights that are not finite: every figure would be wrong, without any error.
 
     The minimum and the maximum are enough, and take an eighth of the time of ``isfinite``.
     """
@@ -248,7 +244,7 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Returns a SHA-256 over the configuration and a sample of each parameter's bytes.
+    """Return a SHA-256 over the configuration and a sample of each parameter's bytes.
 
     That of a quantised model begins with ``quantised-``, since its weights differ from the
     original's. Of a large parameter only the first and last 1,024 entries are read, so equal
@@ -267,5 +263,5 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def context_length(model: PreTrainedModel) -> int | None:
-    """Returns the model's maximum number of positions, or None if its configuration has none."""
+    """Return the model's maximum number of positions, or None if its configuration has none."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)

@@ -42,18 +42,15 @@ def explained(
     tokens: int | None = None,
     ways: Sequence[str] = (),
 ) -> Iterator[None]:
-    """Turns an error that means full memory into one sentence; other errors pass.
+    """Turn an error that means full memory into one sentence; other errors pass.
 
     What the failed work held is freed even if the error is kept, as a notebook does.
 
     Args:
         doing: the work, such as ``"scoring"``.
-        model: the model that runs; the message has its device and dtype.
+        model: whose device and dtype are in the message.
         tokens: length of the single item that does not fit, where it is known.
         ways: options that help here, beside those for any model.
-
-    Raises:
-        OutOfMemoryError: memory ran out.
     """
     try:
         yield
@@ -66,7 +63,7 @@ def explained(
 
 
 def free(error: BaseException) -> None:
-    """Frees the tensors in the frames of an error, and what the allocator holds in reserve."""
+    """Free the tensors in the frames of an error, and what the allocator holds in reserve."""
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)  # frames that still run are left alone
@@ -80,7 +77,7 @@ def out_of_memory(
     tokens: int | None = None,
     ways: Sequence[str] = (),
 ) -> OutOfMemoryError:
-    """Returns the error whose sentence says what did not fit where; arguments as ``explained``."""
+    """Return the error whose sentence says what did not fit where; arguments as ``explained``."""
     where, options = "", [*ways, "a smaller model"]
     if model is not None:
         few_bits = getattr(model, "hf_quantizer", None) is not None
@@ -99,7 +96,7 @@ def out_of_memory(
 def not_held(
     name: str, device: torch.device, dtype: torch.dtype, few_bits: bool, size: int = 0
 ) -> OutOfMemoryError:
-    """Returns the error for weights of ``size`` bytes (0: unknown) that a device cannot hold."""
+    """Return the error for weights of ``size`` bytes (0: unknown) that a device cannot hold."""
     takes = f"its weights take {size / 2**30:.1f} GiB in" if size else "its weights are in"
     return OutOfMemoryError(
         f"The model {name!r} does not fit into the memory of {device}: {takes} "
@@ -109,7 +106,7 @@ def not_held(
 
 
 def smaller(device: torch.device, dtype: torch.dtype, few_bits: bool) -> list[str]:
-    """Returns the options that make a model take less memory of a device."""
+    """Return the options that make a model take less memory of a device."""
     ways = []
     if dtype == torch.float32 and not few_bits:
         ways.append("--dtype bfloat16")

@@ -9,7 +9,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def hub_id(name: str) -> str | None:
-    """Returns the id on the hub that ``load`` takes a name for; None for a local model."""
+    """Return the id on the hub that ``load`` takes a name for; None for a local model."""
     if name in EMBEDDED_MODELS:
         return EMBEDDED_MODELS[name].hub
     local = name.endswith(".gguf") or Path(name).is_dir() or not _HUB_ID.fullmatch(name)
@@ -17,6 +17,6 @@ def hub_id(name: str) -> str | None:
 
 
 def public_name(name: str) -> str:
-    """Returns the id on the hub, or of a local model the last name: no folder of this machine."""
+    """Return the id on the hub, or of a local model the last name: no folder of this machine."""
     path = Path(name)
     return hub_id(name) or (path if path.suffix == ".gguf" else path.resolve()).name

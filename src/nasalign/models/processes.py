@@ -32,7 +32,7 @@ def _state() -> PartialState | None:
 
 
 def count() -> int:
-    """Returns the number of processes."""
+    """Return the number of processes."""
     state = _state()
     return state.num_processes if state else 1
 
@@ -44,14 +44,14 @@ def is_first() -> bool:
 
 
 def own_device() -> torch.device | None:
-    """Returns the device of this process among several, or None if there is only one."""
+    """Return the device of this process among several, or None if there is only one."""
     state = _state()
     return state.device if state else None
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Lets each process do all of the work inside, so that nothing is shared or summed.
+    """Let each process do all of the work inside, so that nothing is shared or summed.
 
     nasa+ tunes in it: a batch is small, and its loss has a term over the whole batch, which the
     parts of several processes do not add up to.
@@ -64,7 +64,7 @@ def alone() -> Iterator[None]:
 
 
 def shares() -> int:
-    """Returns the number of processes that share the prompts: 1 inside of ``alone``."""
+    """Return the number of processes that share the prompts: 1 inside of ``alone``."""
     return 1 if _ALONE.get() else count()
 
 
@@ -75,7 +75,7 @@ def mine(place: int) -> bool:
 
 
 def add_up(*tensors: Tensor) -> None:
-    """Sums tensors over the processes, in place."""
+    """Sum tensors over the processes, in place."""
     state = _state()
     if state is None or _ALONE.get():
         return
@@ -85,7 +85,7 @@ def add_up(*tensors: Tensor) -> None:
 
 @torch.no_grad()
 def as_the_first(*tensors: Tensor) -> None:
-    """Copies tensors of the first process into those of the others, in place."""
+    """Copy tensors of the first process into those of the others, in place."""
     for tensor in tensors:
         if not is_first():
             tensor.zero_()
@@ -93,7 +93,7 @@ def as_the_first(*tensors: Tensor) -> None:
 
 
 def put_together(texts: list[str]) -> list[str]:
-    """Returns all texts, where each process has those at its own indices."""
+    """Return all texts, where each process has those at its own indices."""
     state = _state()
     if state is None:
         return texts
@@ -111,7 +111,7 @@ class FirstProcessChat:
     def complete(
         self, conversations: Sequence[Conversation], progress: Progress | None = None
     ) -> list[str | None]:
-        """Returns the answers, in every process."""
+        """Return the answers, in every process."""
         answers: list[Any] = [None]
         if is_first():
             answers = [self._chat.complete(conversations, progress)]

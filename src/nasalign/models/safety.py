@@ -33,7 +33,7 @@ CONVERT = (
 
 
 def check_model_folder(folder: Path) -> None:
-    """Refuses a folder whose weights would be read from a pickle, an adapter or another folder."""
+    """Refuse a folder whose weights would be read from a pickle, an adapter or another folder."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {folder} holds no config.json, so it is not a model.")
     if (folder / "adapter_config.json").exists():  # transformers would load another base model
@@ -56,7 +56,7 @@ def check_model_folder(folder: Path) -> None:
 
 
 def _check_index(path: Path) -> None:
-    """Refuses an index of shards that names anything but safetensors of its folder."""
+    """Refuse an index of shards that names anything but safetensors of its folder."""
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         shards = {str(shard) for shard in content["weight_map"].values()}
@@ -70,7 +70,7 @@ def _check_index(path: Path) -> None:
 
 
 def check_counts(config: dict[str, Any], name: str) -> None:
-    """Refuses a configuration, nested parts included, that counts more than any model has."""
+    """Refuse a configuration, nested parts included, that counts more than any model has."""
     for key, number in _numbers(config):
         most = next((most for pattern, most in _LIMITS if pattern.fullmatch(key)), number)
         if number > most:
@@ -93,12 +93,9 @@ def _numbers(config: Any) -> Iterator[tuple[str, int]]:
 
 
 def check_size(place: Path, parameters: int, packed: bool) -> None:
-    """Refuses weights too small for the configuration beside them, before memory is taken.
+    """Refuse weights too small for the configuration beside them, before memory is taken.
 
-    Args:
-        place: the model's folder, or its GGUF file; a missing one is not checked.
-        parameters: their number by the configuration.
-        packed: whether a byte may hold up to eight parameters.
+    ``place`` is a folder or a GGUF file. If ``packed``, a byte may hold up to eight parameters.
     """
     files = [place] if place.is_file() else list(place.glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files)
@@ -111,7 +108,7 @@ def check_size(place: Path, parameters: int, packed: bool) -> None:
 
 
 def own_code(name: str) -> str:
-    """Returns the message for a model that needs Python code of its own."""
+    """Return the message for a model that needs Python code of its own."""
     return (
         f"The model {name!r} brings Python code of its own, which is not run; if you have read "
         "that code and trust it, give --trust-remote-code."
@@ -119,7 +116,7 @@ def own_code(name: str) -> str:
 
 
 def is_adapter(name: str) -> str:
-    """Returns the message for an adapter where a model is expected."""
+    """Return the message for an adapter where a model is expected."""
     return (
         f"{name!r} holds an adapter_config.json, so it is an adapter and no model. Name its base "
         "model, and with --adapter the adapter if align made it; merge any other into its base "

@@ -10,28 +10,16 @@ from nasalign.errors import PromptError, shortened
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """The tokens by which an answer to one prompt can begin.
+    """The tokens by which an answer to one prompt can begin."""
 
-    Attributes:
-        positive: first-token ids of the positive word's surface forms ("Yes", " Yes", "yes", ...).
-        negative: the same of the negative word; no id is in both.
-        target: first-token id of the positive word as the model's turn begins with it.
-        other_target: the same of the negative word; None if it begins with no token of its own.
-        unsure: as ``positive``, of "I don't know" where the instruction allows it; else none.
-    """
-
-    positive: tuple[int, ...]
-    negative: tuple[int, ...]
-    target: int
-    other_target: int | None
-    unsure: tuple[int, ...] = ()
+    positive: tuple[int, ...]  # first tokens of the word's surface forms ("Yes", " Yes", "yes", ..)
+    negative: tuple[int, ...]  # the same of the negative word; no id is in both
+    target: int  # first token of the positive word as the model's turn begins with it
+    other_target: int | None  # of the negative word; None if it begins with no token of its own
+    unsure: tuple[int, ...] = ()  # of "I don't know" where the instruction allows it
 
     def mirrored(self) -> "AnswerTokens":
-        """Return the same with the two answer words swapped.
-
-        Raises:
-            PromptError: the negative word begins with no token of its own.
-        """
+        """Return the same with the two answer words swapped, or raise PromptError."""
         if self.other_target is None:
             raise PromptError(
                 "The negative answer does not begin with a token of its own, so a lean to the "
@@ -55,16 +43,10 @@ def find_answer_tokens(
 ) -> AnswerTokens:
     """Return the tokens by which answers to a prompt begin.
 
-    Args:
-        tokenizer: the model's tokenizer.
-        first_token: gives the first token of a continuation of the prompt.
-        words: the positive and the negative word, and what else is an answer.
-        lead: what the model's turn begins with before a word. Some templates write a newline or a
-            space there, and the word is another token after it ("Yes" or " Yes").
-        text: the prompt, for messages.
-
-    Raises:
-        PromptError: an answer has no first token of its own.
+    ``first_token`` gives the first token of a continuation of the prompt; ``words`` are the
+    positive and the negative word, and what else is an answer. ``lead`` is what the model's turn
+    begins with before a word: some templates write a newline or a space there, and the word is
+    another token after it ("Yes" or " Yes"). The prompt ``text`` is for messages.
     """
 
     def surface_forms(word: str) -> set[int]:

@@ -24,32 +24,20 @@ TAIL = 8  # two prompts that end in the same characters are continued by the sam
 
 @dataclass(frozen=True)
 class BinaryPrompt:
-    """A rendered yes/no prompt.
+    """A rendered yes/no prompt."""
 
-    Attributes:
-        text: what the model reads, special tokens of the chat template included.
-        token_ids: its T tokens.
-        positive_position: index of the instruction's positive word (t_yes of Eq. 1).
-        negative_position: index of the instruction's negative word (t_no).
-        first_row: index of the first token after the instruction (L_I).
-        answers: how an answer to this prompt can begin.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    positive_position: int
-    negative_position: int
-    first_row: int
-    answers: AnswerTokens
+    text: str  # what the model reads, special tokens of the chat template included
+    token_ids: tuple[int, ...]  # its T tokens
+    positive_position: int  # index of the instruction's positive word (t_yes of Eq. 1)
+    negative_position: int  # index of the instruction's negative word (t_no)
+    first_row: int  # index of the first token after the instruction (L_I)
+    answers: AnswerTokens  # how an answer to this prompt can begin
 
     def mirrored(self) -> "BinaryPrompt":
         """Return the same prompt with the two answer words swapped.
 
         Its NAS is Eq. 1 with Yes and No swapped, and the answer that it is tuned on is No: whatever
-        corrects a lean to No then corrects a lean to Yes.
-
-        Raises:
-            PromptError: the negative word begins with no token of its own.
+        corrects a lean to No then corrects a lean to Yes. Raise PromptError if No has no token.
         """
         return replace(
             self,
@@ -61,23 +49,14 @@ class BinaryPrompt:
 
 @dataclass
 class PromptBuilder:
-    """Renders questions for one tokenizer, instruction and vocabulary.
+    """Renders questions for one tokenizer, instruction and vocabulary."""
 
-    Attributes:
-        tokenizer: must give character offsets.
-        vocabulary: a key of ``VOCABULARIES``.
-        instruction: a key of ``INSTRUCTIONS``.
-        chat: whether to use the chat template; None uses it where the tokenizer has one.
-        shots: examples with their answers, between the instruction and the question.
-        scenario: how the question is asked; ``context`` and ``negated`` are in the examples.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    vocabulary: str = "yes/no"
-    instruction: str = "nasa"
-    chat: bool | None = None
-    shots: Sequence[BinaryExample] = ()
-    scenario: Scenario = "plain"
+    tokenizer: PreTrainedTokenizerBase  # must give character offsets
+    vocabulary: str = "yes/no"  # a key of VOCABULARIES
+    instruction: str = "nasa"  # a key of INSTRUCTIONS
+    chat: bool | None = None  # None uses the chat template where the tokenizer has one
+    shots: Sequence[BinaryExample] = ()  # shown answered, between instruction and question
+    scenario: Scenario = "plain"  # ``context`` and ``negated`` are in the examples
     _answers: dict[str, AnswerTokens] = field(default_factory=dict, init=False, repr=False)
     _encode: Encoder = field(init=False, repr=False)
 
@@ -129,9 +108,7 @@ class PromptBuilder:
     def binary(self, example: BinaryExample) -> BinaryPrompt:
         """Render Prompt I (Section 3.1.1), or a yes/no question as it is.
 
-        Raises:
-            PromptError: an answer word has no token of its own, or the chat template rewrites
-                the message.
+        Raise PromptError if an answer word has no token of its own, or if the template rewrites it.
         """
         words = self.words
         template = instruction_in(self.scenario, INSTRUCTIONS[self.instruction])
@@ -146,6 +123,10 @@ class PromptBuilder:
         if start < 0:
             raise PromptError(f"The chat template rewrites the message {shortened(content)}.")
         ids, offsets = self._encode(text, [content])
+
+        def locate(word: str, place: int) -> int:
+            return locate_word(self.tokenizer, word, place, ids, offsets, text)
+
         # The words are located in the instruction: the question may hold a "No" of its own.
         positive = start + template.index("{positive}")
         negative = start + template.format(positive=words.positive, negative="\0").index("\0")
@@ -154,12 +135,8 @@ class PromptBuilder:
         return BinaryPrompt(
             text=text,
             token_ids=tuple(ids),
-            positive_position=locate_word(
-                self.tokenizer, words.positive, positive, ids, offsets, text
-            ),
-            negative_position=locate_word(
-                self.tokenizer, words.negative, negative, ids, offsets, text
-            ),
+            positive_position=locate(words.positive, positive),
+            negative_position=locate(words.negative, negative),
             first_row=first_row,
             answers=self._answer_tokens(content, text, ids),
         )
@@ -229,11 +206,7 @@ def locate_word(
     offsets: Sequence[tuple[int, int]],
     text: str,
 ) -> int:
-    """Returns the index of the token in which a word at a character begins, checked by decoding.
-
-    Raises:
-        PromptError: the word does not begin with a token of its own.
-    """
+    """Return the index of the token in which a word at a character begins, checked by decoding."""
     covering = (i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
     index = next(covering, -1)
     decoded = tokenizer.decode([ids[index]]).strip() if index >= 0 else ""

@@ -21,26 +21,16 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns prompts into token ids.
+    """Turns prompts into token ids."""
 
-    Attributes:
-        tokenizer: the model's tokenizer, a fast one.
-        special: whether it adds its special tokens; the text of a chat template already has them.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    special: bool
+    tokenizer: PreTrainedTokenizerBase  # a fast one
+    special: bool  # add its special tokens; the text of a chat template already has them
 
     def __call__(self, text: str, written: Sequence[str]) -> tuple[list[int], list[Span]]:
         """Return the T token ids of a prompt, and the span of characters of each.
 
-        Args:
-            text: the whole prompt.
-            written: the parts of it that do not come from a template, in their order. If one
-                holds a special token, the prompt is encoded again with that token as text.
-
-        Raises:
-            PromptError: a part cannot be read as text, or is not valid Unicode.
+        Its parts that do not come from a template are ``written``, in their order. If one holds a
+        special token, the prompt is encoded again with that token as text; PromptError if none can.
         """
         try:
             encoded = self.tokenizer(

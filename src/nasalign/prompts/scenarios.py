@@ -46,14 +46,8 @@ def in_scenario(
 ) -> list[BinaryExample]:
     """Return examples as a scenario asks them; those that already are so stay unchanged.
 
-    Args:
-        examples: N examples.
-        scenario: how they are asked.
-        evidence: N contexts for examples without one; None where there is none.
-        name: what the data is called.
-
-    Raises:
-        DataError: the data does not allow the scenario.
+    ``evidence`` has the contexts for examples without one. Raise DataError if the data, called
+    ``name``, does not allow the scenario.
     """
     if scenario == "negated":
         return [_negated(example, name) for example in examples]

@@ -32,13 +32,8 @@ def render(
 ) -> str:
     """Return messages as the template writes them: ``tokenizer.apply_chat_template``'s text.
 
-    Args:
-        tokenizer: has a chat template.
-        messages: each with ``role`` and ``content``.
-        answering: whether the beginning of the model's turn follows.
-
-    Raises:
-        PromptError: the template fails, does not end, or writes too much; or jinja2 is too old.
+    With ``answering``, the beginning of the model's turn follows. Raise PromptError if the template
+    fails, does not end, or writes too much, or if jinja2 is too old.
     """
     try:
         template = tokenizer.get_chat_template()
@@ -75,11 +70,7 @@ class _Worker:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, str]:
-        """Return the reply of ``template_worker.reply_to``.
-
-        Raises:
-            PromptError: there is none.
-        """
+        """Return the reply of ``template_worker.reply_to``, or raise PromptError."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._start()

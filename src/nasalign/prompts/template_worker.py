@@ -17,12 +17,7 @@ MEMORY = 512 * 2**20
 
 
 def reply_to(request: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``text``, the rendered template, or ``error``, why there is none.
-
-    Args:
-        request: ``template``, ``messages``, ``answering``, ``variables`` and ``longest``, the
-            number of characters that the text may have.
-    """
+    """Return ``text``, the rendered template, or ``error``, why there is none."""
     try:
         rendered, _ = render_jinja_template(
             [request["messages"]],
@@ -39,15 +34,6 @@ def reply_to(request: Mapping[str, Any]) -> dict[str, str]:
     return {"text": text}
 
 
-def answer_requests() -> None:
-    """Answer until there are no more requests."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
-    _limit_memory()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(json.dumps(reply_to(json.loads(line))), flush=True)
-
-
 def _limit_memory() -> None:
     """Limit the address space, where the system can; beyond it a template sees a MemoryError."""
     try:
@@ -62,4 +48,8 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    answer_requests()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
+    _limit_memory()
+    print("ready", flush=True)
+    for request_line in sys.stdin:
+        print(json.dumps(reply_to(json.loads(request_line))), flush=True)

@@ -10,7 +10,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Returns a host as an IP address, or None if it is a name."""
+    """Return a host as an IP address, or None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -30,11 +30,7 @@ def listens_everywhere(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listens at an address; clients that connect before the model is loaded wait.
-
-    Raises:
-        NasAlignError: the port is taken, or the host is not one of this machine.
-    """
+    """Listen at an address; clients that connect before the model is loaded wait."""
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -53,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def page_address(listener: socket.socket, host: str) -> str:
-    """Returns the URL of the page."""
+    """Return the URL of the page."""
     name = socket.gethostname() if listens_everywhere(host) else host
     port = listener.getsockname()[1]
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"

@@ -15,11 +15,7 @@ class QueueFullError(Exception):
 
 
 class AnswerQueue:
-    """Runs one task after the other in a thread of its own.
-
-    Args:
-        places: tasks that may run or wait at once.
-    """
+    """Runs one task after the other in a thread of its own; ``places`` may run or wait at once."""
 
     def __init__(self, places: int = PLACES) -> None:
         self._places = BoundedSemaphore(places)
@@ -27,11 +23,7 @@ class AnswerQueue:
         self._taken: set[Future[Any]] = set()
 
     def add(self, work: Callable[[], T]) -> Future[T]:
-        """Queues a task; one that is cancelled before its turn is never run.
-
-        Raises:
-            QueueFullError: no place is free.
-        """
+        """Queue a task, or raise QueueFullError; one cancelled before its turn is never run."""
         if not self._places.acquire(blocking=False):
             raise QueueFullError
         try:
@@ -44,11 +36,7 @@ class AnswerQueue:
         return future
 
     def close(self, stop: Callable[[], None] = lambda: None) -> None:
-        """Cancels what waits, and returns when the running task has ended.
-
-        Args:
-            stop: makes the running task end soon; called repeatedly until it has.
-        """
+        """Cancel what waits, and call ``stop`` repeatedly until the running task has ended."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         while self._taken:
             stop()

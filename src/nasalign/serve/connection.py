@@ -22,7 +22,7 @@ class Connection(H11Protocol):
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Waits for a request; ends another connection where there are too many."""
+        """Wait for a request; end another connection where there are too many."""
         super().connection_made(transport)
         self._number = next(self._numbers)
         if len(self.connections) > CONNECTIONS:
@@ -34,7 +34,7 @@ class Connection(H11Protocol):
         self._expect_request(None)
 
     def on_response_complete(self) -> None:
-        """Waits for the next request."""
+        """Wait for the next request."""
         self._expect_request(self.cycle)
         super().on_response_complete()
 
@@ -50,7 +50,7 @@ class Connection(H11Protocol):
             self._stalled.cancel()
 
     def _expect_request(self, last: RequestResponseCycle | None) -> None:
-        """Aborts the connection unless another request than ``last`` begins in time."""
+        """Abort the connection unless another request than ``last`` begins in time."""
 
         def give_up() -> None:
             if self.cycle is last:

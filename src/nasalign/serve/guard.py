@@ -31,10 +31,7 @@ LINGER = 1
 class Guard:
     """An ASGI application around another that passes on the requests that are allowed.
 
-    Args:
-        app: the application.
-        host: at which the server listens.
-        headers: added to every response.
+    ``host`` is where the server listens; ``headers`` are added to every response.
     """
 
     def __init__(self, app: ASGIApp, host: str, headers: dict[str, str]) -> None:
@@ -45,7 +42,7 @@ class Guard:
             self._names.add(socket.gethostname().casefold())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses a request by its headers or its size, or passes it on with its body read."""
+        """Refuse a request by its headers or its size, or passes it on with its body read."""
         if scope["type"] != "http":
             return
 
@@ -63,7 +60,7 @@ class Guard:
             await self._app(scope, _replayed(body, receive), send_with_headers)
 
     def _check(self, method: str, headers: Headers) -> None:
-        """Raises HTTPException for a request that its headers do not allow."""
+        """Raise HTTPException for a request that its headers do not allow."""
         host = headers.get("host", "")
         if not self._is_own(host):
             sentence = "This server is not called that; open it at the address that it printed."
@@ -93,7 +90,7 @@ def _too_large() -> HTTPException:
 
 
 async def _body_in_time(receive: Receive) -> bytes:
-    """Returns the whole body; raises HTTPException where it is too large or too slow."""
+    """Return the whole body; raise HTTPException where it is too large or too slow."""
     try:
         async with asyncio.timeout(SECONDS):
             body = await _read(receive, BODY_LIMIT)
@@ -106,7 +103,7 @@ async def _body_in_time(receive: Receive) -> bytes:
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
-    """Returns a body, of a larger one its beginning, which is longer than the limit."""
+    """Return a body, of a larger one its beginning, which is longer than the limit."""
     body, more = bytearray(), True
     while more and len(body) <= limit:
         message = await receive()
@@ -116,7 +113,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Returns a ``receive`` that gives the body that was read, and then what comes."""
+    """Return a ``receive`` that gives the body that was read, and then what comes."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -126,7 +123,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(receive: Receive, send: Send, refusal: HTTPException) -> None:
-    """Answers at once, and ends the connection after a little of what is still arriving.
+    """Answer at once, and end the connection after a little of what is still arriving.
 
     A connection that is closed while bytes arrive is reset, and the client loses the answer.
     """

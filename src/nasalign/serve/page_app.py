@@ -52,14 +52,7 @@ class Asked(BaseModel):
 
 
 def make_app(models: BothModels, queue: AnswerQueue, host: str, name: str) -> ASGIApp:
-    """Returns the application, guarded.
-
-    Args:
-        models: what is asked; used by the queue's thread alone.
-        queue: where questions wait.
-        host: at which the server listens.
-        name: of the model, for the page.
-    """
+    """Return the application, guarded; ``name`` is the model's. Only the queue asks ``models``."""
     page = resources.files("nasalign.serve").joinpath("page.html").read_text(encoding="utf-8")
     # The pages of documentation load scripts from elsewhere.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=_HANDLERS)
@@ -81,7 +74,7 @@ def make_app(models: BothModels, queue: AnswerQueue, host: str, name: str) -> AS
 
 
 def _answer(models: BothModels, asked: Asked) -> Answer:
-    """Returns what was asked, the answer of each model, and where the shown heads look."""
+    """Return what was asked, the answer of each model, and where the shown heads look."""
     # As ``nasalign ask`` asks it; the label is not used.
     example = BinaryExample(asked.question, True, asked.answer or None, asked.context or None)
     sides = models.ask(example)
@@ -90,7 +83,7 @@ def _answer(models: BothModels, asked: Asked) -> Answer:
 
 
 async def _unless_left(request: Request, future: "Future[Answer]") -> Answer:
-    """Waits for a result; if the client leaves before its turn comes, the work is cancelled."""
+    """Wait for a result; if the client leaves before its turn comes, the work is cancelled."""
     result: asyncio.Future[Answer] = asyncio.wrap_future(future)
     left: asyncio.Future[None] = asyncio.ensure_future(_left(request))
     both: set[asyncio.Future[Any]] = {result, left}
@@ -115,7 +108,7 @@ def _error(status: int, sentence: str, **headers: str) -> JSONResponse:
 
 
 def _explained(error: Answer) -> str:
-    """Returns a sentence for what pydantic found wrong with a request first."""
+    """Return a sentence for what pydantic found wrong with a request first."""
     name = str(error["loc"][-1])
     match error["type"]:
         case "string_too_long":
@@ -146,7 +139,7 @@ _HANDLERS: dict[Any, Any] = {
 
 
 def _policy(page: str) -> str:
-    """Lets the page run its own script and style, by their hash, and ask this server."""
+    """Let the page run its own script and style, by their hash, and ask this server."""
     own = {}
     for tag in ("script", "style"):
         (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

@@ -14,7 +14,7 @@ GRACE = 5
 
 
 def make_server(models: BothModels, queue: AnswerQueue, host: str, name: str) -> uvicorn.Server:
-    """Returns the server of the page; arguments as of ``make_app``."""
+    """Return the server of the page; arguments as of ``make_app``."""
     config = uvicorn.Config(
         make_app(models, queue, host, name),
         log_level="warning",
@@ -29,7 +29,7 @@ def make_server(models: BothModels, queue: AnswerQueue, host: str, name: str) ->
 
 
 def end_passes(model: nn.Module) -> None:
-    """Makes every forward pass fail, also one that is running; the model is of no use after it."""
+    """Make every forward pass fail, also one that is running; the model is of no use after it."""
 
     def end(module: nn.Module, inputs: object) -> None:
         raise NasAlignError("The server has ended.")
