@@ -121,20 +121,13 @@ def test_a_template_that_rewrites_the_message_is_refused(
         ("{{ raise_exception('Roles must alternate') }}", "Roles must alternate"),
         ("{{ absent.content }}", "absent"),
         ("{% for message in messages %}", "end of template"),
+        ("{{ messages[0].content + 1 }}", ""),
+        ({"tool_use": CONTENT}, ""),
     ],
 )
 def test_a_template_that_raises_is_named(
-    tokenizer: PreTrainedTokenizerFast, template: str, reason: str
+    tokenizer: PreTrainedTokenizerFast, template: str | dict[str, str], reason: str
 ) -> None:
     tokenizer.chat_template = template
     with pytest.raises(PromptError, match=rf"The chat template fails: .*{reason}.* chat=false"):
-        PromptBuilder(tokenizer).binary(EXAMPLE)
-
-
-@pytest.mark.parametrize("template", ["{{ messages[0].content + 1 }}", {"tool_use": CONTENT}])
-def test_a_template_that_raises_otherwise_is_named(
-    tokenizer: PreTrainedTokenizerFast, template: str | dict[str, str]
-) -> None:
-    tokenizer.chat_template = template
-    with pytest.raises(PromptError, match=r"The chat template fails"):
         PromptBuilder(tokenizer).binary(EXAMPLE)
