@@ -47,7 +47,7 @@ def changed(
     """Changes the rows of heads by noise and leaves it as a run directory; changes the model."""
     run.mkdir()
     facts = describe(model, tokenizer) | {"settings": {"decoder": "logits"}}
-    facts["model"]["source"] = source
+    facts["model"]["source"], facts["command"] = source, "align"
     (run / "run.json").write_text(json.dumps(facts))
     geometry = HeadGeometry.of(model)
     slices = [where for head in heads for where in head_slices(geometry, *head, "group")]

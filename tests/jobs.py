@@ -28,8 +28,8 @@ def make(
     files = [f"{name}={path}" for name, paths in (sources or {}).items() for path in paths]
     probing = None if probing_data is None else str(probing_data)
     return Job(
-        command,
         str(model),
+        command,
         data=DataOptions(str(data), probing, files),
         load=LoadOptions(**load),
         out=OutOptions(folder, overwrite),

@@ -20,7 +20,6 @@ from nasalign.errors import NasAlignError
 from nasalign.evaluation.both_models import TOP, BothModels, shown_heads
 from nasalign.evaluation.evaluation import run_evaluation
 from nasalign.head_rows.rows import read_weight_rows
-from nasalign.prompts.builder import PromptBuilder
 from tiny_pair import make_pair
 
 PARIS = BinaryExample("Is Paris in France?", True)
@@ -49,7 +48,9 @@ def test_each_side_is_the_model_with_its_own_rows(pair: BothModels) -> None:
     for side, change in (("untouched", pair.adapter.revert), ("aligned", pair.adapter.apply)):
         change(pair.model)
         try:
-            scores = run_evaluation(pair.model, pair.tokenizer, [PARIS], pair.settings).scores
+            scores = run_evaluation(
+                pair.model, pair.session.tokenizer, [PARIS], pair.session.settings
+            ).scores
         finally:
             pair.adapter.revert(pair.model)
         assert answers[side]["p_yes"] == float(scores.p_positive[0])
@@ -97,7 +98,7 @@ def test_it_says_where_the_heads_look(pair: BothModels) -> None:
 
 
 def test_a_scenario_words_the_prompt_that_is_looked_at(folders: tuple[Path, Path]) -> None:
-    pair = open_both(Job(model=str(folders[0]), changes={"scenario": "unsure"}), None)
+    pair = open_both(Job(model=str(folders[0]), shortcuts={"scenario": "unsure"}), None)
     assert "or I don't know." in "".join(pair.look(PARIS, [(0, 0)])["tokens"])
 
 
@@ -115,8 +116,8 @@ def test_lines_of_a_pipe_are_answered_as_ask_answers(
 
 
 def test_a_free_message_stands_alone_in_its_template(pair: BothModels) -> None:
-    tokens = PromptBuilder.of(pair.tokenizer, pair.settings).message("Hello")
-    text = pair.tokenizer.decode(tokens)
+    tokens = pair.session.builder().message("Hello")
+    text = pair.session.tokenizer.decode(tokens)
     assert "<|im_start|>user\nHello<|im_end|>" in text
     assert "MUST" not in text
     answers = pair.free("Who wrote Hamlet?")

@@ -1,14 +1,13 @@
 """``nasalign data`` writes rows that every command can read again, and loses nothing."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import slices
 import upstream
-from fake_endpoint import FakeEndpoint, completion, serving
+from fake_endpoint import completion, serving
 from fault_tools import done, invoke, refused, said
 from nasalign.data.records import BinaryExample
 from nasalign.data.sources import SOURCES
@@ -113,32 +112,25 @@ def test_mistakes_are_sentences(
     assert not (tmp_path / "x.jsonl").exists()
 
 
-@pytest.fixture
-def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
-    """Answers "Rhine" to everything."""
+def test_a_generator_writes_the_wrong_answers_and_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
+    path = upstream.write(tmp_path, "musique")
+    one, two = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    command = ("musique", "--source", path, "--generator", "openai:gpt-4", "--set", "sides=both")
     with serving() as fake:
         fake.reply = lambda request: completion("Rhine")
         monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
-        yield fake
-
-
-def test_a_generator_writes_the_wrong_answers_and_is_asked_once(
-    tmp_path: Path, endpoint: FakeEndpoint
-) -> None:
-    path = upstream.write(tmp_path, "musique")
-    command = ("musique", "--source", path, "--generator", "openai:gpt-4", "--set", "sides=both")
-    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    limited = refused(invoke("data", *command, "--out", one, "--max-calls", 1))
-    assert "limit of 1 calls is reached with 1 answers missing" in limited
-    assert not one.exists()
-    first, second = run(*command, "--out", one, "--max-calls", 1), run(*command, "--out", two)
-    assert len(endpoint.asked) == 2
+        limited = refused(invoke("data", *command, "--out", one, "--max-calls", 1))
+        assert "limit of 1 calls is reached with 1 answers missing" in limited
+        assert not one.exists()
+        first, second = (run(*command, "--out", out)["said"] for out in (one, two))
+    assert len(fake.asked) == 2
     assert one.read_text() == two.read_text()
     assert [row["answer"] for row in read_jsonl(one)] == ["Danube", "Rhine", "Isar", "Rhine"]
-    told = "openai:gpt-4: 1 calls, 1 answers from the cache; 11 tokens sent, 3 received."
-    assert told in first["said"]
-    assert "0 calls, 2 answers from the cache" in second["said"]
+    assert "openai:gpt-4: 1 calls, 1 answers from the cache; 11 tokens sent, 3 received." in first
+    assert "0 calls, 2 answers from the cache" in second
 
 
 def test_a_file_called_like_data_of_the_paper_is_not_counted_against_it(tmp_path: Path) -> None:

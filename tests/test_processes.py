@@ -75,7 +75,7 @@ def test_several_processes_do_not_go_on_with_a_run(tmp_path: Path) -> None:
     )
     done = python("-c", code)
     assert done.returncode == 2
-    assert "Several processes cannot go on with a run" in " ".join(done.stderr.split())
+    assert "Several processes cannot resume a run" in " ".join(done.stderr.split())
 
 
 SMALL = """

@@ -13,7 +13,9 @@ def test_importing_takes_no_torch() -> None:
     code = (
         "import sys, nasalign, nasalign.config; nasalign.Settings(); print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 

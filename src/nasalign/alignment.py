@@ -82,7 +82,9 @@ def align(
         NothingToFixError: the model denies nothing that it knows, or affirms no wrong answer.
         NasAlignError: the data, the model or a setting does not fit; the model is unchanged.
     """
-    return correct(Session.start(model, tokenizer, settings, run), questions, on_record)
+    session = Session.start(model, tokenizer, settings, run)
+    session.run.facts["command"] = "align"  # the folder can be reported on and exported
+    return correct(session, questions, on_record)
 
 
 def correct(

@@ -1,4 +1,4 @@
-"""``run.json`` as it is read back: checked as a whole, and compared before a run goes on."""
+"""``run.json`` as it is read back: checked as a whole, and compared when a run is resumed."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ Scalar = str | int | float | bool | None
 NAME = "run.json"
 _ORIGINS = ("data", "data_origin", "probing_data", "probing_origin", "further")
 _OF_NO_FIGURE = ("max_calls", "concurrency", "replay_gib")
-"""Settings that may differ where a run goes on."""
+"""Settings that may differ when a run is resumed."""
 
 _ANEW = "begin again with another --out (align and compare also take --overwrite)"
 
@@ -128,7 +128,7 @@ def as_written(folder: Path) -> Iterator[None]:
 
 
 def check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run whose figures would be of two kinds.
+    """Refuse to resume a run whose figures would be of two kinds.
 
     Args:
         folder: the run directory.

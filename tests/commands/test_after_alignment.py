@@ -8,20 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from nasalign.commands.attention import _examples
 
 import jobs
 from cases import DENIES, case
 from nasalign.adapters.adapter import Adapter
-from nasalign.commands import attention as attention_stage
 from nasalign.commands.align import align_job
 from nasalign.commands.job import Job
 from nasalign.config import Settings
 from nasalign.data.records import Question, split_of
+from nasalign.evaluation import attention_record as attention_stage
 from nasalign.evaluation import free_answers as side_effects_stage
+from nasalign.evaluation.attention_record import _examples
 from nasalign.evaluation.free_answers import FreeQuestions
 from nasalign.evaluation.responses import kind_of
-from nasalign.evaluation.side_effects import change_of
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.io.files import read_jsonl
 from nasalign.models.geometry import HeadGeometry
@@ -168,9 +167,9 @@ def test_of_yes_no_data_the_held_out_questions_are_the_probed_data_s(
     asked: list[str] = []
     real = side_effects_stage.free_answers
 
-    def note(model: Any, tokenizer: Any, questions: Any, *rest: Any) -> Any:
+    def note(session: Any, questions: Any, *rest: Any) -> Any:
         asked.extend(split_of(question.subject) for question in questions)
-        return real(model, tokenizer, questions, *rest)
+        return real(session, questions, *rest)
 
     monkeypatch.setattr(side_effects_stage, "free_answers", note)
     mixed = jobs.make(job.model, data, probing_data=job.data.data, changes=QUICK)
@@ -215,7 +214,7 @@ def test_free_answers_are_those_of_each_model(llama: Any) -> None:
     assert changed != untouched
     for side, change, texts in (
         ("before", nullcontext, untouched),
-        ("after", change_of(adapter), changed),
+        ("after", adapter.on, changed),
     ):
         assert [one.prediction for one in asked.answered(bench, side, change)] == texts
     assert all(torch.equal(rows, read_weight_rows(model, where)) for where, rows in before.items())

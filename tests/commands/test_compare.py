@@ -22,9 +22,9 @@ import jobs
 import nasalign
 from cases import AFFIRMS, DENIES, case, sets
 from fault_tools import Stop, invoke, refused
+from nasalign.commands import compare as room
 from nasalign.commands.align import align_job
 from nasalign.commands.compare import compare_job
-from nasalign.commands.compare import comparison_job as room
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample, split_of
 from nasalign.errors import ModelError, NasAlignError

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from nasalign.commands.compare.cost import measuring, timing
 from transformers import PreTrainedModel
 
 import tiny
 from comparison_folder import REASON, make_comparison
 from nasalign.reporting.comparison_table import as_csv
+from nasalign.rivals.cost import measuring, timing
 
 
 def test_a_line_a_row_and_data_set(tmp_path: Path) -> None:

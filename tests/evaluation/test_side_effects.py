@@ -13,7 +13,6 @@ from nasalign.adapters.adapter import Adapter, rows_put_back
 from nasalign.data.records import Question
 from nasalign.evaluation.side_effects import (
     accuracy_change,
-    change_of,
     compare_neutral,
     neutral_texts,
 )
@@ -64,7 +63,7 @@ def test_equals_a_plain_computation(llama: Llama) -> None:
     adapter.apply(model)
     new = list(plain(model, tokenizer))
     adapter.revert(model)
-    found = compare_neutral(model, tokenizer, change_of(adapter), bootstrap_samples=400)
+    found = compare_neutral(model, tokenizer, adapter.on, bootstrap_samples=400)
 
     divergences, same, surprises = [], [], ([], [])
     for text, p, q in zip(neutral_texts(), old, new, strict=True):
@@ -97,7 +96,7 @@ def test_a_change_of_nothing_has_no_effect(
     rows = adapter_for(model, 0.3)
     same = Adapter(rows.before, rows.before, rows.out_features, "print")
     for unchanged in (adapter_for(model, 0), same):
-        found = compare_neutral(model, tokenizer, change_of(unchanged), bootstrap_samples=20)
+        found = compare_neutral(model, tokenizer, unchanged.on, bootstrap_samples=20)
         kl, perplexity = found["kl"], found["perplexity"]
         assert (kl["mean"], kl["max"], kl["interval"]) == (0, 0, [0, 0])
         assert kl["same_top_token"] == 1
@@ -106,7 +105,7 @@ def test_a_change_of_nothing_has_no_effect(
 
 def test_the_model_is_left_as_it_was(llama: Llama) -> None:
     model, tokenizer = llama
-    change = change_of(adapter_for(model, 0.3))
+    change = adapter_for(model, 0.3).on
     before = weights(model)
     compare_neutral(model, tokenizer, change, bootstrap_samples=20)
     assert all(map(torch.equal, before, weights(model)))
@@ -142,9 +141,7 @@ def test_rows_are_put_back_as_they_were_found(llama: Llama, applied: bool) -> No
 def test_a_text_longer_than_the_context_is_cut(llama: Llama) -> None:
     model, tokenizer = llama
     model.config.max_position_embeddings = 10
-    found = compare_neutral(
-        model, tokenizer, change_of(adapter_for(model, 0.3)), bootstrap_samples=20
-    )
+    found = compare_neutral(model, tokenizer, adapter_for(model, 0.3).on, bootstrap_samples=20)
     assert found["kl"]["tokens"] == 240
 
 

@@ -45,7 +45,7 @@ def test_every_other_file_that_is_read_counts_too(
     other, run = tmp_path / "other.jsonl", tmp_path / "run"
     shutil.copy(command[3], other)
     with monkeypatch.context() as patch:
-        patch.setattr(align, "align", stop)
+        patch.setattr(align, "correct", stop)
         assert isinstance(invoke(*command, option, other, "--out", run).exception, Stop)
     other.write_text(other.read_text().replace("word7?", "word7 now?"))
     told = refused(invoke(*command, option, other, "--out", run, "--resume"))
@@ -165,6 +165,8 @@ def test_a_run_file_that_was_edited_is_refused_by_all_that_read_it(
 ) -> None:
     run = finished
     edit(run, where, WRONG[where])
+    setting = where.partition("settings.")[2]
+    named = f"The setting {setting} is" if setting else f"at {where}:"
     for arguments in (
         ("report", run),
         ("export", run, tmp_path / "out"),
@@ -173,11 +175,11 @@ def test_a_run_file_that_was_edited_is_refused_by_all_that_read_it(
     ):
         told = refused(invoke(*arguments))
         assert "run.json is not as nasalign writes it" in told, arguments
-        assert f"'{where}'" in told
+        assert named in told.replace("'", "")
     (run / "metrics.json").unlink()
     told = refused(invoke(*command, "--out", run, "--resume"))
     assert "so the run cannot be resumed: take another --out" in told
-    assert f"'{where}'" in told
+    assert named in told.replace("'", "")
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "heads.json", "side_effects.json"])

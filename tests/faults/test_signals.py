@@ -37,7 +37,7 @@ def test_sigterm_in_an_epoch_puts_the_rows_back_and_keeps_the_checkpoint(
         patch.setattr(pipeline, "_keep_partial", kept)
         sentence = refused(invoke(*command, "--out", tmp_path / "run"), 143)
     assert "Stopped by SIGTERM" in sentence
-    assert "Go on with --resume" in sentence
+    assert "Resume the run with --resume" in sentence
     assert handlers == [signal.SIG_IGN]  # a second one does not cut the end short
     assert signal.getsignal(signal.SIGTERM) is before
     assert (tmp_path / "run" / "checkpoint" / "kept.safetensors").exists()

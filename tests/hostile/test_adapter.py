@@ -18,11 +18,12 @@ from torch import Tensor
 import tiny
 from aligned import aligned
 from nasalign.adapters.adapter import load_adapter
-from nasalign.adapters.adapter_file import CONFIG, FILE, Origin, _digest_of, read_adapter
+from nasalign.adapters.adapter_file import CONFIG, FILE, Origin, read_adapter
 from nasalign.adapters.rank import reduce_adapter
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.errors import ModelError
+from nasalign.io.files import tensor_digest
 
 IDS = torch.randint(5, 500, (2, 20), generator=torch.Generator().manual_seed(3))
 Q, K = (f"model.layers.0.self_attn.{name}_proj" for name in "qk")
@@ -54,7 +55,7 @@ def write(folder: Path, config: Any, tensors: Tensors, origin: Origin | None = N
     folder.mkdir(exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config))
     origin = origin or read_adapter(folder.parent / "run" / "adapter").origin
-    content = replace(origin, content=_digest_of(tensors))
+    content = replace(origin, content=tensor_digest(tensors))
     save_file(tensors, folder / FILE, content.metadata())
     return folder
 

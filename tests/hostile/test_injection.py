@@ -92,7 +92,7 @@ def hostile_run(folder: Path, text: str) -> Path:
     facts["special_tokens"] = {"bos_token": text}
     facts["endpoints"] = {text: {text: text}}
     facts["examples"][text] = {text: text}
-    facts["settings"] |= {"judge": text, "generator": text}
+    facts["settings"] |= {"data_revision": text}  # others are refused unless they are allowed
     write_json(run / "run.json", facts)
     attention = json.loads((run / "attention.json").read_text())
     for example in attention["examples"]:

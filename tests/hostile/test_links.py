@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import jobs
 from fault_tools import invoke, refused
 from nasalign.commands.evaluate import adapter_folder
-from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError, StorageError
 from nasalign.io import files, storage
 from nasalign.io.locks import LOCK, one_run_in
@@ -100,7 +100,7 @@ def test_nothing_is_read_from_a_pipe(tmp_path: Path) -> None:
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     (tmp_path / "link").symlink_to("run")
-    with Job(folder=tmp_path / "link", overwrite=True).holding():
+    with jobs.make(folder=tmp_path / "link", overwrite=True).locked():
         make_folder(tmp_path / "link")
     assert [path.name for path in (tmp_path / "run").iterdir()] == []
     assert (tmp_path / "link").is_symlink()

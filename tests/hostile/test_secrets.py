@@ -18,6 +18,7 @@ from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
 from nasalign.errors import EndpointError
 from nasalign.run import Run
+from nasalign.session import Endpoints
 
 KEY, PASSWORD, TOKEN = "sk-aVerySecretKey", "pa$$word-of-mine", "hf_aVerySecretToken"
 IN_QUERY = "of/a%20query"
@@ -130,11 +131,11 @@ def test_a_key_in_clear_is_warned_of_once(
     monkeypatch.setenv("OPENAI_API_KEY", key)
     monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path))
     said: list[str] = []
-    run = Run()
+    run, endpoints = Run(), Endpoints()
     monkeypatch.setattr(run.reporter, "say", said.append)
     for part in (run, run, run.part(None)):
         for model in ("openai:a", "openai:b"):
-            part.chat(model, Settings())
+            endpoints.chat(model, Settings(), part)
     warned = f"Warning: OPENAI_BASE_URL is plain http, so the key goes to {told} in clear"
     assert [one.partition(";")[0] for one in said] == [warned] * bool(told)
 

@@ -12,7 +12,7 @@ from nasalign.errors import NasAlignError, PromptError
 from nasalign.inference import scoring
 from nasalign.inference.generation import Generated
 from nasalign.inference.scoring import score, score_prompts
-from nasalign.inference.verdicts import compare, parse_verdict
+from nasalign.inference.verdicts import likeliest, parse_verdict
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.prompts.wordings import VOCABULARIES
 
@@ -46,7 +46,7 @@ def test_probabilities_and_verdicts_are_those_of_each_prompt_alone(
         negative = sum(float(probabilities[token]) for token in prompt.answers.negative)
         assert float(scores.p_positive[index]) == pytest.approx(positive, rel=1e-5)
         assert float(scores.p_negative[index]) == pytest.approx(negative, rel=1e-5)
-        assert scores.verdicts[index] == compare(positive, negative)
+        assert scores.verdicts[index] == likeliest(positive, negative)
     assert scores.answers is None
     assert scores.nas.dtype == torch.float64
 

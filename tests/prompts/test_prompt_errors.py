@@ -5,9 +5,10 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import tiny
 from nasalign.data.records import BinaryExample
-from nasalign.errors import PromptError
+from nasalign.errors import DataError, PromptError
 from nasalign.prompts import builder as prompts
 from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.scenarios import in_scenario
 from nasalign.prompts.wordings import Vocabulary
 
 EXAMPLE = BinaryExample("What is the capital of France?", True, "Paris")
@@ -121,8 +122,8 @@ def test_a_template_that_rewrites_the_message_is_refused(
         ("{{ raise_exception('Roles must alternate') }}", "Roles must alternate"),
         ("{{ absent.content }}", "absent"),
         ("{% for message in messages %}", "end of template"),
-        ("{{ messages[0].content + 1 }}", ""),
-        ({"tool_use": CONTENT}, ""),
+        ("{{ messages[0].content + 1 }}", "str"),
+        ({"tool_use": CONTENT}, "default"),
     ],
 )
 def test_a_template_that_raises_is_named(
@@ -131,3 +132,15 @@ def test_a_template_that_raises_is_named(
     tokenizer.chat_template = template
     with pytest.raises(PromptError, match=rf"The chat template fails: .*{reason}.* chat=false"):
         PromptBuilder(tokenizer).binary(EXAMPLE)
+
+
+def test_an_example_without_a_label_can_be_asked_but_not_shown(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    unknown = BinaryExample(EXAMPLE.question, None, EXAMPLE.answer)
+    asked = PromptBuilder(tokenizer).binary(unknown)
+    assert asked == PromptBuilder(tokenizer).binary(EXAMPLE)
+    (negated,) = in_scenario([unknown], "negated")
+    assert (negated.label, negated.negated) == (None, True)
+    with pytest.raises(DataError, match="has no label"):
+        PromptBuilder(tokenizer, shots=[unknown]).binary(EXAMPLE)

@@ -32,8 +32,8 @@ class Job:
     """What a command was given.
 
     Attributes:
-        command: its name, for ``run.json``.
         model: a hub id, a local folder, a GGUF file, or an alias; empty where none is needed.
+        command: its name, for ``run.json``.
         data: what the model is asked, and who judges.
         load: how it is loaded.
         settings: a file of settings, and settings by name.
@@ -45,8 +45,8 @@ class Job:
         endpoints: judge and generator endpoints.
     """
 
-    command: str = ""
     model: str = ""
+    command: str = ""
     data: DataOptions = field(default_factory=DataOptions)
     load: LoadOptions = field(default_factory=LoadOptions)
     settings: SettingOptions = field(default_factory=SettingOptions)
@@ -64,7 +64,7 @@ class Job:
         Raises:
             NasAlignError: the settings file, an assignment or a source is broken.
         """
-        job = cls(command, model, run=Run(reporter=Terminal(console)), **groups)
+        job = cls(model, command, run=Run(reporter=Terminal(console)), **groups)
         _ = job.given_settings, job.run_data  # refused before anything is loaded
         return job
 

@@ -58,7 +58,7 @@ def reproduce(
 ) -> None:
     """Make the paper's tables and figures for other models, beside the paper's own.
 
-    A model is scored once for each data set and wording; an interrupted reproduction goes on.
+    A model is scored once for each data set and wording; an interrupted reproduction resumes.
     """
     with command(as_json) as (console, emit):
         require("plots")

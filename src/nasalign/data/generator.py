@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nasalign.data.conversation import Chat, Conversation
-from nasalign.data.judge import right_answers, same_answer
+from nasalign.data.judge import same_answer
 from nasalign.data.reading import Drop
 from nasalign.data.records import Question
 from nasalign.data.values import same_value
@@ -70,7 +70,7 @@ def _checked(question: Question, answer: str | None) -> str | Drop:
         return Drop("the generator wrote no answer")
     if len(text) > _LONGEST_ANSWER:
         return Drop("the generator's answer is too long")
-    if any(same_answer(text, one) or same_value(text, one) for one in right_answers(question)):
+    if any(same_answer(text, one) or same_value(text, one) for one in question.right_answers):
         return Drop("the generator's answer is right")
     return text
 

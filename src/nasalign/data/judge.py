@@ -38,7 +38,7 @@ def matches(prediction: str, question: Question) -> bool:
     """
     if question.options:
         return _chooses(prediction, question)
-    return any(_holds(prediction, answer) for answer in right_answers(question))
+    return any(_holds(prediction, answer) for answer in question.right_answers)
 
 
 def _chooses(prediction: str, question: Question) -> bool:
@@ -84,11 +84,6 @@ def yes_or_no(answer: str | None) -> bool | None:
 def same_answer(left: str, right: str) -> bool:
     """Return whether one of two answers holds the other: "dollar" and "US dollar"."""
     return _holds(left, right) or _holds(right, left)
-
-
-def right_answers(question: Question) -> tuple[str, ...]:
-    """Return the answer and its aliases."""
-    return (question.answer, *question.aliases)
 
 
 def _holds(text: str, answer: str) -> bool:

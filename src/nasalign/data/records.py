@@ -43,6 +43,11 @@ class Question:
     brief: str | None = None
 
     @property
+    def right_answers(self) -> tuple[str, ...]:
+        """The answer and its aliases."""
+        return (self.answer, *self.aliases)
+
+    @property
     def about(self) -> str:
         """Its subject (or the question itself, without one) in a form that can be compared."""
         return (self.subject or self.question).casefold().strip()

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from nasalign.data.judge import normalise, right_answers, same_answer
+from nasalign.data.judge import normalise, same_answer
 from nasalign.data.numbers import is_reduced, vary_number
 from nasalign.data.reading import Drop
 from nasalign.data.records import Question
@@ -56,7 +56,7 @@ class WrongAnswers:
                 raise Drop("its wrong_answer is right")
             return question.wrong_answer
         if question.options:  # one may be part of another: "Q", "Q and R"
-            right = {normalise(answer) for answer in right_answers(question)}
+            right = {normalise(answer) for answer in question.right_answers}
             others = [option for option in question.options if normalise(option) not in right]
             if not others:
                 raise Drop("all its options are right")
@@ -88,13 +88,13 @@ class WrongAnswers:
 def _right(candidate: str, question: Question) -> bool:
     """Whether a candidate is a right answer in other words, or has the value of one."""
     return _in_other_words(candidate, question) or any(
-        same_value(candidate, answer) for answer in right_answers(question)
+        same_value(candidate, answer) for answer in question.right_answers
     )
 
 
 def _in_other_words(candidate: str, question: Question) -> bool:
     """Whether a candidate holds a right answer, or one holds it: "dollar", "US dollar"."""
-    return any(same_answer(candidate, answer) for answer in right_answers(question))
+    return any(same_answer(candidate, answer) for answer in question.right_answers)
 
 
 def _index(

@@ -13,7 +13,6 @@ from nasalign.evaluation.examples import fits
 from nasalign.evaluation.side_effects import (
     Change,
     accuracy_change,
-    change_of,
     compare_neutral,
     neutral_texts,
 )
@@ -90,7 +89,7 @@ def side_effects(
         with rows_put_back(session.model, adapter):
             adapter.revert(session.model)
             before = asked.answered(session, "before")
-            found = effects_of(session, change_of(adapter), asked, before)
+            found = effects_of(session, adapter.on, asked, before)
         session.run.say(_sentence(found))
         return found
 

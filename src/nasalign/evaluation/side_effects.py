@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.adapters.adapter import Adapter
 from nasalign.evaluation.metrics import bootstrap_weights, interval
 from nasalign.inference.forward import quick_kernels
 from nasalign.models.loading import context_length
@@ -29,11 +28,6 @@ def neutral_texts() -> list[str]:
     """Return fixed texts that ask for no yes or no: prose, instructions, code, other languages."""
     file = resources.files("nasalign.evaluation") / "neutral.txt"
     return file.read_text(encoding="utf-8").strip().split("\n---\n")
-
-
-def change_of(adapter: Adapter) -> Change:
-    """Returns the change that an adapter makes."""
-    return adapter.on
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ class CheckpointedTuner:
         if self._given_back and self._loss is not None:
             self._loss = None
             return self._given_back.pop(0).measurement
-        if self._loss is None and self._state is not None:  # a run that goes on begins
+        if self._loss is None and self._state is not None:  # a resumed run begins
             return self._state
         now = self.tuner.measure()
         if self._loss is None:
