@@ -11,6 +11,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+from fault_tools import done
 from nasalign.commands import app
 from nasalign.commands.ask import open_both
 from nasalign.commands.job import Job
@@ -21,7 +22,6 @@ from nasalign.evaluation.evaluation import run_evaluation
 from nasalign.head_rows.rows import read_weight_rows
 from tiny_pair import make_pair
 
-RUNNER = CliRunner()
 PARIS = BinaryExample("Is Paris in France?", True)
 MARKUP = "Is [/b] the answer [red]?"
 
@@ -38,7 +38,8 @@ def pair(folders: tuple[Path, Path]) -> BothModels:
 
 def chat(folders: tuple[Path, Path], typed: str | bytes, *options: str) -> Result:
     model, adapter = map(str, folders)
-    return RUNNER.invoke(app, ["chat", model, "--adapter", adapter, *options], input=typed)
+    command = ["chat", model, "--adapter", adapter, *options]
+    return CliRunner().invoke(app, command, input=typed)
 
 
 def test_each_side_is_the_model_with_its_own_rows(pair: BothModels) -> None:
@@ -130,10 +131,7 @@ def test_a_table_shows_markup_as_text(folders: tuple[Path, Path]) -> None:
     assert result.stdout.count(MARKUP) == 2
     assert "P(Yes)" in result.stdout
     assert result.stdout.count("aligned") == 2
-    model, adapter = map(str, folders)
-    asked = RUNNER.invoke(app, ["ask", model, MARKUP, "--adapter", adapter])
-    assert asked.exit_code == 0, asked.output
-    assert MARKUP in asked.stdout
+    assert MARKUP in done("ask", folders[0], MARKUP, "--adapter", folders[1]).stdout
 
 
 @pytest.mark.parametrize(

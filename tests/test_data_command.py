@@ -4,30 +4,20 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import slices
 import upstream
 from fake_endpoint import completion, serving
-from nasalign.commands import app
+from fault_tools import done, invoke, refused, said
 from nasalign.data.records import BinaryExample
 from nasalign.data.sources import SOURCES
 from nasalign.data.user_file import load_file
-
-RUNNER = CliRunner()
-
-
-def run(*arguments: object, code: int = 0) -> dict:
-    result = RUNNER.invoke(app, ["data", *map(str, arguments), "--json"])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    if code:
-        return {"said": " ".join(result.stderr.split())}
-    return json.loads(result.stdout.strip().splitlines()[-1]) | {"said": result.stderr}
+from nasalign.io.files import read_jsonl
 
 
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def run(*arguments: object) -> dict:
+    result = done("data", *arguments, "--json")
+    return json.loads(result.stdout.strip().splitlines()[-1]) | {"said": said(result)}
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -35,7 +25,7 @@ def test_rows_have_the_columns_of_the_design_and_are_read_again(name: str, tmp_p
     out = tmp_path / "out" / "rows.jsonl"
     source = upstream.write(tmp_path, name)
     summary = run(name, "--source", source, "--out", out, "--set", "sides=both")
-    written = rows(out)
+    written = read_jsonl(out)
     assert summary["total"] == len(written) > 0
     assert summary["positives"] == sum(row["label"] for row in written)
     assert {tuple(row) for row in written} == {
@@ -49,7 +39,7 @@ def test_rows_have_the_columns_of_the_design_and_are_read_again(name: str, tmp_p
     ]
     assert all(isinstance(one, BinaryExample) for one in again)
     assert run(out, "--out", tmp_path / "again.jsonl")["positives"] == summary["positives"]
-    assert [row["question"] for row in rows(tmp_path / "again.jsonl")] == [
+    assert [row["question"] for row in read_jsonl(tmp_path / "again.jsonl")] == [
         row["question"] for row in written
     ]
 
@@ -68,9 +58,7 @@ def test_the_real_data_sets_are_built(name: str, tmp_path: Path) -> None:
 
 def test_the_table_has_the_form_of_table_8(tmp_path: Path) -> None:
     path = upstream.write(tmp_path, "ar-lsat")
-    command = ["data", "ar-lsat", "--source", str(path), "--out", str(tmp_path / "rows.jsonl")]
-    shown = RUNNER.invoke(app, command)
-    assert shown.exit_code == 0
+    shown = done("data", "ar-lsat", "--source", path, "--out", tmp_path / "rows.jsonl")
     assert "1 (820)" in shown.output
     assert "2 (1597)" in shown.output
 
@@ -79,9 +67,8 @@ def test_what_is_dropped_is_told(tmp_path: Path) -> None:
     path = upstream.write(tmp_path, "gsm8k")
     summary = run("gsm8k", "--source", path, "--out", tmp_path / "rows.jsonl")
     assert summary["dropped"] == {"no answer after ####": 1}
-    said = " ".join(summary["said"].split())
-    assert "Left out: 1 (no answer after ####; the first is" in said
-    assert "gsm8k.jsonl, line 3)" in said.replace(" ,", ",")
+    assert "Left out: 1 (no answer after ####; the first is" in summary["said"]
+    assert "gsm8k.jsonl, line 3)" in summary["said"].replace(" ,", ",")
 
 
 def test_facts_and_a_limit(tmp_path: Path) -> None:
@@ -93,18 +80,18 @@ def test_facts_and_a_limit(tmp_path: Path) -> None:
 def test_an_old_file_is_kept_unless_asked_for(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     out.write_text("mine\n")
-    assert "give another, or --overwrite" in run("facts", "--out", out, code=2)["said"]
+    assert "give another, or --overwrite" in refused(invoke("data", "facts", "--out", out))
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"question": "q?", "answer": "a"}\n{"question"\n')
-    said = run(broken, "--out", out, "--overwrite", code=2)["said"]
-    assert "line 2 is not valid JSON" in said.replace("\n", "")
+    sentence = refused(invoke("data", broken, "--out", out, "--overwrite"))
+    assert "line 2 is not valid JSON" in sentence
     assert out.read_text() == "mine\n"
     run("facts", "--limit", 2, "--out", out, "--overwrite")
-    assert len(rows(out)) == 2
+    assert len(read_jsonl(out)) == 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (("facts", "--out", "rows.csv"), "must end in .jsonl"),
         (("gsm8k", "--out", "x.jsonl", "--source", "gone.jsonl"), "Cannot read the data file gone"),
@@ -116,12 +103,12 @@ def test_an_old_file_is_kept_unless_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_sentences(
-    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     row = '{"id": "7", "question": "q?", "answer": "a"}\n'
     (tmp_path / "ids.jsonl").write_text(row * 2)
-    assert said in run(*arguments, code=2)["said"]
+    assert sentence in refused(invoke("data", *arguments))
     assert not (tmp_path / "x.jsonl").exists()
 
 
@@ -135,14 +122,13 @@ def test_a_generator_writes_the_wrong_answers_and_is_asked_once(
     with serving() as fake:
         fake.reply = lambda request: completion("Rhine")
         monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
-        limited = run(*command, "--out", one, "--max-calls", 1, code=2)["said"]
+        limited = refused(invoke("data", *command, "--out", one, "--max-calls", 1))
         assert "limit of 1 calls is reached with 1 answers missing" in limited
         assert not one.exists()
-        first = " ".join(run(*command, "--out", one)["said"].split())
-        second = " ".join(run(*command, "--out", two)["said"].split())
+        first, second = (run(*command, "--out", out)["said"] for out in (one, two))
     assert len(fake.asked) == 2
     assert one.read_text() == two.read_text()
-    assert [row["answer"] for row in rows(one)] == ["Danube", "Rhine", "Isar", "Rhine"]
+    assert [row["answer"] for row in read_jsonl(one)] == ["Danube", "Rhine", "Isar", "Rhine"]
     assert "openai:gpt-4: 1 calls, 1 answers from the cache; 11 tokens sent, 3 received." in first
     assert "0 calls, 2 answers from the cache" in second
 

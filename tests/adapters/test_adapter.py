@@ -108,14 +108,6 @@ def test_an_adapter_that_is_applied_by_half_is_taken_off(monkeypatch: pytest.Mon
     assert same(untouched, model)
 
 
-def test_paths_may_be_text(tmp_path: Path) -> None:
-    model, adapter = tuned("llama")
-    adapter.save(str(tmp_path / "adapter"), tmp_path / "base")
-    adapter.revert(model)
-    assert load_adapter(str(tmp_path / "adapter"), model).parameters == adapter.parameters
-    assert read_adapter(tmp_path / "adapter").base_model == "base"
-
-
 @each_layout
 def test_merged_by_peft_it_is_the_tuned_model(name: str, tmp_path: Path) -> None:
     model, adapter = tuned(name)
@@ -144,10 +136,11 @@ def test_loaded_and_applied_it_is_the_tuned_model(
     name: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     model, adapter = tuned(name, dtype)
-    adapter.save(tmp_path, "somebody/base")
+    adapter.save(str(tmp_path), tmp_path / "base")  # as text or as a path
+    assert read_adapter(tmp_path).base_model == "base"
     base = tiny.build_model(name, dtype=dtype)
     untouched = state(base)
-    loaded = load_adapter(tmp_path, base)
+    loaded = load_adapter(str(tmp_path), base)
     assert same(untouched, base)
     assert loaded.parameters == adapter.parameters
     assert loaded.out_features == adapter.out_features
@@ -238,13 +231,6 @@ def test_a_foreign_adapter_is_refused(metadata: str | None, saved: Path) -> None
     known = {"nasalign": metadata} if metadata else {"format": "pt"}
     save_file(load_file(saved), saved, metadata=known)
     with pytest.raises(ModelError, match="was not written by nasalign"):
-        load_adapter(saved.parent, tiny.build_model("llama"))
-
-
-@pytest.mark.parametrize("size", [0, 4, 200, -1000])
-def test_a_truncated_adapter_is_refused(size: int, saved: Path) -> None:
-    saved.write_bytes(saved.read_bytes()[:size])
-    with pytest.raises(ModelError, match="broken and cannot be read"):
         load_adapter(saved.parent, tiny.build_model("llama"))
 
 

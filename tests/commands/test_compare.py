@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from rich.console import Console
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from transformers import PreTrainedModel
-from typer.testing import CliRunner, Result
 
 import jobs
 import nasalign
-from cases import AFFIRMS, DENIES, case
-from nasalign.commands import app
+from cases import AFFIRMS, DENIES, case, sets
+from fault_tools import Stop, invoke, refused
 from nasalign.commands import compare as room
 from nasalign.commands.align import align_job
 from nasalign.commands.compare import compare_job
@@ -282,10 +282,6 @@ def without(monkeypatch: pytest.MonkeyPatch, rival: Rival) -> None:
     monkeypatch.setattr(room, "RIVALS", tuple(rows))
 
 
-class Stop(Exception):  # noqa: N818
-    """Ends a run in the middle."""
-
-
 def test_an_interrupted_comparison_goes_on(
     world: tuple[Path, Path, Path],
     made: tuple[Path, dict[str, Any]],
@@ -420,9 +416,8 @@ def test_the_names_are_told_apart() -> None:
 
 
 def command(world: tuple[Path, Path, Path], *more: object) -> Result:
-    sets = [part for key, value in QUICK.items() for part in ("--set", f"{key}={value}")]
-    given = ["compare", str(world[0]), "--data", str(world[1]), *map(str, more), *sets]
-    return CliRunner().invoke(app, given)
+    settings = sets(f"{key}={value}" for key, value in QUICK.items())
+    return invoke("compare", world[0], "--data", world[1], *more, *settings)
 
 
 def test_the_command_tells_of_a_row_that_fails(
@@ -431,8 +426,7 @@ def test_the_command_tells_of_a_row_that_fails(
     folder = tmp_path / "run"
     only = ("--eval", world[2], "--only", "threshold,fails", "--out", folder)
     result = command(world, *only)
-    assert result.exit_code == 2, result.output
-    said = " ".join(result.output.split())
+    said = refused(result)
     assert "questions, 38 test examples, 50% of them Yes" in said
     assert "=more, 12 test examples, 67% of them Yes" in said
     assert "threshold*" in said
@@ -445,7 +439,7 @@ def test_the_command_tells_of_a_row_that_fails(
     assert lines[-1].endswith("This needs a package that is not here.")
     assert (folder / "report.html").exists()
     again = command(world, *only, "--resume", "--json")
-    assert again.exit_code == 2
+    refused(again)
     printed = json.loads(again.stdout.strip().splitlines()[-1])
     assert [row["name"] for row in printed["rows"]] == ["untouched", "threshold", "fails"]
 
@@ -461,8 +455,6 @@ def test_a_narrow_terminal_gets_what_it_has_room_for(made: tuple[Path, dict[str,
 
 
 def test_an_unknown_row_is_refused(world: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    result = command(world, "--only", "nasa,thresold", "--out", tmp_path / "run")
-    assert result.exit_code == 2
-    said = " ".join(result.stderr.split())
+    said = refused(command(world, "--only", "nasa,thresold", "--out", tmp_path / "run"))
     assert "There is no row 'thresold'; the rows are untouched, threshold, doubled" in said
     assert not (tmp_path / "run").exists()

@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
+from fault_tools import done, invoke, refused
 from nasalign import extras
-from nasalign.commands import app, doctor
+from nasalign.commands import doctor
 from nasalign.commands.doctor import Finding, examine
-
-RUNNER = CliRunner()
 
 
 def named(findings: list[Finding], name: str) -> Finding:
@@ -19,16 +17,12 @@ def named(findings: list[Finding], name: str) -> Finding:
 
 
 def test_here_all_is_well() -> None:
-    result = RUNNER.invoke(app, ["doctor", "--json"])
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+    found = json.loads(done("doctor", "--json").stdout)
     assert found["usable"]
     names = {finding["name"] for finding in found["findings"]}
     assert {"nasalign", "python", "torch", "cpu", "cache", "runs", "connection"} <= names
     assert set(extras.EXTRAS) <= names
-    shown = RUNNER.invoke(app, ["doctor"])
-    assert shown.exit_code == 0
-    assert shown.stdout.strip().endswith("Ready.")
+    assert done("doctor").stdout.strip().endswith("Ready.")
 
 
 @pytest.mark.parametrize(
@@ -42,9 +36,7 @@ def test_a_package_that_is_not_there_or_too_old_is_a_problem(
     found = named(examine(), name)
     assert found.state == "problem"
     assert says in found.says
-    result = RUNNER.invoke(app, ["doctor"])
-    assert result.exit_code == 1
-    assert f"To be mended first: {name}." in result.stdout
+    assert f"To be mended first: {name}." in refused(invoke("doctor"), code=1)
 
 
 def test_a_torch_that_does_not_load_is_told_and_the_rest_is_examined(

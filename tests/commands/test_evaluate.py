@@ -1,13 +1,11 @@
 """Evaluation by what the model knows, and never of what an adapter was tuned on."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
 import jobs
-import tiny
 import upstream
 from aligned import aligned
 from nasalign.commands.diagnose import diagnose_job
@@ -15,20 +13,13 @@ from nasalign.commands.evaluate import as_question, evaluate_job
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import DataError
-from nasalign.io.files import read_jsonl, write_json, write_jsonl
+from nasalign.io.files import read_json, read_jsonl, write_json, write_jsonl
+from nasalign.nasa import knowledge
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tables import subset_tables
 from run_folder import FACTS
 
 QUICK = {"bootstrap_samples": 50, "answer_tokens": 4, "sides": "both"}
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    folder = tmp_path / "model"
-    tiny.build_model("llama", seed=3).save_pretrained(folder)
-    tiny.build_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 def job(model: str, tmp_path: Path, name: str, **options: object) -> Job:
@@ -40,8 +31,7 @@ def test_figures_are_given_by_what_the_model_knows(model: str, tmp_path: Path) -
     folder = tmp_path / "run"
     metrics = evaluate_job(job(model, tmp_path, "gsm8k", folder=folder), None, knowledge=True)
     assert sum(part["n"] for part in metrics["knowledge"].values()) == metrics["n"] == 4
-    lines = (folder / "eval" / "gsm8k.before.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_jsonl(folder / "eval" / "gsm8k.before.jsonl")
     assert [row["id"] for row in rows] == ["gsm8k-1-yes", "gsm8k-1-no", "gsm8k-2-yes", "gsm8k-2-no"]
     for yes, no in zip(rows[::2], rows[1::2], strict=True):
         for key in ("knowledge", "prediction", "entropy", "confident"):
@@ -57,20 +47,17 @@ def test_figures_are_given_by_what_the_model_knows(model: str, tmp_path: Path) -
     ]
     shares = [cells[0][0] for _, inner, _, cells in tables[0].rows if inner]
     assert shares == [part["yes_rate"] for part in metrics["knowledge"].values()]
-    written = json.loads((folder / "metrics.json").read_text())
-    assert written["datasets"]["gsm8k"]["before"]["knowledge"].keys() == metrics["knowledge"].keys()
+    written = read_json(folder / "metrics.json")["datasets"]["gsm8k"]["before"]
+    assert written["knowledge"].keys() == metrics["knowledge"].keys()
 
 
 def test_yes_no_questions_are_known_by_yes_or_no() -> None:
-    question = as_question(BinaryExample("Is ice cold?", True, context="Ice is cold.", id="7"))
-    assert (question.question, question.context, question.id) == (
-        "Is ice cold?",
-        "Ice is cold.",
-        "7",
-    )
-    assert {"Yes", "yes"} <= {question.answer, *question.aliases}
-    assert as_question(BinaryExample("Two?", False, "3")).question == "Two? Is the answer 3?"
-    assert as_question(BinaryExample("Two?", False, "3")).answer == "No"
+    example = BinaryExample("Is ice cold?", True, context="Ice is cold.", id="7")
+    found = as_question(example)
+    assert (found.question, found.context, found.id) == (example.question, example.context, "7")
+    assert {"Yes", "yes"} <= {found.answer, *found.aliases}
+    other = as_question(BinaryExample("Two?", False, "3"))
+    assert (other.question, other.answer) == ("Two? Is the answer 3?", "No")
     asked = Question("Who?", "Ann")
     assert as_question(asked) is asked
 
@@ -78,7 +65,7 @@ def test_yes_no_questions_are_known_by_yes_or_no() -> None:
 def test_what_an_adapter_was_tuned_on_is_not_evaluated(model: str, tmp_path: Path) -> None:
     run = tmp_path / "tuned"
     (run / "adapter").mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps(FACTS | {"probing_data": "gsm8k"}))
+    write_json(run / "run.json", FACTS | {"probing_data": "gsm8k"})
     for adapter in (run, run / "adapter"):
         with pytest.raises(DataError, match=r"tuned on a part of gsm8k; .*--split test"):
             evaluate_job(job(model, tmp_path, "gsm8k"), adapter)
@@ -96,12 +83,8 @@ def test_what_the_run_of_an_adapter_has_probed_is_not_evaluated_from_another_fil
     data = tmp_path / "other.jsonl"
     write_jsonl(data, [rows[0] | {"label": "yes", "question": " what is WORD0?"}, *rows[1:]])
     told: list[str] = []
-    given = jobs.make(
-        model=str(tmp_path / "model"),
-        data=str(data),
-        folder=folder,
-        changes=QUICK | {"split": "all"},
-    )
+    changes = QUICK | {"split": "all"}
+    given = jobs.make(tmp_path / "model", data, folder=folder, changes=changes)
     given.run.reporter.say = told.append  # type: ignore[method-assign]
     evaluate_job(given, run)
     evaluated = read_jsonl(folder / "eval" / "other.after.jsonl")
@@ -131,12 +114,8 @@ def test_the_lean_is_measured_on_other_data_if_there_is_any(
 ) -> None:
     questions = tmp_path / "questions.jsonl"
     row = {"question": "What is word1?", "answer": "a"}
-    rows = [json.dumps(row | {"subject": str(number)}) for number in range(30)]
-    questions.write_text("\n".join(rows))
-    from nasalign.nasa import knowledge
-
+    write_jsonl(questions, [row | {"subject": str(number)} for number in range(30)])
     monkeypatch.setattr(knowledge, "judge", lambda asked, *rest: [True] * len(asked))
-    asked = job(model, tmp_path, "strategyqa", probing_data=str(questions))
-    found = diagnose_job(asked)
+    found = diagnose_job(job(model, tmp_path, "strategyqa", probing_data=str(questions)))
     assert found["metrics"]["n"] == 2  # of strategyqa
     assert found["heads"]

@@ -1,17 +1,16 @@
 """A GGUF file is made by the converter from the whole checkpoint, or nothing is."""
 
-import json
 import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 from huggingface_hub import ModelCard
 from safetensors.torch import load, load_file
-from typer.testing import CliRunner, Result
 
 from aligned import aligned
-from nasalign.commands import app
+from fault_tools import done, invoke, printed, refused
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 
@@ -59,7 +58,7 @@ def checkout(folder: Path, script: str) -> Path:
 
 
 def export(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments), "--format", "gguf"])
+    return invoke("export", *arguments, "--format", "gguf")
 
 
 @pytest.mark.parametrize("found", ["LLAMA_CPP", "PATH"])
@@ -77,11 +76,9 @@ def test_the_converter_gets_the_merged_checkpoint(
         monkeypatch.setenv(found, str(folder))
     out = tmp_path / "out"
     out.mkdir()
-    done = export(run, out / "fixed", "--json", *(["--dtype", dtype] if dtype else []))
-    assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    assert said["target"] == str(out / "fixed.gguf")
-    assert said["card"] == str(out / "fixed.md")
+    more = ["--dtype", dtype] if dtype else []
+    said = printed("export", run, out / "fixed", "--format", "gguf", *more)
+    assert (said["target"], said["card"]) == (f"{out}/fixed.gguf", f"{out}/fixed.md")
     assert {path.name for path in out.iterdir()} == {"fixed.gguf", "fixed.md"}
     export_job(Job(), run, tmp_path / "merged", "merged", dtype)
     merged = load_file(tmp_path / "merged" / "model.safetensors")
@@ -101,22 +98,19 @@ def test_the_converter_gets_the_merged_checkpoint(
 def test_without_a_converter_two_commands_are_named_and_do_it(run: Path, tmp_path: Path) -> None:
     there = set(tmp_path.rglob("*"))
     target = tmp_path / "new folder" / "fixed.gguf"
-    done = export(run, target, "--dtype", "float16", "--model", tmp_path / "model")
-    assert done.exit_code == 2
+    missing = export(run, target, "--dtype", "float16", "--model", tmp_path / "model")
+    refused(missing)
     assert set(tmp_path.rglob("*")) == there
-    sentence, *commands = done.stderr.strip().splitlines()
+    sentence, *commands = missing.stderr.strip().splitlines()
     assert "LLAMA_CPP" in sentence
+    assert export(run, target).stderr.strip().endswith("--outtype f32")  # that of the run
     first, second = map(shlex.split, commands)
     assert first[0] == "nasalign"
-    assert CliRunner().invoke(app, first[1:]).exit_code == 0
+    done(*first[1:])
     merged = load_file(tmp_path / "new folder" / "fixed" / "model.safetensors")
     assert {tensor.dtype for tensor in merged.values()} == {torch.float16}
     assert second[:2] == ["python", "llama.cpp/convert_hf_to_gguf.py"]
     assert second[2:] == [first[3], "--outfile", str(target), "--outtype", "f16"]
-
-
-def test_the_outtype_named_is_that_of_the_run(run: Path, tmp_path: Path) -> None:
-    assert export(run, tmp_path / "out").stderr.strip().endswith("--outtype f32")
 
 
 @pytest.mark.parametrize(
@@ -128,20 +122,16 @@ def test_a_converter_that_fails_leaves_nothing_but_its_last_lines(
 ) -> None:
     monkeypatch.setenv("LLAMA_CPP", str(checkout(tmp_path / "llama.cpp", script)))
     there = set(tmp_path.rglob("*"))
-    done = export(run, tmp_path / "new" / "out")
-    assert done.exit_code == 2
-    assert said in done.stderr
-    assert "line 19" in done.stderr or script == SILENT
-    assert "line 5" not in done.stderr
-    assert "Traceback" not in done.stderr
+    told = refused(export(run, tmp_path / "new" / "out"))
+    assert said in told
+    assert "line 19" in told or script == SILENT
+    assert "line 5" not in told
     assert set(tmp_path.rglob("*")) == there
 
 
 def test_neither_the_file_nor_its_card_is_overwritten(run: Path, tmp_path: Path) -> None:
     for name in ("out.gguf", "out.md"):
         (tmp_path / name).write_text("mine")
-        done = export(run, tmp_path / "out")
-        assert done.exit_code == 2
-        assert f"{name} is there already" in done.stderr
+        assert f"{name} is there already" in refused(export(run, tmp_path / "out"))
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()

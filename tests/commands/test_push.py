@@ -6,12 +6,12 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from click.testing import Result
 from huggingface_hub import constants
-from typer.testing import CliRunner, Result
 
 import fake_hub
 from aligned import aligned
-from nasalign.commands import app
+from fault_tools import invoke, refused
 
 TOKEN = "hf_of_ann"
 
@@ -30,19 +30,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.Fa
     huggingface_hub.close_session()
 
 
-def export(tmp_path: Path, *arguments: str, target: str = "out") -> Result:
+def export(tmp_path: Path, *arguments: str) -> Result:
     run = tmp_path / "run"
     if not run.exists():
         aligned(tmp_path)
-    words = ["export", str(run), str(tmp_path / target), *arguments]
-    return CliRunner().invoke(app, words)
-
-
-def refused(result: Result) -> str:
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
+    result = invoke("export", run, tmp_path / "out", *arguments)
     assert TOKEN not in result.output
-    return " ".join(result.stderr.split())
+    return result
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter"])
@@ -103,9 +97,7 @@ def test_what_is_no_id_is_refused_before_anything_is_written(
 def test_what_the_hub_would_not_take_is_refused_before_anything_is_written(
     hub: fake_hub.FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def said() -> str:
-        return refused(export(tmp_path, "--push", "ann/fixed"))
-
+    said = lambda: refused(export(tmp_path, "--push", "ann/fixed"))  # noqa: E731
     hub.refuses["whoami"] = (401, "Invalid credentials")
     assert "does not know your token" in said()
     monkeypatch.delenv("HF_TOKEN")

@@ -1,15 +1,13 @@
 """Several scenarios are evaluated on the same examples, and one that does not fit is refused."""
 
-import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import jobs
-import tiny
 import upstream
-from nasalign.commands import app
+from fault_tools import done, invoke, printed, refused
+from nasalign.commands import evaluate
 from nasalign.commands.align import align_job
 from nasalign.commands.diagnose import diagnose_job
 from nasalign.commands.evaluate import evaluate_job, scenarios_job
@@ -18,6 +16,8 @@ from nasalign.config import Scenario
 from nasalign.errors import DataError, NasAlignError, PromptError
 from nasalign.evaluation import examples
 from nasalign.evaluation.metrics import LEAN
+from nasalign.io.files import read_json, read_jsonl
+from nasalign.nasa import knowledge
 from nasalign.reporting.console_tables import scenarios_table
 from nasalign.run import Run
 
@@ -33,14 +33,6 @@ class Listener(Run):
         self.reporter.say = self.said.append  # type: ignore[method-assign]
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    folder = tmp_path / "model"
-    tiny.build_model("llama", seed=3).save_pretrained(folder)
-    tiny.build_tokenizer().save_pretrained(folder)
-    return str(folder)
-
-
 def job(
     model: str, tmp_path: Path, name: str, folder: Path | None = None, **changes: object
 ) -> Job:
@@ -49,14 +41,10 @@ def job(
     return jobs.make(model, name, sources=sources, run=Listener(), folder=folder, changes=changes)
 
 
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_the_file_has_every_scenario_by_what_the_model_knows(model: str, tmp_path: Path) -> None:
     folder, asked = tmp_path / "run", ("plain", "unsure", "negated")
     result = scenarios_job(job(model, tmp_path, "gsm8k", folder), asked, None, knowledge=True)
-    written = json.loads((folder / "scenarios.json").read_text())
+    written = read_json(folder / "scenarios.json")
     assert set(written) == {"scenarios", "decoder", "judge", "n"}
     assert (written["decoder"], written["judge"], written["n"]) == ("logits", "match", 4)
     assert list(written["scenarios"]) == [*asked]
@@ -67,7 +55,7 @@ def test_the_file_has_every_scenario_by_what_the_model_knows(model: str, tmp_pat
     assert "unfinished" not in page.lower()
     for scenario in asked:
         figures = written["scenarios"][scenario]
-        rows = rows_of(folder / "eval" / f"gsm8k.{scenario}.before.jsonl")
+        rows = read_jsonl(folder / "eval" / f"gsm8k.{scenario}.before.jsonl")
         assert set(LEAN) < set(figures["all"])
         assert set(LEAN) < set(figures["all"]["intervals"])
         said = [row["verdict"] for row in rows]
@@ -80,7 +68,7 @@ def test_the_file_has_every_scenario_by_what_the_model_knows(model: str, tmp_pat
             yes = sum(row["verdict"] == "positive" for row in mine)
             assert (part["n"], part["yes_rate"]) == (len(mine), yes / len(mine))
     plain, negated = (
-        rows_of(folder / "eval" / f"gsm8k.{scenario}.before.jsonl")
+        read_jsonl(folder / "eval" / f"gsm8k.{scenario}.before.jsonl")
         for scenario in ("plain", "negated")
     )
     for one, other in zip(plain, negated, strict=True):
@@ -130,8 +118,6 @@ def test_the_scenario_context_gives_what_the_setting_leaves_out(
 def test_a_scenario_that_does_not_fit_is_refused_before_anything_is_asked(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nasalign.commands import evaluate
-
     monkeypatch.setattr(evaluate, "ask_and_judge", lambda *rest: pytest.fail("was asked"))
     monkeypatch.setattr(examples, "run_evaluation", lambda *rest: pytest.fail("was evaluated"))
     for name, scenario, sentence in (
@@ -154,9 +140,8 @@ def test_reasoning_takes_the_decoder_that_can_read_it(model: str, tmp_path: Path
     result = scenarios_job(asked, ("plain", "cot"), None)
     assert result["decoder"] == "generate"
     assert any("cot takes the decoder generate" in said for said in asked.run.said)
-    facts = json.loads((folder / "run.json").read_text())
-    assert facts["settings"]["decoder"] == "generate"
-    rows = rows_of(folder / "eval" / "gsm8k.plain.before.jsonl")
+    assert read_json(folder / "run.json")["settings"]["decoder"] == "generate"
+    rows = read_jsonl(folder / "eval" / "gsm8k.plain.before.jsonl")
     assert all("generated" in row for row in rows)
     invalid = result["scenarios"]["cot"]["all"]["invalid_rate"] * 4
     assert f"cot: {invalid:.0f} of 4 answers are none of those allowed." in asked.run.said
@@ -199,14 +184,12 @@ def test_each_evaluation_is_written_once(
     folder = tmp_path / "run"
     evaluate_job(job(model, tmp_path, "gsm8k", folder), None, knowledge=True)
     assert written == ["gsm8k.before.jsonl"]
-    assert all("knowledge" in row for row in rows_of(folder / "eval" / written[0]))
+    assert all("knowledge" in row for row in read_jsonl(folder / "eval" / written[0]))
 
 
 def test_the_lean_is_measured_in_a_scenario(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nasalign.nasa import knowledge
-
     monkeypatch.setattr(knowledge, "judge", lambda asked, *rest: [True] * len(asked))
     plain = diagnose_job(job(model, tmp_path, "gsm8k-rephrased", k=8))
     found = diagnose_job(job(model, tmp_path, "gsm8k-rephrased", k=8, scenario="unsure"))
@@ -224,14 +207,10 @@ def test_heads_are_tuned_on_prompt_1(model: str, tmp_path: Path) -> None:
 
 def test_the_command_prints_one_table(model: str, tmp_path: Path) -> None:
     source = upstream.write(tmp_path, "gsm8k")
-    command = ["evaluate", model, "--data", "gsm8k", "--source", str(source), "--knowledge"]
+    command = ["evaluate", model, "--data", "gsm8k", "--source", source, "--knowledge"]
     command += ["--scenario", "plain", "--scenario", "unsure", "--set", "answer_tokens=4"]
-    shown = CliRunner().invoke(app, command)
-    assert shown.exit_code == 0, shown.output
+    shown = done(*command).output
     for text in ("gsm8k, 4 examples, decoder logits", "plain", "unsure"):
-        assert text in shown.output
-    printed = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    assert set(printed["scenarios"]) == {"plain", "unsure"}
-    wrong = CliRunner().invoke(app, ["evaluate", model, "--scenario", "loud"])
-    assert wrong.exit_code == 2
-    assert "must be one of" in " ".join(wrong.stderr.split())
+        assert text in shown
+    assert set(printed(*command)["scenarios"]) == {"plain", "unsure"}
+    assert "must be one of" in refused(invoke("evaluate", model, "--scenario", "loud"))

@@ -11,23 +11,20 @@ from nasalign.data.judge import matches
 from nasalign.data.records import BinaryExample, Question, load_facts
 
 
-def test_the_binary_form_is_balanced_and_keeps_yes_no_examples() -> None:
+def test_the_binary_form_is_balanced_decided_by_the_seed_and_keeps_yes_no_examples() -> None:
     facts = sample(load_facts("test"), 200, seed=1)
     given = BinaryExample("Is ice cold?", True)
-    examples = to_binary([given, *facts], seed=3, pool=load_facts()).examples
+    examples, again, other = (
+        to_binary([given, *facts], seed=seed, pool=load_facts()).examples for seed in (3, 3, 4)
+    )
+    assert examples == again != other
+    assert examples[1::2] == other[1::2]  # the right answers
     assert examples[0] is given
     assert Counter(example.label for example in examples[1:]) == {True: 200, False: 200}
     for fact, right, wrong in zip(facts, examples[1::2], examples[2::2], strict=True):
         assert (right.question, right.answer, right.label) == (fact.question, fact.answer, True)
         assert (wrong.question, wrong.label) == (fact.question, False)
         assert not matches(str(wrong.answer), fact)
-
-
-def test_the_binary_form_is_decided_by_the_seed() -> None:
-    facts = load_facts("development")[:60]
-    first, again, other = (to_binary(facts, seed=seed) for seed in (3, 3, 4))
-    assert first == again != other
-    assert first.examples[::2] == other.examples[::2]
 
 
 def test_a_sample_keeps_the_order_and_is_decided_by_the_seed() -> None:

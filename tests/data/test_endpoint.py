@@ -2,12 +2,13 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fake_endpoint import FakeEndpoint, completion, serving, slowly
+from fake_endpoint import FakeEndpoint, completion, serving
 from nasalign.data import endpoint as module
 from nasalign.data.conversation import Conversation
 from nasalign.data.endpoint import EndpointChat
@@ -31,15 +32,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def last_word(request: dict) -> tuple[int, object]:
+    time.sleep(0.02)  # so that calls overlap
     return completion(request["messages"][1]["content"].split()[-1])
 
 
 def test_answers_come_in_order_and_are_counted(fake: FakeEndpoint, tmp_path: Path) -> None:
     fake.reply = last_word
-    chat = EndpointChat("gpt-4", tmp_path / "new" / "answers.sqlite")
+    chat = EndpointChat("gpt-4", tmp_path / "new" / "answers.sqlite", concurrency=2)
     done: list[int] = []
     assert chat.complete(ASKED, done.append) == [f"{number}?" for number in range(6)]
-    assert sum(done) == 6
+    assert (sum(done), fake.busiest) == (6, 2)
     assert (chat.usage.calls, chat.usage.cached, chat.usage.refused) == (6, 0, 0)
     assert (chat.usage.prompt_tokens, chat.usage.completion_tokens) == (66, 18)
     request = next(one for one in fake.asked if one["messages"][1]["content"] == "Question 2?")
@@ -60,17 +62,6 @@ def test_nothing_is_asked_twice(fake: FakeEndpoint, tmp_path: Path) -> None:
     assert len(fake.asked) == 7
 
 
-def test_the_key_is_not_written(fake: FakeEndpoint, tmp_path: Path) -> None:
-    EndpointChat("gpt-4", tmp_path / "answers.sqlite").complete(ASKED)
-    assert all(b"secret-key" not in path.read_bytes() for path in tmp_path.iterdir())
-
-
-def test_calls_under_way_are_bounded(fake: FakeEndpoint, tmp_path: Path) -> None:
-    fake.reply = slowly(0.05, completion("yes"))
-    EndpointChat("m", tmp_path / "a.sqlite", concurrency=2).complete(ASKED)
-    assert fake.busiest == 2
-
-
 def test_the_limit_of_calls_keeps_what_came(fake: FakeEndpoint, tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     with pytest.raises(EndpointError, match=r"limit of 4 calls is reached with 2 answers missing"):
@@ -81,7 +72,7 @@ def test_the_limit_of_calls_keeps_what_came(fake: FakeEndpoint, tmp_path: Path) 
 
 
 def test_a_busy_endpoint_is_asked_again(fake: FakeEndpoint, tmp_path: Path) -> None:
-    replies = [(429, {"error": {"message": "slow down"}}), (503, {}), completion("at last")]
+    replies = [(429, {}), (503, {}), completion("at last")]
     fake.reply = lambda request: replies.pop(0)
     chat = EndpointChat("m", tmp_path / "answers.sqlite")
     assert chat.complete(ASKED[:1]) == ["at last"]
@@ -94,12 +85,9 @@ def test_a_busy_endpoint_is_asked_again(fake: FakeEndpoint, tmp_path: Path) -> N
     ("status", "body", "sentence"),
     [
         (429, {"error": {"message": "slow down"}}, r"answers 429: .*slow down"),
-        (500, {"error": {"message": "broken"}}, r"answers 500: .*broken"),
         (401, {"error": {"message": "bad key"}}, r"answers 401: .*bad key"),
         (404, {"error": {"message": "no such model"}}, r"answers 404: .*no such model"),
         (200, {"hello": "world"}, r"not with a chat completion"),
-        (200, b"<html>Welcome</html>", r"not with a chat completion"),
-        (200, {"choices": []}, r"not with a chat completion"),
     ],
 )
 def test_an_endpoint_that_fails_is_named(
@@ -114,16 +102,12 @@ def test_an_endpoint_that_fails_is_named(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_endpoint_that_is_down_or_slow_is_named(
+def test_an_endpoint_that_is_down_is_named(
     fake: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake.reply = slowly(2, completion("too late"))
-    with pytest.raises(EndpointError, match=r"cannot be reached: Request timed out"):
-        EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED[:1])
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    with pytest.raises(
-        EndpointError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*start again"
-    ):
+    sentence = r"http://127\.0\.0\.1:9 cannot be reached: .*start again"
+    with pytest.raises(EndpointError, match=sentence):
         EndpointChat("m", tmp_path / "answers.sqlite").complete(ASKED[:1])
 
 
@@ -215,8 +199,7 @@ def test_the_cache_is_for_its_owner_alone(fake: FakeEndpoint, tmp_path: Path) ->
             path.chmod(0o644)
             for name in ("answers.sqlite-wal", "answers.sqlite-shm"):
                 assert (folder / name).stat().st_mode & 0o777 == 0o644
-        chat = EndpointChat("m", path)
-        chat.complete(ASKED)
+        EndpointChat("m", path).complete(ASKED)
         files = list(folder.glob("answers*"))
         assert len(files) == 3, files
         assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
@@ -235,9 +218,3 @@ def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(EndpointError, match="OPENAI_API_KEY is not set"):
         EndpointChat("gpt-4", tmp_path / "answers.sqlite")
-
-
-def test_a_broken_cache_is_named(fake: FakeEndpoint, tmp_path: Path) -> None:
-    (tmp_path / "answers.sqlite").write_text("this is no data base, but it is long enough" * 40)
-    with pytest.raises(EndpointError, match=r"cache of answers .*answers\.sqlite cannot be used"):
-        EndpointChat("m", tmp_path / "answers.sqlite")

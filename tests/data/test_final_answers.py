@@ -9,44 +9,26 @@ from nasalign.data.reading import Drop
 
 
 @pytest.mark.parametrize(
-    ("solution", "answer"),
+    ("find", "solution", "answer"),
     [
-        ("a <<1+1=2>>2\n#### 2", "2"),
-        ("#### 3\n#### 1,234  \n", "1,234"),
-        ("#### -5\nand more", "-5"),
+        (after_hashes, "a <<1+1=2>>2\n#### 2", "2"),
+        (after_hashes, "#### 3\n#### 1,234  \n", "1,234"),
+        (after_hashes, "#### -5\nand more", "-5"),
+        (after_sentence, "#### 18\nThe answer is: 18", "18"),
+        (after_sentence, "The answer is: 3. No. The answer is: 4.5.", "4.5"),
+        (after_sentence, "The answer is: $\\frac{1}{2}$.\n", "\\frac{1}{2}"),
+        (after_sentence, "The answer is: $5", "$5"),
+        (in_box, "$\\boxed{2}$", "2"),
+        (in_box, "\\boxed{1}, and so \\boxed{ \\frac{1}{\\sqrt{2}} }.", "\\frac{1}{\\sqrt{2}}"),
+        (in_box, "\\fbox{7}", "7"),
+        (in_box, "\\boxed 7 metres", "7"),
+        (in_box, "\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
+        (in_box, "\\boxed{\\text{(C)}} and {more}", "\\text{(C)}"),
+        (in_box, "\\boxed{\\left\\{x \\mid x>0\\right\\}}", "\\left\\{x \\mid x>0\\right\\}"),
     ],
 )
-def test_after_hashes(solution: str, answer: str) -> None:
-    assert after_hashes(solution) == answer
-
-
-@pytest.mark.parametrize(
-    ("solution", "answer"),
-    [
-        ("#### 18\nThe answer is: 18", "18"),
-        ("The answer is: 3. No. The answer is: 4.5.", "4.5"),
-        ("The answer is: $\\frac{1}{2}$.\n", "\\frac{1}{2}"),
-        ("The answer is: $5", "$5"),
-    ],
-)
-def test_after_sentence(solution: str, answer: str) -> None:
-    assert after_sentence(solution) == answer
-
-
-@pytest.mark.parametrize(
-    ("solution", "answer"),
-    [
-        ("$\\boxed{2}$", "2"),
-        ("\\boxed{1}, and so \\boxed{ \\frac{1}{\\sqrt{2}} }.", "\\frac{1}{\\sqrt{2}}"),
-        ("\\fbox{7}", "7"),
-        ("\\boxed 7 metres", "7"),
-        ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
-        ("\\boxed{\\text{(C)}} and {more}", "\\text{(C)}"),
-        ("\\boxed{\\left\\{x \\mid x>0\\right\\}}", "\\left\\{x \\mid x>0\\right\\}"),
-    ],
-)
-def test_in_box(solution: str, answer: str) -> None:
-    assert in_box(solution) == answer
+def test_the_last_answer_is_found(find: Callable[[str], str], solution: str, answer: str) -> None:
+    assert find(solution) == answer
 
 
 @pytest.mark.parametrize(

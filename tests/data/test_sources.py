@@ -56,9 +56,7 @@ def test_a_file_of_the_authors_is_read(name: str, tmp_path: Path) -> None:
     assert labels == EXPECTED[name]
     assert loaded.dropped.counts == DROPPED[name]
     assert loaded.origin == str(path)
-    ids = [record.id for record in loaded.records]
-    assert len(set(ids)) == len(ids)
-    assert all(ids)
+    assert len({record.id for record in loaded.records} - {""}) == len(labels)
 
 
 @pytest.mark.usefixtures("offline")
@@ -75,16 +73,13 @@ def test_the_hub_s_layout_gives_the_same(
     assert loaded.origin == (f"{source.hub}@{source.revision}" if by_id else str(folder))
     parts = PARTS.get(name, 1)
     local = load_data(name, [upstream.write(tmp_path, name)]).records
-    assert len(loaded.records) == parts * len(local)
     for mine, theirs in zip(loaded.records, local * parts, strict=True):
-        assert mine.question == theirs.question
-        assert mine.context == theirs.context
+        assert (mine.question, mine.context) == (theirs.question, theirs.context)
         assert mine.answer == theirs.answer
         if isinstance(mine, Question) and isinstance(theirs, Question):
             assert (mine.aliases, mine.options) == (theirs.aliases, theirs.options)
             assert (mine.subject, mine.brief) == (theirs.subject, theirs.brief)
-    counts = {reason: parts * count for reason, count in DROPPED[name].items()}
-    assert loaded.dropped.counts == counts
+    assert loaded.dropped.counts == {key: parts * count for key, count in DROPPED[name].items()}
 
 
 def test_a_hub_that_cannot_be_reached_is_named(
@@ -96,11 +91,8 @@ def test_a_hub_that_cannot_be_reached_is_named(
         raise ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub\nand so on")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(
-        DataError,
-        match=r"gsm8k cannot be read from openai/gsm8k/main/test: .*"
-        r"Couldn't reach.* --source FILE",
-    ):
+    sentence = r"gsm8k cannot be read from openai/gsm8k/main/test: .*Couldn't reach.* --source FILE"
+    with pytest.raises(DataError, match=sentence):
         load_data("gsm8k")
 
 
@@ -146,22 +138,13 @@ def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     ("name", "text", "sentence"),
     [
         ("gsm8k", '{"question": "q"}', r"line 1 has no text in 'answer'"),
-        (
-            "gsm8k",
-            '{"question": "q", "answer": "none"}',
-            r"gives no question.*no answer after ####",
-        ),
+        ("gsm8k", '{"question": "q", "answer": "none"}', r"no question.*no answer after ####"),
         ("math", '{"problem": "", "solution": "x"}', r"line 1 has no text in 'problem'"),
         ("musique", '{"id": "a", "question": "q", "answer": "a"}', r"no list of objects in 'para"),
-        (
-            "strategyqa",
-            '{"question": "q", "answer": "maybe"}',
-            r"the answer 'maybe'; it must be",
-        ),
+        ("strategyqa", '{"question": "q", "answer": "maybe"}', r"the answer 'maybe'; it must be"),
         (
             "ar-lsat",
-            '{"passage": "p", "questions": [{"id": "1", "question": "q", "options": '
-            '["x"], "answer": "B"}]}',
+            '{"passage": "p", "questions": [{"question": "q", "options": ["x"], "answer": "B"}]}',
             r"answer 'B', which is none of its options",
         ),
         (

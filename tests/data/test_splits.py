@@ -54,15 +54,10 @@ def test_data_of_the_paper_is_evaluated_whole_unless_it_is_probed() -> None:
 
 def test_a_file_that_is_called_like_data_of_the_paper_is_none() -> None:
     own = loaded("gsm8k", origin="private/gsm8k.jsonl")
-    splits = Splits.of(own, loaded("facts"))
-    assert (splits.part, splits.named) == ("test", False)
-    assert Splits.of(loaded("gsm8k"), loaded("facts")).named
+    splits, paper = (Splits.of(data, loaded("facts")) for data in (own, loaded("gsm8k")))
+    assert (splits.part, splits.named, paper.named) == ("test", False, True)
+    assert "of facts; evaluated are 201 of gsm8k (whole)" in paper.sentence
     assert Splits.of(own, own).same
-
-
-def test_the_sentence_names_both() -> None:
-    said = Splits.of(loaded("gsm8k"), loaded("facts")).sentence
-    assert "of facts; evaluated are 201 of gsm8k (whole)" in said
 
 
 def test_context_is_given_as_asked(tmp_path: Path) -> None:
@@ -109,12 +104,10 @@ def test_what_is_probed_is_not_evaluated_from_another_file(tmp_path: Path) -> No
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     probing = load_data(str(tmp_path / "mine.jsonl"))
     probed = {row["question"] for row in rows if split_of(row["subject"]) == "probing"}
-    without_subject = [{**row, "subject": None} for row in rows]
-    others = [{"question": "Another?", "answer": "b"}]
     files = {
         "turned": [*reversed(rows)],
-        "overlapping": rows[:40] + others,
-        "bare": without_subject,
+        "overlapping": [*rows[:40], {"question": "Another?", "answer": "b"}],
+        "bare": [row | {"subject": None} for row in rows],
         "written otherwise": [
             row | {"question": row["question"].upper().replace(" ", "  "), "context": "There."}
             for row in rows
@@ -134,22 +127,19 @@ def test_what_is_probed_is_not_evaluated_from_another_file(tmp_path: Path) -> No
         from_file(tmp_path, "all.jsonl", some, probing)
 
 
-@pytest.mark.parametrize("spelling", ["again", "link", "copy", "name"])
+@pytest.mark.parametrize(
+    "spelling", ["folder/../mine.jsonl", "link.jsonl", "folder/mine.jsonl", "other.json"]
+)
 def test_the_same_file_by_another_spelling_is_the_same(tmp_path: Path, spelling: str) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows_of()))
     (tmp_path / "folder").mkdir()
-    other = {
-        "again": tmp_path / "folder" / ".." / "mine.jsonl",
-        "link": tmp_path / "link.jsonl",
-        "copy": tmp_path / "folder" / "mine.jsonl",
-        "name": tmp_path / "other.json",
-    }[spelling]
-    if spelling == "link":
+    other = tmp_path / spelling
+    if spelling == "link.jsonl":
         other.symlink_to(path)
-    elif spelling == "copy":
+    elif spelling == "folder/mine.jsonl":
         other.write_bytes(path.read_bytes())
-    elif spelling == "name":
+    elif spelling == "other.json":
         other.write_text(json.dumps(rows_of()))
     data, probing = load_data(str(other)), load_data(str(path))
     with pytest.raises(DataError, match="is probed, so it cannot be evaluated whole"):

@@ -10,19 +10,15 @@ from nasalign.data.records import BinaryExample, Question
 from nasalign.data.user_file import load_file
 from nasalign.errors import DataError
 
+EMMA = "Who wrote Emma?"
 ROWS: list[dict[str, Any]] = [
-    {"question": "Who wrote Emma?", "answer": "Jane Austen", "aliases": ["Austen", "J. Austen"]},
+    {"question": EMMA, "answer": "Jane Austen", "aliases": ["Austen", "J. Austen"]},
     {"question": "Is it so?", "answer": "yes", "context": 'He said "so",\nand left.'},
     {"question": "Capital?", "answer": "Rome", "wrong_answer": "Pisa", "subject": "Italy"},
     {"question": "Two and two?", "answer": "4", "label": "false"},
 ]
 RECORDS = [
-    Question(
-        "Who wrote Emma?",
-        "Jane Austen",
-        aliases=("Austen", "J. Austen"),
-        subject="Who wrote Emma?",
-    ),
+    Question(EMMA, "Jane Austen", aliases=("Austen", "J. Austen"), subject=EMMA),
     BinaryExample("Is it so?", True, None, 'He said "so",\nand left.'),
     Question("Capital?", "Rome", wrong_answer="Pisa", subject="Italy"),
     BinaryExample("Two and two?", False, "4"),

@@ -27,11 +27,11 @@ def drawn(asked: Question, *others: str, seeds: int = 40) -> set[str]:
 def test_a_wrong_answer_is_of_the_same_kind_and_decided_by_the_seed() -> None:
     pool = [question(str(number), kind="number") for number in range(100, 120)]
     pool += [question("Paris", kind="capital"), question("Rome", kind="capital")]
-    drawn = [WrongAnswers(pool).draw(pool[0], random.Random(seed)) for seed in range(50)]
+    draws = [WrongAnswers(pool).draw(pool[0], random.Random(seed)) for seed in range(50)]
     again = [WrongAnswers(pool[::-1]).draw(pool[0], random.Random(seed)) for seed in range(50)]
-    assert drawn == again  # whatever the order of the pool
-    assert len(set(drawn)) > 10
-    assert set(drawn) <= {str(number) for number in range(101, 120)}
+    assert draws == again  # whatever the order of the pool
+    assert len(set(draws)) > 10
+    assert set(draws) <= {str(number) for number in range(101, 120)}
 
 
 def test_a_wrong_answer_neither_is_nor_holds_nor_stands_in_the_right_one() -> None:
@@ -46,6 +46,8 @@ def test_the_wrong_answer_of_the_data_comes_first() -> None:
     right = question("Rome", wrong="Pisa")
     assert WrongAnswers([right, question("Turin")]).draw(right, random.Random(0)) == "Pisa"
     assert WrongAnswers([]).draw(right, random.Random(0)) == "Pisa"
+    with pytest.raises(Drop, match="its wrong_answer is right"):
+        WrongAnswers([]).draw(question("Rome", wrong="the Rome"), random.Random(0))
 
 
 @pytest.mark.parametrize("others", [[], ["Rome"], ["the ROME"], ["Old Rome"]])
@@ -75,11 +77,6 @@ def test_no_wrong_answer_to_any_fact_is_right() -> None:
                 for right in (fact.answer, *fact.aliases):
                     assert not matches(right, question(wrong)), (wrong, fact)
     assert draws > 2 * len(load_facts())
-
-
-def test_a_wrong_answer_that_is_right_is_refused() -> None:
-    with pytest.raises(Drop, match="its wrong_answer is right"):
-        WrongAnswers([]).draw(question("Rome", wrong="the Rome"), random.Random(0))
 
 
 def test_another_option_is_taken_though_options_hold_one_another() -> None:
@@ -124,6 +121,8 @@ def test_the_other_side_of_a_choice_comes_first(asked: str, answer: str, other: 
         ("Friday", r"[A-Z][a-z]+day"),
         ("\\text{odd}", r"\\text\{even\}"),
         ("\\text{(C)}", r"\\text\{\([ABDE]\)\}"),
+        ("42", r"\d+"),
+        ("The Seven Dwarfs", r"Rome|a word"),
     ],
 )
 def test_it_has_the_form_of_the_right_one(answer: str, pattern: str) -> None:
@@ -156,22 +155,10 @@ def test_a_fraction_stays_in_lowest_terms() -> None:
 
 def test_a_like_question_lends_its_answer() -> None:
     asked = Question("Which county holds Stanley?", "Mountrail County")
-    pool = [
-        asked,
-        Question("Which county holds Paris?", "Bear Lake County"),
-        Question("Who wrote Emma?", "Jane Austen"),
-        Question("Which colour is it?", "dark red"),
-    ]
+    pool = [asked, Question("Which county holds Paris?", "Bear Lake County")]
+    pool += [Question("Who wrote Emma?", "Jane Austen"), Question("Which colour?", "dark red")]
     draws = {WrongAnswers(pool).draw(asked, random.Random(seed)) for seed in range(20)}
     assert draws == {"Bear Lake County"}
-
-
-def test_a_name_is_not_given_for_a_number() -> None:
-    assert all(other.isdigit() for other in drawn(question("42"), "Rome", "Ann", "Bob"))
-
-
-def test_a_number_word_in_a_name_stays() -> None:
-    assert drawn(question("The Seven Dwarfs"), "The Beatles") == {"The Beatles"}
 
 
 def test_nothing_of_the_form_is_left() -> None:

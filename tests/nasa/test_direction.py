@@ -32,14 +32,11 @@ EXAMPLE = BinaryExample("Who wrote Hamlet?", False, "Paris")
 
 def known(count: int) -> list[Parametric]:
     """Known questions of one kind, so that each has the others' answers as wrong ones."""
-    return [
-        Parametric(
-            Question(f"What is {index}?", f"thing {index}", kind="things", subject=f"{index}"),
-            f"thing {index}",
-            True,
-        )
+    asked = [
+        Question(f"What is {index}?", f"thing {index}", kind="things", subject=f"{index}")
         for index in range(count)
     ]
+    return [Parametric(question, question.answer, True) for question in asked]
 
 
 @pytest.mark.parametrize("chat", [True, False])
@@ -150,9 +147,7 @@ class Said:
     def __call__(self, model: object, prompts: list[BinaryPrompt], **options: object) -> Scores:
         p_no = torch.tensor([0.2 if said == "positive" else 0.7 for said in self.verdicts])
         p_yes = 0.9 - p_no
-        mirrored = [
-            likeliest(no, yes) for no, yes in zip(p_no.tolist(), p_yes.tolist(), strict=True)
-        ]
+        mirrored = [likeliest(no, 0.9 - no) for no in p_no.tolist()]
         nas = torch.arange(1.0, len(prompts) + 1)[:, None, None].expand(-1, 2, 2) / 4
         return Scores(p_no, p_yes, mirrored, nas)
 

@@ -11,13 +11,7 @@ from nasalign.data.records import Question
 from nasalign.errors import DataError
 from nasalign.inference.generation import Generated
 from nasalign.nasa import knowledge as module
-from nasalign.nasa.knowledge import (
-    Parametric,
-    confident,
-    free_answers,
-    judged,
-    parametric_rows,
-)
+from nasalign.nasa.knowledge import Parametric, confident, free_answers, judged, parametric_rows
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.session import Session
 

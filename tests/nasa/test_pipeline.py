@@ -63,19 +63,6 @@ def test_only_rows_of_selected_heads_move_and_revert_is_exact(
         assert torch.equal(value, before[name]), name
 
 
-def test_epochs_and_heads_are_recorded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    model, questions = denying("llama", tokenizer)
-    run = Run(folder=tmp_path)
-    result = nasalign.align(model, tokenizer, questions, run=run, settings=SETTINGS)
-    heads = [record for record in result.history if isinstance(record, HeadRecord)]
-    epochs = [record for record in result.history if isinstance(record, EpochRecord)]
-    assert [(one.layer, one.head) for one in heads] == [(h.layer, h.head) for h in result.heads][
-        : len(heads)
-    ]
-    assert sum(one.epochs for one in heads) == len(epochs)
-    assert len((tmp_path / "tuning.jsonl").read_text().splitlines()) == len(result.history)
-
-
 def test_an_interrupted_tuning_leaves_the_model_as_it_was(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,17 +79,6 @@ def test_an_interrupted_tuning_leaves_the_model_as_it_was(
         assert torch.equal(value, before[name]), name
 
 
-def test_too_few_true_positives_leave_tau_to_the_share_of_yes(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    model, questions = denying("llama", tokenizer)
-    few = Run()
-    nasalign.align(
-        model, tokenizer, questions, run=few, settings=SETTINGS.replace({"min_true_positives": 999})
-    )
-    assert few.facts["halting"] == {"kind": "share", "value": 0.5, "answer": "Yes"}
-
-
 @pytest.mark.parametrize(
     ("least", "halting"),
     [(3, {"kind": "tau", "value": 0.25}), (4, {"kind": "share", "value": 0.5})],
@@ -117,13 +93,8 @@ def test_tau_stands_from_the_least_number_of_true_positives_on(
     monkeypatch.setattr(ProbingSet, "tau", 0.25)
     model, questions = denying("llama", tokenizer)
     run = Run()
-    nasalign.align(
-        model,
-        tokenizer,
-        questions,
-        run=run,
-        settings=SETTINGS.replace({"min_true_positives": least}),
-    )
+    settings = SETTINGS.replace({"min_true_positives": least})
+    nasalign.align(model, tokenizer, questions, settings, run=run)
     assert run.facts["halting"] == halting | {"answer": "Yes"}
 
 
@@ -131,15 +102,23 @@ def test_a_callback_sees_every_record_and_can_stop(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model, questions = denying("llama", tokenizer)
-    whole = nasalign.align(model, tokenizer, questions, SETTINGS, on_record=lambda record: None)
+    first = Run(tmp_path / "first")
+    whole = nasalign.align(
+        model, tokenizer, questions, SETTINGS, run=first, on_record=lambda record: None
+    )
     whole.adapter.revert(model)
+    heads = [record for record in whole.history if isinstance(record, HeadRecord)]
+    tuned = [(head.layer, head.head) for head in whole.heads]
+    assert [(one.layer, one.head) for one in heads] == tuned[: len(heads)]
+    assert sum(1 + one.epochs for one in heads) == len(whole.history)
+    assert len((first.folder / "tuning.jsonl").read_text().splitlines()) == len(whole.history)
     seen: list[object] = []
 
     def second_head(record: object) -> bool:
         seen.append(record)
         return sum(isinstance(one, HeadRecord) for one in seen) < 1 or len(seen) < 4
 
-    run = Run(tmp_path)
+    run = Run(tmp_path / "second")
     stopped = nasalign.align(model, tokenizer, questions, SETTINGS, run=run, on_record=second_head)
     assert stopped.history == whole.history[: len(seen)] == seen
     assert isinstance(seen[-1], EpochRecord)  # in the middle of the second head

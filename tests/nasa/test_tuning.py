@@ -21,15 +21,9 @@ FINITE = -1000.0  # a tau that nothing reaches
 
 
 def run(
-    script: Script,
-    heads: list[Head],
-    *,
-    tau: float = FINITE,
-    rho: float = 0.5,
-    epochs: int = 3,
-    share: float = 0.5,
+    script: Script, heads: list[Head], *, tau: float = FINITE, epochs: int = 3
 ) -> tuple[list[EpochRecord], list[HeadRecord]]:
-    records = list(incremental_tuning(heads, script, Limits(epochs, rho, tau, share)))
+    records = list(incremental_tuning(heads, script, Limits(epochs, 0.5, tau, 0.5)))
     return (
         [record for record in records if isinstance(record, EpochRecord)],
         [record for record in records if isinstance(record, HeadRecord)],
@@ -53,12 +47,8 @@ def test_heads_are_tuned_in_their_order_each_finished_before_the_next() -> None:
         *("begin 1.0", *an_epoch * 3, "restore", "finish"),
     ]
     assert [(head.layer, head.head) for head in heads] == [(0, 0), (0, 1), (1, 0)]
-    assert [(record.head, record.epoch) for record in epochs[:4]] == [
-        (0, 1),
-        (0, 2),
-        (0, 3),
-        (1, 1),
-    ]
+    order = [(record.head, record.epoch) for record in epochs[:4]]
+    assert order == [(0, 1), (0, 2), (0, 3), (1, 1)]
 
 
 @pytest.mark.parametrize(

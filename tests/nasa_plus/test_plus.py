@@ -7,7 +7,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
-import tiny
 from nasalign.config import Settings
 from nasalign.data.records import Question, load_facts
 from nasalign.errors import DataError
@@ -29,15 +28,11 @@ SETTINGS = Settings(
     joint_epochs=2,
     joint_learning_rate=1e-2,
 )
+QUESTIONS = load_facts("probing")[:40]
+Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 
-@pytest.fixture
-def questions(llama: tuple[PreTrainedModel, PreTrainedTokenizerFast]) -> list[Question]:
-    """Facts, of which the tiny model is made to know every other one."""
-    return load_facts("probing")[:40]
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def knows_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the judge find every other answer right; the tiny model knows nothing."""
 
@@ -48,27 +43,24 @@ def knows_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def probed(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questions: list[Question]
-) -> ProbingSet:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Session, ProbingSet, dict[str, list[Pair]]]:
     model.requires_grad_(False)
-    return probe(Session(model, tokenizer, SETTINGS), questions)
-
-
-@pytest.mark.usefixtures("knows_every_other")
-def test_kinds_and_the_subjects_held_back(
-    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast], questions: list[Question]
-) -> None:
-    model, tokenizer = llama
-    probing = probed(model, tokenizer, questions)
     session = Session(model, tokenizer, SETTINGS)
-    kinds = pairs_by_kind(session, questions, probing)
-    assert {kind: len(pairs) for kind, pairs in kinds.items()} == {
-        "known": 20,
-        "unknown": 12,
-        "direct": 18,
-        "context": 18,
-        "numbers": 12,
-    }
+    probing = probe(session, QUESTIONS)
+    return session, probing, pairs_by_kind(session, QUESTIONS, probing)
+
+
+def changed(before: dict[str, torch.Tensor], model: PreTrainedModel) -> set[str]:
+    after = model.state_dict()
+    return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+
+
+def test_kinds_and_the_subjects_held_back(llama: Llama) -> None:
+    model, tokenizer = llama
+    session, probing, kinds = probed(model, tokenizer)
+    expected = {"known": 20, "unknown": 12, "direct": 18, "context": 18, "numbers": 12}
+    assert {kind: len(pairs) for kind, pairs in kinds.items()} == expected
     known = {one.question.question for one in probing.samples}
     assert all(pair.right.question in known for pair in kinds["known"])
     assert not any(pair.right.question in known for pair in kinds["unknown"])
@@ -82,25 +74,14 @@ def test_kinds_and_the_subjects_held_back(
     assert len(samples.free) == 20  # the answers that were right
     without = rendered(session.with_settings(kl_weight=0.0), kinds, probing)
     assert (without.tuning, without.free) == (tuning, [])
-
-
-@pytest.mark.usefixtures("knows_every_other")
-def test_too_few_questions_are_refused(
-    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast], questions: list[Question]
-) -> None:
-    model, tokenizer = llama
-    probing = probed(model, tokenizer, questions)
-    session = Session(model, tokenizer, SETTINGS)
     one = nasalign.BinaryExample("Is it?", True)
     with pytest.raises(DataError, match="too few questions"):
         rendered(session, {"known": [Pair("it", one, one)]}, probing)
 
 
-@pytest.mark.usefixtures("knows_every_other")
 @pytest.mark.parametrize("selection", ["attribution", "nas"])
 def test_only_rows_of_the_chosen_heads_move(
-    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast],
-    questions: list[Question],
+    llama: Llama,
     tmp_path: Path,
     selection: str,
 ) -> None:
@@ -108,7 +89,7 @@ def test_only_rows_of_the_chosen_heads_move(
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     run = Run(folder=tmp_path)
     settings = SETTINGS.replace({"selection": selection, "k": 6})
-    result = nasalign.align(model, tokenizer, questions, run=run, settings=settings)
+    result = nasalign.align(model, tokenizer, QUESTIONS, run=run, settings=settings)
     heads = [(row["layer"], row["head"]) for row in read_json(tmp_path / "heads.json")]
     assert result.kept == heads == [head[:2] for head in result.heads]
     if selection == "attribution":
@@ -117,27 +98,22 @@ def test_only_rows_of_the_chosen_heads_move(
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert set(rows[0]["accuracy"]) == {"known", "unknown", "direct", "context", "numbers"}
     geometry = HeadGeometry.of(model)
-    changed = {name for name in before if not torch.equal(before[name], model.state_dict()[name])}
     slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
-    assert changed == {f"{where.module}.weight" for where in slices}
+    assert changed(before, model) == {f"{where.module}.weight" for where in slices}
     result.adapter.revert(model)
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not changed(before, model)
 
 
-@pytest.mark.usefixtures("knows_every_other")
 def test_the_heads_are_those_of_highest_attribution(
-    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast],
-    questions: list[Question],
+    llama: Llama,
     tmp_path: Path,
 ) -> None:
     model, tokenizer = llama
-    probing = probed(model, tokenizer, questions)
-    session = Session(model, tokenizer, SETTINGS)
-    kinds = pairs_by_kind(session, questions, probing)
+    session, probing, kinds = probed(model, tokenizer)
     tuning = rendered(session, kinds, probing).tuning
     norms = attribution(model, [(one.right, one.wrong) for one in tuning if one.kind == "known"])
     result = nasalign.align(
-        model, tokenizer, questions, run=Run(folder=tmp_path), settings=SETTINGS
+        model, tokenizer, QUESTIONS, run=Run(folder=tmp_path), settings=SETTINGS
     )
     best = sorted(norms.flatten().tolist(), reverse=True)[:3]
     assert [float(norms[head[:2]]) for head in result.heads] == pytest.approx(best)
@@ -145,10 +121,8 @@ def test_the_heads_are_those_of_highest_attribution(
     assert written == pytest.approx(best)
 
 
-@pytest.mark.usefixtures("knows_every_other")
 def test_after_an_error_the_model_is_as_it_was(
-    llama: tuple[PreTrainedModel, PreTrainedTokenizerFast],
-    questions: list[Question],
+    llama: Llama,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, tokenizer = llama
@@ -161,12 +135,5 @@ def test_after_an_error_the_model_is_as_it_was(
 
     monkeypatch.setattr("nasalign.nasa_plus.joint_run._sentence", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        nasalign.align(model, tokenizer, questions, settings=SETTINGS)
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-
-
-def test_the_tokenizer_of_the_tests_has_the_embedded_facts_fit() -> None:
-    """The facts are longer than what the tiny models are otherwise asked."""
-    builder = nasalign.prompts.builder.PromptBuilder(tiny.build_tokenizer())
-    example = nasalign.BinaryExample("Is Oslo the capital of Norway?", True, None, "Oslo. " * 20)
-    assert len(builder.binary(example).token_ids) < tiny.SHAPE["max_position_embeddings"]
+        nasalign.align(model, tokenizer, QUESTIONS, settings=SETTINGS)
+    assert not changed(before, model)

@@ -123,11 +123,6 @@ def test_prompt_1_is_worded_as_in_the_paper(instruction: str) -> None:
     assert builder.binary(as_it_is).text == text
 
 
-def test_the_vocabulary_is_that_of_the_instruction() -> None:
-    text = build(chat=False, vocabulary="correct/wrong").binary(EXAMPLE).text
-    assert text.startswith("You are given a question and you MUST answer Correct or Wrong. Quest")
-
-
 @pytest.mark.parametrize(("style", "chat", "bos"), SETUPS)
 def test_prompt_2_is_worded_as_in_the_paper(style: str, chat: bool, bos: bool) -> None:
     builder = build(style, chat, bos)

@@ -19,6 +19,7 @@ from nasalign.evaluation.metrics import METRICS
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card import FILE, Form, model_card
 from nasalign.reporting.card.base import Base
+from run_folder import FACTS, write_side_effects
 
 ROWS = {"q": 16, "k": 5}  # those that the adapter changes
 EVIL = "a|b *c* [x](http://e) <script>alert(1)</script> `code`\n---\nlicense: mit\n```\n# big"
@@ -42,17 +43,7 @@ def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") ->
         "probing_data": "hotpotqa",
         "probing_origin": "/home/ann/secret/hotpot_dev.json",
         "further": ["/home/ann/strategyqa_train.json"],
-        "model": {
-            "name": "/home/ann/models/base",
-            "source": source,
-            "architecture": "LlamaForCausalLM",
-            "parameters": 134_515_008,
-            "layers": 4,
-            "heads": 2,
-            "fingerprint": "125b8165fad6",
-            "dtype": "float32",
-            "device": "cpu",
-        },
+        "model": FACTS["model"] | {"name": "/home/ann/models/base", "source": source},
         "versions": {"python": "3.11.7", "nasalign": "0.1.0", "torch": "2.13.0+cpu"},
         "settings": load_preset("smollm2").as_dict() | {"k": 60},
         "examples": {data: {"n": 40}, "strategyqa": {"n": 40}},
@@ -168,29 +159,10 @@ def test_the_text_says_what_was_changed_and_how_it_is_loaded(tmp_path: Path) -> 
 
 def test_side_effects_are_told_if_they_were_measured(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    effects = {
-        "general_qa": {
-            "n": 100,
-            "before": 0.4,
-            "after": 0.39,
-            "change_interval": [-0.04, 0.02],
-            "data": "facts",
-            "judge": "match",
-        },
-        "kl": {
-            "prompts": 8,
-            "tokens": 900,
-            "mean": 0.0123,
-            "interval": [0.01, 0.02],
-            "max": 1.5,
-            "same_top_token": 0.99,
-        },
-        "perplexity": {"tokens": 900, "before": 12.25, "after": 12.5},
-    }
-    (run / "side_effects.json").write_text(json.dumps(effects))
+    write_side_effects(run)
     text = card_of(run).text
     assert "## Side effects" in text
-    for figure in ("0.400", "0.390", "0.0123", "12.25", "12.50"):
+    for figure in ("0.400", "0.390", "0.0123", "12.34", "12.40"):
         assert figure in text
 
 

@@ -5,10 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from comparison_folder import MARKED, REASON, ROWS, make_comparison
-from nasalign.commands import app
 from nasalign.io.files import write_json
 from nasalign.reporting.report import report_html
 from nasalign.reporting.report.charts import comparison_charts
@@ -137,10 +135,3 @@ def test_the_command_is_the_run_again(tmp_path: Path) -> None:
     write_json(folder / "run.json", facts)
     line = command_line(RunFiles.read(folder))
     assert line.startswith("nasalign compare tiny-135m --eval more.jsonl --only untouched,nasa")
-
-
-def test_the_command_report_writes_it(tmp_path: Path) -> None:
-    folder = make_comparison(tmp_path / "run", names=("facts",))
-    result = CliRunner().invoke(app, ["report", str(folder)])
-    assert result.exit_code == 0, result.output
-    assert "Beside the alternatives" in (folder / "report.html").read_text()

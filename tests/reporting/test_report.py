@@ -2,15 +2,14 @@
 
 import hashlib
 import html
-import json
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from nasalign.commands import app
+from fault_tools import invoke, printed, refused
 from nasalign.errors import NasAlignError
 from nasalign.io.files import write_json, write_jsonl
 from nasalign.reporting.report import report_html, write_report
@@ -23,7 +22,6 @@ from nasalign.reporting.report.tables import effect_rows
 from nasalign.reporting.report.tuning import halting_rule, limit_of
 from run_folder import (
     FACTS,
-    SCRIPT,
     begin_run,
     evaluated,
     evaluation,
@@ -36,8 +34,6 @@ from run_folder import (
     write_side_effects,
 )
 
-RUNNER = CliRunner()
-
 
 def told(folder: Path) -> Verdict:
     files = RunFiles.read(folder)
@@ -48,6 +44,7 @@ def test_the_page_tells_the_story_in_order(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", more=True)
     write_attention(folder)
     write_side_effects(folder)
+    assert any("Free answers did not change measurably" in note for note in told(folder).notes)
     page = without_scripts(report_html(folder))
     places = [page.index(f'id="{name}"') for name in SECTIONS]
     assert places == sorted(places)
@@ -94,45 +91,59 @@ def test_recall_up_and_accuracy_the_same(tmp_path: Path) -> None:
     assert "and calibration did not change measurably (error" in found.sentence
 
 
-def test_worse_is_called_worse(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run")
+def without_a_head(folder: Path) -> None:
+    make_run(folder, yes_after=0.05, kept=False)
+
+
+def worse(folder: Path) -> None:
+    """It was right about all, and is wrong about all."""
+    make_run(folder)
     rows = evaluation(0.05)
-    for row in rows:  # it was right about all, and is wrong about all
-        row["verdict"] = "positive" if row["label"] else "negative"
-    write_jsonl(folder / "eval" / "facts.before.jsonl", rows)
-    for row in rows:
-        row["verdict"] = "negative" if row["label"] else "positive"
-    write_jsonl(folder / "eval" / "facts.after.jsonl", rows)
-    found = told(folder)
-    assert (found.label, found.tone) == ("Worse", "bad")
-    assert "recall fell from 1.00 to 0.00, accuracy fell from 1.00 to 0.00" in found.sentence
+    for side, verdicts in (
+        ("before", ("negative", "positive")),
+        ("after", ("positive", "negative")),
+    ):
+        said = [row | {"verdict": verdicts[row["label"]]} for row in rows]
+        write_jsonl(folder / "eval" / f"facts.{side}.jsonl", said)
 
 
-def test_lower_accuracy_is_in_the_verdict(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run")
+def all_yes(folder: Path) -> None:
+    make_run(folder)
     rows = evaluation(0.0)
     for row in rows:
         row["label"] = row["question"].endswith(("1?", "2?"))  # No is right mostly
     write_jsonl(folder / "eval" / "facts.before.jsonl", rows)
-    write_jsonl(
-        folder / "eval" / "facts.after.jsonl",
-        [row | {"verdict": "positive", "p_yes": 0.5, "p_no": 0.1} for row in rows],
-    )
-    found = told(folder)
-    assert (found.label, found.tone) == ("Fewer missed Yes, lower accuracy", "mixed")
-    assert any(
-        "now leans the other way: it says Yes to 100\N{NO-BREAK SPACE}%" in note
-        for note in found.notes
-    )
-    assert any("It said Yes not once before" in note for note in found.notes)
+    yes = {"verdict": "positive", "p_yes": 0.5, "p_no": 0.1}
+    write_jsonl(folder / "eval" / "facts.after.jsonl", [row | yes for row in rows])
 
 
-def test_no_head_kept(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", yes_after=0.05, kept=False)
-    found = told(folder)
-    assert found.label == "Unchanged"
-    assert "none of the 2 heads that were tried was kept" in found.sentence
-    assert "No answer changed" in text_of(report_html(folder))
+FALL = "recall fell from 1.00 to 0.00, accuracy fell from 1.00 to 0.00"
+OTHER = "now leans the other way: it says Yes to 100\N{NO-BREAK SPACE}%"
+
+
+@pytest.mark.parametrize(
+    ("make", "label", "tone", "says"),
+    [
+        (worse, "Worse", "bad", [FALL]),
+        (
+            all_yes,
+            "Fewer missed Yes, lower accuracy",
+            "mixed",
+            [OTHER, "It said Yes not once before"],
+        ),
+        (without_a_head, "Unchanged", None, ["none of the 2 heads that were tried was kept"]),
+    ],
+)
+def test_every_outcome_has_its_name(
+    make: Callable[[Path], None], label: str, tone: str | None, says: list[str], tmp_path: Path
+) -> None:
+    make(tmp_path / "run")
+    found = told(tmp_path / "run")
+    assert (found.label, found.tone) == (label, tone or found.tone)
+    for part in says:
+        assert part in " ".join([found.sentence, *found.notes])
+    page = text_of(report_html(tmp_path / "run"))
+    assert ("No answer changed" in page) == (make is without_a_head)
 
 
 def test_nothing_to_fix(tmp_path: Path) -> None:
@@ -209,20 +220,6 @@ def test_metrics_alone_are_enough(tmp_path: Path) -> None:
     assert "The rows of the evaluation are not in the run directory" in page
 
 
-def test_text_of_data_stays_text(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run")
-    write_attention(folder)
-    facts = FACTS | {"data": f"facts{SCRIPT}", "data_origin": "</script><script>alert(2)</script>"}
-    write_json(folder / "run.json", facts)
-    page = report_html(folder)
-    assert "alert(1)</script>" not in page
-    assert "alert(2)</script>" not in page
-    assert "&lt;script&gt;alert(1)" in page
-    assert r"\u003cscript\u003ealert(1)" in page  # in the data of the viewer
-    scripts = re.findall(r"<script(?: [^>]*)?>", page)
-    assert len(scripts) == 4
-
-
 def test_the_name_of_a_file_stays_text_in_charts(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     name = "<img src=x onerror=alert(3)>"
@@ -291,12 +288,6 @@ def test_side_effects_may_be_measured_in_part() -> None:
     assert effect_rows({}) == []
     (row,) = effect_rows({"perplexity": {"tokens": 1000, "before": 12.34, "after": 12.4}})
     assert (row["before"], row["after"]) == ("12.34", "12.40")
-
-
-def test_free_answers_are_in_the_verdict(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run")
-    write_side_effects(folder)
-    assert any("Free answers did not change measurably" in note for note in told(folder).notes)
 
 
 def test_shifts_by_knowledge(tmp_path: Path) -> None:
@@ -383,13 +374,8 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
 
 def test_the_command_writes_it(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
-    result = RUNNER.invoke(app, ["report", str(folder), "--json"])
-    assert result.exit_code == 0, result.output
-    printed = json.loads(result.stdout)
-    assert Path(printed["report"]) == folder / "report.html"
+    assert Path(printed("report", folder)["report"]) == folder / "report.html"
     assert (folder / "report.html").stat().st_size < 3_000_000
     assert "<!doctype html>" in (folder / "report.html").read_text()[:200].lower()
     assert write_report(folder) == folder / "report.html"
-    refused = RUNNER.invoke(app, ["report", str(tmp_path)])
-    assert refused.exit_code == 2
-    assert "is no run directory" in " ".join(refused.stderr.split())
+    assert "is no run directory" in refused(invoke("report", tmp_path))

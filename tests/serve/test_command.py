@@ -6,26 +6,20 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from typer.testing import CliRunner
 
-from nasalign.commands import app
+from fault_tools import done, invoke, refused, said
 from nasalign.serve.addresses import listen, page_address
-
-RUNNER = CliRunner()
-
-
-def serve(*arguments: object) -> tuple[int, str]:
-    result = RUNNER.invoke(app, ["serve", *map(str, arguments)])
-    assert "Traceback" not in result.output
-    return result.exit_code, " ".join((result.stdout + result.stderr).split())
 
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, said = serve("no-such-model", "--port", port)  # said before the model is looked for
-    assert code == 2
-    assert said == f"Port {port} of 127.0.0.1 is taken; give another one with --port, or 0 for any."
+        # said before the model is looked for
+        sentence = refused(invoke("serve", "no-such-model", "--port", port))
+    assert (
+        sentence
+        == f"Port {port} of 127.0.0.1 is taken; give another one with --port, or 0 for any."
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,9 +30,7 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(options: tuple[str, ...], sentence: str) -> None:
-    code, said = serve("no-such-model", *options, "--port", 0)
-    assert code == 2
-    assert said.startswith(sentence)
+    assert refused(invoke("serve", "no-such-model", *options, "--port", 0)).startswith(sentence)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
@@ -50,9 +42,8 @@ def test_an_address_with_colons_stands_in_brackets() -> None:
 @pytest.mark.parametrize("name", ["fastapi", "uvicorn"])
 def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    code, said = serve("no-such-model")
-    assert code == 2
-    assert said == f'The web page needs {name}: pip install "nasalign[serve]".'
+    sentence = refused(invoke("serve", "no-such-model"))
+    assert sentence == f'The web page needs {name}: pip install "nasalign[serve]".'
 
 
 @pytest.mark.parametrize(
@@ -75,7 +66,6 @@ def test_other_machines_are_warned_about(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(uvicorn.Server, "run", interrupted)
-    code, said = serve(folders[0], "--host", host, "--port", 0)
-    assert code == 0
-    assert ("there is no password" in said) == warned
-    assert f"The page is at {address}" in said
+    told = said(done("serve", folders[0], "--host", host, "--port", 0))
+    assert ("there is no password" in told) == warned
+    assert f"The page is at {address}" in told

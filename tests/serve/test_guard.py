@@ -135,9 +135,7 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert sentence in refused(response, response.status_code)
 
 
-def test_every_response_has_the_policy(
-    client: httpx.Client,
-) -> None:
+def test_every_response_has_the_policy(client: httpx.Client) -> None:
     for response in (
         client.get("/"),
         client.get("/api/about"),
