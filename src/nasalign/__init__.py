@@ -65,7 +65,7 @@ __all__ = [
 if not TYPE_CHECKING:  # for a type checker, a name that is not above does not exist
 
     def __getattr__(name: str) -> Any:
-        """Imports a public name when it is first used."""
+        """Import a public name when it is first used."""
         if name == "__version__":
             return import_module("importlib.metadata").version("nasalign")
         if name not in _MODULES:

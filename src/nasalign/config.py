@@ -167,7 +167,7 @@ class Settings:
             raise _refusal(error, cls) from None
 
     def replace(self, changes: Mapping[str, Any]) -> "Settings":
-        """Returns a copy with some settings changed; ``"none"`` unsets one that can be unset.
+        """Return a copy with some settings changed; ``"none"`` unsets one that can be unset.
 
         Raises:
             NasAlignError: a name is unknown, or a value has the wrong type or is out of range.
@@ -179,7 +179,7 @@ class Settings:
         return dataclasses.replace(self, **(dict(changes) | nulls))
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the settings as plain values for ``run.json``."""
+        """Return the settings as plain values for ``run.json``."""
         return dataclasses.asdict(self)
 
 
@@ -198,17 +198,17 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
 
 
 def preset_name(parameters: int) -> str:
-    """Returns the preset for a model with this number of parameters."""
+    """Return the preset for a model with this number of parameters."""
     return "smollm2" if parameters < SMALL_MODEL_PARAMETERS else "paper-7b"
 
 
 def load_preset(name: str) -> Settings:
-    """Returns the settings of a preset in ``configs/``."""
+    """Return the settings of a preset in ``configs/``."""
     return settings_from_file(_presets_folder() / f"{name}.toml")
 
 
 def settings_from_file(path: Path, base: Settings | None = None) -> Settings:
-    """Returns ``base`` (the paper's defaults unless given) with a TOML file's settings on top.
+    """Return ``base`` (the paper's defaults unless given) with a TOML file's settings on top.
 
     Raises:
         NasAlignError: the file cannot be read, is not TOML, or has a wrong setting.
@@ -228,7 +228,7 @@ def settings_from_file(path: Path, base: Settings | None = None) -> Settings:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Parses ``key=value`` texts; a value is read as TOML, and as plain text if it is not TOML.
+    """Parse ``key=value`` texts; a value is read as TOML, and as plain text if it is not TOML.
 
     Raises:
         NasAlignError: a text has no ``=``, or more than one line.

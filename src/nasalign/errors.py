@@ -43,12 +43,12 @@ class NothingToFixError(NasAlignError):
 
 
 def shortened(text: str, longest: int = 200) -> str:
-    """Returns a text in quotes for a message; of a long one the beginning and the end."""
+    """Return a text in quotes for a message; of a long one the beginning and the end."""
     if len(text) > longest:
         text = f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
     return repr(text)
 
 
 def visible(text: str) -> str:
-    """Returns a text with control characters written out (``\\x1b``), safe for a terminal."""
+    """Return a text with control characters written out (``\\x1b``), safe for a terminal."""
     return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)

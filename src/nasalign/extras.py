@@ -24,12 +24,12 @@ EXTRAS = {
 
 
 def missing(extra: str) -> list[str]:
-    """Returns the modules of an extra that are not installed."""
+    """Return the modules of an extra that are not installed."""
     return [name for name in EXTRAS[extra].modules if find_spec(name) is None]
 
 
 def lack(extra: str) -> str:
-    """Returns a sentence on missing modules of an extra and how to install them, or ""."""
+    """Return a sentence on missing modules of an extra and how to install them, or ""."""
     absent, about = missing(extra), EXTRAS[extra]
     if not absent:
         return ""
@@ -38,6 +38,6 @@ def lack(extra: str) -> str:
 
 
 def require(extra: str) -> None:
-    """Raises NasAlignError with the command that installs an extra, if it is not installed."""
+    """Raise NasAlignError with the command that installs an extra, if it is not installed."""
     if sentence := lack(extra):
         raise NasAlignError(sentence)

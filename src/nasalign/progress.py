@@ -26,11 +26,11 @@ class Reporter(Protocol):
     """Is told what a run does."""
 
     def say(self, text: str) -> None:
-        """Takes a sentence."""
+        """Take a sentence."""
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Progress]:
-        """Opens a stage of ``total`` samples; the context yields what to tell of those done."""
+        """Open a stage of ``total`` samples; the context yields what to tell of those done."""
         yield lambda done: None
 
 
@@ -38,11 +38,11 @@ class Quiet:
     """A reporter that shows nothing."""
 
     def say(self, text: str) -> None:
-        """Shows nothing."""
+        """Show nothing."""
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Progress]:
-        """Shows nothing."""
+        """Show nothing."""
         yield lambda done: None
 
 
@@ -57,13 +57,13 @@ class Terminal:
         self.console = console
 
     def say(self, text: str) -> None:
-        """Prints a sentence, above the bar if one is shown; on one line unless to a terminal."""
+        """Print a sentence, above the bar if one is shown; on one line unless to a terminal."""
         whole = not self.console.is_terminal  # a path that is broken over lines cannot be found
         self.console.print(visible(text), highlight=False, markup=False, soft_wrap=whole)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Progress]:
-        """Shows a bar with the time that passed and the time left."""
+        """Show a bar with the time that passed and the time left."""
         columns = (
             TextColumn("{task.description:<32}", markup=False),
             BarColumn(bar_width=30),

@@ -80,7 +80,7 @@ class _RunFile(_Checked):
 
 
 def read_run(folder: Path, name: str = NAME) -> dict[str, Any]:
-    """Reads the ``run.json`` of a run directory; each value in it is of its type then.
+    """Read the ``run.json`` of a run directory; each value in it is of its type then.
 
     Args:
         folder: the run directory.
@@ -112,7 +112,7 @@ def _changed(path: Path, why: str) -> str:
 
 @contextmanager
 def as_written(folder: Path) -> Iterator[None]:
-    """Says in a sentence that files of a run are not as they were written, where one is not.
+    """Say in a sentence that files of a run are not as they were written, where one is not.
 
     Raises:
         NasAlignError: what is done with them fails on what is in them.

@@ -45,7 +45,7 @@ class Adapter:
     def between(
         cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
     ) -> "Adapter":
-        """Compares a model with earlier copies of its rows and keeps those that changed."""
+        """Compare a model with earlier copies of its rows and keeps those that changed."""
         after = {where: read_weight_rows(model, where) for where in before}
         changed = [where for where in before if not torch.equal(before[where], after[where])]
         return cls(
@@ -61,18 +61,18 @@ class Adapter:
         return sum(rows.numel() for rows in self.after.values())
 
     def apply(self, model: PreTrainedModel) -> None:
-        """Writes the aligned rows into the model; changes it."""
+        """Write the aligned rows into the model; changes it."""
         for where, rows in self.after.items():
             write_rows(model, where, rows)
 
     def revert(self, model: PreTrainedModel) -> None:
-        """Writes the untouched rows back, equal to the bit; changes the model."""
+        """Write the untouched rows back, equal to the bit; changes the model."""
         for where, rows in self.before.items():
             write_rows(model, where, rows)
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
-        """Applies the adapter while in the context.
+        """Apply the adapter while in the context.
 
         On leaving, also after an error, the rows are what they were on entering, to the bit.
         """
@@ -81,7 +81,7 @@ class Adapter:
             yield
 
     def save(self, folder: str | Path, base_model: str | Path) -> None:
-        """Writes a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
+        """Write a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
 
         A holds the row deltas [r, in] and B [out, r] puts each into its row; r is the same for all
         modules, and alpha is r, so that the scaling is 1.
@@ -115,7 +115,7 @@ class Adapter:
 
 @contextmanager
 def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
-    """Restores the rows that an adapter changes, to the bit, to what they were on entering."""
+    """Restore the rows that an adapter changes, to the bit, to what they were on entering."""
     found = {where: read_weight_rows(model, where) for where in adapter.after}
     try:
         yield
@@ -125,7 +125,7 @@ def rows_put_back(model: PreTrainedModel, adapter: Adapter) -> Iterator[None]:
 
 
 def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
-    """Reads an adapter that nasalign wrote, for the untouched model it was made from.
+    """Read an adapter that nasalign wrote, for the untouched model it was made from.
 
     An adapter of reduced rank is as near to the exact one as its file says.
 

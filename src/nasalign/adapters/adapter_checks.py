@@ -21,7 +21,7 @@ _WITHOUT_EFFECT = ("base_model_name_or_path", "peft_version")
 
 
 def peft_config(changes: Changes, rank: int, base_model: str) -> dict[str, Any]:
-    """Returns the configuration of an adapter of one rank, as PEFT reads it."""
+    """Return the configuration of an adapter of one rank, as PEFT reads it."""
     from peft import LoraConfig  # takes seconds
 
     config = LoraConfig(
@@ -37,7 +37,7 @@ def peft_config(changes: Changes, rank: int, base_model: str) -> dict[str, Any]:
 
 
 def changes_of(tensors: Mapping[str, Tensor]) -> tuple[Changes, str]:
-    """Returns A and B of each module in order, and the first fault of a tensor, or ``""``."""
+    """Return A and B of each module in order, and the first fault of a tensor, or ``""``."""
     names = sorted(name.removeprefix(PREFIX).removesuffix(A) for name in tensors if A in name)
     changes: Changes = {}
     for name in names:
@@ -57,7 +57,7 @@ def changes_of(tensors: Mapping[str, Tensor]) -> tuple[Changes, str]:
 
 
 def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
-    """Returns the first key by which PEFT would compute another change, or ``""``.
+    """Return the first key by which PEFT would compute another change, or ``""``.
 
     The first versions gave each module a rank of its own, by patterns; now all have the same.
     """
@@ -83,7 +83,7 @@ def config_fault(config: Mapping[str, Any], changes: Changes) -> str:
 
 
 def real_rows(changes: Changes) -> tuple[Changes, str]:
-    """Returns the changes without the padding of the rank, and their fault, or ``""``.
+    """Return the changes without the padding of the rank, and their fault, or ``""``.
 
     In an exact adapter, column j of B is 1 at the row that A's row j is added to and 0 elsewhere,
     and these rows ascend; the padding is 0 in both.
@@ -104,7 +104,7 @@ def real_rows(changes: Changes) -> tuple[Changes, str]:
 
 
 def reduction_fault(changes: Changes, rank: int, rows: Mapping[str, list[int]]) -> str:
-    """Returns the fault of the rows that a reduced adapter is said to change, or ``""``."""
+    """Return the fault of the rows that a reduced adapter is said to change, or ``""``."""
     if set(rows) != set(changes) or any(len(a) != rank for a, _ in changes.values()):
         return "it is not reduced as it says"
     for module, (_, b) in changes.items():
@@ -116,7 +116,7 @@ def reduction_fault(changes: Changes, rank: int, rows: Mapping[str, list[int]]) 
 
 
 def selector(rows: Tensor, out_features: int) -> Tensor:
-    """Returns B [out, r]: column j is 1 at row ``rows[j]``."""
+    """Return B [out, r]: column j is 1 at row ``rows[j]``."""
     chosen = torch.zeros(out_features, len(rows))
     chosen[rows, torch.arange(len(rows))] = 1.0
     return chosen

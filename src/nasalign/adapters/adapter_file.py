@@ -50,12 +50,12 @@ class Origin:
     content: str = ""  # SHA-256 of the adapter's tensors
 
     def metadata(self) -> dict[str, str]:
-        """Returns the metadata of the safetensors file."""
+        """Return the metadata of the safetensors file."""
         return {_KEY: json.dumps(asdict(self), sort_keys=True)}
 
     @classmethod
     def of(cls, metadata: dict[str, str] | None) -> "Origin | None":
-        """Reads the metadata of a safetensors file; None if nasalign did not write it."""
+        """Read the metadata of a safetensors file; None if nasalign did not write it."""
         text = (metadata or {}).get(_KEY)
         if text is None:
             return None
@@ -90,7 +90,7 @@ class AdapterFile:
 
 
 def read_adapter(folder: Path) -> AdapterFile:
-    """Reads an adapter that nasalign wrote, now or in an earlier version.
+    """Read an adapter that nasalign wrote, now or in an earlier version.
 
     Raises:
         ModelError: it is missing, cut off, modified, or not written by nasalign; or PEFT would
@@ -128,7 +128,7 @@ def read_adapter(folder: Path) -> AdapterFile:
 
 
 def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: str) -> None:
-    """Writes an adapter: both of its files, or none; an adapter in the folder is replaced.
+    """Write an adapter: both of its files, or none; an adapter in the folder is replaced.
 
     All modules get the rank of the largest, padded with zeros. Readers that know only one rank
     (llama.cpp, Ollama) then scale the change as PEFT does.

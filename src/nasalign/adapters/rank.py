@@ -11,7 +11,7 @@ from nasalign.errors import NasAlignError
 
 
 def reduce_adapter(source: Path, target: Path, rank: int, base_model: str = "") -> Reduction:
-    """Writes the best approximation of an exact adapter whose modules all have the same rank.
+    """Write the best approximation of an exact adapter whose modules all have the same rank.
 
     The change of each module is cut after its largest singular values (Eckart and Young). PEFT's
     ``convert_to_lora`` takes them of the whole [out, in] change in float32: twelve times as long,

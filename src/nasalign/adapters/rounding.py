@@ -25,7 +25,7 @@ class Rounding:
 
     @classmethod
     def of(cls, adapter: Adapter, dtype: torch.dtype) -> "Rounding":
-        """Measures it over all changed rows, in float64."""
+        """Measure it over all changed rows, in float64."""
         exact = left = product = 0.0
         changed = different = 0
         for where, rows in adapter.after.items():

@@ -48,12 +48,12 @@ class LazyGroup(TyperGroup):
         self.commands = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Replaces the entry of the list by the command itself."""
+        """Replace the entry of the list by the command itself."""
         name, listed, rest = super().resolve_command(ctx, args)
         return name, listed and load_command(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command; Ctrl-C and SIGTERM end it by one line, also while it is imported."""
+        """Run a command; Ctrl-C and SIGTERM end it by one line, also while it is imported."""
         try:
             with _terminable():
                 return super().invoke(ctx)
@@ -64,7 +64,7 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Imports a command, ``commands.NAME.NAME``, and returns it as Typer runs it."""
+    """Import a command, ``commands.NAME.NAME``, and returns it as Typer runs it."""
     # The libraries read these when they are imported. Our own progress bars are enough.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -91,7 +91,7 @@ class PlainConsole(Console):
         super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Renders a text with its control characters escaped."""
+        """Render a text with its control characters escaped."""
         return super().render_str(visible(text), **how)
 
 
@@ -115,7 +115,7 @@ def _options(
 
 @contextmanager
 def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
-    """Yields the console and what prints the JSON result; turns errors into exit codes."""
+    """Yield the console and what prints the JSON result; turns errors into exit codes."""
     silent = os.environ.get("RANK", "0") != "0"  # of several processes only the first prints
     console = PlainConsole(stderr=as_json, quiet=silent)
     _quieten_libraries()
@@ -141,7 +141,7 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
 
 
 def _fail(error: NasAlignError, silent: bool) -> NoReturn:
-    """Prints an error and ends with its exit code."""
+    """Print an error and ends with its exit code."""
     failed = PlainConsole(stderr=True, quiet=silent)
     failed.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2) from error
@@ -149,7 +149,7 @@ def _fail(error: NasAlignError, silent: bool) -> NoReturn:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Makes SIGTERM end a command as Ctrl-C does: rows are restored, the checkpoint is kept."""
+    """Make SIGTERM end a command as Ctrl-C does: rows are restored, the checkpoint is kept."""
 
     def terminate(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not end the clean-up
@@ -167,7 +167,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _quieten_libraries() -> None:
-    """Silences warnings and bars of libraries; errors stay."""
+    """Silence warnings and bars of libraries; errors stay."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging

@@ -47,7 +47,7 @@ def ask(
 
 
 def open_both(job: Job, adapter: Path | None) -> BothModels:
-    """Loads a model, and an adapter for it if one is given.
+    """Load a model, and an adapter for it if one is given.
 
     Raises:
         NasAlignError: the model, a setting or the adapter does not fit, or there are several

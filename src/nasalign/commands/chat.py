@@ -60,7 +60,7 @@ def chat(
 def _answered(
     console: Console, emit: Callable[[dict[str, Any]], None], models: BothModels, line: str
 ) -> bool:
-    """Answers a line, or prints why not; returns whether it was answered."""
+    """Answer a line, or prints why not; returns whether it was answered."""
     first, _, rest = line.partition(" ")
     message = rest.strip()
     try:
@@ -84,7 +84,7 @@ def _answered(
 
 
 def _typed(console: Console, as_json: bool) -> Iterator[str]:
-    """Yields the lines typed, with a history where the system has one."""
+    """Yield the lines typed, with a history where the system has one."""
     with suppress(ImportError):
         import readline  # noqa: F401  (input() uses it once it is loaded)
     while True:
@@ -96,7 +96,7 @@ def _typed(console: Console, as_json: bool) -> Iterator[str]:
 
 
 def _piped(console: Console) -> Iterator[str]:
-    """Yields the lines of a pipe as they come, and prints them; invalid UTF-8 is replaced."""
+    """Yield the lines of a pipe as they come, and prints them; invalid UTF-8 is replaced."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
     for line in sys.stdin:

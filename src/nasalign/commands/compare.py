@@ -179,7 +179,7 @@ def _check_settings(job: Job) -> None:
 
 
 def _rows(measure: RowMeasurement, wanted: set[str]) -> list[dict[str, Any]]:
-    """Measures the rows that are wanted and not there yet; returns all, in their order."""
+    """Measure the rows that are wanted and not there yet; returns all, in their order."""
     run = measure.session.run
     done = {}
     for rival in RIVALS:
@@ -202,7 +202,7 @@ def _rows(measure: RowMeasurement, wanted: set[str]) -> list[dict[str, Any]]:
 
 
 def _row(measure: RowMeasurement, rival: Rival) -> dict[str, Any]:
-    """Measures a row and says how it went.
+    """Measure a row and says how it went.
 
     Raises:
         DataError: it is that of the untouched model, and could not be had.

@@ -54,7 +54,7 @@ def data(
 
 
 def data_job(job: Job, out: Path, limit: int | None = None) -> dict[str, Any]:
-    """Writes rows ``{"id", "dataset", "question", "context", "answer", "label"}``.
+    """Write rows ``{"id", "dataset", "question", "context", "answer", "label"}``.
 
     ``answer`` is the shown answer, or null where the question asks for yes or no itself. The rows
     can be read again as data of any command.

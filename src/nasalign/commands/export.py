@@ -127,7 +127,7 @@ def export_job(
     dtype: str | None = None,
     rank: int | None = None,
 ) -> Exported:
-    """Writes a run's result with its card: all of it, or nothing.
+    """Write a run's result with its card: all of it, or nothing.
 
     Args:
         job: the model; an empty name takes the run's own, but never to run its code.
@@ -164,7 +164,7 @@ def export_job(
 
 
 def _check(job: Job, form: Form, dtype: str | None, rank: int | None) -> None:
-    """Refuses options that do not fit each other, before anything is loaded."""
+    """Refuse options that do not fit each other, before anything is loaded."""
     if job.load.trust_remote_code and not job.model:
         raise NasAlignError(
             "--trust-remote-code runs code of the base model, so say which that is with --model; "
@@ -184,7 +184,7 @@ def _check(job: Job, form: Form, dtype: str | None, rank: int | None) -> None:
 
 
 def _base(run: Path | None, file: AdapterFile, form: Form) -> str:
-    """Returns the name of the base model that the run, or else the adapter, gives."""
+    """Return the name of the base model that the run, or else the adapter, gives."""
     if run:
         with as_written(run):
             return str(read_run(run)["model"]["source"])

@@ -54,7 +54,7 @@ class Exported:
 def export_adapter(
     base: str, run: Path | None, adapter: Path, target: Path, rank: int | None
 ) -> Exported:
-    """Writes an adapter anew from what was read and checked, or reduces it to a rank."""
+    """Write an adapter anew from what was read and checked, or reduces it to a rank."""
     with _all_or_nothing(target) as workplace:
         place = workplace / target.name
         if rank:
@@ -70,7 +70,7 @@ def export_adapter(
 def export_model(
     job: Job, run: Path | None, adapter: Path, target: Path, form: Form, dtype: str | None
 ) -> Exported:
-    """Merges an adapter into its model, and writes that as a checkpoint or as a GGUF file."""
+    """Merge an adapter into its model, and writes that as a checkpoint or as a GGUF file."""
     try:
         session = job.session()
         model, tokenizer = session.model, session.tokenizer
@@ -100,7 +100,7 @@ def export_model(
 
 
 def _merge(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding | None:
-    """Applies an adapter to its model, and rounds all weights to a dtype; changes the model."""
+    """Apply an adapter to its model, and rounds all weights to a dtype; changes the model."""
     adapter = load_adapter(folder, model)
     adapter.apply(model)
     if dtype is None or DTYPES[dtype] == model.dtype:
@@ -132,7 +132,7 @@ def _files(place: Path, target: Path) -> dict[str, Path]:
 
 @contextmanager
 def _all_or_nothing(*targets: Path) -> Iterator[Path]:
-    """Yields a folder in which to make the targets, each by its name; they are moved at the end."""
+    """Yield a folder in which to make the targets, each by its name; they are moved at the end."""
     try:
         with beside(*targets) as workplace:
             yield workplace
@@ -149,7 +149,7 @@ def _all_or_nothing(*targets: Path) -> Iterator[Path]:
 
 
 def find_converter() -> Path | None:
-    """Returns the converter in the checkout that LLAMA_CPP names, or on the PATH, or None."""
+    """Return the converter in the checkout that LLAMA_CPP names, or on the PATH, or None."""
     checkout = os.environ.get(CHECKOUT)
     if checkout and (script := Path(checkout).expanduser() / _SCRIPT).is_file():
         return script
@@ -158,7 +158,7 @@ def find_converter() -> Path | None:
 
 
 def no_converter(job: Job, run: Path, target: Path, dtype: str | None, tuned: str) -> NasAlignError:
-    """Returns an error that gives the two commands to type instead.
+    """Return an error that gives the two commands to type instead.
 
     ``dtype`` is the one asked for; ``tuned`` that of the run, empty if it is not known.
     """
@@ -181,7 +181,7 @@ def no_converter(job: Job, run: Path, target: Path, dtype: str | None, tuned: st
 
 
 def _convert(converter: Path, checkpoint: Path, target: Path, dtype: str) -> None:
-    """Converts a checkpoint to a GGUF file of the same dtype."""
+    """Convert a checkpoint to a GGUF file of the same dtype."""
     # Without -P: a script that is started by its path imports from its own folder, as this one
     # needs, and not from the current one.
     command = [sys.executable, str(converter), str(checkpoint), "--outfile", str(target)]

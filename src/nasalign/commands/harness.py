@@ -14,7 +14,7 @@ from nasalign.session import Session
 
 
 def check_task(settings: Settings) -> None:
-    """Refuses settings by which no task can ask, before a model is loaded.
+    """Refuse settings by which no task can ask, before a model is loaded.
 
     Raises:
         NasAlignError: the answer is generated: a task compares probabilities.
@@ -34,7 +34,7 @@ def write_task(
     overwrite: bool,
     adapter: Path | None,
 ) -> dict[str, str]:
-    """Writes the examples that are going to be evaluated as a task of lm_eval.
+    """Write the examples that are going to be evaluated as a task of lm_eval.
 
     Args:
         session: the model, the settings and the run.

@@ -147,7 +147,7 @@ class OutOptions:
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """Lets a command take groups of options: each field of such a dataclass becomes an option."""
+    """Let a command take groups of options: each field of such a dataclass becomes an option."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():

@@ -11,7 +11,7 @@ from nasalign.errors import NasAlignError
 
 
 def check_push(repo: str) -> None:
-    """Asks the hub who the user is, so that an impossible upload is refused at once.
+    """Ask the hub who the user is, so that an impossible upload is refused at once.
 
     Raises:
         NasAlignError: the id is invalid, there is no token, or the hub does not accept it.
@@ -22,7 +22,7 @@ def check_push(repo: str) -> None:
 
 
 def upload(target: Path, files: Mapping[str, Path], repo: str, private: bool) -> str:
-    """Uploads an export to a repository, which is made if it is not there; returns its address.
+    """Upload an export to a repository, which is made if it is not there; returns its address.
 
     Args:
         target: the export, for a message on what to do by hand.
@@ -50,7 +50,7 @@ def upload(target: Path, files: Mapping[str, Path], repo: str, private: bool) ->
 
 @contextmanager
 def _explained(repo: str, more: str = "") -> Iterator[None]:
-    """Turns what the hub's library raises into a sentence."""
+    """Turn what the hub's library raises into a sentence."""
     try:
         yield
     except errors.HFValidationError as error:

@@ -52,7 +52,7 @@ class BothModels:
         return words.positive, words.negative
 
     def ask(self, example: BinaryExample) -> dict[str, dict[str, Any]]:
-        """Asks a yes/no question.
+        """Ask a yes/no question.
 
         Returns:
             By ``untouched`` and ``aligned``: p_yes, p_no, verdict, nas, and the ``TOP`` heads whose
@@ -64,7 +64,7 @@ class BothModels:
         return self._both(lambda: self._answer(example))
 
     def free(self, message: str) -> dict[str, dict[str, str]]:
-        """Sends a message as it is; returns the greedy answer of each model as ``text``.
+        """Send a message as it is; returns the greedy answer of each model as ``text``.
 
         Raises:
             NasAlignError: the message exceeds the model's context, or the template fails.
@@ -81,7 +81,7 @@ class BothModels:
         return self._both(answer)
 
     def look(self, example: BinaryExample, heads: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        """Returns the attention of some heads while the model reads a yes/no question.
+        """Return the attention of some heads while the model reads a yes/no question.
 
         Returns:
             ``tokens`` of the prompt as text, the positions ``yes`` and ``no`` of the instruction's
@@ -108,7 +108,7 @@ class BothModels:
 
     @torch.no_grad()
     def _both(self, work: Callable[[], T]) -> dict[str, T]:
-        """Runs work on the untouched model and, if there is an adapter, on the aligned one."""
+        """Run work on the untouched model and, if there is an adapter, on the aligned one."""
         with explained("answering", self.model):  # frees its memory for the next question
             found = {"untouched": work()}
             if self.adapter:
@@ -133,7 +133,7 @@ class BothModels:
 
 
 def shown_heads(answers: dict[str, dict[str, Any]]) -> list[tuple[int, int]]:
-    """Returns the heads listed in either model's answer, each once, as (layer, head)."""
+    """Return the heads listed in either model's answer, each once, as (layer, head)."""
     named = [(head["layer"], head["head"]) for side in answers.values() for head in side["heads"]]
     return list(dict.fromkeys(named))
 

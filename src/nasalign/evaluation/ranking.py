@@ -11,7 +11,7 @@ _TINY = 1e-30  # below what float32 holds of a probability that matters
 
 
 def log_odds(p_positive: Tensor, p_negative: Tensor) -> Array:
-    """Returns log P(positive word) - log P(negative word), [N] float64."""
+    """Return log P(positive word) - log P(negative word), [N] float64."""
     odds = (p_positive.double() + _TINY).log() - (p_negative.double() + _TINY).log()
     return np.asarray(odds.numpy(), dtype=np.float64)
 

@@ -29,7 +29,7 @@ class KernelLogsumexp(TorchDispatchMode):
         self._value: Tensor | None = None
 
     def of(self, query: Tensor) -> Tensor | None:
-        """Returns the logsumexp [B, H, Tq] for queries [B, H, Tq, D]; None if no kernel gave it."""
+        """Return the logsumexp [B, H, Tq] for queries [B, H, Tq, D]; None if no kernel gave it."""
         if self._value is None:
             return None
         # PyTorch may run a single query row as [B, G, H/G, D], the heads of a group as its rows.
@@ -63,7 +63,7 @@ _KERNELS = {
 
 
 def gather_keys(key: Tensor, columns: Tensor) -> Tensor:
-    """Returns the keys [B, G, 2, D] at two columns [B, 2] of all keys [B, G, K, D]."""
+    """Return the keys [B, G, 2, D] at two columns [B, 2] of all keys [B, G, K, D]."""
     batch, groups, _, size = key.shape
     return key.gather(2, columns[:, None, :, None].expand(batch, groups, 2, size))
 
@@ -85,7 +85,7 @@ def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
 def nas_terms(
     attention: Tensor, log_ratio: Tensor | None = None, counted: Tensor | None = None
 ) -> Tensor:
-    """Returns the summand of Eq. 1 in each row i: (A[i,yes] + A[i,no]) * log(A[i,no] / A[i,yes]).
+    """Return the summand of Eq. 1 in each row i: (A[i,yes] + A[i,no]) * log(A[i,no] / A[i,yes]).
 
     NAS is its sum over the rows from the first token after the instruction to the last token.
 
@@ -114,7 +114,7 @@ class RowScores:
     softcap: float | None  # of Gemma 2
 
     def of(self, key: Tensor) -> Tensor:
-        """Returns the scores [B, H, R, K] against the keys [B, G, K, D], without repeating them."""
+        """Return the scores [B, H, R, K] against the keys [B, G, K, D], without repeating them."""
         batch, heads, rows, size = self.query.shape
         groups = key.shape[1]
         # [B, H, R, D] -> [B, G, H/G * R, D]: the heads of a group are neighbours
@@ -127,7 +127,7 @@ class RowScores:
     def logsumexp(
         self, key: Tensor, mask: Tensor | None, rows: Tensor, sinks: Tensor | None
     ) -> Tensor:
-        """Returns the logarithm of the softmax's denominator of each row, [B, H, R].
+        """Return the logarithm of the softmax's denominator of each row, [B, H, R].
 
         Keys are [B, G, K, D], attention sinks [H]; mask and rows are as for ``attended``.
         """
@@ -145,7 +145,7 @@ class RowScores:
         return total
 
     def last(self, key: Tensor, mask: Tensor | None, rows: Tensor, total: Tensor) -> Tensor:
-        """Returns the softmax weights of the last row on all keys [B, G, K, D], as [B, H, K].
+        """Return the softmax weights of the last row on all keys [B, G, K, D], as [B, H, K].
 
         ``total`` is the ``logsumexp`` of the rows, [B, H, R].
         """

@@ -33,25 +33,25 @@ ALIGNMENT = HeadCounts(k=100, n=30)
 
 
 def scaled(counts: HeadCounts, heads: int) -> HeadCounts:
-    """Returns the paper's counts, scaled down for a model with fewer than 1,024 heads."""
+    """Return the paper's counts, scaled down for a model with fewer than 1,024 heads."""
     share = min(1.0, heads / REFERENCE_HEADS)
     return HeadCounts(k=max(1, round(counts.k * share)), n=max(1, round(counts.n * share)))
 
 
 def single_head_nas(nas: Tensor) -> Tensor:
-    """Returns the mean over samples, NAS(X, l, h): [N, L, H] -> [L, H]."""
+    """Return the mean over samples, NAS(X, l, h): [N, L, H] -> [L, H]."""
     return nas.mean(dim=0)
 
 
 def model_nas(nas: Tensor) -> Tensor:
-    """Returns the sum over heads, NAS({x}, L, H): [N, L, H] -> [N]."""
+    """Return the sum over heads, NAS({x}, L, H): [N, L, H] -> [N]."""
     return nas.sum(dim=(1, 2))
 
 
 def select_heads(
     nas: Tensor, *, k: int = ALIGNMENT.k, n: int = ALIGNMENT.n, consistency: float = 0.9
 ) -> list[Head]:
-    """Returns the negative attention heads of a sample set, by falling single head NAS (Eq. 2-4).
+    """Return the negative attention heads of a sample set, by falling single head NAS (Eq. 2-4).
 
     The defaults are the paper's counts for alignment (Section 4.2), whatever the model's size.
 

@@ -14,7 +14,7 @@ Attention = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 def register(name: str, attend: Attention, inner: str) -> None:
-    """Registers an attention function, with the mask function of the one that it wraps.
+    """Register an attention function, with the mask function of the one that it wraps.
 
     Without a mask function of the same name, transformers passes no mask at all.
     """
@@ -28,7 +28,7 @@ def has_eager(module: nn.Module) -> bool:
 
 
 def attention_of(module: nn.Module, implementation: str) -> Attention:
-    """Returns the attention function of that name, or the module's own eager one."""
+    """Return the attention function of that name, or the module's own eager one."""
     if implementation == "eager":
         eager: Attention = _modeling(module).eager_attention_forward
         return eager

@@ -48,7 +48,7 @@ class Positions:
     end_row: Tensor
 
     def to(self, device: torch.device) -> "Positions":
-        """Returns the same on a device."""
+        """Return the same on a device."""
         fields = (self.positive, self.negative, self.first_row, self.end_row)
         return Positions(*(field.to(device) for field in fields))
 
@@ -124,7 +124,7 @@ class NasRecorder:
         return self._positions is not None
 
     def expect(self, positions: Positions | None) -> None:
-        """Sets the positions of the next forward pass and clears ``nas`` to zeros [B, L, H].
+        """Set the positions of the next forward pass and clears ``nas`` to zeros [B, L, H].
 
         ``nas`` is float32, or float64 for a float64 model, beside the input embeddings. With None,
         the next pass is not recorded and ``nas`` stays.
@@ -150,7 +150,7 @@ class NasRecorder:
         options: dict,
         logsumexp: Tensor | None = None,
     ) -> None:
-        """Adds a layer's NAS; called by the attention function.
+        """Add a layer's NAS; called by the attention function.
 
         Args:
             layer: index of the layer.

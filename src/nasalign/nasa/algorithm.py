@@ -37,19 +37,19 @@ class HeadTuner(Protocol):
     """The operations of Algorithm 1 on a model; ``training.RowTuner`` implements them."""
 
     def measure(self) -> Measurement:
-        """Scores V with the model as it is."""
+        """Score V with the model as it is."""
 
     def begin(self, head: Head) -> None:
-        """Makes the rows of a head the only trainable parameters."""
+        """Make the rows of a head the only trainable parameters."""
 
     def train_epoch(self) -> float:
-        """Updates the rows on D once and returns the mean loss."""
+        """Update the rows on D once and returns the mean loss."""
 
     def restore(self) -> None:
-        """Puts the rows of the head back to what they were at ``begin``."""
+        """Put the rows of the head back to what they were at ``begin``."""
 
     def finish(self) -> None:
-        """Ends the work on the head; its rows stay as they are."""
+        """End the work on the head; its rows stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,12 @@ class HeadRecord:
 
 
 def as_row(record: EpochRecord | HeadRecord) -> dict[str, Any]:
-    """Returns a record as a plain row of ``tuning.jsonl``."""
+    """Return a record as a plain row of ``tuning.jsonl``."""
     return {"record": "epoch" if isinstance(record, EpochRecord) else "head", **asdict(record)}
 
 
 def records_from_rows(rows: Sequence[dict[str, Any]]) -> list[EpochRecord | HeadRecord]:
-    """Returns the records of rows of ``tuning.jsonl``."""
+    """Return the records of rows of ``tuning.jsonl``."""
     records: list[EpochRecord | HeadRecord] = []
     for row in rows:
         kind: Any = EpochRecord if row["record"] == "epoch" else HeadRecord

@@ -269,7 +269,7 @@ def check_probing_set(probing: ProbingSet) -> None:
 def _split(
     samples: Sequence[Parametric], verdicts: Sequence[Verdict], settings: Settings, mistake: Lean
 ) -> list[Part]:
-    """Splits the false verdicts into D and V, whole subjects at a time."""
+    """Split the false verdicts into D and V, whole subjects at a time."""
     right = "positive" if mistake == "negative" else "negative"
     parts: list[Part] = ["TP" if verdict == right else "invalid" for verdict in verdicts]
     by_subject: dict[str, list[int]] = {}

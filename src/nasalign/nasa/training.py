@@ -185,7 +185,7 @@ class RowTuner:
         return [layer for layer, _ in self.heads[after:]]
 
     def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
-        """Yields each part's share of the mean loss of a batch of ``count`` samples."""
+        """Yield each part's share of the mean loss of a batch of ``count`` samples."""
         for part in parts:
             yield self._loss(part) * (len(part) / count)
 

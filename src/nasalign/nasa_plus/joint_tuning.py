@@ -189,7 +189,7 @@ class JointTuner:
         return batches
 
     def _measured(self, loss: float) -> JointRecord:
-        """Measures the held-back pairs with the rows as last written."""
+        """Measure the held-back pairs with the rows as last written."""
         replay, asked = self.replays[1], _prompts(self.validation)
         said = torch.zeros(len(asked), 2, dtype=torch.float64)
 
@@ -217,7 +217,7 @@ class JointTuner:
         return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)
 
     def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
-        """Yields each part's share of the mean loss of a batch of ``count`` pairs.
+        """Yield each part's share of the mean loss of a batch of ``count`` pairs.
 
         Two terms of it are of the whole batch: the square of its mean lean, and the divergence,
         which is a mean over tokens. Where there are several parts, the lean is computed first.

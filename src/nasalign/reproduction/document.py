@@ -27,7 +27,7 @@ class Failure:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Writes an item's CSV file and its pictures as SVG and PNG."""
+    """Write an item's CSV file and its pictures as SVG and PNG."""
     make_subfolder(folder)
     write_text(folder / f"{result.name}.csv", csv_text(result.columns, result.rows))
     for name, chart in result.charts.items():
@@ -39,7 +39,7 @@ def write_result(folder: Path, result: Result) -> None:
 def write_document(
     folder: Path, results: Sequence[Result | Failure], facts: Sequence[tuple[str, str]]
 ) -> None:
-    """Writes the document, which needs no other file.
+    """Write the document, which needs no other file.
 
     Args:
         folder: where the items were written.

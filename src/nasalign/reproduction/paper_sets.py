@@ -49,7 +49,7 @@ class PaperSet:
 
 
 def paper_sets(folder: Path | None) -> dict[str, PaperSet]:
-    """Returns the sets of the paper and the probing set by name.
+    """Return the sets of the paper and the probing set by name.
 
     Args:
         folder: local files as they are published; without it all is read from the hub.

@@ -58,7 +58,7 @@ def table_7(studies: Studies) -> Result:
 
 
 def table_8(studies: Studies) -> Result:
-    """Counts of the whole data sets."""
+    """Count of the whole data sets."""
     rows = []
     study = studies[0]
     for name in PAPER_SETS:

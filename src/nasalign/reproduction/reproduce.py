@@ -32,7 +32,7 @@ ITEMS = {name: _MADE[name] for name in sorted(_MADE, key=_place)}
 
 
 def chosen_items(names: Sequence[str]) -> list[str]:
-    """Returns the names of items as they are here: ``Table 3`` and ``table3`` are ``table-3``.
+    """Return the names of items as they are here: ``Table 3`` and ``table3`` are ``table-3``.
 
     Raises:
         NasAlignError: there is no such item.
@@ -54,7 +54,7 @@ def chosen_items(names: Sequence[str]) -> list[str]:
 def make_items(
     studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
 ) -> Iterator[Result]:
-    """Makes items, writes and yields each as it is made, and ends in one document.
+    """Make items, writes and yields each as it is made, and ends in one document.
 
     An item that cannot be made is told of, and stands in the document with the reason.
 

@@ -42,7 +42,7 @@ class Result:
 
 
 def beside_paper(number: int, ours: Sequence[Row], notes: Sequence[str]) -> Result:
-    """Returns our rows and those of a table of the paper, with its caption.
+    """Return our rows and those of a table of the paper, with its caption.
 
     Args:
         number: number of the table.

@@ -26,7 +26,7 @@ IN_WEIGHTS = "nothing"
 def _nasa(
     material: Material, changes: Mapping[str, Any] | None = None, drawn: bool = False
 ) -> Fitted:
-    """Runs Algorithm 1 on the selected heads, or on as many drawn ones, and reverts the model."""
+    """Run Algorithm 1 on the selected heads, or on as many drawn ones, and reverts the model."""
     session, probing = material.session.with_settings(**(changes or {})), material.probing
     check_probing_set(probing)
     heads = choose_heads(session, probing)
@@ -42,7 +42,7 @@ def _nasa(
 
 
 def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
-    """Draws heads by the seed ``draw``, ordered by falling single head NAS (Table 20)."""
+    """Draw heads by the seed ``draw``, ordered by falling single head NAS (Table 20)."""
     mean = single_head_nas(probing.nas)
     places = [(layer, head) for layer in range(len(mean)) for head in range(len(mean[0]))]
     drawn = random.Random(draw).sample(places, count)
@@ -51,7 +51,7 @@ def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
 
 
 def reverted(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:
-    """Reverts a tuned model, and returns its adapter as what fitting returns."""
+    """Revert a tuned model, and returns its adapter as what fitting returns."""
     adapter.revert(model)
     on = adapter.on if adapter.after else nullcontext  # without a change nothing is measured again
     return Fitted(on=on, parameters=adapter.parameters, chosen=chosen)
@@ -65,7 +65,7 @@ def _nasa_plus(material: Material) -> Fitted:
 
 
 def nasa_plus_samples(material: Material) -> Sequence[BinaryExample]:
-    """Returns the examples that nasa+ is tuned on, without those that it holds back."""
+    """Return the examples that nasa+ is tuned on, without those that it holds back."""
     kinds = pairs_by_kind(material.session, material.asked, material.probing)
     return [
         example

@@ -32,7 +32,7 @@ Inputs = Callable[[Material, Form, Sequence[BinaryExample]], list[BinaryExample]
 
 
 def shifted(evaluation: Evaluation, offset: Tensor | float) -> Evaluation:
-    """Returns an evaluation of N examples with shifted log odds, and the verdicts by these.
+    """Return an evaluation of N examples with shifted log odds, and the verdicts by these.
 
     Args:
         evaluation: its NAS and whatever else it holds are kept.
@@ -51,7 +51,7 @@ def shifted(evaluation: Evaluation, offset: Tensor | float) -> Evaluation:
 
 
 def best_threshold(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
-    """Returns the threshold of log odds [N] with the best balanced accuracy.
+    """Return the threshold of log odds [N] with the best balanced accuracy.
 
     All thresholds between two neighbouring values give the same verdicts. Of the best intervals
     the middle of the widest is taken, among equals of the lowest; 0 if none is better than one
@@ -67,7 +67,7 @@ def best_threshold(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
 
 
 def _threshold(material: Material) -> Fitted:
-    """Fits one offset on the development split."""
+    """Fit one offset on the development split."""
     odds = odds_of(material.scores(material.development))
     offset = -best_threshold(odds, material.development)
     reached = balanced_accuracy(odds + offset, material.development)
@@ -127,7 +127,7 @@ def _on_inputs(inputs: Inputs, material: Material) -> Fitted:
 
 
 def _on_the_batch(material: Material) -> Fitted:
-    """Estimates the offset on the evaluated examples, without their labels (Zhou et al., 2024)."""
+    """Estimate the offset on the evaluated examples, without their labels (Zhou et al., 2024)."""
     return Fitted(
         adjusted=lambda evaluation: shifted(evaluation, -_odds_of_mean(odds_of(evaluation.scores)))
     )

@@ -32,7 +32,7 @@ class Cost:
 
 @contextmanager
 def timing(model: PreTrainedModel) -> Iterator[Cost]:
-    """Measures the seconds of what happens inside; they are there when it is left."""
+    """Measure the seconds of what happens inside; they are there when it is left."""
     cost = Cost()
     start = time.perf_counter()
     try:
@@ -45,7 +45,7 @@ def timing(model: PreTrainedModel) -> Iterator[Cost]:
 
 @contextmanager
 def measuring(model: PreTrainedModel) -> Iterator[Cost]:
-    """Measures the seconds and the memory of what happens inside."""
+    """Measure the seconds and the memory of what happens inside."""
     gc.collect()
     devices = _devices(model)
     held = Cost()
@@ -74,7 +74,7 @@ def _on_devices(devices: list[torch.device], cost: Cost) -> Iterator[None]:
 
 @contextmanager
 def _in_process(cost: Cost) -> Iterator[None]:
-    """Looks at the resident memory again and again, from a thread of its own."""
+    """Look at the resident memory again and again, from a thread of its own."""
     _give_back()
     process = psutil.Process()
     before = highest = process.memory_info().rss
@@ -96,7 +96,7 @@ def _in_process(cost: Cost) -> Iterator[None]:
 
 
 def _give_back() -> None:
-    """Has the C library return what it holds free, which later work would use for nothing."""
+    """Have the C library return what it holds free, which later work would use for nothing."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
         if trim:

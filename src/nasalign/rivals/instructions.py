@@ -6,13 +6,13 @@ from nasalign.rivals.rival import Fitted, Material, Rival
 
 
 def _wording(wording: str, material: Material) -> Fitted:
-    """Takes an instruction; the paper's main one where the settings have this one already."""
+    """Take an instruction; the paper's main one where the settings have this one already."""
     other = "nasa" if material.settings.instruction == wording else wording
     return Fitted(changes={"instruction": other}, chosen={"instruction": other})
 
 
 def _shots(material: Material) -> Fitted:
-    """Shows the material's examples; counts the tokens by which they lengthen a prompt."""
+    """Show the material's examples; counts the tokens by which they lengthen a prompt."""
     shots, example = material.shots, material.development[0]
     plain, shown = (material.builder(given).binary(example) for given in ((), shots))
     more = len(shown.token_ids) - len(plain.token_ids)

@@ -48,7 +48,7 @@ class LowRankChange:
 
     @classmethod
     def of(cls, model: nn.Module) -> "LowRankChange":
-        """Copies the change out of a model that holds PEFT's LoRA layers.
+        """Copy the change out of a model that holds PEFT's LoRA layers.
 
         Raises:
             NasAlignError: one of them wraps something other than a linear module.
@@ -67,7 +67,7 @@ class LowRankChange:
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
-        """Adds the change to the output of the modules while in the context.
+        """Add the change to the output of the modules while in the context.
 
         Hooks instead of PEFT's layers: the modules keep their types, which whatever reads the
         architecture relies on. No weight is written, so leaving restores the model to the bit, and
@@ -91,7 +91,7 @@ class LowRankChange:
 
 
 def lora(name: str, title: str, samples: Callable[[Material], Sequence[BinaryExample]]) -> Rival:
-    """Returns the row that trains a LoRA on the examples that ``samples`` picks of the material.
+    """Return the row that trains a LoRA on the examples that ``samples`` picks of the material.
 
     The loss is that of the right answer's first token alone, after the same tokens that the model
     is evaluated with. Learning rate and number of epochs are those of the best balanced accuracy
@@ -144,7 +144,7 @@ def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]
 
 @contextmanager
 def lora_layers(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Puts fresh LoRA layers of PEFT around all linear modules but the output embedding.
+    """Put fresh LoRA layers of PEFT around all linear modules but the output embedding.
 
     Only their weights require gradients. On leaving, the model has its own modules again, with
     weights that nothing has written to.
@@ -169,7 +169,7 @@ def lora_layers(model: PreTrainedModel, seed: int) -> Iterator[None]:
 def train_epochs(
     material: Material, samples: Sequence[Sample], rate: float, epochs: int, progress: Progress
 ) -> Iterator[int]:
-    """Trains the LoRA layers of the model, and yields the number of each epoch after it.
+    """Train the LoRA layers of the model, and yields the number of each epoch after it.
 
     AdamW with warm-up and cosine decay from the highest learning rate ``rate`` to 0.
 
@@ -198,7 +198,7 @@ def train_epochs(
 
 
 def _backward(model: PreTrainedModel, batch: Sequence[Sample], size: int) -> None:
-    """Computes the gradient of the mean loss of a batch, of ``size`` samples at a time."""
+    """Compute the gradient of the mean loss of a batch, of ``size`` samples at a time."""
     model.zero_grad()  # also of a larger part, in which memory ran out
     for start in range(0, len(batch), size):
         part = batch[start : start + size]
@@ -209,7 +209,7 @@ def _backward(model: PreTrainedModel, batch: Sequence[Sample], size: int) -> Non
 
 
 def training_samples(material: Material, examples: Sequence[BinaryExample]) -> list[Sample]:
-    """Returns prompts, each with the first token of its right answer.
+    """Return prompts, each with the first token of its right answer.
 
     Raises:
         PromptError: an answer word has no such token, or a prompt is too long for the model.
@@ -230,7 +230,7 @@ def training_samples(material: Material, examples: Sequence[BinaryExample]) -> l
 
 
 def _whole_questions(examples: Sequence[BinaryExample], draw: str) -> list[BinaryExample]:
-    """Draws the examples to choose by; those about one question are taken all or not at all."""
+    """Draw the examples to choose by; those about one question are taken all or not at all."""
     groups: dict[tuple[str, str | None], list[int]] = {}
     for place, example in enumerate(examples):
         groups.setdefault((example.question, example.context), []).append(place)

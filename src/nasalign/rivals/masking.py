@@ -23,7 +23,7 @@ Columns = Mapping[str, Sequence[int]]
 
 @contextmanager
 def masked(model: PreTrainedModel, columns: Columns) -> Iterator[None]:
-    """Sets some entries of the input of linear modules to 0, at every position, in the context."""
+    """Set some entries of the input of linear modules to 0, at every position, in the context."""
 
     def hook(own: Sequence[int]) -> Any:
         def mask(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -40,7 +40,7 @@ def masked(model: PreTrainedModel, columns: Columns) -> Iterator[None]:
 
 
 def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
-    """Returns the names of each layer's output projections, of attention and of feed-forward.
+    """Return the names of each layer's output projections, of attention and of feed-forward.
 
     Raises:
         ModelError: a layer has no such linear modules, as in a mixture of experts.

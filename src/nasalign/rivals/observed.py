@@ -19,14 +19,14 @@ from nasalign.prompts.wordings import Vocabulary
 
 
 def layer_names(model: PreTrainedModel) -> list[str]:
-    """Returns the module names of the L layers, in order."""
+    """Return the module names of the L layers, in order."""
     return [name.rpartition(".")[0] for name in HeadGeometry.of(model).attention_modules]
 
 
 def answer_pair(
     tokenizer: PreTrainedTokenizerBase, prompt: BinaryPrompt, words: Vocabulary
 ) -> tuple[int, int]:
-    """Returns the first token of each word, both in the form that the model's turn begins with."""
+    """Return the first token of each word, both in the form that the model's turn begins with."""
     target, negative = prompt.answers.target, prompt.answers.negative
     said, *others = tokenizer.convert_ids_to_tokens([target, *negative])
     begun = tokenizer.decode([target]).strip()  # the positive word, or its first part
@@ -44,7 +44,7 @@ def last_inputs(
     modules: Sequence[str],
     batch_size: int | None = None,
 ) -> list[Tensor]:
-    """Returns the inputs of modules at the last token of N prompts.
+    """Return the inputs of modules at the last token of N prompts.
 
     Args:
         model: the model.
@@ -86,7 +86,7 @@ def last_inputs(
 
 
 def some_of_each(examples: Sequence[BinaryExample], count: int, draw: str) -> list[BinaryExample]:
-    """Draws at most ``count`` examples, half of each label, by a seed; keeps their order."""
+    """Draw at most ``count`` examples, half of each label, by a seed; keeps their order."""
     rng = random.Random(draw)
     chosen: list[int] = []
     for label in (True, False):

@@ -52,11 +52,11 @@ class Material:
         return self.session.run
 
     def builder(self, shots: Sequence[BinaryExample] = ()) -> PromptBuilder:
-        """Returns the renderer of prompts by the settings."""
+        """Return the renderer of prompts by the settings."""
         return self.session.builder(shots)
 
     def scores(self, examples: Sequence[BinaryExample]) -> Scores:
-        """Scores examples with the model as it is at the moment, by logits and without NAS."""
+        """Score examples with the model as it is at the moment, by logits and without NAS."""
         own = replace(self.settings, decoder="logits", scenario="plain")
         return score_as(self.model, self.session.tokenizer, examples, own, record=False)
 
@@ -95,12 +95,12 @@ class Rival:
 
 
 def odds_of(scores: Scores) -> Tensor:
-    """Returns log P(positive word) - log P(negative word) of N scores, [N] float64."""
+    """Return log P(positive word) - log P(negative word) of N scores, [N] float64."""
     return torch.from_numpy(log_odds(scores.p_positive, scores.p_negative))
 
 
 def balanced_accuracy(odds: Tensor, examples: Sequence[BinaryExample]) -> float:
-    """Returns the mean over both labels of the share of right verdicts, by the sign of odds [N]."""
+    """Return the mean over both labels of the share of right verdicts, by the sign of odds [N]."""
     shares = []
     for label in (True, False):
         said = [

@@ -40,7 +40,7 @@ class SteeringVector:
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
-        """Adds the vector at every position while in the context."""
+        """Add the vector at every position while in the context."""
 
         def add(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden = inputs[0]  # [B, T, hidden]
@@ -57,7 +57,7 @@ class SteeringVector:
 def contrast(
     material: Material, examples: Sequence[BinaryExample], layers: Sequence[int]
 ) -> tuple[list[Tensor], list[float]]:
-    """Returns what the two answers to prompts differ in, before each of some layers.
+    """Return what the two answers to prompts differ in, before each of some layers.
 
     Returns:
         For each layer the mean of positive minus negative, [hidden] float32, and the mean norm of
@@ -79,7 +79,7 @@ def contrast(
 
 
 def _fit(material: Material) -> Fitted:
-    """Chooses layer and coefficient by balanced accuracy on the development split.
+    """Choose layer and coefficient by balanced accuracy on the development split.
 
     The vector points away from the answer that the model leans to. Among equals the smaller
     coefficient wins, then the lower layer.

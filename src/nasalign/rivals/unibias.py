@@ -66,7 +66,7 @@ class Components:
     logits: Tensor
 
     def biased(self, favoured: float, bias: float, variation: float, count: int) -> list[int]:
-        """Returns the indices of the most related components that meet the other criteria.
+        """Return the indices of the most related components that meet the other criteria.
 
         Args:
             favoured: 1 for components that favour the positive label, -1 for the negative one.
@@ -83,7 +83,7 @@ class Components:
         return [place for place in order if related[place] > 0]
 
     def of(self, chosen: Sequence[int]) -> dict[str, list[int]]:
-        """Returns the columns of some of the components, by module."""
+        """Return the columns of some of the components, by module."""
         found: dict[str, list[int]] = {}
         for name, start, stop in (self.columns[place] for place in chosen):
             found.setdefault(name, []).extend(range(start, stop))
@@ -94,7 +94,7 @@ class Components:
 def components(
     model: PreTrainedModel, labels: tuple[int, int], states: Mapping[str, Tensor]
 ) -> dict[str, Components]:
-    """Returns the ``heads`` and the ``vectors`` of a model.
+    """Return the ``heads`` and the ``vectors`` of a model.
 
     Args:
         model: the model.
@@ -188,7 +188,7 @@ def _searched(
 
 
 def _fit(material: Material) -> Fitted:
-    """Masks the heads and vectors with which the label probabilities are least biased."""
+    """Mask the heads and vectors with which the label probabilities are least biased."""
     model, builder, settings = material.model, material.builder(), material.settings
     names = [name for pair in projections(model) for name in pair]
     support = some_of_each(material.development, SUPPORT, f"{settings.seed}/unibias")

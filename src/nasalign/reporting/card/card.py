@@ -45,7 +45,7 @@ def model_card(
     rounding: Rounding | None = None,
     name: str = "",
 ) -> str:
-    """Returns the card of an exported model.
+    """Return the card of an exported model.
 
     Args:
         run: the run directory, or None where there is only an adapter.
@@ -200,7 +200,7 @@ def _command(files: RunFiles) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    """Escapes a text for Markdown, on one line; numbers and Markdown stay."""
+    """Escape a text for Markdown, on one line; numbers and Markdown stay."""
     if not isinstance(value, str) or isinstance(value, Markdown):
         return value
     text = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

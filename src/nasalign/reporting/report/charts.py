@@ -36,7 +36,7 @@ from nasalign.reporting.report.tuning import epochs, limit_of
 
 
 def charts_of(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
-    """Returns the charts of a run by the names that the template has for them.
+    """Return the charts of a run by the names that the template has for them.
 
     Raises:
         ValueError: a value is none that a chart can show.
@@ -71,7 +71,7 @@ def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
 
 
 def metrics_chart(data: DataSet, yes: str) -> Chart:
-    """Returns each metric before and after with its 95 % interval."""
+    """Return each metric before and after with its 95 % interval."""
     names = ["accuracy", "precision", "recall", "f1", "yes_rate", "ece"]
     if any(figures["invalid_rate"][0] > 0 for figures in data.figures.values()):
         names.append("invalid_rate")
@@ -87,7 +87,7 @@ def metrics_chart(data: DataSet, yes: str) -> Chart:
 
 
 def comparison_charts(files: RunFiles) -> dict[str, Chart]:
-    """Returns the chart of a comparison on each data set, by the template's name for it."""
+    """Return the chart of a comparison on each data set, by the template's name for it."""
     if files.comparison is None:
         return {}
     sets = files.comparison["datasets"]
@@ -130,7 +130,7 @@ def _intervals(
 
 
 def gap_chart(sets: Sequence[DataSet]) -> Chart:
-    """Returns precision and recall of each data set, joined by a line."""
+    """Return precision and recall of each data set, joined by a line."""
     rows = [
         {"data": data.name, "side": side}
         | {name: figures[name][0] for name in ("precision", "recall")}
@@ -152,7 +152,7 @@ def gap_chart(sets: Sequence[DataSet]) -> Chart:
 
 
 def confidence_charts(data: DataSet) -> dict[str, Chart]:
-    """Returns a histogram of confidence for each outcome, as in Figures 2 and 5."""
+    """Return a histogram of confidence for each outcome, as in Figures 2 and 5."""
     found = {side: confidence_histogram(rows) for side, rows in data.rows.items()}
     most = max(max(part.counts[kind]) for part in found.values() for kind in KINDS)
     return {kind: _histogram(found, kind, most, data.name) for kind in KINDS}
@@ -186,7 +186,7 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
 
 
 def shifts_chart(data: DataSet) -> Chart | None:
-    """Returns how many answers changed, by what they were and became."""
+    """Return how many answers changed, by what they were and became."""
     rows = []
     for name, count in data.shifts.most_common():
         before, after = name.split(" to ")

@@ -13,7 +13,7 @@ _COSTS = [name for name in COLUMNS if name not in (*_FIGURES, "needs_to_serve")]
 
 
 def comparison(files: RunFiles) -> dict[str, Any]:
-    """Returns what the section of a comparison shows; nothing if it is not finished.
+    """Return what the section of a comparison shows; nothing if it is not finished.
 
     Returns:
         ``sets``: of each data set its ``name``, what it ``says``, and its ``lines`` as of
@@ -43,7 +43,7 @@ def comparison(files: RunFiles) -> dict[str, Any]:
 
 
 def measured_rows(files: RunFiles) -> list[Row]:
-    """Returns the rows that have figures, the untouched model's first."""
+    """Return the rows that have figures, the untouched model's first."""
     assert files.comparison is not None
     return [row for row in files.comparison["rows"] if not row["error"]]
 
@@ -56,7 +56,7 @@ def _chosen(chosen: Mapping[str, Any]) -> str:
 
 
 def comparison_verdict(files: RunFiles) -> Verdict:
-    """Returns what a comparison comes to, by the first data set."""
+    """Return what a comparison comes to, by the first data set."""
     if files.comparison is None:
         done = len(list((files.folder / "compare").glob("*.json")))
         sentence = f"This comparison on {files.name} is not finished: {done} rows are done."

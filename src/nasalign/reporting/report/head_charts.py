@@ -32,7 +32,7 @@ _KINDS = {  # of the samples that nasa+ holds back
 
 
 def heads_chart(files: RunFiles) -> Chart | None:
-    """Returns the map of single head NAS, with the selected heads marked by what became of them."""
+    """Return the map of single head NAS, with the selected heads marked by what became of them."""
     if files.nas is None:
         return None
     fate, (yes, no), (layers, heads) = fates(files), files.words, files.nas.shape
@@ -84,7 +84,7 @@ def _every(count: int) -> alt.Axis:
 
 
 def timeline_chart(rows: Sequence[Row], field: str, title: str, limit: float | None) -> Chart:
-    """Returns a quantity of the whole model over all epochs, a line a head.
+    """Return a quantity of the whole model over all epochs, a line a head.
 
     Args:
         rows: rows of ``tuning.epochs``.
@@ -109,7 +109,7 @@ def timeline_chart(rows: Sequence[Row], field: str, title: str, limit: float | N
 
 
 def head_chart(rows: Sequence[Row]) -> Chart:
-    """Returns the NAS of each tuned head over its own epochs; the legend picks a fate."""
+    """Return the NAS of each tuned head over its own epochs; the legend picks a fate."""
     pick = alt.selection_point(fields=["fate"], bind="legend")
     lines = (
         _lines(rows)
@@ -141,7 +141,7 @@ def _lines(rows: Sequence[Row]) -> alt.Chart:
 
 
 def joint_charts(files: RunFiles, yes: str) -> dict[str, Chart | None]:
-    """Returns accuracy and share of Yes on what was held back, over the epochs, a line a kind."""
+    """Return accuracy and share of Yes on what was held back, over the epochs, a line a kind."""
     if not files.joint:
         return {}
     return {

@@ -17,7 +17,7 @@ from nasalign.reporting.report.tuning import halting_rule
 
 
 def public(files: RunFiles) -> RunFiles:
-    """Returns a run whose paths are cut to their last names, wherever its facts name them."""
+    """Return a run whose paths are cut to their last names, wherever its facts name them."""
     facts, model = files.facts, files.facts["model"]
     source = str(model.get("source") or model["name"])
     known_as = public_name(source) if os.sep in source else source
@@ -45,19 +45,19 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def published(origin: str) -> str | None:
-    """Returns the id on the hub of data that were read from there; None for a file."""
+    """Return the id on the hub of data that were read from there; None for a file."""
     ids = (source.hub for source in SOURCES.values())
     return next((one for one in ids if origin.startswith(f"{one}@")), None)
 
 
 def further_origins(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Returns where each further data set that a run evaluated was read from, by its name."""
+    """Return where each further data set that a run evaluated was read from, by its name."""
     names = list(facts.get("examples", {}))[1:]
     return dict(zip(names, facts.get("further", []), strict=False))
 
 
 def command_line(files: RunFiles) -> str:
-    """Returns a command that makes the run again, from what ``run.json`` says.
+    """Return a command that makes the run again, from what ``run.json`` says.
 
     A local file of a named data set stands there as ``--source``; further data that were local
     files stand there by their names.
@@ -111,7 +111,7 @@ def _changed(files: RunFiles) -> dict[str, Any]:
 
 
 def data_rows(files: RunFiles) -> list[tuple[str, str]]:
-    """Returns what was asked, where it comes from, how it was split and what was left out."""
+    """Return what was asked, where it comes from, how it was split and what was left out."""
     facts = files.facts
     rows = [
         ("Evaluated data", f"{facts.get('data', '?')} ({facts.get('data_origin', '?')})"),
@@ -135,7 +135,7 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
 
 
 def model_rows(files: RunFiles) -> list[tuple[str, str]]:
-    """Returns what was measured, on what, with which versions."""
+    """Return what was measured, on what, with which versions."""
     facts, model = files.facts, files.facts["model"]
     size = model.get("parameters", 0)
     rows = [
@@ -161,7 +161,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
-    """Returns what the figures of a run do not say."""
+    """Return what the figures of a run do not say."""
     (yes, no), settings, told = files.words, files.settings, []
     if settings.get("decoder") == "generate":
         told.append(

@@ -42,7 +42,7 @@ class SubsetTable(NamedTuple):
 
 
 def subset_tables(files: RunFiles) -> list[SubsetTable]:
-    """Returns the tables of a run that asked what the model knows, or in several scenarios."""
+    """Return the tables of a run that asked what the model knows, or in several scenarios."""
     tables = []
     for name, sides in files.metrics.items():
         for side, metrics in sides.items():
@@ -75,7 +75,7 @@ def _table(title: str, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
 
 
 def contingency(data: DataSet) -> list[dict[str, Any]]:
-    """Returns the outcomes before by those after, a table for each label.
+    """Return the outcomes before by those after, a table for each label.
 
     Returns:
         By label ``kinds`` and ``rows``: what it was before, the counts after, and their sum.
@@ -95,7 +95,7 @@ def contingency(data: DataSet) -> list[dict[str, Any]]:
 
 
 def by_knowledge(data: DataSet) -> list[dict[str, Any]]:
-    """Returns which share of No became Yes, by the free answer (Tables 17 and 18); may be empty."""
+    """Return which share of No became Yes, by the free answer (Tables 17 and 18); may be empty."""
     marked = all("knowledge" in old and "confident" in old for old, _ in data.pairs)
     if not data.pairs or not marked:
         return []
@@ -114,7 +114,7 @@ def by_knowledge(data: DataSet) -> list[dict[str, Any]]:
 
 
 def effect_rows(effects: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns a row a measure of side effects: ``name``, ``before``, ``after`` and ``says``."""
+    """Return a row a measure of side effects: ``name``, ``before``, ``after`` and ``says``."""
     rows = []
     if answers := effects.get("general_qa"):
         low, high = answers["change_interval"]

@@ -21,7 +21,7 @@ class HeadRow(NamedTuple):
 
 
 def fates(files: RunFiles) -> dict[tuple[int, int], str]:
-    """Returns what became of each selected head: kept, cancelled, not finished or not reached."""
+    """Return what became of each selected head: kept, cancelled, not finished or not reached."""
     found = {(head["layer"], head["head"]): "not reached" for head in files.heads}
     if files.joint:
         return dict.fromkeys(found, "kept" if files.kept else "cancelled")
@@ -34,7 +34,7 @@ def fates(files: RunFiles) -> dict[tuple[int, int], str]:
 
 
 def head_rows(files: RunFiles) -> list[HeadRow]:
-    """Returns a row a selected head; nothing if none is tuned."""
+    """Return a row a selected head; nothing if none is tuned."""
     if not files.tuning:
         return []
     done = {(row["layer"], row["head"]): row for row in files.decided}
@@ -55,7 +55,7 @@ def head_rows(files: RunFiles) -> list[HeadRow]:
 
 
 def epochs(files: RunFiles) -> list[Row]:
-    """Returns a row an epoch and one for each head's start, with all that the charts show.
+    """Return a row an epoch and one for each head's start, with all that the charts show.
 
     Returns:
         ``at`` counts the epochs of all heads, ``epoch`` those of the head, 0 being its start.
@@ -83,7 +83,7 @@ def epochs(files: RunFiles) -> list[Row]:
 
 
 def joint_rows(files: RunFiles) -> list[dict[str, Any]]:
-    """Returns a row an epoch of nasa+: ``epoch``, ``loss``, ``validation`` and ``kept``."""
+    """Return a row an epoch of nasa+: ``epoch``, ``loss``, ``validation`` and ``kept``."""
     best = max((row["epoch"] for row in files.joint if row["kept"]), default=0)
     return [
         {
@@ -97,13 +97,13 @@ def joint_rows(files: RunFiles) -> list[dict[str, Any]]:
 
 
 def limit_of(files: RunFiles, kind: str) -> float | None:
-    """Returns where tuning halts: ``tau`` of model NAS, or the ``share`` of Yes; else None."""
+    """Return where tuning halts: ``tau`` of model NAS, or the ``share`` of Yes; else None."""
     halting = files.facts.get("halting") or {}
     return _number(halting["value"]) if halting.get("kind") == kind else None
 
 
 def halting_rule(files: RunFiles) -> str:
-    """Returns where tuning halts, in words; an empty text if no head was to be tuned."""
+    """Return where tuning halts, in words; an empty text if no head was to be tuned."""
     halting = files.facts.get("halting") or {}
     if not halting:
         return ""
