@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
+import tiny
 from nasalign.config import Settings
 from nasalign.data.records import Question, load_facts
 from nasalign.errors import DataError
@@ -86,7 +87,7 @@ def test_only_rows_of_the_chosen_heads_move(
     selection: str,
 ) -> None:
     model, tokenizer = llama
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = tiny.state(model)
     run = Run(folder=tmp_path)
     settings = SETTINGS.replace({"selection": selection, "k": 6})
     result = nasalign.align(model, tokenizer, QUESTIONS, run=run, settings=settings)
@@ -126,7 +127,7 @@ def test_after_an_error_the_model_is_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, tokenizer = llama
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = tiny.state(model)
 
     def interrupted(record: object) -> str:
         if record.epoch == 1:  # type: ignore[attr-defined]
