@@ -188,10 +188,7 @@ def test_free_answers_are_those_of_each_model(llama: Any) -> None:
     adapter.revert(model)
     untouched = free_answers(bench, asked.questions).texts
     assert changed != untouched
-    for side, change, texts in (
-        ("before", nullcontext, untouched),
-        ("after", adapter.on, changed),
-    ):
+    for side, change, texts in (("before", nullcontext, untouched), ("after", adapter.on, changed)):
         assert [one.prediction for one in asked.answered(bench, side, change)] == texts
     assert all(torch.equal(rows, read_weight_rows(model, where)) for where, rows in before.items())
 

@@ -22,12 +22,7 @@ from nasalign.run import Run
 from nasalign.session import Session
 
 SETTINGS = Settings(
-    method="nasa+",
-    answer_tokens=6,
-    n=3,
-    known_pairs=36,
-    joint_epochs=2,
-    joint_learning_rate=1e-2,
+    method="nasa+", answer_tokens=6, n=3, known_pairs=36, joint_epochs=2, joint_learning_rate=1e-2
 )
 QUESTIONS = load_facts("probing")[:40]
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -81,11 +76,7 @@ def test_kinds_and_the_subjects_held_back(llama: Llama) -> None:
 
 
 @pytest.mark.parametrize("selection", ["attribution", "nas"])
-def test_only_rows_of_the_chosen_heads_move(
-    llama: Llama,
-    tmp_path: Path,
-    selection: str,
-) -> None:
+def test_only_rows_of_the_chosen_heads_move(llama: Llama, tmp_path: Path, selection: str) -> None:
     model, tokenizer = llama
     before = tiny.state(model)
     run = Run(folder=tmp_path)
@@ -105,10 +96,7 @@ def test_only_rows_of_the_chosen_heads_move(
     assert not changed(before, model)
 
 
-def test_the_heads_are_those_of_highest_attribution(
-    llama: Llama,
-    tmp_path: Path,
-) -> None:
+def test_the_heads_are_those_of_highest_attribution(llama: Llama, tmp_path: Path) -> None:
     model, tokenizer = llama
     session, probing, kinds = probed(model, tokenizer)
     tuning = rendered(session, kinds, probing).tuning
@@ -123,8 +111,7 @@ def test_the_heads_are_those_of_highest_attribution(
 
 
 def test_after_an_error_the_model_is_as_it_was(
-    llama: Llama,
-    monkeypatch: pytest.MonkeyPatch,
+    llama: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = llama
     before = tiny.state(model)
