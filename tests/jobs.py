@@ -9,6 +9,17 @@ from nasalign.commands.job import Job
 from nasalign.commands.options import DataOptions, LoadOptions, OutOptions
 from nasalign.run import Run
 
+QUICK: dict[str, Any] = {  # settings of a job that is over soon
+    "sides": "both",
+    "epochs": 2,
+    "n": 3,
+    "k": 8,
+    "learning_rate": 1e-3,
+    "bootstrap_samples": 50,
+    "answer_tokens": 6,
+    "side_effect_questions": 5,
+}
+
 
 def make(
     model: str | Path = "",

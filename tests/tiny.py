@@ -121,6 +121,19 @@ def build_model(
     return model.to(dtype or torch.float32).eval()
 
 
+def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of all weights and buffers."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def same(before: dict[str, torch.Tensor], model: torch.nn.Module) -> bool:
+    """Whether a model holds to the bit what `state` copied."""
+    after = model.state_dict()
+    return list(before) == list(after) and all(
+        bool((before[name] == after[name]).all()) for name in before
+    )
+
+
 def save(folder: Path, family: str = "llama", **how: Any) -> Path:
     """Write a model, built as `how` says, and its tokenizer into a folder, and return that."""
     build_model(family, **how).save_pretrained(folder)

@@ -18,6 +18,7 @@ from nasalign.errors import ModelError, NasAlignError
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.models.loading import fingerprint
+from tiny import same, state
 
 LAYOUTS = ("llama", "phi3", "gpt_neox", "qwen2")  # apart, fused, interleaved, with bias
 HEADS = ((0, 0), (0, 1), (2, 3), (2, 1), (1, 2))  # (0, 0) and (0, 1) share a key group
@@ -31,14 +32,6 @@ each_layout = pytest.mark.parametrize("name", LAYOUTS)
 def logits(model: torch.nn.Module) -> Tensor:
     output: Tensor = model(IDS).logits
     return output
-
-
-def state(model: PreTrainedModel) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def same(before: dict[str, Tensor], model: PreTrainedModel) -> bool:
-    return all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def slices(model: PreTrainedModel, *heads: tuple[int, int]) -> list[RowSlice]:

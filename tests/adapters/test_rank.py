@@ -9,6 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+import tiny
 from aligned import aligned
 from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.adapters.adapter_file import read_adapter
@@ -87,7 +88,7 @@ def test_nasalign_loads_it_as_peft_does(family: str, tmp_path: Path) -> None:
     run = aligned(tmp_path, family)
     reduce_adapter(run / "adapter", tmp_path / "low", 4)
     model = base(tmp_path)
-    untouched = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    untouched = tiny.state(model)
     adapter = load_adapter(tmp_path / "low", model)
     exact = load_adapter(run / "adapter", model)
     assert set(adapter.after) == set(exact.after)
@@ -99,7 +100,7 @@ def test_nasalign_loads_it_as_peft_does(family: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         load_adapter(tmp_path / "low", model)  # the change would be added twice
     adapter.revert(model)
-    assert all(torch.equal(untouched[name], tensor) for name, tensor in model.state_dict().items())
+    assert tiny.same(untouched, model)
 
 
 def test_rows_of_which_nothing_is_left_are_still_known(tmp_path: Path) -> None:

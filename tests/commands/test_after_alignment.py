@@ -28,16 +28,10 @@ from nasalign.models.loading import load
 from nasalign.nasa.knowledge import free_answers
 from nasalign.session import Session
 
-QUICK = {
-    "sides": "both",
-    "epochs": 3,
-    "n": 4,
-    "k": 8,
-    "learning_rate": 1e-3,
-    "bootstrap_samples": 50,
-    "answer_tokens": 6,
-    "side_effect_questions": 7,
-}
+QUICK = jobs.QUICK | {"epochs": 3, "n": 4, "side_effect_questions": 7}
+
+
+EXAMPLE = {"question", "label", "before", "after", "tokens", "yes", "no", "first_row", "attention"}
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +53,8 @@ def test_side_effects_are_of_held_out_questions(made: tuple[Job, dict[str, Any]]
     found = written(job, "side_effects.json")
     assert found == result["side_effects"]
     assert found.keys() == {"general_qa", "kl", "perplexity"}
-    assert set(found["general_qa"]) == {
-        "n",
-        "judge",
-        "before",
-        "after",
-        "change_interval",
-        "data",
-    }
+    names = {"n", "judge", "before", "after", "change_interval", "data"}
+    assert set(found["general_qa"]) == names
     assert set(found["kl"]) == {"prompts", "tokens", "mean", "interval", "max", "same_top_token"}
     assert set(found["perplexity"]) == {"tokens", "before", "after"}
     answers = found["general_qa"]
@@ -95,17 +83,7 @@ def test_attention_is_of_answers_that_changed(made: tuple[Job, dict[str, Any]]) 
     }
     assert 0 < len(found["examples"]) <= 8
     for example in found["examples"]:
-        assert set(example) == {
-            "question",
-            "label",
-            "before",
-            "after",
-            "tokens",
-            "yes",
-            "no",
-            "first_row",
-            "attention",
-        }
+        assert set(example) == EXAMPLE
         rows = asked[example["question"], example["label"]]
         for side, row in zip(("before", "after"), rows, strict=True):
             assert example[side] == {name: row[name] for name in ("verdict", "p_yes", "p_no")}
@@ -116,10 +94,8 @@ def test_attention_is_of_answers_that_changed(made: tuple[Job, dict[str, Any]]) 
         for one in example["attention"]:
             assert set(one) == {"layer", "head", "nas_before", "nas_after", "before", "after"}
             for side in ("before", "after"):
-                assert {word: len(weights) for word, weights in one[side].items()} == {
-                    "yes": count,
-                    "no": count,
-                }
+                lengths = {word: len(weights) for word, weights in one[side].items()}
+                assert lengths == {"yes": count, "no": count}
             assert one["before"] != one["after"]
 
 
@@ -212,10 +188,7 @@ def test_free_answers_are_those_of_each_model(llama: Any) -> None:
     adapter.revert(model)
     untouched = free_answers(bench, asked.questions).texts
     assert changed != untouched
-    for side, change, texts in (
-        ("before", nullcontext, untouched),
-        ("after", adapter.on, changed),
-    ):
+    for side, change, texts in (("before", nullcontext, untouched), ("after", adapter.on, changed)):
         assert [one.prediction for one in asked.answered(bench, side, change)] == texts
     assert all(torch.equal(rows, read_weight_rows(model, where)) for where, rows in before.items())
 

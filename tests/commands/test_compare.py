@@ -22,6 +22,7 @@ import jobs
 import nasalign
 from cases import AFFIRMS, DENIES, case, sets
 from fault_tools import Stop, invoke, refused
+from jobs import QUICK
 from nasalign.commands import compare as room
 from nasalign.commands.align import align_job
 from nasalign.commands.compare import compare_job
@@ -39,16 +40,6 @@ from nasalign.rivals.baselines import NASA, RANDOM, UNTOUCHED
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 from nasalign.rivals.steering import STEERING
 
-QUICK = {
-    "sides": "both",
-    "epochs": 2,
-    "n": 3,
-    "k": 8,
-    "learning_rate": 1e-3,
-    "bootstrap_samples": 60,
-    "answer_tokens": 6,
-    "side_effect_questions": 5,
-}
 seen: list[Material] = []
 
 

@@ -114,8 +114,7 @@ def test_without_a_converter_two_commands_are_named_and_do_it(run: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
-    [(FAILING, "BPE pre-tokenizer was not recognized"), (SILENT, "all is well")],
+    ("script", "said"), [(FAILING, "BPE pre-tokenizer was not recognized"), (SILENT, "all is well")]
 )
 def test_a_converter_that_fails_leaves_nothing_but_its_last_lines(
     script: str, said: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,15 +15,8 @@ from nasalign.data.sources import load_data
 from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import read_json, read_jsonl, write_jsonl
 
-QUICK = {
-    "epochs": 1,
-    "n": 2,
-    "k": 8,
-    "consistency": 0.2,
-    "bootstrap_samples": 20,
-    "answer_tokens": 6,
-    "side_effect_questions": 2,
-}
+QUICK = jobs.QUICK | {"epochs": 1, "n": 2, "consistency": 0.2, "side_effect_questions": 2}
+QUICK |= {"sides": "one"}
 WHY = "it is probed or tuned on"
 
 
@@ -58,18 +51,8 @@ def test_no_data_set_is_lost_for_its_name(world: tuple[str, Path], tmp_path: Pat
     run = tmp_path / "run"
     align_job(jobs.make(world[0], data, folder=run, changes=QUICK, further=further))
     sets = read_json(run / "metrics.json")["datasets"]
-    assert list(sets) == [
-        "x",
-        "x-2",
-        "x-3",
-        "X-4",
-        "x-1",
-        "caf\u00e9",
-        "cafe\u0301-6",
-        "what?",
-        "what:-8",
-        "facts",
-    ]
+    given = ["x", "x-2", "x-3", "X-4", "x-1", "caf\u00e9", "cafe\u0301-6"]
+    assert list(sets) == [*given, "what?", "what:-8", "facts"]
     asked = []
     for name in list(sets)[1:]:
         for side in ("before", "after"):
@@ -104,15 +87,8 @@ def test_rows_are_compared_on_what_none_of_them_has_seen(
     copy, run = tmp_path / "copy.jsonl", tmp_path / "run"
     write_jsonl(copy, list(reversed(read_jsonl(world[1]))))
     further = statements(tmp_path / "more.jsonl", "w")
-    job = jobs.make(
-        model=world[0],
-        data=str(copy),
-        probing_data=str(world[1]),
-        folder=run,
-        command="compare",
-        further=[further],
-        changes=QUICK | {"split": "all"},
-    )
+    more = {"command": "compare", "further": [further], "changes": QUICK | {"split": "all"}}
+    job = jobs.make(world[0], copy, probing_data=world[1], folder=run, **more)
     compare_job(job, ["untouched"])
     evaluated = {row["question"] for row in read_jsonl(run / "eval" / "copy.untouched.jsonl")}
     assert evaluated == of_split(world[1], "test")

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
@@ -45,7 +44,7 @@ def test_only_rows_of_selected_heads_move_and_revert_is_exact(
     family: str, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model, questions = denying(family, tokenizer)
-    before = {name: value.clone() for name, value in model.named_parameters()}
+    before = tiny.state(model)
     result = nasalign.align(model, tokenizer, questions, settings=SETTINGS)
     geometry = HeadGeometry.of(model)
     allowed: dict[str, set[int]] = {}
@@ -59,15 +58,14 @@ def test_only_rows_of_selected_heads_move_and_revert_is_exact(
         assert set(changed.tolist()) <= allowed.get(name, set()), name
         assert (name in allowed) == (len(changed) > 0), name
     result.adapter.revert(model)
-    for name, value in model.named_parameters():
-        assert torch.equal(value, before[name]), name
+    assert tiny.same(before, model)
 
 
 def test_an_interrupted_tuning_leaves_the_model_as_it_was(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, questions = denying("llama", tokenizer)
-    before = {name: value.clone() for name, value in model.named_parameters()}
+    before = tiny.state(model)
 
     def interrupt(*_: object) -> str:
         raise KeyboardInterrupt
@@ -75,8 +73,7 @@ def test_an_interrupted_tuning_leaves_the_model_as_it_was(
     monkeypatch.setattr("nasalign.nasa.algorithm._early_stop", interrupt)
     with pytest.raises(KeyboardInterrupt):
         nasalign.align(model, tokenizer, questions, settings=SETTINGS)
-    for name, value in model.named_parameters():
-        assert torch.equal(value, before[name]), name
+    assert tiny.same(before, model)
 
 
 @pytest.mark.parametrize(

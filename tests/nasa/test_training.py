@@ -17,6 +17,7 @@ from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from tiny import same, state
 
 HEAD = Head(1, 2, 0.0)
 BATCHES = {"tuning_batch_size": 4, "warmup_ratio": 0.0}
@@ -58,10 +59,6 @@ def test_the_rate_warms_up_over_its_share_of_the_steps_and_falls_by_a_cosine(
             tuner.optimizer.step([0, 1])
     falling = [1e-3 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
     assert found == pytest.approx([0.0, 5e-4, *falling])
-
-
-def state(model: PreTrainedModel) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def slices(model: PreTrainedModel, k_scope: KeyScope = "group") -> tuple[RowSlice, ...]:
@@ -132,12 +129,12 @@ def test_restoring_is_exact_to_the_bit(
     tuner = tuner_of(model, tokenizer, learning_rate=1e-2)
     tuner.begin(HEAD)
     tuner.train_epoch()
-    assert not all(torch.equal(before[name], tensor) for name, tensor in state(model).items())
+    assert not same(before, model)
     tuner.restore()
     for where, parameter in tuner.rows.parameters.items():
         assert torch.equal(parameter.detach(), read_weight_rows(model, where).float())
     tuner.finish()
-    assert all(torch.equal(before[name], tensor) for name, tensor in state(model).items())
+    assert same(before, model)
 
 
 def test_half_precision_weights_follow_float32_rows(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -202,7 +199,7 @@ def test_weight_decay_moves_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
     tuner.begin(HEAD)
     tuner.train_epoch()
     assert all(rows.grad is not None for rows in tuner.rows.parameters.values())
-    assert all(torch.equal(before[name], tensor) for name, tensor in state(model).items())
+    assert same(before, model)
 
 
 def test_validation_is_measured_with_the_weights_as_written(

@@ -153,11 +153,11 @@ def test_where_no_epoch_is_better_the_model_is_as_it_was(
     model = tiny.build_model("llama").requires_grad_(False)
     long = SETTINGS.replace({"joint_epochs": 20})  # afterwards it tells them apart
     list(JointTuner(model, JointSamples(tuning, tuning), HEADS, long).tune())
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = tiny.state(model)
     records = list(JointTuner(model, JointSamples(upside_down, tuning), HEADS, SETTINGS).tune())
     least = min(records, key=lambda record: record.validation)
     assert least.epoch == 0  # the opposite was learnt
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert tiny.same(before, model)
 
 
 def test_a_record_has_each_kind_and_the_best_is_marked(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -180,13 +180,13 @@ def test_a_loss_that_is_not_finite_ends_the_tuning(
 ) -> None:
     tuning = samples(tokenizer, "known")
     model = tiny.build_model("llama").requires_grad_(False)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = tiny.state(model)
     tuner = JointTuner(model, JointSamples(tuning, tuning), HEADS, SETTINGS)
     monkeypatch.setattr(
         tuner.optimizer, "losses_of", lambda *_: [torch.tensor(math.nan, requires_grad=True)]
     )
     assert [record.epoch for record in tuner.tune()] == [0]
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert tiny.same(before, model)
 
 
 def test_of_a_model_that_says_no_number_the_untouched_state_is_kept(

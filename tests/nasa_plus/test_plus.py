@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
+import tiny
 from nasalign.config import Settings
 from nasalign.data.records import Question, load_facts
 from nasalign.errors import DataError
@@ -21,12 +22,7 @@ from nasalign.run import Run
 from nasalign.session import Session
 
 SETTINGS = Settings(
-    method="nasa+",
-    answer_tokens=6,
-    n=3,
-    known_pairs=36,
-    joint_epochs=2,
-    joint_learning_rate=1e-2,
+    method="nasa+", answer_tokens=6, n=3, known_pairs=36, joint_epochs=2, joint_learning_rate=1e-2
 )
 QUESTIONS = load_facts("probing")[:40]
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -80,13 +76,9 @@ def test_kinds_and_the_subjects_held_back(llama: Llama) -> None:
 
 
 @pytest.mark.parametrize("selection", ["attribution", "nas"])
-def test_only_rows_of_the_chosen_heads_move(
-    llama: Llama,
-    tmp_path: Path,
-    selection: str,
-) -> None:
+def test_only_rows_of_the_chosen_heads_move(llama: Llama, tmp_path: Path, selection: str) -> None:
     model, tokenizer = llama
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = tiny.state(model)
     run = Run(folder=tmp_path)
     settings = SETTINGS.replace({"selection": selection, "k": 6})
     result = nasalign.align(model, tokenizer, QUESTIONS, run=run, settings=settings)
@@ -104,10 +96,7 @@ def test_only_rows_of_the_chosen_heads_move(
     assert not changed(before, model)
 
 
-def test_the_heads_are_those_of_highest_attribution(
-    llama: Llama,
-    tmp_path: Path,
-) -> None:
+def test_the_heads_are_those_of_highest_attribution(llama: Llama, tmp_path: Path) -> None:
     model, tokenizer = llama
     session, probing, kinds = probed(model, tokenizer)
     tuning = rendered(session, kinds, probing).tuning
@@ -122,11 +111,10 @@ def test_the_heads_are_those_of_highest_attribution(
 
 
 def test_after_an_error_the_model_is_as_it_was(
-    llama: Llama,
-    monkeypatch: pytest.MonkeyPatch,
+    llama: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = llama
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = tiny.state(model)
 
     def interrupted(record: object) -> str:
         if record.epoch == 1:  # type: ignore[attr-defined]

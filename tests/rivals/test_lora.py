@@ -76,17 +76,6 @@ def state(model: PreTrainedModel) -> dict[str, Any]:
     }
 
 
-def unchanged(before: dict[str, Tensor], model: PreTrainedModel) -> bool:
-    after = model.state_dict()
-    return list(before) == list(after) and all(
-        torch.equal(before[name], after[name]) for name in before
-    )
-
-
-def weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    return {name: one.detach().clone() for name, one in model.state_dict().items()}
-
-
 def loss(material: Material, examples: Sequence[BinaryExample]) -> Tensor:
     """The mean loss of the answers' first tokens, prompt by prompt."""
     losses = []
@@ -114,10 +103,10 @@ def test_pairs_are_learnt_and_the_model_is_left_as_it_was(
 ) -> None:
     material = material_of(tiny.build_model("llama", layers=2, dtype=dtype), tokenizer)
     model = material.model
-    before, kept = weights(model), state(model)
+    before, kept = tiny.state(model), state(model)
     poor, high = accuracy(material, PAIRS), float(loss(material, PAIRS))
     fitted = lora("lora-pairs", "LoRA", lambda given: [*given.pairs] * 5).fit(material)
-    assert unchanged(before, model)
+    assert tiny.same(before, model)
     assert state(model) == kept
     assert {one.dtype for both in factors(fitted).values() for one in both} == {torch.float32}
 
@@ -127,13 +116,13 @@ def test_pairs_are_learnt_and_the_model_is_left_as_it_was(
     assert low < high
     assert good > poor
     assert good == fitted.chosen["development_balanced_accuracy"]
-    assert unchanged(before, model)
+    assert tiny.same(before, model)
     assert state(model) == kept
     assert float(loss(material, PAIRS)) == high
 
     with pytest.raises(KeyboardInterrupt), fitted.on(model):
         raise KeyboardInterrupt
-    assert unchanged(before, model)
+    assert tiny.same(before, model)
     assert state(model) == kept
 
 
@@ -353,8 +342,8 @@ def test_what_is_trained_is_the_same_where_memory_holds_few_samples(
         material = material_of(tiny.build_model("llama", layers=2, dtype=torch.float64), tokenizer)
         trained.append(factors(OF_SAME.fit(material)))
     torch.testing.assert_close(trained[0], trained[1], atol=1e-5, rtol=1e-4)
-    most, before, kept = 0, weights(material.model), state(material.model)
+    most, before, kept = 0, tiny.state(material.model), state(material.model)
     with pytest.raises(OutOfMemoryError, match="while training a LoRA"):
         OF_SAME.fit(material)
-    assert unchanged(before, material.model)
+    assert tiny.same(before, material.model)
     assert state(material.model) == kept

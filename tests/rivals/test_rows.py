@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 import jobs
+import tiny
 from cases import AFFIRMS, DENIES, case
 from nasalign.commands import compare as room
 from nasalign.commands.align import align_job
@@ -17,18 +17,7 @@ from nasalign.io.files import read_json
 from nasalign.rivals.baselines import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, random_heads
 from nasalign.rivals.rival import Fitted, Material, Rival
 
-QUICK = {
-    "sides": "both",
-    "direction": "negative",
-    "epochs": 2,
-    "n": 3,
-    "k": 8,
-    "learning_rate": 1e-3,
-    "rho": -100.0,
-    "bootstrap_samples": 20,
-    "answer_tokens": 6,
-    "side_effect_questions": 0,
-}
+QUICK = jobs.QUICK | {"direction": "negative", "rho": -100.0, "side_effect_questions": 0}
 
 
 def material_of(folder: Path, seed: int = DENIES) -> tuple[Material, Job]:
@@ -48,22 +37,18 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return material_of(tmp_path_factory.mktemp("rows"))[0]
 
 
-def weights(material: Material) -> dict[str, torch.Tensor]:
-    return {name: one.clone() for name, one in material.model.named_parameters()}
-
-
 @pytest.mark.parametrize("rival", [NASA, QUERY_ONLY, RANDOM], ids=lambda rival: rival.name)
 def test_the_change_is_applied_and_taken_off_to_the_bit(rival: Rival, material: Material) -> None:
-    before = weights(material)
+    before = tiny.state(material.model)
     fitted = rival.fit(material)
-    assert all(torch.equal(before[name], one) for name, one in weights(material).items())
+    assert tiny.same(before, material.model)
     with fitted.on(material.model):
-        changed = {
+        moved = {
             name: int((before[name] != one).sum())
-            for name, one in weights(material).items()
-            if not torch.equal(before[name], one)
+            for name, one in material.model.state_dict().items()
         }
-    assert all(torch.equal(before[name], one) for name, one in weights(material).items())
+    assert tiny.same(before, material.model)
+    changed = {name: count for name, count in moved.items() if count}
     assert changed
     scopes = ("q_proj",) if rival is QUERY_ONLY else ("q_proj", "k_proj")
     assert all(any(scope in name for scope in scopes) for name in changed)

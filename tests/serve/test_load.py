@@ -36,10 +36,7 @@ def test_fifty_at_once_are_answered_as_ask_answers(folders: tuple[Path, Path]) -
         gate.wait(TIMEOUT)
         return post(url, asked)
 
-    with (
-        serving(opened(folders)) as url,
-        ThreadPoolExecutor(len(questions)) as crowd,
-    ):
+    with serving(opened(folders)) as url, ThreadPoolExecutor(len(questions)) as crowd:
         responses = list(crowd.map(ask, questions))
 
     alone = opened(folders)
