@@ -53,15 +53,11 @@ _IN_A_NARROW_ONE = ("accuracy", "recall", "auc", "yes_rate", "seconds_to_fit", "
 
 
 def comparison_line(row: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row of ``comparison.json`` on one data set as a line of ``comparison.csv``.
+    """Return a row of ``comparison.json`` on one data set as a line of ``comparison.csv``.
 
     A figure has the ends of its interval under its name and ``_low`` and ``_high``. A row that
     could not be measured has its reason under ``error``, and nothing under the figures.
-
-    Args:
-        row: the row.
-        name: the data set.
-        about: ``n``, ``questions`` and ``positives`` of the data set.
+    ``about`` has ``n``, ``questions`` and ``positives`` of the data set.
     """
     figures = {} if row["error"] else row["datasets"][name]["figures"]
     cost, effects = row.get("cost", {}), row.get("side_effects") or {}
@@ -103,7 +99,7 @@ def _spread(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_csv(comparison: Mapping[str, Any]) -> str:
-    """Returns the text of ``comparison.csv``: a line for each data set and row.
+    """Return the text of ``comparison.csv``: a line for each data set and row.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
@@ -116,7 +112,7 @@ def as_csv(comparison: Mapping[str, Any]) -> str:
 
 
 def printed(line: Mapping[str, Any], name: str) -> str:
-    """Returns the value of a column as text; "n/a" where there is none."""
+    """Return the value of a column as text; "n/a" where there is none."""
     value, form = line[name], COLUMNS[name].form
     if value is None:
         return "n/a"
@@ -128,18 +124,17 @@ def printed(line: Mapping[str, Any], name: str) -> str:
 
 
 def label(line: Mapping[str, Any]) -> str:
-    """Returns the name of a row, with an asterisk if it needs the answer words' probabilities."""
+    """Return the name of a row, with an asterisk if it needs the answer words' probabilities."""
     return f"{line['row']}*" if line["needs_logits"] else str(line["row"])
 
 
 def print_comparison(console: Console, comparison: Mapping[str, Any]) -> None:
-    """Prints a table for each data set of ``comparison.json``, and notes below them.
+    """Print a table for each data set of ``comparison.json``, and notes below them.
 
     A narrow terminal gets the columns that it has room for; a file gets all.
     """
-    to_a_file = not console.is_terminal
-    whole = to_a_file or console.width >= WIDE
-    width = console.width
+    to_a_file, width = not console.is_terminal, console.width
+    whole = to_a_file or width >= WIDE
     if to_a_file:
         console.width = max(width, WIDE)
     for name in comparison["datasets"]:

@@ -1,6 +1,7 @@
 """Results as tables of the console, and what is said of an export that is not exact."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,7 +16,7 @@ from nasalign.reporting.formats import number, with_interval
 def columns_table(
     title: str, rows: Sequence[Sequence[str]], header: Sequence[str], **options: Any
 ) -> Table:
-    """Returns a table of texts; columns after the first are right-aligned."""
+    """Return a table of texts; columns after the first are right-aligned."""
     table = Table(title=title, title_justify="left", **options)
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right")
@@ -30,7 +31,7 @@ def change_table(
     after: Mapping[str, Any],
     change: Mapping[str, tuple[float, float, float]],
 ) -> Table:
-    """Returns the table before, after, change, with 95 % intervals."""
+    """Return the table before, after, change, with 95 % intervals."""
     rows = []
     for name in METRICS:
         value, low, high = change[name]
@@ -40,7 +41,7 @@ def change_table(
 
 
 def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
-    """Returns the table of one evaluation, with 95 % intervals."""
+    """Return the table of one evaluation, with 95 % intervals."""
     rows = [
         (_plain(name), number(metrics[name]), _ends(metrics["intervals"][name]))
         for name in (*METRICS, *(name for name in LEAN if name in metrics))
@@ -49,22 +50,20 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
 
 
 def lean_table(lean: Mapping[str, Any]) -> Table:
-    """Returns which way a model leans: its two kinds of mistakes, with 95 % intervals."""
+    """Return which way a model leans: its two kinds of mistakes, with 95 % intervals."""
     ways = {"negative": "to No", "positive": "to Yes", "neither": "neither way"}
-    names = {
-        "false_negatives": "right answers denied",
-        "false_positives": "wrong answers affirmed",
-    }
+    names = {"false_negatives": "right answers denied"}
+    names["false_positives"] = "wrong answers affirmed"
     rows = [
-        (title, number(of["share"]), _ends(of["interval"]), str(of["n"]))
-        for title, of in ((title, lean[name]) for name, title in names.items())
+        (title, number(lean[name]["share"]), _ends(lean[name]["interval"]), str(lean[name]["n"]))
+        for name, title in names.items()
     ]
     title = f"Leans {ways[lean['direction']]}"
     return columns_table(title, rows, ("", "share", "95 % interval", "n"))
 
 
 def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Returns the metrics by what the model knows of a question (Appendix G)."""
+    """Return the metrics by what the model knows of a question (Appendix G)."""
     answers = {"Det-T": "right", "Det-F": "wrong", "Non-Det": "none", "unclear": "undecided"}
     rows = [
         (
@@ -79,7 +78,7 @@ def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
-    """Returns the figures by scenario and by what the model knows, each over its interval."""
+    """Return the figures by scenario and by what the model knows, each over its interval."""
     names = ["yes_rate", "no_rate", "unsure_rate", "accuracy", "recall", "negative_bias"]
     found = result["scenarios"]
     if "unsure" not in found:
@@ -100,7 +99,7 @@ def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
 
 
 def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
-    """Returns the form of Table 8, with the paper's counts beside ours."""
+    """Return the form of Table 8, with the paper's counts beside ours."""
     names = ("positives", "negatives", "total")
     rows = []
     for summary in summaries:
@@ -111,7 +110,7 @@ def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def sides_table(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]) -> Table:
-    """Returns the answers to one question, a row a side."""
+    """Return the answers to one question, a row a side."""
     said = {"positive": words[0], "negative": words[1], "unsure": "I don't know"}
     table = Table("", "verdict", box=SIMPLE_HEAD, pad_edge=False)
     for name in (f"P({words[0]})", f"P({words[1]})", "model NAS"):
@@ -123,7 +122,7 @@ def sides_table(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]
 
 
 def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
-    """Returns free answers, a column a side."""
+    """Return free answers, a column a side."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for side in answers:
         table.add_column(side, overflow="fold")
@@ -132,7 +131,7 @@ def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
 
 
 def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
-    """Yields the table of answers to one question, and that of the heads that weigh most."""
+    """Yield the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
     rows = [
         [title, *(number(answers[side][name]) for side in sides)]
@@ -146,25 +145,13 @@ def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> It
         heads.add_column(side)
         heads.add_column("NAS", justify="right")
     for row in zip(*(answers[side]["heads"] for side in sides), strict=True):
-        cells: list[str] = []
-        for head in row:
-            cells += [f"layer {head['layer']}, head {head['head']}", number(head["nas"])]
-        heads.add_row(*cells)
+        cells = ((f"layer {one['layer']}, head {one['head']}", number(one["nas"])) for one in row)
+        heads.add_row(*chain.from_iterable(cells))
     yield heads
 
 
-def export_lines(rounding: Rounding | None, reduction: Reduction | None) -> Iterator[str | Table]:
-    """Yields what a terminal shows of an export that is not exact."""
-    if reduction:
-        header = ("module", "changed rows", "relative error")
-        yield columns_table("", reduction_rows(reduction), header)
-        yield reduction_text(reduction)
-    if rounding:
-        yield rounding_text(rounding)
-
-
 def rounding_text(rounding: Rounding) -> str:
-    """Returns how much of the change is left after the rounding to another dtype."""
+    """Return how much of the change is left after the rounding to another dtype."""
     return (
         f"Rounded to {rounding.dtype}, the change has {rounding.norm:.1%} of its norm "
         f"(cosine {rounding.cosine:.4f} with the exact one), and {rounding.entries:.1%} of the "
@@ -173,7 +160,7 @@ def rounding_text(rounding: Rounding) -> str:
 
 
 def reduction_text(reduction: Reduction) -> str:
-    """Returns how far an adapter of low rank is from the exact one."""
+    """Return how far an adapter of low rank is from the exact one."""
     return (
         f"Reduced to rank {reduction.rank}, the change lacks {reduction.error:.1%} of its norm "
         "(relative Frobenius error over all modules)."
@@ -181,7 +168,7 @@ def reduction_text(reduction: Reduction) -> str:
 
 
 def reduction_rows(reduction: Reduction) -> list[tuple[str, str, str]]:
-    """Returns each module, the number of its rows that change, and its relative error."""
+    """Return each module, the number of its rows that change, and its relative error."""
     return [
         (module, str(len(reduction.rows[module])), f"{error:.4f}")
         for module, error in reduction.modules.items()

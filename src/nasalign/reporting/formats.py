@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def number(value: float | None) -> str:
-    """Returns a figure as tables show it; "n/a" for None and NaN."""
+    """Return a figure as tables show it; "n/a" for None and NaN."""
     if value is None or math.isnan(value):
         return "n/a"
     if isinstance(value, int):
@@ -14,5 +14,5 @@ def number(value: float | None) -> str:
 
 
 def with_interval(value: float, bounds: Sequence[float]) -> str:
-    """Returns a figure with its interval, as ``0.500 (0.400 to 0.600)``."""
+    """Return a figure with its interval, as ``0.500 (0.400 to 0.600)``."""
     return f"{number(value)} ({number(bounds[0])} to {number(bounds[1])})"

@@ -21,7 +21,7 @@ class TableCell(NamedTuple):
 
 
 def lay_out(result: Result) -> tuple[list[str], list[list[TableCell]]]:
-    """Returns the header and the rows of a result's table; both empty for a figure."""
+    """Return the header and the rows of a result's table; both empty for a figure."""
     if not result.rows or result.charts:
         return [], []
     spread = all(key in result.keys for key in SPREAD)
@@ -52,7 +52,7 @@ def lay_out(result: Result) -> tuple[list[str], list[list[TableCell]]]:
 
 
 def texts(result: Result) -> tuple[list[str], list[list[str]]]:
-    """Returns the same as plain texts, without the intervals."""
+    """Return the same as plain texts, without the intervals."""
     header, rows = lay_out(result)
     return header, [
         [f"{cell.text} ({cell.more})" if cell.more == PAPER else cell.text for cell in row]

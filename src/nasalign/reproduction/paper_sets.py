@@ -44,12 +44,12 @@ class PaperSet:
 
     @property
     def note(self) -> str:
-        """Says that something stands in, or nothing."""
+        """Say that something stands in, or nothing."""
         return f"{self.data} stands in for {self.name}." if self.data != self.name else ""
 
 
 def paper_sets(folder: Path | None) -> dict[str, PaperSet]:
-    """Returns the sets of the paper and the probing set by name.
+    """Return the sets of the paper and the probing set by name.
 
     Args:
         folder: local files as they are published; without it all is read from the hub.

@@ -39,7 +39,7 @@ class PaperTable:
 
 @cache
 def paper_tables() -> dict[int, PaperTable]:
-    """Returns every table of figures by its number."""
+    """Return every table of figures by its number."""
     return {int(about["number"]): _table(about) for about in _read("tables.csv")}
 
 

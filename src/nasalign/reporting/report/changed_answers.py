@@ -20,7 +20,7 @@ _LONGEST = 1200  # characters of a question
 
 
 def changed_examples(sets: Sequence[DataSet], words: tuple[str, str]) -> tuple[list[Row], int]:
-    """Returns examples whose answer changed, and how many there are in all.
+    """Return examples whose answer changed, and how many there are in all.
 
     Where there are too many, each data set and kind of change gives as many as the others as far
     as it has them, evenly from its first to its last.
@@ -67,7 +67,7 @@ def _clipped(text: str) -> str:
 
 
 def attention(files: RunFiles) -> tuple[list[Row], int]:
-    """Returns the examples of ``attention.json`` that fit into a report, and how many there are."""
+    """Return the examples of ``attention.json`` that fit into a report, and how many there are."""
     examples = (files.attention or {}).get("examples", [])
     chosen: list[Row] = []
     numbers = 0
@@ -99,7 +99,7 @@ def _pulled(head: Row) -> Row:
 
 
 def painted(example: Row, head: Row, side: str, words: tuple[str, str]) -> list[Row]:
-    """Returns the tokens of an example, as a head of ``attention`` sees them.
+    """Return the tokens of an example, as a head of ``attention`` sees them.
 
     Returns:
         A row a token: ``text``, with a sign at a new line; ``word``, which is ``yes`` or ``no`` at

@@ -31,13 +31,13 @@ class Chart(NamedTuple):
 
 @lru_cache(maxsize=1)
 def vega_script() -> str:
-    """Returns Vega, Vega-Lite and Vega-Embed as one script, which sets ``vegaEmbed``."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which sets ``vegaEmbed``."""
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VERSION)
     return str(script).replace("</script", "<\\/script")
 
 
 def finished(chart: Any, description: str, height: Any) -> Chart:
-    """Gives a chart its look and makes its picture."""
+    """Give a chart its look and make its picture."""
     sized = chart.properties(
         width="container",
         height=height,
@@ -50,7 +50,7 @@ def finished(chart: Any, description: str, height: Any) -> Chart:
 
 
 def styled(chart: Any) -> Any:
-    """Returns a chart with the fonts and colours of all charts."""
+    """Return a chart with the fonts and colours of all charts."""
     return chart.configure(**_CONFIG)
 
 
@@ -69,33 +69,33 @@ _CONFIG: dict[str, Any] = {
 
 
 def values(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
-    """Returns rows as inline data."""
+    """Return rows as inline data."""
     return alt.Data(values=[dict(row) for row in rows])
 
 
 def unit(field: str, title: str | None = None) -> alt.X:
-    """Returns a horizontal axis from 0 to 1."""
+    """Return a horizontal axis from 0 to 1."""
     axis = alt.Axis(tickCount=5)
     return alt.X(field, title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
 
 
 def tip(field: str, title: str | None = None) -> alt.Tooltip:
-    """Returns a figure of the text that a mark shows when it is pointed at."""
+    """Return a figure of the text that a mark shows when it is pointed at."""
     return alt.Tooltip(f"{field}:Q", format=".3f", title=title or field)
 
 
 def colour(field: str, colours: Mapping[str, str]) -> alt.Color:
-    """Returns the colours of a field by its values."""
+    """Return the colours of a field by its values."""
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     return alt.Color(f"{field}:N", title=None, scale=scale)
 
 
 def shape(field: str, domain: list[str], shapes: list[str], **options: Any) -> alt.Shape:
-    """Returns the shapes of a field by its values."""
+    """Return the shapes of a field by its values."""
     scale = alt.Scale(domain=domain, range=shapes)
     return alt.Shape(f"{field}:N", title=None, scale=scale, **options)
 
 
 def whole_numbers() -> alt.Axis:
-    """Returns an axis that counts, with no ticks between whole numbers."""
+    """Return an axis that counts, with no ticks between whole numbers."""
     return alt.Axis(tickMinStep=1, format="d")

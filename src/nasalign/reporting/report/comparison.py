@@ -13,7 +13,7 @@ _COSTS = [name for name in COLUMNS if name not in (*_FIGURES, "needs_to_serve")]
 
 
 def comparison(files: RunFiles) -> dict[str, Any]:
-    """Returns what the section of a comparison shows; nothing if it is not finished.
+    """Return what the section of a comparison shows; nothing if it is not finished.
 
     Returns:
         ``sets``: of each data set its ``name``, what it ``says``, and its ``lines`` as of
@@ -43,7 +43,7 @@ def comparison(files: RunFiles) -> dict[str, Any]:
 
 
 def measured_rows(files: RunFiles) -> list[Row]:
-    """Returns the rows that have figures, the untouched model's first."""
+    """Return the rows that have figures, the untouched model's first."""
     assert files.comparison is not None
     return [row for row in files.comparison["rows"] if not row["error"]]
 
@@ -56,7 +56,7 @@ def _chosen(chosen: Mapping[str, Any]) -> str:
 
 
 def comparison_verdict(files: RunFiles) -> Verdict:
-    """Returns what a comparison comes to, by the first data set."""
+    """Return what a comparison comes to, by the first data set."""
     if files.comparison is None:
         done = len(list((files.folder / "compare").glob("*.json")))
         sentence = f"This comparison on {files.name} is not finished: {done} rows are done."
@@ -86,7 +86,7 @@ def _best(files: RunFiles, rows: Sequence[Row], name: str) -> str:
 
 
 def _beyond_chance(rows: Sequence[Row], name: str) -> Iterator[str]:
-    """Names the rows whose change of accuracy has an interval above or below 0."""
+    """Name the rows whose change of accuracy has an interval above or below 0."""
     changes = {
         row["name"]: direction(tuple(row["datasets"][name]["figures"]["accuracy_change"]))
         for row in rows[1:]

@@ -72,7 +72,7 @@ class DataSet:
         return f"{self.name}, n = {self.n:,} ({self.questions:,} questions)"
 
     def counts(self, kind: str) -> str:
-        """Returns how many answers are of an outcome, by side, in words."""
+        """Return how many answers are of an outcome, by side, in words."""
         found = {
             side: sum(outcome(row) == kind for row in rows) for side, rows in self.rows.items()
         }
@@ -85,24 +85,24 @@ class DataSet:
 
 
 def data_sets(files: RunFiles) -> list[DataSet]:
-    """Returns the evaluated data sets of a run, the one that it is about first."""
+    """Return the evaluated data sets of a run, the one that it is about first."""
     names = dict.fromkeys([*files.metrics, *sorted(files.rows)])
     order = sorted(names, key=lambda name: name != files.facts.get("data"))
     return [_data_set(name, files) for name in order]
 
 
 def outcome(row: Row) -> str:
-    """Returns TP, FP, TN or FN; else the verdict itself, such as ``invalid``."""
+    """Return TP, FP, TN or FN; else the verdict itself, such as ``invalid``."""
     return kind_of(row) or str(row["verdict"])
 
 
 def shift(before: Row, after: Row) -> str:
-    """Returns what became of an answer, as ``FN to TP``."""
+    """Return what became of an answer, as ``FN to TP``."""
     return f"{outcome(before)} to {outcome(after)}"
 
 
 def is_right(kind: str) -> bool:
-    """Returns whether an outcome is a right answer."""
+    """Return whether an outcome is a right answer."""
     return kind in ("TP", "TN")
 
 

@@ -17,7 +17,7 @@ from nasalign.reporting.report.tuning import halting_rule
 
 
 def public(files: RunFiles) -> RunFiles:
-    """Returns a run whose paths are cut to their last names, wherever its facts name them."""
+    """Return a run whose paths are cut to their last names, wherever its facts name them."""
     facts, model = files.facts, files.facts["model"]
     source = str(model.get("source") or model["name"])
     known_as = public_name(source) if os.sep in source else source
@@ -45,19 +45,19 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def published(origin: str) -> str | None:
-    """Returns the id on the hub of data that were read from there; None for a file."""
+    """Return the id on the hub of data that were read from there; None for a file."""
     ids = (source.hub for source in SOURCES.values())
     return next((one for one in ids if origin.startswith(f"{one}@")), None)
 
 
 def further_origins(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Returns where each further data set that a run evaluated was read from, by its name."""
+    """Return where each further data set that a run evaluated was read from, by its name."""
     names = list(facts.get("examples", {}))[1:]
     return dict(zip(names, facts.get("further", []), strict=False))
 
 
 def command_line(files: RunFiles) -> str:
-    """Returns a command that makes the run again, from what ``run.json`` says.
+    """Return a command that makes the run again, from what ``run.json`` says.
 
     A local file of a named data set stands there as ``--source``; further data that were local
     files stand there by their names.
@@ -76,15 +76,9 @@ def command_line(files: RunFiles) -> str:
     if command == "evaluate" and facts.get("adapter"):
         words += ["--adapter", str(facts["adapter"])]
     for name, value in _changed(files).items():
-        words += ["--set", f"{name}={_as_toml(value)}"]
+        plain = "none" if value is None else str(value)
+        words += ["--set", f"{name}={plain.lower() if isinstance(value, bool) else plain}"]
     return shlex.join([*words, "--out", str(Path("runs") / files.folder.resolve().name)])
-
-
-def _as_toml(value: Any) -> str:
-    """A setting as --set takes it."""
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _data_words(option: str, name: str | None, origin: str | None) -> list[str]:
@@ -104,24 +98,23 @@ def _changed(files: RunFiles) -> dict[str, Any]:
         preset = load_preset(preset_name(files.facts["model"]["parameters"])).as_dict()
     except (NasAlignError, KeyError):
         return files.settings
-    missing = object()
     return {
-        name: value for name, value in files.settings.items() if preset.get(name, missing) != value
+        name: value
+        for name, value in files.settings.items()
+        if name not in preset or preset[name] != value
     }
 
 
 def data_rows(files: RunFiles) -> list[tuple[str, str]]:
-    """Returns what was asked, where it comes from, how it was split and what was left out."""
+    """Return what was asked, where it comes from, how it was split and what was left out."""
     facts = files.facts
     rows = [
         ("Evaluated data", f"{facts.get('data', '?')} ({facts.get('data_origin', '?')})"),
         ("Probed data", f"{facts.get('probing_data', '?')} ({facts.get('probing_origin', '?')})"),
         *(("Further data", str(origin)) for origin in facts.get("further", [])),
-        (
-            "Split",
-            "by the hash of the subject: 50 % probed and tuned on, 20 % development, 30 % test",
-        ),
     ]
+    split = "by the hash of the subject: 50 % probed and tuned on, 20 % development, 30 % test"
+    rows.append(("Split", split))
     rows += _titled("Examples of", facts.get("examples", {}))
     if "probing" in facts:
         rows.append(("Probing set", _pairs(facts["probing"])))
@@ -135,7 +128,7 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
 
 
 def model_rows(files: RunFiles) -> list[tuple[str, str]]:
-    """Returns what was measured, on what, with which versions."""
+    """Return what was measured, on what, with which versions."""
     facts, model = files.facts, files.facts["model"]
     size = model.get("parameters", 0)
     rows = [
@@ -161,7 +154,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
-    """Returns what the figures of a run do not say."""
+    """Return what the figures of a run do not say."""
     (yes, no), settings, told = files.words, files.settings, []
     if settings.get("decoder") == "generate":
         told.append(

@@ -53,7 +53,7 @@ _OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "subsets", "origin")
 
 
 def write_report(folder: Path) -> Path:
-    """Writes ``report.html`` into a run directory and returns its path.
+    """Write ``report.html`` into a run directory and return its path.
 
     Raises:
         NasAlignError: it is no run directory, or a file in it is broken.
@@ -64,7 +64,7 @@ def write_report(folder: Path) -> Path:
 
 
 def report_html(folder: Path) -> str:
-    """Returns the report of a run directory as one page that needs nothing else.
+    """Return the report of a run directory as one page that needs nothing else.
 
     Raises:
         NasAlignError: it is no run directory, or a file in it is broken.

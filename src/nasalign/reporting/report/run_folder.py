@@ -56,7 +56,7 @@ class RunFiles:
 
     @classmethod
     def read(cls, folder: Path) -> "RunFiles":
-        """Reads a run directory.
+        """Read a run directory.
 
         Raises:
             NasAlignError: it is none, a file in it is broken, it holds a link, or no command is
@@ -146,7 +146,7 @@ def _nas(path: Path) -> Array | None:
 
 
 def _evaluations(folder: Path) -> dict[str, dict[Side, list[Row]]]:
-    """Reads ``NAME.SIDE.jsonl``; a name may have dots."""
+    """Read ``NAME.SIDE.jsonl``; a name may have dots."""
     found: dict[str, dict[Side, list[Row]]] = {}
     for side in SIDES if folder.is_dir() else ():
         for path in sorted(folder.glob(f"*.{side}.jsonl")):

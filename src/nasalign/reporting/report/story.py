@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 
 
 def run_verdict(files: RunFiles, sets: list[DataSet]) -> Verdict:
-    """Returns what a run comes to, whether it went well or not, or is not finished."""
+    """Return what a run comes to, whether it went well or not, or is not finished."""
     if not files.complete:
         return _unfinished(files, sets)
     if files.command == "diagnose" and files.diagnosis:
@@ -185,7 +185,7 @@ def _unfinished(files: RunFiles, sets: list[DataSet]) -> Verdict:
 
 
 def unfinished(sentence: str) -> Verdict:
-    """Returns the verdict of a run that can be resumed."""
+    """Return the verdict of a run that can be resumed."""
     return Verdict("Unfinished", "plain", sentence, [AGAIN])
 
 
@@ -212,7 +212,7 @@ def _one_side(files: RunFiles, data: DataSet) -> Verdict:
 
 
 def moved(data: DataSet, metric: str) -> str:
-    """Returns what a metric did, as far as the interval of its change allows to say."""
+    """Return what a metric did, as far as the interval of its change allows to say."""
     before, after = (data.figures[side][metric][0] for side in ("before", "after"))
     way = direction(data.changes[metric])
     if before == after:
@@ -223,19 +223,19 @@ def moved(data: DataSet, metric: str) -> str:
 
 
 def direction(change: Figure) -> int:
-    """Returns 1 or -1 where the interval of a change is above or below 0, else 0."""
+    """Return 1 or -1 where the interval of a change is above or below 0, else 0."""
     _, low, high = change
     return int(low > 0) - int(high < 0)
 
 
 def spread(figure: Figure) -> str:
-    """Returns a value with its interval."""
+    """Return a value with its interval."""
     value, low, high = figure
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def percent(share: float) -> str:
-    """Returns a share in percent; 100 % and 0 % are said only where they are true."""
+    """Return a share in percent; 100 % and 0 % are said only where they are true."""
     whole = round(100 * share)
     if whole == 100 and share < 1:
         return f"over 99{_SPACE}%"

@@ -1,7 +1,7 @@
 """Tuning as the report shows it: a row an epoch for the charts, a row a head for the table."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from nasalign.reporting.report.run_folder import Row, RunFiles
 
@@ -11,17 +11,8 @@ HEAD_COLUMNS = (
 )
 
 
-class HeadRow(NamedTuple):
-    """A row of the table of heads: its order, layer and head, and under the next columns."""
-
-    place: tuple[int, int, int]
-    fate: str
-    numbers: list[float | int | str]
-    why: str
-
-
 def fates(files: RunFiles) -> dict[tuple[int, int], str]:
-    """Returns what became of each selected head: kept, cancelled, not finished or not reached."""
+    """Return what became of each selected head: kept, cancelled, not finished or not reached."""
     found = {(head["layer"], head["head"]): "not reached" for head in files.heads}
     if files.joint:
         return dict.fromkeys(found, "kept" if files.kept else "cancelled")
@@ -33,8 +24,13 @@ def fates(files: RunFiles) -> dict[tuple[int, int], str]:
     return found
 
 
-def head_rows(files: RunFiles) -> list[HeadRow]:
-    """Returns a row a selected head; nothing if none is tuned."""
+def head_rows(files: RunFiles) -> list[dict[str, Any]]:
+    """Return a row a selected head; nothing if none is tuned.
+
+    Returns:
+        ``place`` is its order, layer and head; ``fate``, ``numbers`` and ``why`` fill the other
+        ``HEAD_COLUMNS``.
+    """
     if not files.tuning:
         return []
     done = {(row["layer"], row["head"]): row for row in files.decided}
@@ -50,12 +46,13 @@ def head_rows(files: RunFiles) -> list[HeadRow]:
         why = "; ".join(
             f"{says}: {record[one]}" for one, says in reasons.items() if record.get(one)
         )
-        rows.append(HeadRow((order, *head), fate, [nas.get(head, ""), *values], why))
+        numbers = [nas.get(head, ""), *values]
+        rows.append({"place": (order, *head), "fate": fate, "numbers": numbers, "why": why})
     return rows
 
 
 def epochs(files: RunFiles) -> list[Row]:
-    """Returns a row an epoch and one for each head's start, with all that the charts show.
+    """Return a row an epoch and one for each head's start, with all that the charts show.
 
     Returns:
         ``at`` counts the epochs of all heads, ``epoch`` those of the head, 0 being its start.
@@ -83,7 +80,7 @@ def epochs(files: RunFiles) -> list[Row]:
 
 
 def joint_rows(files: RunFiles) -> list[dict[str, Any]]:
-    """Returns a row an epoch of nasa+: ``epoch``, ``loss``, ``validation`` and ``kept``."""
+    """Return a row an epoch of nasa+: ``epoch``, ``loss``, ``validation`` and ``kept``."""
     best = max((row["epoch"] for row in files.joint if row["kept"]), default=0)
     return [
         {
@@ -97,13 +94,13 @@ def joint_rows(files: RunFiles) -> list[dict[str, Any]]:
 
 
 def limit_of(files: RunFiles, kind: str) -> float | None:
-    """Returns where tuning halts: ``tau`` of model NAS, or the ``share`` of Yes; else None."""
+    """Return where tuning halts: ``tau`` of model NAS, or the ``share`` of Yes; else None."""
     halting = files.facts.get("halting") or {}
     return _number(halting["value"]) if halting.get("kind") == kind else None
 
 
 def halting_rule(files: RunFiles) -> str:
-    """Returns where tuning halts, in words; an empty text if no head was to be tuned."""
+    """Return where tuning halts, in words; an empty text if no head was to be tuned."""
     halting = files.facts.get("halting") or {}
     if not halting:
         return ""
