@@ -130,7 +130,7 @@ class Session:
         run: Run | None = None,
         endpoints: Endpoints | None = None,
     ) -> "Session":
-        """Begin a session with an untouched model; notes the model and settings in the run.
+        """Begin a session with an untouched model; note the model and settings in the run.
 
         The parameters of the model no longer require gradients afterwards.
         """

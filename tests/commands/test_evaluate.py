@@ -41,11 +41,11 @@ def test_figures_are_given_by_what_the_model_knows(model: str, tmp_path: Path) -
         assert part["n"] == len(mine)
         assert part["yes_rate"] == sum(row["verdict"] == "positive" for row in mine) / len(mine)
     tables = subset_tables(RunFiles.read(folder))
-    assert [table.title for table in tables] == ["gsm8k, before"]
-    assert [(inner, n) for _, inner, n, _ in tables[0].rows] == [(False, 4)] + [
+    assert [table["title"] for table in tables] == ["gsm8k, before"]
+    assert [(inner, n) for _, inner, n, _ in tables[0]["rows"]] == [(False, 4)] + [
         (True, part["n"]) for part in metrics["knowledge"].values()
     ]
-    shares = [cells[0][0] for _, inner, _, cells in tables[0].rows if inner]
+    shares = [cells[0][0] for _, inner, _, cells in tables[0]["rows"] if inner]
     assert shares == [part["yes_rate"] for part in metrics["knowledge"].values()]
     written = read_json(folder / "metrics.json")["datasets"]["gsm8k"]["before"]
     assert written["knowledge"].keys() == metrics["knowledge"].keys()

@@ -45,7 +45,7 @@ class Adapter:
     def between(
         cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
     ) -> "Adapter":
-        """Compare a model with earlier copies of its rows and keeps those that changed."""
+        """Compare a model with earlier copies of its rows and keep those that changed."""
         after = {where: read_weight_rows(model, where) for where in before}
         changed = [where for where in before if not torch.equal(before[where], after[where])]
         return cls(

@@ -91,7 +91,7 @@ def align(
 
 
 def align_job(job: Job) -> dict[str, dict[str, Any]]:
-    """Align a model and evaluate it before and after; writes the run directory.
+    """Align a model and evaluate it before and after; write the run directory.
 
     Returns:
         The content of ``metrics.json``; under ``changes`` each metric's change by data set, and

@@ -64,7 +64,7 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Import a command, ``commands.NAME.NAME``, and returns it as Typer runs it."""
+    """Import a command, ``commands.NAME.NAME``, and return it as Typer runs it."""
     # The libraries read these when they are imported. Our own progress bars are enough.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -141,7 +141,7 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
 
 
 def _fail(error: NasAlignError, silent: bool) -> NoReturn:
-    """Print an error and ends with its exit code."""
+    """Print an error and end with its exit code."""
     failed = PlainConsole(stderr=True, quiet=silent)
     failed.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2) from error

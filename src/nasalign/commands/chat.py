@@ -60,7 +60,7 @@ def chat(
 def _answered(
     console: Console, emit: Callable[[dict[str, Any]], None], models: BothModels, line: str
 ) -> bool:
-    """Answer a line, or prints why not; returns whether it was answered."""
+    """Answer a line, or print why not; return whether it was answered."""
     first, _, rest = line.partition(" ")
     message = rest.strip()
     try:
@@ -96,7 +96,7 @@ def _typed(console: Console, as_json: bool) -> Iterator[str]:
 
 
 def _piped(console: Console) -> Iterator[str]:
-    """Yield the lines of a pipe as they come, and prints them; invalid UTF-8 is replaced."""
+    """Yield the lines of a pipe as they come, and print them; invalid UTF-8 is replaced."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
     for line in sys.stdin:

@@ -88,7 +88,7 @@ def compare(
 
 
 def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Compare ways to correct a model; writes the run directory.
+    """Compare ways to correct a model; write the run directory.
 
     A row that is done is in ``compare/NAME.json``; when resuming it is not run again, and rows may
     be added.
@@ -179,7 +179,7 @@ def _check_settings(job: Job) -> None:
 
 
 def _rows(measure: RowMeasurement, wanted: set[str]) -> list[dict[str, Any]]:
-    """Measure the rows that are wanted and not there yet; returns all, in their order."""
+    """Measure the rows that are wanted and not there yet; return all, in their order."""
     run = measure.session.run
     done = {}
     for rival in RIVALS:
@@ -202,7 +202,7 @@ def _rows(measure: RowMeasurement, wanted: set[str]) -> list[dict[str, Any]]:
 
 
 def _row(measure: RowMeasurement, rival: Rival) -> dict[str, Any]:
-    """Measure a row and says how it went.
+    """Measure a row and say how it went.
 
     Raises:
         DataError: it is that of the untouched model, and could not be had.

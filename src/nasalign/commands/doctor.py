@@ -68,7 +68,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Look at everything a run needs; writes nothing that stays."""
+    """Look at everything a run needs; write nothing that stays."""
     found: list[Finding] = []
     for part in (_versions, _devices, _folders, _hub, _judge, _extras):
         try:

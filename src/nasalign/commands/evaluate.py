@@ -116,7 +116,7 @@ def evaluate(
 def evaluate_job(
     job: Job, adapter: Path | None, knowledge: bool = False, harness_out: Path | None = None
 ) -> dict[str, Any]:
-    """Evaluate a model, with an adapter if given; returns the metrics.
+    """Evaluate a model, with an adapter if given; return the metrics.
 
     Args:
         job: the model, the data, and the run directory if one is to be written.
@@ -156,7 +156,7 @@ def evaluate_job(
 def scenarios_job(
     job: Job, scenarios: Sequence[str], adapter: Path | None, knowledge: bool = False
 ) -> dict[str, Any]:
-    """Evaluate a model on the same examples in each scenario; writes ``scenarios.json``.
+    """Evaluate a model on the same examples in each scenario; write ``scenarios.json``.
 
     Returns:
         ``scenarios``: by name, ``all`` and ``by_knowledge`` (what the untouched model answers
@@ -226,7 +226,7 @@ class Prepared:
     side: str
 
     def evaluate(self, scenario: Scenario, name: str) -> Evaluation:
-        """Evaluate in a scenario; writes ``eval/NAME.SIDE.jsonl``."""
+        """Evaluate in a scenario; write ``eval/NAME.SIDE.jsonl``."""
         session = self.session.with_settings(scenario=scenario)
         shots = few_shots(session, self.splits)
         marks = _marks(self.samples, self.origins) if self.samples else None

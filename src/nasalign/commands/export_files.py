@@ -70,7 +70,7 @@ def export_adapter(
 def export_model(
     job: Job, run: Path | None, adapter: Path, target: Path, form: Form, dtype: str | None
 ) -> Exported:
-    """Merge an adapter into its model, and writes that as a checkpoint or as a GGUF file."""
+    """Merge an adapter into its model, and write that as a checkpoint or as a GGUF file."""
     try:
         session = job.session()
         model, tokenizer = session.model, session.tokenizer

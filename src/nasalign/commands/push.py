@@ -22,7 +22,7 @@ def check_push(repo: str) -> None:
 
 
 def upload(target: Path, files: Mapping[str, Path], repo: str, private: bool) -> str:
-    """Upload an export to a repository, which is made if it is not there; returns its address.
+    """Upload an export to a repository, which is made if it is not there; return its address.
 
     Args:
         target: the export, for a message on what to do by hand.

@@ -64,7 +64,7 @@ class BothModels:
         return self._both(lambda: self._answer(example))
 
     def free(self, message: str) -> dict[str, dict[str, str]]:
-        """Send a message as it is; returns the greedy answer of each model as ``text``.
+        """Send a message as it is; return the greedy answer of each model as ``text``.
 
         Raises:
             NasAlignError: the message exceeds the model's context, or the template fails.

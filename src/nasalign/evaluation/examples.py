@@ -114,7 +114,7 @@ def evaluate_sets(
     side: str,
     marks: Sequence[dict[str, Any]] | None = None,
 ) -> dict[str, Evaluation]:
-    """Evaluate on each data set; writes ``eval/NAME.SIDE.jsonl``.
+    """Evaluate on each data set; write ``eval/NAME.SIDE.jsonl``.
 
     Args:
         session: the model as it is now.
@@ -182,7 +182,7 @@ def fits(session: Session, question: Question) -> bool:
 def with_decoder_for(
     session: Session, changes: Mapping[str, Any], scenarios: Sequence[Scenario]
 ) -> Session:
-    """Return a session whose decoder serves all scenarios; says so if it changes.
+    """Return a session whose decoder serves all scenarios; say so if it changes.
 
     Args:
         session: the model and the settings.
@@ -218,7 +218,7 @@ def as_question(record: Record) -> Question:
     """Return a record as a question for Prompt II; the answer to a yes/no question is yes or no."""
     if isinstance(record, Question):
         return record
-    word = "Yes" if record.label else "No"
+    word = "Yes" if record.known_label else "No"
     if record.answer is None:
         asked = record.question
     else:

@@ -72,7 +72,7 @@ class FreeQuestions:
 def side_effects(
     session: Session, adapter: Adapter, splits: Splits, records: Sequence[Record]
 ) -> dict[str, Any]:
-    """Compare the aligned model with the untouched one; writes ``side_effects.json``.
+    """Compare the aligned model with the untouched one; write ``side_effects.json``.
 
     Args:
         session: with the aligned model, which is left as it was.

@@ -168,6 +168,6 @@ def _document(
         "text": prompt.text,
         "choices": [reading.text_of(prompt, token) for token in tokens],
         "words": [word for word, size in enumerate(sizes) for _ in range(size)],
-        "label": example.label,
-        "gold": 0 if example.label else len(answers.positive),
+        "label": example.known_label,
+        "gold": 0 if example.known_label else len(answers.positive),
     }

@@ -190,7 +190,7 @@ def seal(path: Path) -> None:
 
 
 def whole(path: Path, say: Callable[[str], None]) -> bool:
-    """Whether a file exists with the content that was sealed; says so if it has another."""
+    """Whether a file exists with the content that was sealed; say so if it has another."""
     sealed = path.exists() and _sums(path.parent).get(path.name) == sha256([path])
     if path.exists() and not sealed:
         say(f"{path} is not what the run wrote (see {SUMS} beside it), so it is made again.")

@@ -43,7 +43,7 @@ class HeadTuner(Protocol):
         """Make the rows of a head the only trainable parameters."""
 
     def train_epoch(self) -> float:
-        """Update the rows on D once and returns the mean loss."""
+        """Update the rows on D once and return the mean loss."""
 
     def restore(self) -> None:
         """Put the rows of the head back to what they were at ``begin``."""

@@ -28,7 +28,7 @@ OnRecord = Callable[[Any], Any]
 
 
 def choose_heads(session: Session, probing: ProbingSet) -> list[Head]:
-    """Select the heads to tune (Eq. 2-4, Section 4.2); writes ``heads.json``.
+    """Select the heads to tune (Eq. 2-4, Section 4.2); write ``heads.json``.
 
     Raises:
         DataError: no head is in enough of the samples' lists.
@@ -58,7 +58,7 @@ def tune(
     heads: Sequence[Head],
     on_record: OnRecord | None = None,
 ) -> list[Record]:
-    """Run Algorithm 1, which changes the model; writes ``tuning.jsonl`` as it goes.
+    """Run Algorithm 1, which changes the model; write ``tuning.jsonl`` as it goes.
 
     A resumed run skips the heads in its checkpoint. If tuning stops in the middle of a head, the
     rows of that head are put back.
@@ -102,7 +102,7 @@ def tune(
 
 
 def limits_of(session: Session, probing: ProbingSet) -> Limits:
-    """Return when Algorithm 1 stops; notes in the run at which value all tuning halts.
+    """Return when Algorithm 1 stops; note in the run at which value all tuning halts.
 
     With fewer true positives than ``min_true_positives``, tau (Eq. 5) is minus infinity, and the
     share of V that is answered as wanted halts tuning instead.

@@ -114,7 +114,7 @@ def ask_and_judge(session: Session, questions: Sequence[Question]) -> list[Param
 
 
 def what_it_knows(session: Session, questions: Sequence[Question]) -> list[Parametric]:
-    """Ask a sample of the probing questions by Prompt II; writes ``parametric.jsonl``."""
+    """Ask a sample of the probing questions by Prompt II; write ``parametric.jsonl``."""
     settings, run = session.settings, session.run
     asked = sample(questions, settings.probing_questions, settings.seed)
     samples = run.cached(

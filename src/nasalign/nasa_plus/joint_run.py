@@ -92,7 +92,7 @@ def rendered(
 def choose_by_attribution(
     session: Session, pairs: Sequence[PromptPair], probing: ProbingSet
 ) -> list[Head]:
-    """Choose the N heads of highest attribution on the known pairs; writes ``heads.json``.
+    """Choose the N heads of highest attribution on the known pairs; write ``heads.json``.
 
     Args:
         session: with the untouched model; N is a tenth of all heads unless set.
@@ -123,7 +123,7 @@ def tune_jointly(
     heads: Sequence[Head],
     on_record: Callable[[JointRecord], Any] | None = None,
 ) -> list[JointRecord]:
-    """Tune all heads together, which changes the model; writes ``joint.jsonl`` as it goes.
+    """Tune all heads together, which changes the model; write ``joint.jsonl`` as it goes.
 
     With several processes, each of them does all of the work: a batch is small, and its mean log
     odds are of the whole batch.

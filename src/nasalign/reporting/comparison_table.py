@@ -57,11 +57,7 @@ def comparison_line(row: Mapping[str, Any], name: str, about: Mapping[str, Any])
 
     A figure has the ends of its interval under its name and ``_low`` and ``_high``. A row that
     could not be measured has its reason under ``error``, and nothing under the figures.
-
-    Args:
-        row: the row.
-        name: the data set.
-        about: ``n``, ``questions`` and ``positives`` of the data set.
+    ``about`` has ``n``, ``questions`` and ``positives`` of the data set.
     """
     figures = {} if row["error"] else row["datasets"][name]["figures"]
     cost, effects = row.get("cost", {}), row.get("side_effects") or {}
@@ -137,9 +133,8 @@ def print_comparison(console: Console, comparison: Mapping[str, Any]) -> None:
 
     A narrow terminal gets the columns that it has room for; a file gets all.
     """
-    to_a_file = not console.is_terminal
-    whole = to_a_file or console.width >= WIDE
-    width = console.width
+    to_a_file, width = not console.is_terminal, console.width
+    whole = to_a_file or width >= WIDE
     if to_a_file:
         console.width = max(width, WIDE)
     for name in comparison["datasets"]:

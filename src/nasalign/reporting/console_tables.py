@@ -1,6 +1,7 @@
 """Results as tables of the console, and what is said of an export that is not exact."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -51,13 +52,11 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
 def lean_table(lean: Mapping[str, Any]) -> Table:
     """Return which way a model leans: its two kinds of mistakes, with 95 % intervals."""
     ways = {"negative": "to No", "positive": "to Yes", "neither": "neither way"}
-    names = {
-        "false_negatives": "right answers denied",
-        "false_positives": "wrong answers affirmed",
-    }
+    names = {"false_negatives": "right answers denied"}
+    names["false_positives"] = "wrong answers affirmed"
     rows = [
-        (title, number(of["share"]), _ends(of["interval"]), str(of["n"]))
-        for title, of in ((title, lean[name]) for name, title in names.items())
+        (title, number(lean[name]["share"]), _ends(lean[name]["interval"]), str(lean[name]["n"]))
+        for name, title in names.items()
     ]
     title = f"Leans {ways[lean['direction']]}"
     return columns_table(title, rows, ("", "share", "95 % interval", "n"))
@@ -146,21 +145,9 @@ def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> It
         heads.add_column(side)
         heads.add_column("NAS", justify="right")
     for row in zip(*(answers[side]["heads"] for side in sides), strict=True):
-        cells: list[str] = []
-        for head in row:
-            cells += [f"layer {head['layer']}, head {head['head']}", number(head["nas"])]
-        heads.add_row(*cells)
+        cells = ((f"layer {one['layer']}, head {one['head']}", number(one["nas"])) for one in row)
+        heads.add_row(*chain.from_iterable(cells))
     yield heads
-
-
-def export_lines(rounding: Rounding | None, reduction: Reduction | None) -> Iterator[str | Table]:
-    """Yield what a terminal shows of an export that is not exact."""
-    if reduction:
-        header = ("module", "changed rows", "relative error")
-        yield columns_table("", reduction_rows(reduction), header)
-        yield reduction_text(reduction)
-    if rounding:
-        yield rounding_text(rounding)
 
 
 def rounding_text(rounding: Rounding) -> str:

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ DOCUMENT = "reproduction.html"
 SCALE = 2  # pixels a point of a PNG
 
 
-@dataclass(frozen=True)
-class Failure:
-    """An item that could not be made, and why."""
-
-    name: str
-    reason: str
-
-
 def write_result(folder: Path, result: Result) -> None:
     """Write an item's CSV file and its pictures as SVG and PNG."""
     make_subfolder(folder)
@@ -37,14 +28,11 @@ def write_result(folder: Path, result: Result) -> None:
 
 
 def write_document(
-    folder: Path, results: Sequence[Result | Failure], facts: Sequence[tuple[str, str]]
+    folder: Path, results: Sequence[Result], facts: Sequence[tuple[str, str]]
 ) -> None:
     """Write the document, which needs no other file.
 
-    Args:
-        folder: where the items were written.
-        results: the items in the paper's order.
-        facts: what was run, as pairs of name and value.
+    ``results`` are in the paper's order, ``facts`` pairs of name and value of what was run.
     """
     templates = Environment(
         loader=PackageLoader("nasalign.reproduction"),
@@ -57,13 +45,11 @@ def write_document(
     write_text(folder / DOCUMENT, page)
 
 
-def _item(folder: Path, result: Result | Failure) -> dict[str, Any]:
-    item: dict[str, Any] = {
-        "name": result.name,
-        "heading": result.name.replace("-", " ").capitalize(),
-    }
-    if isinstance(result, Failure):
-        return item | {"failure": result.reason}
+def _item(folder: Path, result: Result) -> dict[str, Any]:
+    heading = result.name.replace("-", " ").capitalize()
+    item: dict[str, Any] = {"name": result.name, "heading": heading}
+    if result.failure:
+        return item | {"failure": result.failure}
     header, rows = lay_out(result)
     pictures = [
         {"name": name, "data": base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()}

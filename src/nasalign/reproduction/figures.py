@@ -1,6 +1,6 @@
 """The paper's figures, drawn from the shared measurements in the style of the report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import altair as alt
 
@@ -138,8 +138,8 @@ def figure_3(studies: Studies) -> Result:
 
 def figure_6(studies: Studies) -> Result:
     """Heads of the untouched model on a question of GSM8K."""
-    parts = [(study, "gsm8k-rephrased") for study in studies]
-    return _attention(6, "Heads of the untouched model on a question of GSM8K", parts, UNTOUCHED)
+    title = "Heads of the untouched model on a question of GSM8K"
+    return _attention(6, title, [(study, "gsm8k-rephrased") for study in studies], UNTOUCHED)
 
 
 def figure_7(studies: Studies) -> Result:
@@ -196,13 +196,3 @@ def _attention_chart(rows: list[Row]) -> alt.TopLevelMixin:
         .facet(row=alt.Row("head:N", title=None, sort=heads, header=header), spacing=6)
     )
     return styled(chart)
-
-
-FIGURES: dict[str, Callable[[Studies], Result]] = {
-    "figure-1": figure_1,
-    "figure-2": figure_2,
-    "figure-3": figure_3,
-    "figure-5": figure_5,
-    "figure-6": figure_6,
-    "figure-7": figure_7,
-}

@@ -44,7 +44,7 @@ class PaperSet:
 
     @property
     def note(self) -> str:
-        """Says that something stands in, or nothing."""
+        """Say that something stands in, or nothing."""
         return f"{self.data} stands in for {self.name}." if self.data != self.name else ""
 
 

@@ -1,6 +1,6 @@
 """The paper's main tables, each computed from the shared measurements of some models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean, stdev
 
 from nasalign.data.binary import to_binary
@@ -156,17 +156,3 @@ def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:
             share = f"{len(found['kept'])} of {len(found['heads'])}"
             notes.append(f"{study.name}, {side}: {share} heads kept{why}.")
     return notes
-
-
-TABLES: dict[str, Callable[[Studies], Result]] = {
-    "table-3": table_3,
-    "table-4": table_4,
-    "table-5": table_5,
-    "table-6": table_6,
-    "table-7": table_7,
-    "table-8": table_8,
-    "table-10": table_10,
-    "table-11": table_11,
-    "table-19": table_19,
-    "table-20": table_20,
-}

@@ -8,26 +8,24 @@ from nasalign.errors import NasAlignError, StorageError
 from nasalign.io.locks import one_run_in
 from nasalign.io.storage import check_no_links, sweep
 from nasalign.progress import Reporter
-from nasalign.reproduction.document import Failure, write_document, write_result
-from nasalign.reproduction.figures import FIGURES
-from nasalign.reproduction.paper_tables import TABLES
+from nasalign.reproduction import figures, paper_tables, statistics
+from nasalign.reproduction.document import write_document, write_result
 from nasalign.reproduction.result import Result
-from nasalign.reproduction.statistics import STATISTICS
 from nasalign.reproduction.study import Study
-
-_MADE: dict[str, Callable[[Sequence[Study]], Result]] = {**FIGURES, **TABLES, **STATISTICS}
-
 
 PAPER = ("sides=one", "context=supporting", "probing_questions=2000")
 """Settings of the paper, whatever the model's size, unless they are set otherwise."""
 
 
-def _place(name: str) -> tuple[str, int]:
-    kind, _, number = name.partition("-")
-    return kind, int(number)
-
-
-ITEMS = {name: _MADE[name] for name in sorted(_MADE, key=_place)}
+_IN_ORDER: tuple[Callable[[Sequence[Study]], Result], ...] = (
+    *(figures.figure_1, figures.figure_2, figures.figure_3),
+    *(figures.figure_5, figures.figure_6, figures.figure_7),
+    *(statistics.table_1, statistics.table_2, paper_tables.table_3, paper_tables.table_4),
+    *(paper_tables.table_5, paper_tables.table_6, paper_tables.table_7, paper_tables.table_8),
+    *(statistics.table_9, paper_tables.table_10, paper_tables.table_11, statistics.table_16),
+    *(statistics.table_17, statistics.table_18, paper_tables.table_19, paper_tables.table_20),
+)
+ITEMS = {item.__name__.replace("_", "-"): item for item in _IN_ORDER}
 """What can be made, by name, in the paper's order: the figures, then the tables."""
 
 
@@ -54,15 +52,9 @@ def chosen_items(names: Sequence[str]) -> list[str]:
 def make_items(
     studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
 ) -> Iterator[Result]:
-    """Make items, writes and yields each as it is made, and ends in one document.
+    """Make items, write and yield each as it is made, and end in one document.
 
     An item that cannot be made is told of, and stands in the document with the reason.
-
-    Args:
-        studies: the models, with what was measured of them.
-        names: keys of ``ITEMS``.
-        folder: where all is written.
-        reporter: is told what is being made.
 
     Raises:
         StorageError: the folder holds a link, another process is at work in it, or it cannot be
@@ -71,28 +63,22 @@ def make_items(
     check_no_links(folder)
     with one_run_in(folder, reporter.say):
         sweep(folder)
-        yield from _made(studies, names, folder, reporter)
-
-
-def _made(
-    studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
-) -> Iterator[Result]:
-    start = time.monotonic()
-    results: list[Result | Failure] = []
-    for place, name in enumerate(names, start=1):
-        reporter.say(f"{name} ({place} of {len(names)})")
-        try:
-            result = ITEMS[name](studies)
-        except StorageError:  # the next item could not be written either
-            raise
-        except NasAlignError as error:
-            results.append(Failure(name, str(error)))
-            reporter.say(f"{name} cannot be made: {error}")
-            continue
-        write_result(folder, result)
-        results.append(result)
-        yield result
-    minutes = (time.monotonic() - start) / 60
-    facts = [(study.name, study.summary) for study in studies]
-    facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
-    write_document(folder, results, facts)
+        start = time.monotonic()
+        results = []
+        for place, name in enumerate(names, start=1):
+            reporter.say(f"{name} ({place} of {len(names)})")
+            try:
+                result = ITEMS[name](studies)
+            except StorageError:  # the next item could not be written either
+                raise
+            except NasAlignError as error:
+                results.append(Result(name, failure=str(error)))
+                reporter.say(f"{name} cannot be made: {error}")
+                continue
+            write_result(folder, result)
+            results.append(result)
+            yield result
+        minutes = (time.monotonic() - start) / 60
+        facts = [(study.name, study.summary) for study in studies]
+        facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
+        write_document(folder, results, facts)

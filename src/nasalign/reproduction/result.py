@@ -24,15 +24,17 @@ class Result:
             ours may have ``v_low`` and ``v_high``, its 95 % interval.
         notes: on what it was measured, and how.
         charts: pictures by name.
+        failure: why it could not be made; all above but the name is empty then.
     """
 
     name: str
-    title: str
+    title: str = ""
     keys: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     charts: Mapping[str, altair.TopLevelMixin] = field(default_factory=dict)
+    failure: str = ""
 
     @property
     def columns(self) -> list[str]:
@@ -42,13 +44,7 @@ class Result:
 
 
 def beside_paper(number: int, ours: Sequence[Row], notes: Sequence[str]) -> Result:
-    """Return our rows and those of a table of the paper, with its caption.
-
-    Args:
-        number: number of the table.
-        ours: our rows, with the keys of the paper's.
-        notes: notes on our rows.
-    """
+    """Return our rows and those of a table of the paper, with its caption; ours have its keys."""
     table = paper_tables()[number]
     rows: list[Row] = [{"source": "ours"} | row for row in ours]
     rows += [{"source": "paper"} | row for row in table.rows]

@@ -111,18 +111,5 @@ def _cells(
 def _confidences(study: Study) -> tuple[list[float], list[float], list[float]]:
     """Model NAS, negative and positive confidence of the samples of the three domains."""
     rows = [row for name in DOMAINS for row in study.evaluation(name).rows()]
-    return (
-        [row["nas"] for row in rows],
-        [row["p_no"] for row in rows],
-        [row["p_yes"] for row in rows],
-    )
-
-
-STATISTICS: dict[str, Callable[[Studies], Result]] = {
-    "table-1": table_1,
-    "table-2": table_2,
-    "table-9": table_9,
-    "table-16": table_16,
-    "table-17": table_17,
-    "table-18": table_18,
-}
+    nas, no, yes = ([row[name] for row in rows] for name in ("nas", "p_no", "p_yes"))
+    return nas, no, yes

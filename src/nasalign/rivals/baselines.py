@@ -26,7 +26,7 @@ IN_WEIGHTS = "nothing"
 def _nasa(
     material: Material, changes: Mapping[str, Any] | None = None, drawn: bool = False
 ) -> Fitted:
-    """Run Algorithm 1 on the selected heads, or on as many drawn ones, and reverts the model."""
+    """Run Algorithm 1 on the selected heads, or on as many drawn ones, and revert the model."""
     session, probing = material.session.with_settings(**(changes or {})), material.probing
     check_probing_set(probing)
     heads = choose_heads(session, probing)
@@ -51,7 +51,7 @@ def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
 
 
 def reverted(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]) -> Fitted:
-    """Revert a tuned model, and returns its adapter as what fitting returns."""
+    """Revert a tuned model, and return its adapter as what fitting returns."""
     adapter.revert(model)
     on = adapter.on if adapter.after else nullcontext  # without a change nothing is measured again
     return Fitted(on=on, parameters=adapter.parameters, chosen=chosen)

@@ -169,7 +169,7 @@ def lora_layers(model: PreTrainedModel, seed: int) -> Iterator[None]:
 def train_epochs(
     material: Material, samples: Sequence[Sample], rate: float, epochs: int, progress: Progress
 ) -> Iterator[int]:
-    """Train the LoRA layers of the model, and yields the number of each epoch after it.
+    """Train the LoRA layers of the model, and yield the number of each epoch after it.
 
     AdamW with warm-up and cosine decay from the highest learning rate ``rate`` to 0.
 

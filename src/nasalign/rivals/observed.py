@@ -86,7 +86,7 @@ def last_inputs(
 
 
 def some_of_each(examples: Sequence[BinaryExample], count: int, draw: str) -> list[BinaryExample]:
-    """Draw at most ``count`` examples, half of each label, by a seed; keeps their order."""
+    """Draw at most ``count`` examples, half of each label, by a seed; keep their order."""
     rng = random.Random(draw)
     chosen: list[int] = []
     for label in (True, False):

@@ -45,7 +45,7 @@ class RowMeasurement:
     asked: FreeQuestions
 
     def row(self, rival: Rival) -> dict[str, Any]:
-        """Fit a rival and measures it; writes ``eval/SET.NAME.jsonl``.
+        """Fit a rival and measure it; write ``eval/SET.NAME.jsonl``.
 
         Returns:
             The row of ``comparison.json``; its ``error`` is a sentence if it cannot be had.

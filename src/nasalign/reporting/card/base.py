@@ -32,7 +32,7 @@ class Base:
 
     @classmethod
     def of(cls, name: str) -> "Base":
-        """Return the base model of a name by which it is loaded; asks no network."""
+        """Return the base model of a name by which it is loaded; ask no network."""
         title, hub = public_name(name), hub_id(name)
         if name in EMBEDDED_MODELS:
             note = (

@@ -60,39 +60,30 @@ def model_card(
     """
     with as_written(run or adapter):
         files = public(RunFiles.read(run)) if run else None
-        return _card(files, adapter, form, base, rounding, name)
-
-
-def _card(
-    files: RunFiles | None,
-    adapter: Path,
-    form: Form,
-    base: str,
-    rounding: Rounding | None,
-    name: str,
-) -> str:
-    of = Base.of(base)
-    title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
-    sets = data_sets(files) if files else []
-    file = read_adapter(adapter)
-    reduction = file.origin.reduction
-    return _template().render(
-        front=Markdown(_front_matter(files, of, form, title).to_yaml()),
-        title=title,
-        form=form,
-        name=name,
-        base=of,
-        reduction=reduction_text(reduction) if reduction else "",
-        reduced=reduction_rows(reduction) if reduction else [],
-        rounding=rounding_text(rounding) if rounding else "",
-        weights=file.changed_weights,
-        files=files,
-        sets=[_figures(one, files) for one in sets if one.name in files.metrics] if files else [],
-        effects=effect_rows(files.side_effects) if files and files.side_effects else [],
-        command=Markdown(_command(files)) if files else None,
-        limits=limits(files, sets) if files else [],
-        instruction=Markdown(_instruction(files)),
-    )
+        of = Base.of(base)
+        title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
+        sets = data_sets(files) if files else []
+        file = read_adapter(adapter)
+        reduction = file.origin.reduction
+        return _template().render(
+            front=Markdown(_front_matter(files, of, form, title).to_yaml()),
+            title=title,
+            form=form,
+            name=name,
+            base=of,
+            reduction=reduction_text(reduction) if reduction else "",
+            reduced=reduction_rows(reduction) if reduction else [],
+            rounding=rounding_text(rounding) if rounding else "",
+            weights=file.changed_weights,
+            files=files,
+            sets=[_figures(one, files) for one in sets if one.name in files.metrics]
+            if files
+            else [],
+            effects=effect_rows(files.side_effects or {}) if files else [],
+            command=Markdown(_command(files)) if files else None,
+            limits=limits(files, sets) if files else [],
+            instruction=Markdown(_instruction(files)),
+        )
 
 
 def _template() -> Template:
@@ -137,12 +128,14 @@ def _results(files: RunFiles) -> list[EvalResult] | None:
         if "after" not in sides:
             continue
         after, before = sides["after"], sides.get("before", {})
+        origin = str(read_from.get(name))
+        other = "nasalign-facts" if origin == "embedded" else "local-file"  # unknown to the hub
         for metric in METRICS:
             found.append(
                 EvalResult(
                     task_type="text-generation",
                     task_name="yes/no questions",
-                    dataset_type=_kind_of_data(str(read_from.get(name))),
+                    dataset_type=published(origin) or other,
                     dataset_name=name,
                     dataset_split=_part(name, files),
                     metric_type=metric,
@@ -157,11 +150,6 @@ def _results(files: RunFiles) -> list[EvalResult] | None:
                 )
             )
     return found or None
-
-
-def _kind_of_data(origin: str) -> str:
-    """The id on the hub of data that are from there; of other data none that the hub could know."""
-    return published(origin) or ("nasalign-facts" if origin == "embedded" else "local-file")
 
 
 def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
@@ -200,7 +188,7 @@ def _command(files: RunFiles) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    """Escape a text for Markdown, on one line; numbers and Markdown stay."""
+    """Escape a text for Markdown, on one line; leave numbers and Markdown as they are."""
     if not isinstance(value, str) or isinstance(value, Markdown):
         return value
     text = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

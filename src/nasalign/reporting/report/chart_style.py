@@ -37,7 +37,7 @@ def vega_script() -> str:
 
 
 def finished(chart: Any, description: str, height: Any) -> Chart:
-    """Give a chart its look and makes its picture."""
+    """Give a chart its look and make its picture."""
     sized = chart.properties(
         width="container",
         height=height,

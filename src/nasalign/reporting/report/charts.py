@@ -7,22 +7,8 @@ import altair as alt
 from altair.utils.schemapi import SchemaValidationError
 
 from nasalign.evaluation.responses import KINDS, Histogram, Kind, confidence_histogram
-from nasalign.reporting.report.chart_style import (
-    AFTER,
-    BEFORE,
-    PAGE,
-    RIGHT,
-    SIDE_COLOURS,
-    WRONG,
-    Chart,
-    colour,
-    finished,
-    shape,
-    tip,
-    unit,
-    values,
-    whole_numbers,
-)
+from nasalign.reporting.report import chart_style as style
+from nasalign.reporting.report.chart_style import Chart, values
 from nasalign.reporting.report.comparison import measured_rows
 from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, is_right
 from nasalign.reporting.report.head_charts import (
@@ -43,7 +29,7 @@ def charts_of(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
     """
     try:
         return _charts(files, sets)
-    except SchemaValidationError as error:
+    except SchemaValidationError as error:  # of a value that the run's files hold
         raise ValueError(str(error)) from error
 
 
@@ -82,8 +68,10 @@ def metrics_chart(data: DataSet, yes: str) -> Chart:
         for side, figures in data.figures.items()
         for name in names
     ]
-    lines, points = _intervals(rows, "metric", list(labels.values()), "side", SIDE_COLOURS)
-    return finished(lines + points, f"Metrics on {data.name} before and after", 34 * len(names))
+    lines, points = _intervals(rows, "metric", list(labels.values()), "side", style.SIDE_COLOURS)
+    return style.finished(
+        lines + points, f"Metrics on {data.name} before and after", 34 * len(names)
+    )
 
 
 def comparison_charts(files: RunFiles) -> dict[str, Chart]:
@@ -104,12 +92,14 @@ def _comparison(files: RunFiles, name: str, about: Mapping[str, Any]) -> Chart:
         for row in rows
         for metric, says in measures.items()
     ]
-    colours = {"accuracy": AFTER, share: BEFORE}
+    colours = {"accuracy": style.AFTER, share: style.BEFORE}
     lines, points = _intervals(marks, "row", [row["name"] for row in rows], "measure", colours)
     right = alt.Chart(values([{"right": about["positives"]}]))
-    rule = right.mark_rule(color=PAGE, strokeDash=[4, 4], opacity=0.6).encode(x=unit("right:Q"))
+    rule = right.mark_rule(color=style.PAGE, strokeDash=[4, 4], opacity=0.6).encode(
+        x=style.unit("right:Q")
+    )
     described = f"Accuracy and {share} of every row on {name}"
-    return finished(rule + lines + points, described, 34 * len(rows))
+    return style.finished(rule + lines + points, described, 34 * len(rows))
 
 
 def _intervals(
@@ -119,12 +109,12 @@ def _intervals(
     base = alt.Chart(values(rows)).encode(
         y=alt.Y(f"{field}:N", sort=order, title=None),
         yOffset=alt.YOffset(f"{by}:N", sort=list(colours)),
-        color=colour(by, colours),
-        tooltip=[f"{field}:N", f"{by}:N", *(tip(name) for name in ("value", "low", "high"))],
+        color=style.colour(by, colours),
+        tooltip=[f"{field}:N", f"{by}:N", *(style.tip(name) for name in ("value", "low", "high"))],
     )
-    lines = base.mark_rule(strokeWidth=2.5).encode(x=unit("low:Q"), x2="high:Q")
+    lines = base.mark_rule(strokeWidth=2.5).encode(x=style.unit("low:Q"), x2="high:Q")
     points = base.mark_point(filled=True, size=85, opacity=1).encode(
-        x=unit("value:Q"), shape=shape(by, list(colours), ["circle", "diamond"])
+        x=style.unit("value:Q"), shape=style.shape(by, list(colours), ["circle", "diamond"])
     )
     return lines, points
 
@@ -140,15 +130,18 @@ def gap_chart(sets: Sequence[DataSet]) -> Chart:
     base = alt.Chart(values(rows)).encode(
         y=alt.Y("data:N", sort=[data.name for data in sets], title=None),
         yOffset=alt.YOffset("side:N", sort=list(SIDES)),
-        color=colour("side", SIDE_COLOURS),
-        tooltip=["data:N", "side:N", tip("precision"), tip("recall")],
+        color=style.colour("side", style.SIDE_COLOURS),
+        tooltip=["data:N", "side:N", style.tip("precision"), style.tip("recall")],
     )
-    lines = base.mark_rule(strokeWidth=3, opacity=0.45).encode(x=unit("recall:Q"), x2="precision:Q")
+    lines = base.mark_rule(strokeWidth=3, opacity=0.45).encode(
+        x=style.unit("recall:Q"), x2="precision:Q"
+    )
     ends = base.transform_fold(["precision", "recall"], as_=["end", "value"])
     points = ends.mark_point(filled=True, size=95, opacity=1).encode(
-        x=unit("value:Q"), shape=shape("end", ["recall", "precision"], ["circle", "square"])
+        x=style.unit("value:Q"),
+        shape=style.shape("end", ["recall", "precision"], ["circle", "square"]),
     )
-    return finished(lines + points, "Precision and recall before and after", 44 * len(sets))
+    return style.finished(lines + points, "Precision and recall before and after", 44 * len(sets))
 
 
 def confidence_charts(data: DataSet) -> dict[str, Chart]:
@@ -174,15 +167,15 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
         alt.Chart(values(rows))
         .mark_rect()
         .encode(
-            x=unit("from:Q", "confidence"),
+            x=style.unit("from:Q", "confidence"),
             x2="to:Q",
             y2=alt.datum(0),
             y=alt.Y("answers:Q", title="answers", scale=alt.Scale(domain=[0, max(most, 1)])),
-            color=colour("side", SIDE_COLOURS),
+            color=style.colour("side", style.SIDE_COLOURS),
             tooltip=["side:N", "confidence:N", "answers:Q"],
         )
     )
-    return finished(bars, f"Confidence of {kind} on {name}", 150)
+    return style.finished(bars, f"Confidence of {kind} on {name}", 150)
 
 
 def shifts_chart(data: DataSet) -> Chart | None:
@@ -197,9 +190,11 @@ def shifts_chart(data: DataSet) -> Chart | None:
         return None
     bars = alt.Chart(values(rows)).encode(
         y=alt.Y("shift:N", sort=[str(row["shift"]) for row in rows], title=None),
-        x=alt.X("answers:Q", title="answers", axis=whole_numbers()),
+        x=alt.X("answers:Q", title="answers", axis=style.whole_numbers()),
         tooltip=["shift:N", "answers:Q", "now:N"],
     )
-    filled = bars.mark_bar().encode(color=colour("now", {"now right": RIGHT, "now wrong": WRONG}))
-    counts = bars.mark_text(align="left", dx=4, color=PAGE).encode(text="answers:Q")
-    return finished(filled + counts, f"Answers that changed on {data.name}", 26 * len(rows))
+    filled = bars.mark_bar().encode(
+        color=style.colour("now", {"now right": style.RIGHT, "now wrong": style.WRONG})
+    )
+    counts = bars.mark_text(align="left", dx=4, color=style.PAGE).encode(text="answers:Q")
+    return style.finished(filled + counts, f"Answers that changed on {data.name}", 26 * len(rows))

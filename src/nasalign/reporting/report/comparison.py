@@ -86,7 +86,7 @@ def _best(files: RunFiles, rows: Sequence[Row], name: str) -> str:
 
 
 def _beyond_chance(rows: Sequence[Row], name: str) -> Iterator[str]:
-    """Names the rows whose change of accuracy has an interval above or below 0."""
+    """Name the rows whose change of accuracy has an interval above or below 0."""
     changes = {
         row["name"]: direction(tuple(row["datasets"][name]["figures"]["accuracy_change"]))
         for row in rows[1:]

@@ -4,24 +4,16 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from nasalign.reporting.report.chart_style import (
-    AFTER,
-    BEFORE,
-    FAINT,
-    PAGE,
-    TO_NO,
-    TO_YES,
-    Chart,
-    finished,
-    shape,
-    tip,
-    values,
-    whole_numbers,
-)
+from nasalign.reporting.report import chart_style as style
+from nasalign.reporting.report.chart_style import Chart, values
 from nasalign.reporting.report.run_folder import Row, RunFiles
 from nasalign.reporting.report.tuning import fates
 
-_FATES = {"kept": (AFTER, [1, 0]), "cancelled": (BEFORE, [4, 3]), "not finished": (TO_YES, [1, 2])}
+_FATES = {
+    "kept": (style.AFTER, [1, 0]),
+    "cancelled": (style.BEFORE, [4, 3]),
+    "not finished": (style.TO_YES, [1, 2]),
+}
 _KINDS = {  # of the samples that nasa+ holds back
     "known": "known answers",
     "unknown": "answers it does not know",
@@ -37,12 +29,8 @@ def heads_chart(files: RunFiles) -> Chart | None:
         return None
     fate, (yes, no), (layers, heads) = fates(files), files.words, files.nas.shape
     rows = [
-        {
-            "layer": layer,
-            "head": head,
-            "NAS": round(float(files.nas[layer, head]), 4),
-            "fate": fate.get((layer, head), "not selected"),
-        }
+        {"layer": layer, "head": head, "NAS": round(float(files.nas[layer, head]), 4)}
+        | {"fate": fate.get((layer, head), "not selected")}
         for layer in range(layers)
         for head in range(heads)
     ]
@@ -50,28 +38,33 @@ def heads_chart(files: RunFiles) -> Chart | None:
     base = alt.Chart(values(rows)).encode(
         x=alt.X("layer:O", axis=_every(layers)),
         y=alt.Y("head:O", axis=_every(heads)),
-        tooltip=["layer:O", "head:O", tip("NAS"), "fate:N"],
+        tooltip=["layer:O", "head:O", style.tip("NAS"), "fate:N"],
     )
     cells = base.mark_rect().encode(
         color=alt.Color(
             "NAS:Q",
             title=f"NAS: above 0 it looks at {no}, below at {yes}",
             scale=alt.Scale(
-                type="sqrt", domain=[-most, 0, most], range=[TO_YES, FAINT, TO_NO], nice=False
+                type="sqrt",
+                domain=[-most, 0, most],
+                range=[style.TO_YES, style.FAINT, style.TO_NO],
+                nice=False,
             ),
             legend=alt.Legend(gradientLength=220, titleLimit=300, tickCount=5),
         )
     )
     marked = {"kept": "circle", "cancelled": "cross", "not reached": "square"}
-    legend = alt.Legend(orient="bottom", symbolStrokeColor=PAGE, symbolFillColor="transparent")
+    legend = alt.Legend(
+        orient="bottom", symbolStrokeColor=style.PAGE, symbolFillColor="transparent"
+    )
     marks = (  # all hollow, as a legend cannot fill one of its symbols alone
-        base.mark_point(size=70, strokeWidth=2.5, filled=False, color=PAGE, opacity=1)
-        .encode(shape=shape("fate", list(marked), list(marked.values()), legend=legend))
+        base.mark_point(size=70, strokeWidth=2.5, filled=False, color=style.PAGE, opacity=1)
+        .encode(shape=style.shape("fate", list(marked), list(marked.values()), legend=legend))
         .transform_filter(alt.FieldOneOfPredicate(field="fate", oneOf=list(marked)))
     )
     layered = (cells + marks).resolve_scale(shape="independent", color="independent")
     step = 16 if heads <= 16 else 10
-    return finished(layered, "NAS of every head by layer", step * heads)
+    return style.finished(layered, "NAS of every head by layer", step * heads)
 
 
 def _every(count: int) -> alt.Axis:
@@ -86,26 +79,18 @@ def _every(count: int) -> alt.Axis:
 def timeline_chart(rows: Sequence[Row], field: str, title: str, limit: float | None) -> Chart:
     """Return a quantity of the whole model over all epochs, a line a head.
 
-    Args:
-        rows: rows of ``tuning.epochs``.
-        field: the quantity.
-        title: its name.
-        limit: where tuning halts, or None.
+    ``rows`` are those of ``tuning.epochs``; a rule is drawn at ``limit``, where tuning halts.
     """
+    plain = alt.Scale(nice=False)
     lines = _lines(rows).encode(
-        x=alt.X(
-            "at:Q",
-            title="epochs, all heads",
-            axis=whole_numbers(),
-            scale=alt.Scale(nice=False),
-        ),
+        x=alt.X("at:Q", title="epochs, all heads", axis=style.whole_numbers(), scale=plain),
         y=alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False)),
-        tooltip=["name:N", "epoch:Q", tip(field, title), "fate:N"],
+        tooltip=["name:N", "epoch:Q", style.tip(field, title), "fate:N"],
     )
     if limit is not None:
-        rule = alt.Chart(values([{"limit": limit}])).mark_rule(color=PAGE, strokeDash=[2, 3])
+        rule = alt.Chart(values([{"limit": limit}])).mark_rule(color=style.PAGE, strokeDash=[2, 3])
         lines = lines + rule.encode(y="limit:Q")
-    return finished(lines, f"{title} over all epochs", 190)
+    return style.finished(lines, f"{title} over all epochs", 190)
 
 
 def head_chart(rows: Sequence[Row]) -> Chart:
@@ -114,14 +99,14 @@ def head_chart(rows: Sequence[Row]) -> Chart:
     lines = (
         _lines(rows)
         .encode(
-            x=alt.X("epoch:Q", title="epoch of the head", axis=whole_numbers()),
+            x=alt.X("epoch:Q", title="epoch of the head", axis=style.whole_numbers()),
             y=alt.Y("alpha:Q", title="NAS of the head"),
             opacity=alt.condition(pick, alt.value(1), alt.value(0.12)),
-            tooltip=["name:N", "epoch:Q", tip("alpha", "NAS of the head"), "fate:N"],
+            tooltip=["name:N", "epoch:Q", style.tip("alpha", "NAS of the head"), "fate:N"],
         )
         .add_params(pick)
     )
-    return finished(lines, "NAS of each tuned head over its epochs", 190)
+    return style.finished(lines, "NAS of each tuned head over its epochs", 190)
 
 
 def _lines(rows: Sequence[Row]) -> alt.Chart:
@@ -160,11 +145,11 @@ def _joint(files: RunFiles, name: str, title: str) -> Chart:
         alt.Chart(values(rows))
         .mark_line(point=alt.OverlayMarkDef(size=40), strokeWidth=2)
         .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=whole_numbers()),
+            x=alt.X("epoch:Q", title="epoch", axis=style.whole_numbers()),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("kind:N", title=None),
             strokeDash=alt.StrokeDash("kind:N", title=None),
-            tooltip=["kind:N", "epoch:Q", tip("value", title)],
+            tooltip=["kind:N", "epoch:Q", style.tip("value", title)],
         )
     )
-    return finished(lines, f"{title} on held-back samples, by epoch", 190)
+    return style.finished(lines, f"{title} on held-back samples, by epoch", 190)

@@ -76,15 +76,9 @@ def command_line(files: RunFiles) -> str:
     if command == "evaluate" and facts.get("adapter"):
         words += ["--adapter", str(facts["adapter"])]
     for name, value in _changed(files).items():
-        words += ["--set", f"{name}={_as_toml(value)}"]
+        plain = "none" if value is None else str(value)
+        words += ["--set", f"{name}={plain.lower() if isinstance(value, bool) else plain}"]
     return shlex.join([*words, "--out", str(Path("runs") / files.folder.resolve().name)])
-
-
-def _as_toml(value: Any) -> str:
-    """A setting as --set takes it."""
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _data_words(option: str, name: str | None, origin: str | None) -> list[str]:
@@ -104,9 +98,10 @@ def _changed(files: RunFiles) -> dict[str, Any]:
         preset = load_preset(preset_name(files.facts["model"]["parameters"])).as_dict()
     except (NasAlignError, KeyError):
         return files.settings
-    missing = object()
     return {
-        name: value for name, value in files.settings.items() if preset.get(name, missing) != value
+        name: value
+        for name, value in files.settings.items()
+        if name not in preset or preset[name] != value
     }
 
 
@@ -117,11 +112,9 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
         ("Evaluated data", f"{facts.get('data', '?')} ({facts.get('data_origin', '?')})"),
         ("Probed data", f"{facts.get('probing_data', '?')} ({facts.get('probing_origin', '?')})"),
         *(("Further data", str(origin)) for origin in facts.get("further", [])),
-        (
-            "Split",
-            "by the hash of the subject: 50 % probed and tuned on, 20 % development, 30 % test",
-        ),
     ]
+    split = "by the hash of the subject: 50 % probed and tuned on, 20 % development, 30 % test"
+    rows.append(("Split", split))
     rows += _titled("Examples of", facts.get("examples", {}))
     if "probing" in facts:
         rows.append(("Probing set", _pairs(facts["probing"])))

@@ -53,7 +53,7 @@ _OF_ONE_MODEL = ("figures", "gap", "confidence", "heads", "subsets", "origin")
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a run directory and returns its path.
+    """Write ``report.html`` into a run directory and return its path.
 
     Raises:
         NasAlignError: it is no run directory, or a file in it is broken.

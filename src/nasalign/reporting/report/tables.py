@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from nasalign.evaluation.responses import shift_ratios
 from nasalign.reporting.report.data_sets import DataSet, outcome
@@ -26,23 +26,14 @@ _COLUMNS = {
 }
 
 
-class SubsetTable(NamedTuple):
-    """A table of figures by subset (Appendix G).
+def subset_tables(files: RunFiles) -> list[dict[str, Any]]:
+    """Return the tables of a run that asked what the model knows, or in several scenarios.
 
-    Attributes:
-        title: whose figures they are.
-        columns: the names of the figures.
-        rows: of each its label, whether it is a part of the row above, its number of examples,
-            and its figures, each as (value, low, high) or None where it has none.
+    Returns:
+        By table its ``title``, the names of its ``columns``, and ``rows``: of each its label,
+        whether it is a part of the row above, its number of examples, and its figures, each as
+        (value, low, high) or None.
     """
-
-    title: str
-    columns: list[str]
-    rows: list[tuple[str, bool, int, list[tuple[float, float, float] | None]]]
-
-
-def subset_tables(files: RunFiles) -> list[SubsetTable]:
-    """Return the tables of a run that asked what the model knows, or in several scenarios."""
     tables = []
     for name, sides in files.metrics.items():
         for side, metrics in sides.items():
@@ -58,7 +49,7 @@ def subset_tables(files: RunFiles) -> list[SubsetTable]:
     return tables
 
 
-def _table(title: str, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> SubsetTable:
+def _table(title: str, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """A row for each group and subset."""
     every = [metrics for parts in groups.values() for metrics in parts.values()]
     names = [name for name in _COLUMNS if any(name in metrics["intervals"] for metrics in every)]
@@ -71,7 +62,7 @@ def _table(title: str, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
                 (metrics[name], *intervals[name]) if name in intervals else None for name in names
             ]
             rows.append((label, kind != "all", metrics["n"], cells))
-    return SubsetTable(title, [_COLUMNS[name] for name in names], rows)
+    return {"title": title, "columns": [_COLUMNS[name] for name in names], "rows": rows}
 
 
 def contingency(data: DataSet) -> list[dict[str, Any]]:
@@ -103,12 +94,8 @@ def by_knowledge(data: DataSet) -> list[dict[str, Any]]:
     missed = shift_ratios(before, after, "FN").cells
     rightly = shift_ratios(before, after, "TN").cells
     return [
-        {
-            "answer": FREE_ANSWERS[one.response],
-            "confidence": one.confidence.lower(),
-            "FN": one,
-            "TN": other,
-        }
+        {"answer": FREE_ANSWERS[one.response], "confidence": one.confidence.lower()}
+        | {"FN": one, "TN": other}
         for one, other in zip(missed, rightly, strict=True)
     ]
 

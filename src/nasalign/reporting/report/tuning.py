@@ -1,7 +1,7 @@
 """Tuning as the report shows it: a row an epoch for the charts, a row a head for the table."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from nasalign.reporting.report.run_folder import Row, RunFiles
 
@@ -9,15 +9,6 @@ HEAD_COLUMNS = (
     *("order", "layer", "head", "became", "NAS, probing set", "head NAS before", "head NAS after"),
     *("model NAS before", "model NAS after", "share of Yes", "epochs", "why"),
 )
-
-
-class HeadRow(NamedTuple):
-    """A row of the table of heads: its order, layer and head, and under the next columns."""
-
-    place: tuple[int, int, int]
-    fate: str
-    numbers: list[float | int | str]
-    why: str
 
 
 def fates(files: RunFiles) -> dict[tuple[int, int], str]:
@@ -33,8 +24,13 @@ def fates(files: RunFiles) -> dict[tuple[int, int], str]:
     return found
 
 
-def head_rows(files: RunFiles) -> list[HeadRow]:
-    """Return a row a selected head; nothing if none is tuned."""
+def head_rows(files: RunFiles) -> list[dict[str, Any]]:
+    """Return a row a selected head; nothing if none is tuned.
+
+    Returns:
+        ``place`` is its order, layer and head; ``fate``, ``numbers`` and ``why`` fill the other
+        ``HEAD_COLUMNS``.
+    """
     if not files.tuning:
         return []
     done = {(row["layer"], row["head"]): row for row in files.decided}
@@ -50,7 +46,8 @@ def head_rows(files: RunFiles) -> list[HeadRow]:
         why = "; ".join(
             f"{says}: {record[one]}" for one, says in reasons.items() if record.get(one)
         )
-        rows.append(HeadRow((order, *head), fate, [nas.get(head, ""), *values], why))
+        numbers = [nas.get(head, ""), *values]
+        rows.append({"place": (order, *head), "fate": fate, "numbers": numbers, "why": why})
     return rows
 
 
