@@ -84,6 +84,8 @@ def align(
     """
     session = Session.start(model, tokenizer, settings, run)
     session.run.facts["command"] = "align"  # the folder can be reported on and exported
+    if session.run.folder:
+        session.run.folder.mkdir(parents=True, exist_ok=True)
     return correct(session, questions, on_record)
 
 

@@ -63,7 +63,9 @@ class World:
         """What stands for parts of Python code."""
         return {
             '"smollm2-135m"': repr(self.words["MODEL"]),
-            'nasalign.load_facts("probing")': "own_questions(), **small",
+            'nasalign.load_facts("probing"))': "own_questions(), small)",
+            'nasalign.load_facts("probing")': "own_questions()",
+            "nasalign.preset_for(model)": "small",
         }
 
     def own_questions(self) -> list[nasalign.Question]:
@@ -145,8 +147,9 @@ def test_the_blocks_of_a_page_run_in_their_order(
     shutil.copy(world.folder / "questions.jsonl", tmp_path)
     shutil.copy(world.folder / "data" / "gsm8k.jsonl", "gsm8k_test.jsonl")
     small = {"k": 8, "n": 2, "epochs": 1, "learning_rate": 1e-3}
-    names: dict[str, Any] = {"own_questions": world.own_questions, "small": small}
-    names["base_model"] = nasalign.load(world.words["MODEL"])[0]
+    base = nasalign.load(world.words["MODEL"])[0]
+    names: dict[str, Any] = {"own_questions": world.own_questions, "base_model": base}
+    names["small"] = nasalign.preset_for(base).replace(small)
     done = 0
     for block in blocks(page):
         if block.title:

@@ -147,7 +147,7 @@ def test_a_single_one_that_does_not_fit_ends_in_a_sentence(
     work(model, tokenizer)  # nothing is left behind
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError(MESSAGE)
 
 

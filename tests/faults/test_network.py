@@ -72,7 +72,7 @@ def test_a_judge_that_answers_nonsense_is_a_sentence_and_keeps_what_was_answered
     fake.reply = lambda request: completion("no")
     again = EndpointChat("m", tmp_path / "answers.sqlite")
     assert again.complete(ASKED) == ["yes", "no", "no"]
-    assert again.usage.cached == 1
+    assert again.usage.cached >= 1  # a call that was open when another failed is kept too
 
 
 def test_numbers_of_tokens_that_are_none_are_not_counted(
