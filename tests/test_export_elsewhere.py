@@ -130,6 +130,7 @@ def test_an_export_says_elsewhere_what_the_tuned_model_says_here(
     assert (said[f"{family} {name} logits"] - untouched).abs().max() > 0.05
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_exports_of_the_embedded_model_say_elsewhere_what_it_says_here(tmp_path: Path) -> None:
     model, tokenizer = load("smollm2-135m")

@@ -90,6 +90,7 @@ def test_a_missing_bos_would_show(tmp_path: Path) -> None:
     assert largest_gap(model, tokenizer, Settings(), tmp_path, special=False) > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_embedded_model(tmp_path: Path) -> None:
     model, tokenizer = load("smollm2-135m", dtype="float32")
