@@ -7,7 +7,7 @@ import pytest
 import jobs
 import upstream
 from fault_tools import done, invoke, printed, refused
-from nasalign.commands import evaluate
+from nasalign.commands import prepared
 from nasalign.commands.align import align_job
 from nasalign.commands.diagnose import diagnose_job
 from nasalign.commands.evaluate import evaluate_job, scenarios_job
@@ -118,7 +118,7 @@ def test_the_scenario_context_gives_what_the_setting_leaves_out(
 def test_a_scenario_that_does_not_fit_is_refused_before_anything_is_asked(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "ask_and_judge", lambda *rest: pytest.fail("was asked"))
+    monkeypatch.setattr(prepared, "ask_and_judge", lambda *rest: pytest.fail("was asked"))
     monkeypatch.setattr(examples, "run_evaluation", lambda *rest: pytest.fail("was evaluated"))
     for name, scenario, sentence in (
         ("gsm8k", "context", "4 of the 4 examples of gsm8k have no context"),

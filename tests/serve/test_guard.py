@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from nasalign.serve.addresses import is_loopback
+from nasalign.data.access import is_loopback
 from nasalign.serve.guard import BODY_LIMIT, READ_LIMIT, Guard
 from served_page import opened, serving
 

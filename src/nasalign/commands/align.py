@@ -28,8 +28,8 @@ from nasalign.evaluation.attention_record import heads_to_show, record_attention
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.examples import (
     evaluate_sets,
+    example_sets,
     few_shots,
-    make_examples,
     without_evidence,
 )
 from nasalign.evaluation.free_answers import side_effects
@@ -112,10 +112,7 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)
         session = job.session()
-        records, binary = make_examples(session, splits.name, splits.test, splits.pool)
-        sets = {splits.name: binary.examples}
-        for name, about in more.items():
-            sets[name] = make_examples(session, name, *about)[1].examples
+        records, sets = example_sets(session, splits, more)
 
         shots = few_shots(session, splits)
         before = evaluate_sets(session, sets, shots, "before")

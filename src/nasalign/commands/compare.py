@@ -23,7 +23,7 @@ from nasalign.commands.options import (
 )
 from nasalign.data.records import BinaryExample, load_facts, split_of
 from nasalign.errors import DataError, NasAlignError
-from nasalign.evaluation.examples import make_examples, without_evidence
+from nasalign.evaluation.examples import example_sets, without_evidence
 from nasalign.evaluation.free_answers import FreeQuestions
 from nasalign.io.files import read_json, write_json
 from nasalign.io.storage import make_subfolder, seal, write_text
@@ -120,10 +120,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)
         session = job.session()
-        records, binary = make_examples(session, splits.name, splits.test, splits.pool)
-        sets = {splits.name: binary.examples}
-        for name, about in more.items():
-            sets[name] = make_examples(session, name, *about)[1].examples
+        records, sets = example_sets(session, splits, more)
         probing = probe(session, without_evidence(splits.probing))
         material = material_of(session, splits, probing)
         parts = {

@@ -30,7 +30,6 @@ from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.knowledge import known_of, what_it_knows
 from nasalign.nasa.probing import probing_set
 from nasalign.reporting.console_tables import columns_table, lean_table, metrics_table
-from nasalign.reporting.report import write_report
 
 
 @grouped
@@ -91,9 +90,7 @@ def diagnose_job(job: Job) -> dict[str, Any]:
         probing = probing_set(session.with_settings(direction=way), parametric)
         found = diagnosis(evaluation, choose_heads(session, probing), session.settings)
         run.write("diagnosis.json", found)
-        run.save()
-        if run.folder:
-            write_report(run.folder)
+        job.report()
         return found
 
 

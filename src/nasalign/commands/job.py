@@ -157,6 +157,12 @@ class Job:
             self._begun(quiet=True)  # refuses a complete or broken run before anything is loaded
             yield
 
+    def report(self) -> None:
+        """Save the facts and write the report, if there is a run directory."""
+        self.run.save()
+        if self.run.folder:
+            write_report(self.run.folder)
+
     def _begun(self, quiet: bool = False) -> dict[str, Any] | None:
         """The ``run.json`` of the run to resume, or None if there is none.
 

@@ -15,6 +15,7 @@ from nasalign.commands.options import (
     SettingOptions,
     grouped,
 )
+from nasalign.data.access import is_loopback
 from nasalign.extras import require
 from nasalign.prompts import template
 
@@ -38,7 +39,7 @@ def serve(
     """
     with command(as_json=False) as (console, _):
         require("serve")
-        from nasalign.serve.addresses import is_loopback, listen, page_address
+        from nasalign.serve.addresses import listen, page_address
         from nasalign.serve.answer_queue import AnswerQueue
         from nasalign.serve.server import end_passes, make_server
 

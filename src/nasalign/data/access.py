@@ -50,7 +50,7 @@ class Access:
             headers = {"Authorization": f"Basic {basic}"}
             found += [password, unquote(password), account, basic]
         secret = at or query or key != "none"
-        clear = secret and parts.scheme == "http" and not _is_this_machine(parts.hostname)
+        clear = secret and parts.scheme == "http" and not is_loopback(parts.hostname)
         url = urlunsplit(parts._replace(netloc=host, query="", fragment=""))
         return cls(key, url, headers, query, tuple(found), host if clear else "")
 
@@ -62,7 +62,8 @@ class Access:
         return text
 
 
-def _is_this_machine(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether a host can be reached from this machine alone."""
     try:
         return ip_address(host or "").is_loopback
     except ValueError:

@@ -12,6 +12,7 @@ from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.splits import Splits, with_context
 from nasalign.errors import DataError, ModelError, NasAlignError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
+from nasalign.evaluation.run_data import Further
 from nasalign.inference.scoring import VERDICT_TOKENS
 from nasalign.io.files import read_jsonl, write_jsonl
 from nasalign.models.loading import context_length
@@ -52,6 +53,21 @@ def make_examples(
     if not binary.examples:
         raise DataError(f"{name} leaves no test question; give more rows.")
     return chosen, binary
+
+
+def example_sets(
+    session: Session, splits: Splits, further: Further
+) -> tuple[list[Record], dict[str, list[BinaryExample]]]:
+    """Return the evaluated records of the data, and the examples of every data set by its name.
+
+    Raises:
+        DataError: a data set leaves no example.
+    """
+    records, binary = make_examples(session, splits.name, splits.test, splits.pool)
+    sets = {splits.name: binary.examples}
+    for name, about in further.items():
+        sets[name] = make_examples(session, name, *about)[1].examples
+    return records, sets
 
 
 def write_examples(
@@ -155,7 +171,7 @@ def _marked(
 
 def _check_finite(session: Session, name: str, found: Evaluation) -> None:
     """Refuse the figures of a model whose activations overflow: NaN would compare as No."""
-    if not torch.stack([found.scores.p_positive, found.scores.p_negative]).isfinite().all():
+    if not found.scores.finite:
         dtype = session.model.dtype
         wider = "bfloat16 or float32" if dtype == torch.float16 else "float32"
         raise ModelError(

@@ -14,7 +14,7 @@ from nasalign.inference.batches import check_lengths, in_batches
 from nasalign.inference.forward import answer_logits
 from nasalign.models import processes
 from nasalign.nas.recorder import NasRecorder
-from nasalign.prompts.builder import locate_word
+from nasalign.prompts.builder import check_offsets, locate_word
 
 _SENTENCE_END = re.compile(r"[.?!](?=\s|$)|\n")
 
@@ -161,11 +161,7 @@ def record_nas(
         PromptError: the tokenizer gives no character offsets.
         ModelError: the architecture is not supported.
     """
-    if not tokenizer.is_fast:
-        raise PromptError(
-            f"The tokenizer {type(tokenizer).__name__} gives no character offsets, so the words "
-            "cannot be located; use a fast tokenizer."
-        )
+    check_offsets(tokenizer)
     with NasRecorder(model) as recorder:
         yield TextRecorder(tokenizer, words, recorder)
 

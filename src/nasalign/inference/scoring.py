@@ -49,6 +49,11 @@ class Scores:
     answers: list[str] | None = None
     p_unsure: Tensor | None = None
 
+    @property
+    def finite(self) -> bool:
+        """Whether no probability is NaN; NaN would compare as the negative word."""
+        return bool(torch.stack([self.p_positive, self.p_negative]).isfinite().all())
+
 
 def score(
     model: PreTrainedModel,

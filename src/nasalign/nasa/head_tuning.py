@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from nasalign.errors import DataError
-from nasalign.io.files import append_jsonl, write_json, write_jsonl
+from nasalign.io.files import append_jsonl, write_jsonl
 from nasalign.nas.heads import ALIGNMENT, Head, scaled, select_heads
 from nasalign.nasa.algorithm import (
     EpochRecord,
@@ -47,8 +47,7 @@ def choose_heads(session: Session, probing: ProbingSet) -> list[Head]:
         f"samples (at most {n} are taken); the first is layer {heads[0].layer}, head "
         f"{heads[0].head} with a NAS of {heads[0].nas:.2f}."
     )
-    if run.folder:
-        write_json(run.folder / "heads.json", [head._asdict() for head in heads])
+    run.write("heads.json", [head._asdict() for head in heads])
     return heads
 
 

@@ -76,11 +76,7 @@ class PromptBuilder:
                 "The scenario cot takes no examples, since theirs would show no reasoning; set "
                 "shots=0."
             )
-        if not self.tokenizer.is_fast:
-            raise PromptError(
-                f"The tokenizer {type(self.tokenizer).__name__} gives no character offsets, so "
-                "the answer words cannot be located; use a fast tokenizer."
-            )
+        check_offsets(self.tokenizer)
         has_template = self.tokenizer.chat_template is not None
         if self.chat and not has_template:
             raise PromptError("The tokenizer has no chat template; set chat=false.")
@@ -196,6 +192,19 @@ class PromptBuilder:
         if answered.startswith(text) and word in answered[len(text) :]:
             return answered[len(text) :].partition(word)[0]
         return "" if text[-1].isspace() else " "
+
+
+def check_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer by which no word of a text can be located.
+
+    Raises:
+        PromptError: it gives no character offsets.
+    """
+    if not tokenizer.is_fast:
+        raise PromptError(
+            f"The tokenizer {type(tokenizer).__name__} gives no character offsets, so the answer "
+            "words cannot be located; use a fast tokenizer."
+        )
 
 
 def locate_word(

@@ -120,8 +120,7 @@ class RowMeasurement:
             )
         if fitted.adjusted:
             found = fitted.adjusted(found)
-        said = torch.stack([found.scores.p_positive, found.scores.p_negative])
-        if not said.isfinite().all():
+        if not found.scores.finite:
             raise NasAlignError(
                 f"Fitted as {rival.name}, the model gives no probabilities on {name} any more: "
                 "its fitting diverged."
@@ -182,7 +181,7 @@ class RowMeasurement:
 
     @property
     def has_untouched(self) -> bool:
-        """Says whether the untouched model's answers are there, to measure changes against."""
+        """Whether the untouched model's answers are there, to measure changes against."""
         return self._untouched.keys() == self.sets.keys()
 
     @cached_property

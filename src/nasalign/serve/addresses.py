@@ -17,12 +17,6 @@ def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host can be reached from this machine alone."""
-    address = ip_address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
-
-
 def listens_everywhere(host: str) -> bool:
     """Whether a server at a host can be reached by every address of this machine."""
     address = ip_address(host)
