@@ -61,12 +61,14 @@ class Run:
         facts: the content of ``run.json``.
         reporter: shows sentences and progress bars.
         resuming: whether verified files of an earlier, unfinished run in the folder are reused.
+        writes: whether files are written; of several processes, one does.
     """
 
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
     reporter: Reporter = field(default_factory=Quiet)
     resuming: bool = False
+    writes: bool = True
 
     def part(self, folder: Path | None) -> "Run":
         """Return a run with the same reporter, and a folder (or none) and facts of its own."""
@@ -106,6 +108,8 @@ class Run:
             with as_written(self.folder):
                 return load(self.folder / name)
         value = make()
+        if not self.writes:
+            return value
         if (self.folder / name).parent != self.folder:
             make_subfolder((self.folder / name).parent)
         dump(self.folder / name, value)
@@ -122,7 +126,7 @@ class Run:
 
     def write(self, name: str, content: Any) -> None:
         """Write a JSON file into the run directory, if there is one."""
-        if self.folder:
+        if self.folder and self.writes:
             write_json(self.folder / name, content)
 
     @contextmanager
@@ -207,7 +211,6 @@ def make_folder(folder: Path) -> None:
 def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return what ``run.json`` says of the model, the machine and the versions."""
     geometry = HeadGeometry.of(model)
-    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
     return {
         "model": {
             "name": model.name_or_path,
@@ -224,10 +227,15 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict
         "special_tokens": {
             name: str(token) for name, token in tokenizer.special_tokens_map.items()
         },
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
+        "versions": versions(),
         "threads": torch.get_num_threads(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide figures."""
+    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def adapter_folder(path: Path) -> Path:

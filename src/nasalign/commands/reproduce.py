@@ -23,6 +23,7 @@ from nasalign.commands.options import (
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.run_data import RunData
 from nasalign.extras import require
+from nasalign.models.names import weights_stamp
 from nasalign.reporting.console_tables import columns_table
 from nasalign.reproduction.document import DOCUMENT
 from nasalign.reproduction.layout import texts
@@ -64,7 +65,8 @@ def reproduce(
         require("plots")
         items = chosen_items(names or ["all"])
         asked = DataOptions(judge=judge, generator=generator, max_calls=max_calls, limit=limit)
-        settings = replace(settings, set_=[*PAPER, *(settings.set_ or [])])
+        if not settings.config:
+            settings = replace(settings, set_=[*PAPER, *(settings.set_ or [])])
         groups: dict[str, Any] = {"load": load, "data": asked, "settings": settings}
         jobs = [Job.of(console, "reproduce", name, **groups) for name in model]
         studies, made = studies_of(jobs, data_dir, out), []
@@ -100,6 +102,13 @@ def studies_of(jobs: Sequence[Job], data_dir: Path | None, folder: Path) -> list
             sets=sets,
             folder=folder / name,
             changes=job.changes,
+            asked={
+                "model": job.model,
+                "weights": weights_stamp(job.model),
+                "load": vars(job.load),
+                "settings": job.given_settings.as_dict(),
+                "preset": job.preset is None,
+            },
         )
         for job, name in zip(jobs, names, strict=True)
     ]

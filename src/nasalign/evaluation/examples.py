@@ -38,7 +38,7 @@ def make_examples(
         DataError: no example is left.
     """
     settings, run = session.settings, session.run
-    chosen = sample(records, settings.evaluation_questions, settings.seed)
+    chosen = sample(records, settings.size_of(name), settings.seed)
     chosen, mode = with_context(chosen, settings.context, lambda one: fits(session, one))
     if mode != settings.context and any(getattr(one, "brief", None) for one in chosen):
         run.say(f"{name}: {mode} of the context is given.")
@@ -102,7 +102,7 @@ def as_scenario(
     """
     settings = session.settings
     # The same draw as in ``make_examples``, here with all of the context.
-    drawn = sample(records, settings.evaluation_questions, settings.seed)
+    drawn = sample(records, settings.size_of(name), settings.seed)
     evidence = [evidence_of(drawn[origin]) for origin in binary.origins]
     examples = in_scenario(binary.examples, settings.scenario, evidence, name)
     if settings.scenario == "context" and examples == binary.examples:

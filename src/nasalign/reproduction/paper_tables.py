@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from nasalign.data.binary import to_binary
 from nasalign.nasa.direction import wilson
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
@@ -58,16 +57,15 @@ def table_7(studies: Studies) -> Result:
 
 
 def table_8(studies: Studies) -> Result:
-    """Count of the whole data sets."""
+    """Counts of what is evaluated."""
     rows = []
     study = studies[0]
     for name in PAPER_SETS:
-        loaded = study.read(study.sets[name].data)
-        binary = to_binary(loaded.records, study.settings.seed, loaded.questions, sides="one")
-        yes = sum(example.known_label for example in binary.examples)
-        total = len(binary.examples)
+        asked = study.asked_of(name)
+        yes = sum(example.known_label for example in asked.examples)
+        total = len(asked.examples)
         counts = {"positives": yes, "negatives": total - yes, "total": total}
-        rows.append({"dataset": name} | counts | {"dropped": sum(loaded.dropped.counts.values())})
+        rows.append({"dataset": name} | counts | {"dropped": sum(asked.dropped.values())})
     notes = [one.note for one in study.sets.values() if one.note and one.name in PAPER_SETS]
     return beside_paper(8, rows, notes)
 
