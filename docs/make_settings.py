@@ -128,7 +128,9 @@ def toml(preset: str) -> str:
             lines += _commented(start, explained[name])
         elif value is not None:
             mine = preset == "paper"
-            lines += _commented(start, _why(name, value, paper[name], "default" if mine else "paper"))
+            lines += _commented(
+                start, _why(name, value, paper[name], "default" if mine else "paper")
+            )
     return "\n".join(lines) + "\n"
 
 

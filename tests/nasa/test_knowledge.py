@@ -54,7 +54,9 @@ def test_questions_are_asked_by_prompt_two(llama: Llama, monkeypatch: pytest.Mon
 
 
 def test_an_answer_that_holds_the_label_is_known() -> None:
-    answers = Generated(["It is thing 0.", "thing 12", "no idea"], [0.1, 0.2, 0.3], [False, True, False])
+    answers = Generated(
+        ["It is thing 0.", "thing 12", "no idea"], [0.1, 0.2, 0.3], [False, True, False]
+    )
     samples = judged(QUESTIONS, answers)
     assert [sample.known for sample in samples] == [True, False, False]
     assert [sample.prediction for sample in samples] == answers.texts

@@ -69,9 +69,10 @@ def reproduce(
             settings = replace(settings, set_=[*PAPER, *(settings.set_ or [])])
         groups: dict[str, Any] = {"load": load, "data": asked, "settings": settings}
         jobs = [Job.of(console, "reproduce", name, **groups) for name in model]
-        studies, made = studies_of(jobs, data_dir, out), []
+        studies, made, whole = studies_of(jobs, data_dir, out), [], 0
         for result in make_items(studies, items, out, jobs[0].run.reporter):
             made.append(result.name)
+            whole += not result.missing
             if not result.charts:
                 header, rows = texts(result)
                 console.print(columns_table(f"{result.name}: {result.title}", rows, header))
@@ -79,7 +80,7 @@ def reproduce(
                 console.print(f"  {note}", highlight=False, markup=False)
         console.print(f"All is in {out / DOCUMENT}; CSV files and pictures are beside it.")
         emit({"document": str(out / DOCUMENT), "made": made})
-        if len(made) < len(items):
+        if whole < len(items):
             raise typer.Exit(2)
 
 

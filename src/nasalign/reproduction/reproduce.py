@@ -76,12 +76,12 @@ def make_items(
         for name in names:
             failed = failures.get(name, {})
             measured = [study for study in studies if study.name not in failed]
-            why = [f"{model} is missing: {reason}" for model, reason in failed.items()]
             if not measured:
                 results.append(Result(name, failure=" ".join(failed.values())))
                 continue
             result = ITEMS[name](measured)
-            result.notes.extend(why)
+            result.missing.extend(f"{model}: {reason}" for model, reason in failed.items())
+            result.notes.extend(f"Missing is {one}" for one in result.missing)
             write_result(folder, result)
             results.append(result)
             yield result

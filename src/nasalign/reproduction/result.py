@@ -24,7 +24,8 @@ class Result:
             ours may have ``v_low`` and ``v_high``, its 95 % interval.
         notes: on what it was measured, and how.
         charts: pictures by name.
-        failure: why it could not be made; all above but the name is empty then.
+        missing: the models that it could not be made of, and why.
+        failure: why it could not be made of any; all above but the name is empty then.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     charts: Mapping[str, altair.TopLevelMixin] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     failure: str = ""
 
     @property
