@@ -1,6 +1,5 @@
 """What the model knows: free answers under Prompt II, judged and classified (Appendices E, G)."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from nasalign.data.binary import sample
 from nasalign.data.conversation import Chat
 from nasalign.data.judge import judge
+from nasalign.data.non_answers import declines
 from nasalign.data.records import Question
 from nasalign.errors import DataError
 from nasalign.inference.generation import Generated, TokenIds, generate
@@ -17,16 +17,6 @@ from nasalign.progress import Progress
 from nasalign.session import Session
 
 Knowledge = Literal["Det-T", "Det-F", "Non-Det", "unclear"]
-
-_NO_ANSWER = re.compile(
-    r"\b(?:(?:do|does|did|could|can|would)(?: not|n['\u2019]t) (?:know|have|find|determine|provide"
-    r"|specify|mention|answer|say|tell)|cannot (?:be )?(?:determine|answer|provide|find|know|tell)"
-    r"|(?:is|are|was|were)(?: not|n['\u2019]t) (?:provided|given|mentioned|specified|stated|known"
-    r"|available|clear|enough|possible|sufficient|explicitly)|unknown|unanswerable|unclear|unsure"
-    r"|not (?:sure|enough|provided|mentioned|specified|known|available)|no (?:information|answer"
-    r"|mention)|insufficient|need more)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class Parametric:
         """Answered rightly (Det-T), wrongly (Det-F) or not at all (Non-Det), as in Appendix G."""
         if self.right:
             return "Det-T"
-        if not self.prediction or _NO_ANSWER.search(self.prediction):
+        if declines(self.prediction):
             return "Non-Det"
         return "unclear" if self.right is None else "Det-F"
 
