@@ -90,7 +90,7 @@ I don't have access to that data
 This information is not provided
 The specific year is not mentioned here
 It's unclear which team is meant
-It’s not known.
+It\u2019s not known.
 I am unaware of the answer
 Without further information, the answer cannot be determined
 We don't know.

@@ -72,6 +72,17 @@ def test_a_judge_decides_and_is_not_guessed_at() -> None:
     assert judge.asked[1].system.endswith("You must answer only yes or no.")  # Table 15
 
 
+def test_rows_keep_both_verdicts() -> None:
+    answers = Generated(["thing 0", "thing 12", "the thing: 2"], [0.0] * 3)
+    rows = parametric_rows(judged(QUESTIONS, answers, Scripted(["no", "yes", "yes"])))
+    assert [row["right"] for row in rows] == [False, True, True]
+    assert [row["contains"] for row in rows] == [True, False, True]
+    once = Scripted(["no", "yes"])
+    checked = judged(QUESTIONS, answers, once, double_check=True)
+    assert [sample.right for sample in checked] == [False, False, True]
+    assert len(once.asked) == 2
+
+
 @pytest.mark.parametrize(
     ("prediction", "right", "kind"),
     [
@@ -109,6 +120,7 @@ def test_answers_of_low_entropy_are_confident() -> None:
         "answer": "thing 0",
         "prediction": "x",
         "right": True,
+        "contains": False,
         "knowledge": "Det-T",
         "entropy": 0.4,
         "confident": False,

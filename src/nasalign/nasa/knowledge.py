@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from nasalign.data.binary import sample
 from nasalign.data.conversation import Chat
-from nasalign.data.judge import judge
+from nasalign.data.judge import includes, judge
 from nasalign.data.non_answers import declines
 from nasalign.data.records import Question
 from nasalign.errors import DataError
@@ -34,6 +34,11 @@ class Parametric:
     prediction: str
     right: bool | None
     entropy: float = 0.0
+
+    @property
+    def contains(self) -> bool:
+        """Whether the answer stands in the prediction: the first check of Section 6.1."""
+        return includes(self.prediction, self.question)
 
     @property
     def known(self) -> bool:
@@ -76,23 +81,31 @@ def judged(
     answers: Generated,
     chat: Chat | None = None,
     progress: Progress | None = None,
+    *,
+    double_check: bool = False,
 ) -> list[Parametric]:
-    """Judge free answers by a language model, or by normalised match without one."""
-    verdicts = judge(questions, answers.texts, chat, progress)
+    """Judge free answers as ``data.judge.judge`` does: by a language model if there is one."""
+    verdicts = judge(questions, answers.texts, chat, progress, double_check=double_check)
     return [
         Parametric(*parts)
         for parts in zip(questions, answers.texts, verdicts, answers.entropies, strict=True)
     ]
 
 
-def ask_and_judge(session: Session, questions: Sequence[Question]) -> list[Parametric]:
-    """Ask questions by Prompt II and have the answers judged as the settings say."""
+def ask_and_judge(
+    session: Session, questions: Sequence[Question], *, double_check: bool = False
+) -> list[Parametric]:
+    """Ask questions by Prompt II and have the answers judged as the settings say.
+
+    With ``double_check``, a language model judges what includes the answer, and the rest is wrong
+    (Section 6.1); without, it judges every answer (Appendix E).
+    """
     run, by = session.run, session.settings.judge
     judge = session.chat(by)
     with run.stage("parametric", "Asking what it knows", len(questions)) as done:
         answers = free_answers(session, questions, done)
     with session.asking("judging", "Judging its answers", len(questions), judge) as done:
-        samples = judged(questions, answers, judge, done)
+        samples = judged(questions, answers, judge, done, double_check=double_check)
     unclear = sum(one.right is None for one in samples)
     if unclear:
         run.say(
@@ -142,6 +155,7 @@ def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
             "answer": one.question.answer,
             "prediction": one.prediction,
             "right": one.right,
+            "contains": one.contains,
             "knowledge": one.knowledge,
             "entropy": one.entropy,
             "confident": sure,
