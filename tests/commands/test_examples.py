@@ -1,5 +1,6 @@
 """Records become examples with the context, the sides and the writer that the settings name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import upstream
 from nasalign.config import Settings
-from nasalign.data.records import Question
+from nasalign.data.binary import Binary
+from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import load_data
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
-from nasalign.evaluation.examples import few_shots, make_examples, without_evidence
+from nasalign.evaluation.examples import as_scenario, few_shots, make_examples, without_evidence
 from nasalign.session import Session
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -73,3 +75,12 @@ def test_shown_examples_are_of_the_probed_questions_right_and_wrong_in_turn(llam
     assert not {example.question for example in shown} & {one.question for one in splits.test}
     assert few_shots(session(llama, shots=4), splits) == shown
     assert few_shots(session(llama, shots=4, seed=1), splits) != shown
+
+
+def test_a_rewritten_question_gets_its_passage_once_in_the_scenario_context(llama: Llama) -> None:
+    rewritten = Binary([BinaryExample("Ann and Bob sit. Is it Ann?", True)], [0])
+    asked = session(llama, scenario="context")
+    binary = replace(rewritten, tasks=("rewritten questions",))
+    assert as_scenario(asked, "ar-lsat", [CHOICE], binary) == binary.examples
+    given = replace(rewritten, tasks=("yes/no questions",))
+    assert as_scenario(asked, "ar-lsat", [CHOICE], given)[0].context == CHOICE.context

@@ -48,6 +48,7 @@ def make_examples(
         "context": mode,
         "generator": settings.generator,
         "sides": settings.sides,
+        "task": ", ".join(binary.tasks),
         "n": len(binary.examples),
     }
     if not binary.examples:
@@ -101,6 +102,9 @@ def as_scenario(
         DataError: the data does not allow the scenario.
     """
     settings = session.settings
+    if binary.tasks == ("rewritten questions",) and settings.scenario == "context":
+        session.run.say(f"{name}: each question contains its context, in every scenario.")
+        return binary.examples
     # The same draw as in ``make_examples``, here with all of the context.
     drawn = sample(records, settings.evaluation_questions, settings.seed)
     evidence = [evidence_of(drawn[origin]) for origin in binary.origins]
