@@ -18,13 +18,14 @@ from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.alignment import tune_rows
 from nasalign.config import Settings
 from nasalign.data.binary import Binary
-from nasalign.data.records import Record
+from nasalign.data.records import BinaryExample, Record
 from nasalign.data.sources import Loaded, digest_of
 from nasalign.data.splits import Splits
 from nasalign.errors import NothingToFixError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
-from nasalign.evaluation.examples import as_question, few_shots, make_examples, without_evidence
+from nasalign.evaluation.examples import as_question, make_examples, without_evidence
 from nasalign.evaluation.run_data import RunData
+from nasalign.evaluation.shots import few_shots
 from nasalign.inference.attention_map import attention_map, readable_tokens
 from nasalign.io.files import (
     read_json,
@@ -40,7 +41,7 @@ from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.knowledge import ask_and_judge, parametric_rows
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probe
-from nasalign.reproduction.paper_sets import PROBING, PaperSet
+from nasalign.reproduction.paper_sets import DOMAINS, PROBING, PaperSet
 from nasalign.rivals.baselines import random_heads
 from nasalign.run import Run
 from nasalign.run_file import check_same, read_run
@@ -83,6 +84,7 @@ class Study:
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _adapters: dict[str, Adapter | None] = field(default_factory=dict)
     _examples: dict[str, tuple[list[Record], Binary]] = field(default_factory=dict)
+    _shots: dict[str, list[BinaryExample]] = field(default_factory=dict)
     _metrics: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
@@ -135,7 +137,16 @@ class Study:
     def splits(self, name: str) -> Splits:
         """Return what is evaluated of a data set, and what is probed."""
         chosen, probing = self.sets[name], self.sets[PROBING]
-        return Splits.of(self.read(chosen.data), self.read(probing.data), self.settings.split)
+        splits = Splits.of(self.read(chosen.data), self.read(probing.data), self.settings.split)
+        # The examples of Table 7 are left out of every table, so that all are over the same.
+        return splits.holding_out(4, self.settings.seed) if name in DOMAINS else splits
+
+    def shots(self, name: str) -> list[BinaryExample]:
+        """Return the examples that are shown before each question of a data set (Table 7)."""
+        if name not in self._shots:
+            session = self.session.with_settings(**WORDINGS["4-shot"])
+            self._shots[name] = few_shots(session, self.splits(name))
+        return self._shots[name]
 
     def examples(self, name: str) -> tuple[list[Record], Binary]:
         """Return the records of a data set that are asked about, and their yes/no examples."""
@@ -219,9 +230,9 @@ class Study:
 
         def make() -> Evaluation:
             title = f"{self.name}, {form}: {name}, {wording}"
+            shots = self.shots(name) if "shots" in WORDINGS[wording] else []
             with self.tuned(form) as session:
                 own = session.with_settings(**WORDINGS[wording])
-                shots = few_shots(own, self.splits(PROBING)) if own.settings.shots else []
                 with session.run.stage(title, title, len(examples)) as done:
                     return run_evaluation(
                         own.model, own.tokenizer, examples, own.settings, shots, done
