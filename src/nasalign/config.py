@@ -63,7 +63,7 @@ class Settings:
     chat: bool | None = None
     """Whether to use the chat template; unset, where the tokenizer has one."""
     shots: Amount = 0
-    """Examples shown with their answers before each question (Table 7)."""
+    """Held-out examples shown before each question, half of them with the answer Yes (Table 7)."""
     scenario: Scenario = "plain"
     """How it is asked: or with a "context", "unsure" (may not know), "cot" (reasons), "negated"."""
     # Data (Section 3.1.1, Appendix D)

@@ -74,13 +74,22 @@ def test_a_judge_decides_and_is_not_guessed_at() -> None:
     assert judge.asked[1].system.endswith("You must answer only yes or no.")  # Table 15
 
 
+def test_rows_keep_both_verdicts() -> None:
+    answers = Generated(["thing 0", "thing 12", "the thing: 2"], [0.0] * 3, [False] * 3)
+    rows = parametric_rows(judged(QUESTIONS, answers, Scripted(["no", "yes", "yes"])))
+    assert [row["right"] for row in rows] == [False, True, True]
+    assert [row["contains"] for row in rows] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("prediction", "right", "kind"),
     [
         ("Paris", True, "Det-T"),
         ("Not sure, but I say Paris", True, "Det-T"),
         ("Rome", False, "Det-F"),
-        ("The Unknown Soldier's Tomb", None, "Non-Det"),
+        ("The Unknown Soldier's Tomb", None, "unclear"),
+        ("Unable to determine", False, "Non-Det"),
+        ("The passage does not contain information on that.", None, "Non-Det"),
         ("The answer is not provided.", False, "Non-Det"),
         ("I don't know.", False, "Non-Det"),
         ("I do not have enough information", False, "Non-Det"),
@@ -109,6 +118,7 @@ def test_answers_of_low_entropy_are_confident() -> None:
         "answer": "thing 0",
         "prediction": "x",
         "right": True,
+        "contains": False,
         "knowledge": "Det-T",
         "entropy": 0.4,
         "confident": False,

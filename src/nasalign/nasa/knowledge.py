@@ -1,6 +1,5 @@
 """What the model knows: free answers under Prompt II, judged and classified (Appendices E, G)."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -8,7 +7,8 @@ from typing import Any, Literal
 
 from nasalign.data.binary import sample
 from nasalign.data.conversation import Chat
-from nasalign.data.judge import judge
+from nasalign.data.judge import includes, judge
+from nasalign.data.non_answers import declines
 from nasalign.data.records import Question
 from nasalign.errors import DataError
 from nasalign.inference.generation import FIRST_LINE, Generated, TokenIds, generate
@@ -17,16 +17,6 @@ from nasalign.progress import Progress
 from nasalign.session import Session
 
 Knowledge = Literal["Det-T", "Det-F", "Non-Det", "unclear"]
-
-_NO_ANSWER = re.compile(
-    r"\b(?:(?:do|does|did|could|can|would)(?: not|n['\u2019]t) (?:know|have|find|determine|provide"
-    r"|specify|mention|answer|say|tell)|cannot (?:be )?(?:determine|answer|provide|find|know|tell)"
-    r"|(?:is|are|was|were)(?: not|n['\u2019]t) (?:provided|given|mentioned|specified|stated|known"
-    r"|available|clear|enough|possible|sufficient|explicitly)|unknown|unanswerable|unclear|unsure"
-    r"|not (?:sure|enough|provided|mentioned|specified|known|available)|no (?:information|answer"
-    r"|mention)|insufficient|need more)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,11 @@ class Parametric:
     cut: bool = False
 
     @property
+    def contains(self) -> bool:
+        """Whether the answer stands in the prediction: the first check of Section 6.1."""
+        return includes(self.prediction, self.question)
+
+    @property
     def known(self) -> bool:
         """Whether the answer was judged right."""
         return self.right is True
@@ -57,7 +52,7 @@ class Parametric:
         """Answered rightly (Det-T), wrongly (Det-F) or not at all (Non-Det), as in Appendix G."""
         if self.right:
             return "Det-T"
-        if not self.prediction or _NO_ANSWER.search(self.prediction):
+        if declines(self.prediction):
             return "Non-Det"
         return "unclear" if self.right is None else "Det-F"
 
@@ -101,7 +96,7 @@ def judged(
     chat: Chat | None = None,
     progress: Progress | None = None,
 ) -> list[Parametric]:
-    """Judge free answers by a language model, or by normalised match without one."""
+    """Judge free answers as ``data.judge.judge`` does: by a language model if there is one."""
     verdicts = judge(questions, answers.texts, chat, progress)
     return [
         Parametric(*parts)
@@ -173,6 +168,7 @@ def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
             "answer": one.question.answer,
             "prediction": one.prediction,
             "right": one.right,
+            "contains": one.contains,
             "knowledge": one.knowledge,
             "entropy": one.entropy,
             "confident": sure,

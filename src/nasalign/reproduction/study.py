@@ -26,8 +26,9 @@ from nasalign.data.sources import Loaded, digest_of
 from nasalign.data.splits import Splits
 from nasalign.errors import NothingToFixError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
-from nasalign.evaluation.examples import as_question, few_shots, make_examples, without_evidence
+from nasalign.evaluation.examples import as_question, make_examples, without_evidence
 from nasalign.evaluation.run_data import RunData
+from nasalign.evaluation.shots import few_shots
 from nasalign.inference.attention_map import attention_map, readable_tokens
 from nasalign.io.files import (
     read_json,
@@ -48,7 +49,7 @@ from nasalign.nasa.knowledge import (
     parametric_rows,
 )
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probe
-from nasalign.reproduction.paper_sets import PROBING, PaperSet
+from nasalign.reproduction.paper_sets import DOMAINS, PROBING, PaperSet
 from nasalign.rivals.baselines import random_heads
 from nasalign.run import Run, versions
 from nasalign.run_file import check_same, read_run
@@ -78,12 +79,14 @@ class Asked:
         questions: the sampled questions, as Prompt II asks them.
         examples: their yes/no examples.
         origins: of each example, the index of its question.
+        tasks: what the examples ask, such as ``verification of an answer``.
         dropped: rows and questions that could not be used, by reason.
     """
 
     questions: list[Question]
     examples: list[BinaryExample]
     origins: list[int]
+    tasks: str
     dropped: dict[str, int]
 
     @classmethod
@@ -95,7 +98,7 @@ class Asked:
             for one in values["questions"]
         ]
         examples = [BinaryExample(**one) for one in values["examples"]]
-        return cls(questions, examples, values["origins"], values["dropped"])
+        return cls(questions, examples, values["origins"], values["tasks"], values["dropped"])
 
 
 @dataclass
@@ -123,6 +126,8 @@ class Study:
     _session: Session | None = None
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _adapters: dict[str, Adapter | None] = field(default_factory=dict)
+    _asked: dict[str, Asked] = field(default_factory=dict)
+    _shots: dict[str, list[BinaryExample]] = field(default_factory=dict)
     _metrics: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -146,6 +151,7 @@ class Study:
         self.__dict__.pop("probing", None)
         self._adapters.clear()
         self._loaded.clear()
+        self._asked.clear()
         clear_device_cache(garbage_collection=True)
 
     def _expected(self) -> dict[str, Any]:
@@ -212,7 +218,16 @@ class Study:
     def splits(self, name: str) -> Splits:
         """Return what is evaluated of a data set, and what is probed."""
         chosen, probing = self.sets[name], self.sets[PROBING]
-        return Splits.of(self.read(chosen.data), self.read(probing.data), self.settings.split)
+        splits = Splits.of(self.read(chosen.data), self.read(probing.data), self.settings.split)
+        # The examples of Table 7 are left out of every table, so that all are over the same.
+        return splits.holding_out(4, self.settings.seed) if name in DOMAINS else splits
+
+    def shots(self, name: str) -> list[BinaryExample]:
+        """Return the examples that are shown before each question of a data set (Table 7)."""
+        if name not in self._shots:
+            session = self.session.with_settings(**WORDINGS["4-shot"])
+            self._shots[name] = few_shots(session, self.splits(name))
+        return self._shots[name]
 
     def asked_of(self, name: str) -> Asked:
         """Return what is asked of a data set; it is drawn once."""
@@ -224,14 +239,17 @@ class Study:
             questions = [as_question(record) for record in records]
             unused = (self.read(self.sets[name].data).dropped, splits.left_out, binary.dropped)
             dropped = sum((Counter(part.counts) for part in unused), Counter())
-            return Asked(questions, binary.examples, binary.origins, dict(dropped))
+            tasks = ", ".join(binary.tasks)
+            return Asked(questions, binary.examples, binary.origins, tasks, dict(dropped))
 
-        return self._run_in("examples").cached(
-            f"{name}.json",
-            make,
-            dump=lambda path, found: write_json(path, asdict(found)),
-            load=lambda path: Asked.from_dict(read_json(path)),
-        )
+        if name not in self._asked:
+            self._asked[name] = self._run_in("examples").cached(
+                f"{name}.json",
+                make,
+                dump=lambda path, found: write_json(path, asdict(found)),
+                load=lambda path: Asked.from_dict(read_json(path)),
+            )
+        return self._asked[name]
 
     # Forms of the model
 
@@ -317,9 +335,9 @@ class Study:
 
         def make() -> Evaluation:
             title = f"{self.name}, {form}: {name}, {wording}"
+            shots = self.shots(name) if "shots" in WORDINGS[wording] else []
             with self.tuned(form) as session:
                 own = session.with_settings(**WORDINGS[wording])
-                shots = few_shots(own, self.splits(PROBING)) if own.settings.shots else []
                 with session.run.stage(title, title, len(examples)) as done:
                     return run_evaluation(
                         own.model, own.tokenizer, examples, own.settings, shots, done
