@@ -32,7 +32,7 @@ SECTIONS = {  # first setting of each section -> its title
     "vocabulary": "Prompts",
     "sides": "Data (Section 3.1.1, Appendix D)",
     "direction": "Probing set (Section 4.1)",
-    "k": "Head selection (Eq. 2-4)",
+    "k": "Heads and their NAS (Eq. 1-4)",
     "learning_rate": "Algorithm 1 (Appendix F)",
     "method": "nasa+ (docs/study.md)",
     "decoder": "Evaluation",

@@ -20,6 +20,7 @@ Method = Literal["nasa", "nasa+"]
 Selection = Literal["nas", "attribution"]
 Kinds = Literal["all", "known"]
 Direction = Literal["auto", "negative", "positive"]
+NasRows = Literal["after_instruction", "from_instruction_end"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
 # An integer of more than 18 digits is no setting anybody means, and TOML has none.
@@ -103,6 +104,8 @@ class Settings:
     """Heads to tune at most (Eq. 4); unset, 30 scaled to the model, of nasa+ a tenth of all."""
     consistency: Share = 0.9
     """Share of the lists a head must be in (Eq. 3)."""
+    nas_rows: NasRows = "after_instruction"
+    """Rows that Eq. 1 adds up; "from_instruction_end": one more, that of its last token (L_I)."""
     # Algorithm 1 (Appendix F)
     learning_rate: Rate = 1e-6
     """Highest rate of AdamW."""
