@@ -44,6 +44,7 @@ EXAMPLES = {  # of settings that are unset by default
     "max_calls": 1000,
     "k": 100,
     "n": 30,
+    "endpoint_model": "openai:gpt-4",
     "batch_size": 32,
     "replay_gib": 4.0,
 }

@@ -33,6 +33,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Writer = Annotated[str, Field(pattern=r"^(rules|self|openai:\S+)$")]
 Examiner = Annotated[str, Field(pattern=r"^(match|self|openai:\S+)$")]
+Endpoint = Annotated[str, Field(pattern=r"^openai:\S+$")]
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
 """Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
@@ -148,6 +149,8 @@ class Settings:
     """Tokens of a chain of thought at most, in the scenario "cot"."""
     evaluation_questions: Count = 1000
     """Questions of a data set at most."""
+    endpoint_model: Endpoint | None = None
+    """Model of an endpoint that Figure 1 shows too, such as "openai:gpt-4"."""
     side_effect_questions: Amount = 200
     """Free questions asked before and after at most (Table 5); 0: none."""
     bootstrap_samples: Count = 2000
@@ -196,7 +199,8 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
     if first["type"] == "literal_error":
         rule = f"must be one of {first['ctx']['expected']}"
     if first["type"] == "string_pattern_mismatch":
-        rule = f"must be {'rules' if name == 'generator' else 'match'}, self or openai:MODEL"
+        others = {"generator": "rules, self or ", "judge": "match, self or "}
+        rule = f"must be {others.get(name, '')}openai:MODEL"
     return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
 
 

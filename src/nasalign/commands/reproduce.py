@@ -51,6 +51,12 @@ def reproduce(
         Path, typer.Option(help="Where all is written; what is there already is used.")
     ] = Path("runs/reproduction"),
     limit: Limit = None,
+    endpoint_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="openai:MODEL", help="A model of an endpoint that Figure 1 shows too."
+        ),
+    ] = None,
     judge: Judge = None,
     generator: Generator = None,
     max_calls: MaxCalls = None,
@@ -64,7 +70,8 @@ def reproduce(
         require("plots")
         items = chosen_items(names or ["all"])
         asked = DataOptions(judge=judge, generator=generator, max_calls=max_calls, limit=limit)
-        settings = replace(settings, set_=[*PAPER, *(settings.set_ or [])])
+        shown = [f"endpoint_model={endpoint_model}"] if endpoint_model else []
+        settings = replace(settings, set_=[*PAPER, *(settings.set_ or []), *shown])
         groups: dict[str, Any] = {"load": load, "data": asked, "settings": settings}
         jobs = [Job.of(console, "reproduce", name, **groups) for name in model]
         studies, made = studies_of(jobs, data_dir, out), []

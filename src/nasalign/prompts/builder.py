@@ -111,11 +111,11 @@ class PromptBuilder:
         words = self.words
         template = instruction_in(self.scenario, INSTRUCTIONS[self.instruction])
         instruction = template.format(positive=words.positive, negative=words.negative)
+        said = {True: words.positive, False: words.negative}
         shots = (
-            f"{self._body(shot)} {words.positive if shot.known_label else words.negative}\n"
-            for shot in self.shots
+            f"{_body(shot, words, self.scenario)} {said[shot.known_label]}\n" for shot in self.shots
         )
-        content = f"{instruction} {''.join(shots)}{self._body(example)}"
+        content = f"{instruction} {''.join(shots)}{_body(example, words, self.scenario)}"
         text = self._render(content)
         start = text.find(content)
         if start < 0:
@@ -151,13 +151,6 @@ class PromptBuilder:
     def message(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a message as it is, without an instruction."""
         return tuple(self._encode(self._render(text), [text])[0])
-
-    def _body(self, example: BinaryExample) -> str:
-        context = f"Context: {example.context} " if example.context else ""
-        is_it = "Is the answer not" if example.negated else "Is the answer"
-        verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
-        closing = closing_in(self.scenario, self.words.positive, self.words.negative)
-        return f"{context}Question: {example.question}{verify} {closing}"
 
     def _render(self, content: str, answer: str | None = None) -> str:
         """The text the model reads; with ``answer``, the text in which it has answered."""
@@ -195,6 +188,22 @@ class PromptBuilder:
         if answered.startswith(text) and word in answered[len(text) :]:
             return answered[len(text) :].partition(word)[0]
         return "" if text[-1].isspace() else " "
+
+
+def prompt_1(example: BinaryExample) -> str:
+    """Return Prompt I as a message, for a model whose tokenizer is not at hand."""
+    words = VOCABULARIES["yes/no"]
+    instruction = INSTRUCTIONS["nasa"].format(positive=words.positive, negative=words.negative)
+    return f"{instruction} {_body(example, words)}"
+
+
+def _body(example: BinaryExample, words: Vocabulary, scenario: Scenario = "plain") -> str:
+    """What follows the instruction of a prompt."""
+    context = f"Context: {example.context} " if example.context else ""
+    is_it = "Is the answer not" if example.negated else "Is the answer"
+    verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
+    closing = closing_in(scenario, words.positive, words.negative)
+    return f"{context}Question: {example.question}{verify} {closing}"
 
 
 def check_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
