@@ -37,7 +37,7 @@ SECTIONS = {  # first setting of each section -> its title
     "vocabulary": "Prompts",
     "sides": "Data (Section 3.1.1, Appendix D)",
     "direction": "Probing set (Section 4.1)",
-    "k": "Head selection (Eq. 2-4)",
+    "k": "Heads and their NAS (Eq. 1-4)",
     "learning_rate": "Algorithm 1 (Appendix F)",
     "method": "nasa+ (docs/study.md)",
     "decoder": "Evaluation",
@@ -48,6 +48,7 @@ EXAMPLES = {  # of settings that are unset by default
     "data_revision": "main",
     "max_calls": 1000,
     "joint_heads": 27,
+    "endpoint_model": "openai:gpt-4",
     "batch_size": 32,
     "replay_gib": 4.0,
 }
@@ -57,7 +58,7 @@ REASONS = {  # why a preset takes another value than the paper's defaults
     "judge": "Section 6.1, Appendix E",
     "decoder": "answers are decoded and read",
     "evaluation_sizes": "Table 8",
-    "evaluation_questions": "",
+    "endpoint_model": "Figure 1",
     "k": "scaled down with the model's heads",
     "n": "as k",
     "study_k": "as k",
@@ -157,6 +158,8 @@ def _why(name: str, value: object, other: object, whose: str) -> str:
 def _commented(start: str, comment: str) -> list[str]:
     if not comment:
         return [start]
+    if len(start) > 60:  # the comment stands above a long line
+        return [*textwrap.wrap(comment, 98, initial_indent="# ", subsequent_indent="# "), start]
     first, *more = textwrap.wrap(comment, 68)
     return [f"{start:<29} # {first}", *(f"{'':<29} # {line}" for line in more)]
 

@@ -20,6 +20,7 @@ Method = Literal["nasa", "nasa+"]
 Selection = Literal["nas", "attribution"]
 Kinds = Literal["all", "known"]
 Direction = Literal["auto", "negative", "positive"]
+NasRows = Literal["after_instruction", "from_instruction_end"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
 # An integer of more than 18 digits is no setting anybody means, and TOML has none.
@@ -32,6 +33,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Writer = Annotated[str, Field(pattern=r"^(rules|self|openai:\S+)$")]
 Examiner = Annotated[str, Field(pattern=r"^(match|self|openai:\S+)$")]
+Endpoint = Annotated[str, Field(pattern=r"^openai:\S+$")]
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
 """Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
@@ -107,6 +109,8 @@ class Settings:
     """The same as n in the study of Table 2; unset, 100 scaled down."""
     consistency: Share = 0.9
     """Share of the lists a head must be in (Eq. 3)."""
+    nas_rows: NasRows = "after_instruction"
+    """Rows that Eq. 1 adds up; "from_instruction_end": one more, that of its last token (L_I)."""
     # Algorithm 1 (Appendix F)
     learning_rate: Rate = 1e-6
     """Highest rate of AdamW."""
@@ -157,6 +161,8 @@ class Settings:
     """Questions of each domain in the studies of Tables 1, 2 and 9 at most."""
     free_answer_tokens: Count = 256
     """Tokens at most of the free answers of Tables 5 and 16 to 18; they may have many lines."""
+    endpoint_model: Endpoint | None = None
+    """Model of an endpoint that Figure 1 shows too, such as "openai:gpt-4"."""
     side_effect_questions: Amount = 200
     """Free questions asked before and after at most (Table 5); 0: none."""
     bootstrap_samples: Count = 2000
@@ -210,7 +216,8 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
     if first["type"] == "literal_error":
         rule = f"must be one of {first['ctx']['expected']}"
     if first["type"] == "string_pattern_mismatch":
-        rule = f"must be {'rules' if name == 'generator' else 'match'}, self or openai:MODEL"
+        others = {"generator": "rules, self or ", "judge": "match, self or "}
+        rule = f"must be {others.get(name, '')}openai:MODEL"
     return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
 
 

@@ -14,7 +14,8 @@ from nasalign.inference.generation import Generated
 from nasalign.inference.scoring import score
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
-KEYS = {"accuracy", "precision", "recall", "f1", "ece", "nas", "yes_rate", "invalid_rate", "n"}
+KEYS = {"accuracy", "precision", "recall", "f1", "ece", "ece_two_words", "nas", "yes_rate"}
+KEYS |= {"invalid_rate", "n"}
 EXAMPLES = [
     BinaryExample(f"What is the capital of {place}?", label, answer)
     for place, label, answer in (

@@ -4,14 +4,15 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import reference
 import tiny
 from cases import QUESTIONS
-from nasalign.config import Decoder
+from nasalign.config import Decoder, NasRows, Settings
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, PromptError
 from nasalign.inference import scoring
 from nasalign.inference.generation import Generated
-from nasalign.inference.scoring import score, score_prompts
+from nasalign.inference.scoring import score, score_as, score_prompts
 from nasalign.inference.verdicts import likeliest, parse_verdict
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.prompts.wordings import VOCABULARIES
@@ -49,6 +50,32 @@ def test_probabilities_and_verdicts_are_those_of_each_prompt_alone(
         assert scores.verdicts[index] == likeliest(positive, negative)
     assert scores.answers is None
     assert scores.nas.dtype == torch.float64
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "before"), [("after_instruction", 0), ("from_instruction_end", 1)]
+)
+def test_the_sum_of_eq_1_begins_where_the_setting_says(
+    rows: NasRows, before: int, chat: bool, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """L_I, the length of the instruction with all before it, is counted by the tokenizer alone."""
+    model = tiny.build_model("qwen2", dtype=torch.float64)
+    settings = Settings(nas_rows=rows, chat=chat)
+    with reference.as_precise(model):
+        found = score_as(model, tokenizer, EXAMPLES, settings).nas
+    for example, nas in zip(EXAMPLES, found, strict=True):
+        prompt = PromptBuilder(tokenizer, chat=chat).binary(example)
+        head = prompt.text[: prompt.text.index("Yes or No.") + len("Yes or No.")]
+        length = len(tokenizer(head, add_special_tokens=not chat).input_ids)
+        expected = reference.nas_of_sample(
+            model,
+            torch.tensor(prompt.token_ids),
+            prompt.positive_position,
+            prompt.negative_position,
+            length - before,
+        )
+        torch.testing.assert_close(nas, expected, atol=1e-10, rtol=0)
 
 
 def test_without_recording_there_is_no_nas_and_the_same_probabilities(llama: Llama) -> None:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 import tiny
 import upstream
 from cases import sets
+from fake_endpoint import completion, serving
 from fault_tools import done, invoke, refused
 from nasalign.commands import job as job_room
 from nasalign.config import Settings
@@ -144,6 +145,7 @@ def test_stand_ins_are_named_and_missing_data_is_said(world: World, tmp_path: Pa
     assert "gsm8k stands in for gsm8k-rephrased" in (
         world.run("table-8").output and (world.folder / "reproduction.html").read_text()
     )
+    assert all(row["n"] == row["total"] for row in table(world, "table-8")[: len(PAPER_SETS)])
     with pytest.raises(DataError, match="has no file of strategyqa"):
         paper_sets(tmp_path)
     with pytest.raises(DataError, match="There is no folder"):
@@ -200,7 +202,7 @@ def test_several_models_stand_in_one_table(world: World, tmp_path: Path) -> None
     given = ["reproduce", "table-9", "figure-1", "--model", world.model, "--model", str(other)]
     given += ["--data-dir", str(world.data), "--out", str(tmp_path / "out"), "--limit", "6"]
     result = done(*given, "--set", "bootstrap_samples=20")
-    assert "corrected for 2 model(s)" in result.output
+    assert "corrected for 2 models" in result.output
     both = World(world.model, world.data, tmp_path / "out")
     ours = [row["model"] for row in table(both, "table-9") if row["source"] == "ours"]
     assert ours == ["tiny", "other"]
@@ -266,6 +268,28 @@ def test_the_studies_take_a_sample_of_each_domain(world: World) -> None:
     assert ours["n"] == "15"
     sizes = {row["dataset"]: row["total"] for row in table(other, "table-8")}
     assert sizes["strategyqa"] != "15"
+
+
+def test_a_model_of_an_endpoint_is_asked_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
+    mine = World(world.model, world.data, tmp_path / "out")
+    given = ["reproduce", "figure-1", "--model", mine.model, "--data-dir", str(mine.data)]
+    given += ["--out", str(mine.folder), "--limit", "6", *sets(["bootstrap_samples=20"])]
+    assert done(*given).exit_code == 0
+    with serving() as fake:
+        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
+        fake.reply = lambda request: completion("Yes")
+        given += ["--endpoint-model", "openai:gpt-4"]  # what was measured before is used
+        assert "gpt-4 is asked Prompt I" in done(*given).output.replace("\n", " ")
+        rows = [row for row in table(mine, "figure-1") if row["model"] == "gpt-4"]
+        assert [row["dataset"] for row in rows] == list(PAPER_SETS)
+        assert {row["recall"] for row in rows} == {"1.0"}
+        assert len(fake.asked) == sum(int(row["n"]) for row in rows)
+        assert {one["messages"][0]["role"] for one in fake.asked} == {"user"}
+        done(*given)
+        assert len(fake.asked) == sum(int(row["n"]) for row in rows)
 
 
 def test_what_cannot_be_made_is_said_and_the_rest_is_made(world: World, tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ def reproduce(
         Path, typer.Option(help="Where all is written; what is there already is used.")
     ] = Path("runs/reproduction"),
     limit: Limit = None,
+    endpoint_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="openai:MODEL", help="A model of an endpoint that Figure 1 shows too."
+        ),
+    ] = None,
     judge: Judge = None,
     generator: Generator = None,
     max_calls: MaxCalls = None,
@@ -65,8 +71,10 @@ def reproduce(
         require("plots")
         items = chosen_items(names or ["all"])
         asked = DataOptions(judge=judge, generator=generator, max_calls=max_calls, limit=limit)
-        if not settings.config:
-            settings = replace(settings, set_=[*PAPER, *(settings.set_ or [])])
+        given = settings.set_ or []
+        if endpoint_model:
+            given = [*given, f"endpoint_model={endpoint_model}"]
+        settings = replace(settings, set_=given if settings.config else [*PAPER, *given])
         groups: dict[str, Any] = {"load": load, "data": asked, "settings": settings}
         jobs = [Job.of(console, "reproduce", name, **groups) for name in model]
         studies, made, whole = studies_of(jobs, data_dir, out), [], 0

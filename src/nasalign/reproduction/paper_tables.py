@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
+from nasalign.evaluation.metrics import BINS
 from nasalign.nasa.direction import wilson
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
@@ -13,19 +14,30 @@ METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: "query projection on
 """What the paper's tables call the sides."""
 BOTH = (UNTOUCHED, NASA)
 _MAIN = ("accuracy", "precision", "recall", "f1", "nas")
-_ALL = (*_MAIN, "ece")
+_OURS = ("ece_two_words",)
+"""Figures that the paper does not print."""
+_ALL = (*_MAIN, "ece", *_OURS)
+_CALIBRATION = (
+    "ece: confidence is the probability of the word answered in the whole vocabulary; ece two "
+    f"words: its share of the probability of both words. {BINS} bins of equal width, as in the "
+    "code of He et al. (2022), whom the paper cites; there the classes share all probability, as "
+    "here the two words do. The paper does not say which it took."
+)
+BOOTSTRAP = "by a bootstrap over questions"
+WILSON = "by Wilson's score"
+"""How intervals of 95 % are made."""
 
 
 def table_3(studies: Studies) -> Result:
     """Main results on multi-hop questions."""
     rows = _metrics(studies, PAPER_SETS[:2], BOTH, _MAIN)
-    return beside_paper(3, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
+    return beside_paper(3, rows, [*notes_on(studies, BOOTSTRAP), *_tuned(studies, (NASA,))])
 
 
 def table_4(studies: Studies) -> Result:
     """Main results on mathematical and logical reasoning."""
     rows = _metrics(studies, PAPER_SETS[2:], BOTH, _MAIN)
-    return beside_paper(4, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
+    return beside_paper(4, rows, [*notes_on(studies, BOOTSTRAP), *_tuned(studies, (NASA,))])
 
 
 def table_5(studies: Studies) -> Result:
@@ -41,13 +53,14 @@ def table_5(studies: Studies) -> Result:
                 row |= {"accuracy": sum(right) / len(right), "n": len(right)}
                 rows.append(row | {"accuracy_low": low, "accuracy_high": high})
     judges = {study.settings.judge for study in studies}
-    return beside_paper(5, rows, [*notes_on(studies), f"Judged by {', '.join(sorted(judges))}."])
+    judged = f"Judged by {', '.join(sorted(judges))}."
+    return beside_paper(5, rows, [*notes_on(studies, WILSON), judged])
 
 
 def table_6(studies: Studies) -> Result:
     """Expected calibration error."""
-    rows = _metrics(studies, PAPER_SETS, BOTH, ("ece",))
-    return beside_paper(6, rows, notes_on(studies))
+    rows = _metrics(studies, PAPER_SETS, BOTH, ("ece", *_OURS))
+    return beside_paper(6, rows, [*notes_on(studies, BOOTSTRAP), _CALIBRATION], more=_OURS)
 
 
 def table_7(studies: Studies) -> Result:
@@ -57,7 +70,7 @@ def table_7(studies: Studies) -> Result:
         "The examples are four questions of the data set itself, two with the answer Yes; they are "
         "evaluated in no table."
     )
-    return beside_paper(7, rows, [*notes_on(studies), shown])
+    return beside_paper(7, rows, [*notes_on(studies, BOOTSTRAP), shown])
 
 
 def table_8(studies: Studies) -> Result:
@@ -68,7 +81,7 @@ def table_8(studies: Studies) -> Result:
         asked = study.asked_of(name)
         yes = sum(example.known_label for example in asked.examples)
         total = len(asked.examples)
-        counts = {"positives": yes, "negatives": total - yes, "total": total}
+        counts = {"positives": yes, "negatives": total - yes, "total": total, "n": total}
         rows.append({"dataset": name} | counts | {"dropped": sum(asked.dropped.values())})
     notes = [one.note for one in study.sets.values() if one.note and one.name in PAPER_SETS]
     return beside_paper(8, rows, notes)
@@ -81,7 +94,7 @@ def table_10(studies: Studies) -> Result:
         sets = ("strategyqa", "math-rephrased", "ar-lsat")
         found = _metrics(studies, sets, BOTH, ("accuracy", "f1"), wording)
         rows += [{"vocabulary": words} | row for row in found]
-    return beside_paper(10, rows, notes_on(studies))
+    return beside_paper(10, rows, notes_on(studies, BOOTSTRAP))
 
 
 def table_11(studies: Studies) -> Result:
@@ -90,13 +103,14 @@ def table_11(studies: Studies) -> Result:
     for wording in ("A", "B"):
         found = _metrics(studies, SHORT_ANSWERS, BOTH, ("accuracy", "f1"), wording)
         rows += [{"instruction": wording} | row for row in found]
-    return beside_paper(11, rows, notes_on(studies))
+    return beside_paper(11, rows, notes_on(studies, BOOTSTRAP))
 
 
 def table_19(studies: Studies) -> Result:
     """Query rows alone."""
     rows = _metrics(studies, PAPER_SETS, (NASA, QUERY_ONLY), _ALL)
-    return beside_paper(19, rows, [*notes_on(studies), *_tuned(studies, (NASA, QUERY_ONLY))])
+    notes = [*notes_on(studies, BOOTSTRAP), _CALIBRATION, *_tuned(studies, (NASA, QUERY_ONLY))]
+    return beside_paper(19, rows, notes, more=_OURS)
 
 
 def table_20(studies: Studies) -> Result:
@@ -111,8 +125,9 @@ def table_20(studies: Studies) -> Result:
                 figures = [draw[value] for draw in draws]
                 row |= {value: mean(figures), f"{value}_sd": stdev(figures)}
             rows.append(row)
-    notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws."]
-    return beside_paper(20, rows, [*notes_on(studies), *notes, *_tuned(studies, (NASA, *RANDOM))])
+    notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws.", _CALIBRATION]
+    tuned = _tuned(studies, (NASA, *RANDOM))
+    return beside_paper(20, rows, [*notes_on(studies, BOOTSTRAP), *notes, *tuned], more=_OURS)
 
 
 def _metrics(
@@ -136,14 +151,14 @@ def _metrics(
     return rows
 
 
-def notes_on(studies: Studies) -> list[str]:
-    """What stands in for what, and how answers were decoded."""
+def notes_on(studies: Studies, intervals: str = "") -> list[str]:
+    """What stands in for what, how answers were decoded, and how ``intervals`` are made."""
     settings = studies[0].settings
     notes = [one.note for one in studies[0].sets.values() if one.note]
     how = (
         f"Decoder {settings.decoder}; wrong answers by {settings.generator}; context: "
         f"{settings.context}; at most {settings.evaluation_questions} questions a set, seed "
-        f"{settings.seed}; intervals are 95 %, by a bootstrap over questions."
+        f"{settings.seed}{'; intervals are 95 %, ' * bool(intervals)}{intervals}."
     )
     return [*notes, how]
 

@@ -6,6 +6,7 @@ forms are the untouched model, the model tuned as in the paper, and the ablation
 20; each is tuned once.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ from nasalign.nasa.knowledge import (
     parametric_rows,
 )
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probe
+from nasalign.reproduction.endpoint_model import endpoint_verdicts
 from nasalign.reproduction.paper_sets import DOMAINS, PROBING, PaperSet
 from nasalign.rivals.baselines import random_heads
 from nasalign.run import Run, versions
@@ -56,6 +58,7 @@ from nasalign.run_file import check_same, read_run
 from nasalign.session import Session
 
 FACTS = "study.json"
+_NO_NAME = re.compile(r"[^\w.-]")
 UNTOUCHED, NASA, QUERY_ONLY = "untouched", "nasa", "query-only"
 RANDOM = ("random-0", "random-1", "random-2")
 """Forms: the model, the paper's method, and its ablations of Tables 19 and 20."""
@@ -354,6 +357,24 @@ class Study:
         also = (nas_file,) if wording == "plain" else ()
         found = self._run_in(form).cached(file, make, dump, load, also)
         return Evaluation.from_rows(examples, found.rows())
+
+    def endpoint_evaluation(self, name: str, who: str) -> Evaluation:
+        """Return the verdicts of a model such as ``openai:gpt-4`` on the same examples."""
+        examples, model = self.asked_of(name).examples, who.removeprefix("openai:")
+
+        def make() -> Evaluation:
+            session, title = self.session, f"{model} answers {name}"
+            chat = session.chat(who)
+            assert chat, "an endpoint is named"
+            with session.asking(f"{model}.{name}", title, len(examples), chat) as done:
+                return endpoint_verdicts(chat, examples, done)
+
+        return self._run_in("endpoints").cached(
+            f"{_NO_NAME.sub('_', model)}.{name}.jsonl",
+            make,
+            dump=lambda path, found: write_jsonl(path, found.rows()),
+            load=lambda path: Evaluation.from_rows(examples, read_jsonl(path), name),
+        )
 
     def metrics(self, name: str, form: str = UNTOUCHED, wording: str = "plain") -> dict[str, Any]:
         """Return the metrics of an evaluation with their intervals."""
