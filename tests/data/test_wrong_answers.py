@@ -122,7 +122,6 @@ def test_the_other_side_of_a_choice_comes_first(asked: str, answer: str, other: 
         ("\\text{odd}", r"\\text\{even\}"),
         ("\\text{(C)}", r"\\text\{\([ABDE]\)\}"),
         ("42", r"\d+"),
-        ("The Seven Dwarfs", r"Rome|a word"),
     ],
 )
 def test_it_has_the_form_of_the_right_one(answer: str, pattern: str) -> None:
@@ -162,7 +161,7 @@ def test_a_like_question_lends_its_answer() -> None:
 
 
 def test_nothing_of_the_form_is_left() -> None:
-    with pytest.raises(Drop, match="no wrong answer of its form"):
+    with pytest.raises(Drop, match="no wrong answer of its type"):
         drawn(question("\\pi"), "\\pi", "Rome")
-    with pytest.raises(Drop, match="no wrong answer of its form"):
+    with pytest.raises(Drop, match="no wrong answer of its type"):
         drawn(question("Rome"), "Old Rome")
