@@ -20,13 +20,33 @@ _START = re.compile(
 )
 _EMBEDDED = re.compile(r"\b(what|which)\b(?!\s+(?:is|was|are|were|has|had|have|did|also)\b)", re.I)
 _OTHER = re.compile(r"\b(who|whom|where|when|how)\b", re.IGNORECASE)
-_PLAYS = re.compile(r"\bwho\b.*\b(?:does|did)\b.*\b(?:play|voice|portray)\b", re.IGNORECASE)
+_PLAYS = re.compile(
+    r"\bwho\b(?!\s+did\s+the\s+original).*\b(?:does|did)\b.*\b(?:play|voice|portray)\b",
+    re.IGNORECASE,
+)
 _STUDIES = re.compile(r"\bwhere\b.*\b(?:educated|study|studied|attend|graduate)", re.IGNORECASE)
 _LIVES = re.compile(r"\bwhere\b.*\b(?:born|die|died|live|lives|from|raised)\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"\b(?:is|was|are|were|has|had|have|which|who|that)\b")
+_AUXILIARY = ("is", "was", "are", "were", "the", "has", "had", "have", "did", "does", "do", "a")
+_KNOWN_AS = (
+    "band",
+    "group",
+    "film",
+    "movie",
+    "show",
+    "series",
+    "brand",
+    "label",
+    "award",
+    "school",
+)
+_MOST_WORDS = 6
 _NOBODY = re.compile(  # no name of a person holds one of these
     r"\d|[/&:;!?]|\b(?:of|and|in|at|for|the|University|College|School|County|Club|Band|Company|Inc"
-    r"|Records|Team|Association|League|Party|Church|Group|United|City|River|Museum|Gymnasium)\b"
+    r"|Records|Team|Association|League|Party|Church|Group|United|City|River|Museum|Gymnasium|Brothers"
+    r"|Television|Channel|Studios?|Pictures|Films|Entertainment|Network|Press|Bank|Airlines"
+    r"|Corporation|Agency|Department|Society|Commission|Army|Navy|Government|[A-Z]{3,})\b"
+    r"|(?:ians|ers|ists|ese)$"
 )
 
 
@@ -35,12 +55,14 @@ class AnswerType:
     """What an answer is.
 
     Attributes:
+        noun: the head noun, or "who" with its verb: narrower than ``name``.
         name: ``person``, a head noun, ``kind of ...``, or a question's first words.
         gender: ``female`` or ``male`` where question or name tells it of a person, or nothing.
         asked_gender: the same where the question tells it.
         shape: how it is written; answers that serve for one another share it.
     """
 
+    noun: str
     name: str
     gender: str
     asked_gender: str
@@ -68,15 +90,21 @@ def _by_word(role: str) -> dict[str, tuple[str, ...]]:
 def type_of(question: str, answer: str) -> AnswerType | None:
     """Return what an answer to a question is; None of a sentence or of what is not asked for."""
     words = answer.split()
-    if not words or len(words) > 6 or _SENTENCE.search(answer):
+    if not words or len(words) > _MOST_WORDS or _SENTENCE.search(answer):
         return None
-    name = _asked(question)
+    noun, name = _asked(question)
+    if name in _words("word")["vague"] or (answer[0].islower() and len(words) > 3):
+        return None
     if name == "person" and (not answer[:1].isupper() or _NOBODY.search(answer)):
         return None
+    if name == "state" and answer.casefold() not in _by_word("member"):
+        return None  # of another country
     asked = _gender(question) if name == "person" else ""
-    names = _by_word("name").get(words[0].casefold(), ()) if name == "person" else ()
-    gender = asked or (names[0] if len(names) == 1 else "")
-    return AnswerType(name, gender, asked, _shape(answer, name))
+    names = _by_word("name").get(words[0].casefold(), ())
+    if name not in ("person", "character") and names and noun not in _KNOWN_AS:
+        return None  # a person, where a thing is asked for
+    gender = asked or (names[0] if len(names) == 1 and name == "person" else "")
+    return AnswerType(noun, name, gender, asked, _shape(answer, name))
 
 
 def others_of_set(question: str, answer: str) -> list[str]:
@@ -86,7 +114,7 @@ def others_of_set(question: str, answer: str) -> list[str]:
     """
     plain = answer.removeprefix("the ").removeprefix("The ").strip(".")
     sets = _by_word("member").get(plain.casefold(), ())
-    name = _asked(question).removeprefix("kind of ")
+    name = _asked(question)[1].removeprefix("kind of ")
     fitting = [one for one in sets if one == name]
     anywhere = _question_word(question)[0] == "where" or name not in _words("noun")
     if not fitting and len(sets) == 1 and anywhere:
@@ -102,10 +130,11 @@ def _shape(answer: str, name: str) -> str:
     case = "name" if answer.strip("\"'(")[:1].isupper() else "word"
     last = words[-1].casefold().strip(".,") if words else ""
     suffix = last if last in _words("word")["last"] and name != "person" else ""
-    comma = "," if "," in answer.rstrip(",") else ""
+    several = "," if "," in answer.rstrip(",") or " and " in answer else ""
     digits = "0" if any(sign.isdigit() for sign in answer) else ""
     plural = "s" if case == "word" and last.endswith("s") else ""
-    return f"{case}{comma}{digits}{plural} {suffix}"
+    article = words[0].casefold() if words and words[0].casefold() in ("the", "a", "an") else ""
+    return f"{article} {case}{several}{digits}{plural} {suffix}"
 
 
 def _gender(question: str) -> str:
@@ -116,24 +145,34 @@ def _gender(question: str) -> str:
 
 
 @lru_cache(maxsize=65_536)
-def _asked(question: str) -> str:
-    """The type that a question asks for."""
+def _asked(question: str) -> tuple[str, str]:
+    """The head noun and the type that a question asks for."""
     word, rest = _question_word(question)
     if word in ("who", "whom"):
-        return "character" if _PLAYS.search(question) else "person"
+        verbs = [one for one in rest.casefold().split() if one not in _AUXILIARY]
+        name = "character" if _PLAYS.search(question) else "person"
+        if name == "person" and set(verbs[:1]) & set(_words("word")["group"]):
+            return "who", verbs[0]  # a team wins, and a company distributes
+        return f"who {''.join(verbs[:1])}", name
     if word == "where":
         if _STUDIES.search(question):
-            return "university"
-        return "city" if _LIVES.search(question) else "place"
+            return "where", "university"
+        return ("where from", "city") if _LIVES.search(question) else ("where", "place")
     if word in ("when", "how"):
-        return f"{word} {rest.split()[0] if rest.split() else ''}".casefold()
+        name = f"{word} {''.join(rest.split()[:1])}".casefold()
+        return name, name
     phrase = _noun_phrase(question)
+    if not phrase and word:
+        return "", "name"
     if not phrase:
-        return "starts " + " ".join(question.casefold().split()[:3])
-    qualified = phrase[0] in _QUALIFIERS and len(phrase) > 1
-    known = [one for one in phrase if one in _by_word("noun")]
-    noun = _by_word("noun")[known[-1]][0] if known and not qualified else phrase[-1]
-    return f"kind of {phrase[-1]}" if qualified else noun
+        name = "starts " + " ".join(question.casefold().split()[:3])
+        return name, name
+    if phrase[0] in _QUALIFIERS and len(phrase) > 1:
+        return f"kind of {phrase[-1]}", f"kind of {phrase[-1]}"
+    noun, name = phrase[-1], " ".join(phrase[-2:])
+    if noun in _by_word("noun") and not set(phrase) & set(_words("word")["narrow"]):
+        return noun, _by_word("noun")[noun][0]
+    return name, noun if noun in _words("word")["vague"] else name
 
 
 def _question_word(question: str) -> tuple[str, str]:

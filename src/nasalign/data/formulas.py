@@ -14,9 +14,7 @@ from fractions import Fraction
 from nasalign.data.numbers import nearby, numbers_in, replace_all
 
 _TRIES = 60
-_FORMULA = re.compile(
-    r"[\\=^_{}]|^[-+*/().,:|<>!\[\]\d\s]*$|^[-+*/()\d\s.,]*(?:\b[a-z]{1,2}\b[-+*/()\d\s.,]*)+$"
-)
+_FORMULA = re.compile(r"[\\=^_{}]|^(?=.*[-+*/\d])(?!.*[A-Za-z]{3})[-+*/()\[\]\d\s.,:|<>!a-z]+$")
 _FRACTION = re.compile(
     r"\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)|(?<![\d.])(\d+)/(\d+)(?![\d.])"
 )
@@ -34,7 +32,8 @@ _SIN, _TAN, _SEC = (
 )
 _VALUES = {"sin": _SIN, "cos": _SIN, "tan": _TAN, "cot": _TAN, "sec": _SEC, "csc": _SEC}
 _TRIGONOMETRIC = re.compile(
-    r"^\W*(?:Compute|Find|Evaluate|What is|Calculate)[^.]{0,12}\\(sin|cos|tan|cot|sec|csc)\b[^.a-z]{0,40}"
+    r"^\W*(?:Compute|Find|Evaluate|What is|Calculate)[^.]{0,12}\\(sin|cos|tan|cot|sec|csc)\b"
+    r"[^.a-z]{0,40}"
     r"(?:circ|pi)?[^a-z]{0,25}$"
 )
 _LENGTHS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -43,7 +42,7 @@ _LENGTH = re.compile(rf"\b({'|'.join(_LENGTHS)}|\d)-digit\b")
 
 def is_formula(answer: str) -> bool:
     """Return whether an answer is LaTeX or an expression; a plain number is one too."""
-    return _FORMULA.search(answer) is not None and not re.fullmatch(r"[A-Za-z]+", answer)
+    return _FORMULA.search(answer) is not None
 
 
 def vary_formula(answer: str, question: str, rng: random.Random) -> Iterator[str]:
@@ -57,11 +56,16 @@ def vary_formula(answer: str, question: str, rng: random.Random) -> Iterator[str
     found = numbers_in(answer)
     for _ in range(_TRIES if found else 0):
         candidate = _vary_one(answer, found, rng)
-        if candidate != answer and (is_written(candidate) or not strict):
-            if is_possible(candidate, answer, question):
-                yield candidate
+        written = (is_written(candidate) or not strict) and _parts(candidate) >= _parts(answer)
+        if candidate != answer and written and is_possible(candidate, answer, question):
+            yield candidate
     if not found:
         yield from _other_signs(answer)
+
+
+def _parts(text: str) -> int:
+    """How many different parts a list has."""
+    return len({part.strip() for part in text.split(",")})
 
 
 def is_written(text: str) -> bool:
@@ -90,6 +94,8 @@ def is_possible(candidate: str, answer: str, question: str) -> bool:
         below.append(Fraction(1))
     if re.search(r"percent", asked) and right <= 100:
         below.append(Fraction(101))
+    if "angle" in asked and right <= 180:
+        below.append(Fraction(180))
     divisor = re.search(r"divided by\s*\$?\s*(\d+)", question)
     if re.search(r"remainder|residue", asked) and divisor and right < int(divisor[1]):
         below.append(Fraction(int(divisor[1])))

@@ -15,15 +15,21 @@ _LATEST = 2024  # no year of an answer lies beyond
 _ENDLESS = re.compile(rf"\d{{{_MOST_DIGITS + 1}}}")
 _ORDINAL = re.compile(r"(\d+)(st|nd|rd|th)\b")
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
-_ASKS_FOR_YEAR = re.compile(
-    r"\b(?:year|born|founded|died|released|established|century)\b|\bwhen (?:did|was|were|is)\b",
+_ASKS_FOR_YEAR = re.compile(r"\b(?:year|when|date|birthday|decade)\b", re.IGNORECASE)
+_ASKS_FOR_COUNT = re.compile(
+    r"\bhow (?!old\b)\w+\b(?<!how recently)|\b(?:population|number|capacity|amount|total|cost"
+    r"|price|many|sum|product|value|inhabitants|elevation|height|area|length)\b",
     re.IGNORECASE,
 )
+_CENTURY = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\W+century")
+_DECADE = re.compile(r"\b(?:1\d|20)\d0(?=s\b)")
 _MONTH = re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b")
 _AMOUNT_WORD = re.compile(
     rf"{_MONTH.pattern}|\b(?:BC|AD|BCE|CE|Euros?)\b|^(?:The|About|Around|On|In)\b"
 )
-_IN_FORMULA = re.compile(r"[\\=^_{}]|^\W*\d+/\d+\W*$")
+_IN_FORMULA = re.compile(
+    r"[\\=^_{}]|^\W*\d+/\d+\W*$|^[^A-Za-z]*(?:[(\[|]|,(?!\d{3}(?!\d)))[^A-Za-z]*$"
+)  # LaTeX, a fraction, a list or a pair
 _GLUED = re.compile(r"[A-Za-z]\d|\d[A-Z]|\d[a-z](?!\w)")
 _UNIT = re.compile(r"(?<=\d)(?:st|nd|rd|th|km|m|ft|cm|mi|kg|g|s)\b|\b(?:km|mi|m|ft|cm)[23]")
 _TIME = re.compile(r"\b\d{1,2}(?=:\d\d\b)")
@@ -49,9 +55,23 @@ def vary_number(text: str, question: str, rng: random.Random) -> str:
     time = _TIME.search(text)
     if time:
         return _replace(text, time, str(rng.choice([h for h in range(1, 13) if h != int(time[0])])))
+    century = _CENTURY.search(text)
+    if century:
+        near = range(max(1, int(century[1]) - 4), min(_LATEST // 100, int(century[1]) + 4) + 1)
+        others = [str(one) for one in near if one != int(century[1])]
+        return replace_all(
+            text,
+            [next(one for one in found if one.start() == century.start())],
+            [rng.choice(others)],
+        )
     dated = _MONTH.search(text) is not None
     years = [one for one in found if _YEAR.fullmatch(one[0])]
-    if years and (dated or _ASKS_FOR_YEAR.search(question)):
+    decades = list(_DECADE.finditer(text))
+    if decades:
+        change = rng.choice((-20, -10))
+        return replace_all(text, decades, [str(int(one[0]) + change) for one in decades])
+    timed = dated or _ASKS_FOR_YEAR.search(question) or not _ASKS_FOR_COUNT.search(question)
+    if years and timed:
         latest = max(int(one[0]) for one in years)
         change = rng.choice((-1, 1) if latest < _LATEST - 12 else (-1,)) * rng.randint(1, 12)
         fresh = [str(int(one[0]) + change) for one in years]
@@ -59,6 +79,7 @@ def vary_number(text: str, question: str, rng: random.Random) -> str:
     if dated:
         days = [one for one in found if len(one[0]) <= 2] or found
         return replace_all(text, days, [str(rng.randint(1, 28)) for _ in days])
+    found = [one for one in found if one not in years] or found  # "28,776 at the 2010 census"
     first = nearby(found[0][0], rng)
     factor = _digits(first) / max(1, _digits(found[0][0]))
     rest = [_scaled(one[0], factor) for one in found[1:]]

@@ -36,7 +36,7 @@ _CLOSED_SETS = [
     )
 ]
 _NEIGHBOURS = {word: words for words in _CLOSED_SETS for word in map(str.casefold, words)}
-_WORD = re.compile(r"(?<![\\\w])[^\W\d_]+(?!\w)")
+_WORD = re.compile(r"(?<![\\\w-])[^\W\d_]+(?![\w-]|\s+baseman)")
 _LATEX_WORD = re.compile(r"\\text\{\(?([^{}()]*)\)?\}")
 WRONG_RATE: dict[str, tuple[int, int]] = {}
 
@@ -90,9 +90,12 @@ class WrongAnswers:
         yield from _other_words(answer, rng)
         yield from rng.sample(others, len(others))
         found = _type_of(question)
-        if found:
-            answers = self._by_type.get(f"{found.name}|{found.asked_gender}|{found.shape}", [])
-            yield from rng.sample(answers, min(_TRIES, len(answers)))
+        if not found or sides_of(question.question):  # the answer is none of the sides
+            return
+        for name in (found.noun, found.name):
+            answers = self._by_type.get(f"{name}|{found.asked_gender}|{found.shape}", [])
+            for other in rng.sample(answers, min(_TRIES, len(answers))):
+                yield other if '"' in answer else other.strip('"')
 
 
 def _right(candidate: str, question: Question) -> bool:
@@ -127,7 +130,8 @@ def _types(question: Question) -> list[str]:
     """Keys of what an answer is; a person of known gender is also just a person."""
     found = _type_of(question)
     genders = {found.gender, ""} if found else set()
-    return [f"{found.name}|{gender}|{found.shape}" for gender in genders] if found else []
+    names = {found.noun, found.name} if found else set()
+    return [f"{name}|{one}|{found.shape}" for name in names for one in genders] if found else []
 
 
 def _other_side(question: Question) -> Iterator[str]:
@@ -135,10 +139,13 @@ def _other_side(question: Question) -> Iterator[str]:
     sides = sides_of(question.question)
     if not sides:
         return
-    answers = [set(normalise(answer).split()) for answer in question.right_answers]
-    mine = [any(set(normalise(side).split()) <= answer for answer in answers) for side in sides]
-    if mine in ([True, False], [False, True]):  # in part: "Edward Albee" of "Edward F. Albee III"
-        yield sides[mine.index(False)]
+    right = {word for one in question.right_answers for word in normalise(one).split()}
+    words = [set(normalise(side).split()) for side in sides]
+    first, second = (len((mine - theirs) & right) for mine, theirs in (words, words[::-1]))
+    if first != second and 2 * max(first, second) >= len(
+        words[second > first]
+    ):  # in part is enough: "Edward Albee" of "Edward Franklin Albee III"
+        yield sides[first > second]
 
 
 def _other_words(answer: str, rng: random.Random) -> Iterator[str]:
