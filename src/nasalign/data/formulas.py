@@ -16,9 +16,9 @@ from nasalign.data.numbers import nearby, numbers_in, replace_all
 _TRIES = 60
 _FORMULA = re.compile(r"[\\=^_{}]|^(?=.*[-+*/\d])(?!.*[A-Za-z]{3})[-+*/()\[\]\d\s.,:|<>!a-z]+$")
 _FRACTION = re.compile(
-    r"\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)|(?<![\d.])(\d+)/(\d+)(?![\d.])"
+    r"\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac\s*(\d)\s*(\d)(?!\d)|(?<![\d.])(\d+)/(\d+)(?![\d.])"
 )
-_FRAC_DIGITS = re.compile(r"\\[dt]?frac\s*(\d)(\d)(?!\d)")
+_FRAC_DIGITS = re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)(?!\d)")
 _BASE = re.compile(r"_\{?(\d+)\}?")
 _FIXED = re.compile(r"(?:\^\s*\{?-?|\\sqrt\[)$")  # what stands before an exponent or an index
 _ROOT = re.compile(r"\\sqrt\s*\{?\s*(\d+)")
@@ -45,13 +45,16 @@ def is_formula(answer: str) -> bool:
     return _FORMULA.search(answer) is not None
 
 
+def trigonometric_values(question: str, rng: random.Random) -> list[str]:
+    """Return what a sine, tangent, ... can be, in random order; nothing of another question."""
+    asked = _TRIGONOMETRIC.search(question)
+    values = _VALUES[asked[1]] if asked else []
+    values = [*values, *(f"-{one}" for one in values if one != "0")]
+    return rng.sample(values, len(values))
+
+
 def vary_formula(answer: str, question: str, rng: random.Random) -> Iterator[str]:
     """Yield wrong values of a formula; whether one is right in other words is for the caller."""
-    trigonometric = _TRIGONOMETRIC.search(question)
-    if trigonometric:
-        values = _VALUES[trigonometric[1]]
-        values = [*values, *(f"-{one}" for one in values if one != "0")]
-        yield from rng.sample(values, len(values))
     strict = is_written(answer)
     found = numbers_in(answer)
     for _ in range(_TRIES if found else 0):
@@ -139,7 +142,7 @@ def _other_signs(answer: str) -> Iterator[str]:
 
 def _value(text: str) -> Fraction | None:
     """The value of a whole number, a decimal or a fraction; None of anything else."""
-    plain = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)", r"\1\3/\2\4", text)
+    plain = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac\s*(\d)\s*(\d)", r"\1\3/\2\4", text)
     plain = re.sub(r"\\?%|\\text\{[^{}]*\}|[$\s,\\!]", "", plain)
     try:
         return Fraction(plain)
