@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from nasalign.data.conversation import Chat, Conversation
 from nasalign.progress import Progress
+
+T = TypeVar("T")
 
 _ALONE = ContextVar("alone", default=False)
 
@@ -74,6 +76,11 @@ def mine(place: int) -> bool:
     return state is None or place % shares() == state.process_index % shares()
 
 
+def agreed(value: T) -> T:
+    """Return the value of the first process in all of them, which wait for it."""
+    return value if _state() is None else broadcast_object_list([value])[0]
+
+
 def add_up(*tensors: Tensor) -> None:
     """Sum tensors over the processes, in place."""
     state = _state()
@@ -112,7 +119,7 @@ class FirstProcessChat:
         self, conversations: Sequence[Conversation], progress: Progress | None = None
     ) -> list[str | None]:
         """Return the answers, in every process."""
-        answers: list[Any] = [None]
+        answers: list[str | None] = []
         if is_first():
-            answers = [self._chat.complete(conversations, progress)]
-        return list(broadcast_object_list(answers)[0])
+            answers = self._chat.complete(conversations, progress)
+        return agreed(answers)

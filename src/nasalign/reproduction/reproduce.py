@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from nasalign.errors import NasAlignError, StorageError
 from nasalign.io.locks import one_run_in
 from nasalign.io.storage import check_no_links, sweep
+from nasalign.models import processes
 from nasalign.progress import Reporter
 from nasalign.reproduction import figures, paper_tables, statistics
 from nasalign.reproduction.document import write_document, write_result
@@ -61,8 +63,9 @@ def make_items(
             written.
     """
     check_no_links(folder)
-    with one_run_in(folder, reporter.say):
-        sweep(folder)
+    with one_run_in(folder, reporter.say) if processes.is_first() else nullcontext():
+        if processes.is_first():
+            sweep(folder)
         start = time.monotonic()
         results = []
         for place, name in enumerate(names, start=1):
@@ -75,10 +78,12 @@ def make_items(
                 results.append(Result(name, failure=str(error)))
                 reporter.say(f"{name} cannot be made: {error}")
                 continue
-            write_result(folder, result)
+            if processes.is_first():
+                write_result(folder, result)
             results.append(result)
             yield result
         minutes = (time.monotonic() - start) / 60
         facts = [(study.name, study.summary) for study in studies]
         facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
-        write_document(folder, results, facts)
+        if processes.is_first():
+            write_document(folder, results, facts)

@@ -35,6 +35,7 @@ from nasalign.io.files import (
     write_tensors,
 )
 from nasalign.io.storage import make_subfolder, remove_folder
+from nasalign.models import processes
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
@@ -94,8 +95,9 @@ class Study:
         facts["digests"] = {one.data: digest_of(one.files) for one in self.sets.values()}
         if path.exists():
             check_same(self.folder, read_run(self.folder, path.name), facts)
-        make_subfolder(self.folder)
-        write_json(path, facts)
+        if processes.is_first():
+            make_subfolder(self.folder)
+            write_json(path, facts)
         return session
 
     @property
@@ -184,12 +186,15 @@ class Study:
         except NothingToFixError as nothing:
             return {"heads": places, "kept": [], "why": str(nothing)}
         session.run.say(f"{self.name}: tuning for {form}.")
+        if processes.count() > 1:  # which have no checkpoint in common
+            session = session.with_run(session.run.part(None))
         history, adapter = tune_rows(session, self.probing, heads)
         adapter.revert(session.model)
-        if adapter.after:
+        if adapter.after and processes.is_first():
             adapter.save(self.folder / form / "adapter", session.model.name_or_path)
         kept = [one for one in history if isinstance(one, HeadRecord) and one.kept]
-        remove_folder(self.folder / form / "checkpoint")
+        if processes.is_first():
+            remove_folder(self.folder / form / "checkpoint")
         return {
             "heads": places,
             "kept": [(one.layer, one.head) for one in kept],
