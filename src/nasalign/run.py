@@ -62,12 +62,14 @@ class Run:
         facts: the content of ``run.json``.
         reporter: shows sentences and progress bars.
         resuming: whether verified files of an earlier, unfinished run in the folder are reused.
+        writes: whether files are written; of several processes, one does.
     """
 
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
     reporter: Reporter = field(default_factory=Quiet)
     resuming: bool = False
+    writes: bool = True
 
     def part(self, folder: Path | None) -> "Run":
         """Return a run with the same reporter, and a folder (or none) and facts of its own."""
@@ -103,13 +105,13 @@ class Run:
         names = [name, *(str(Path(name).with_name(one)) for one in also)]
         if self.folder is None:
             return make()
-        # Several processes share a folder only to reuse what is in it; the first one writes.
-        found = processes.is_first() and all(self.reusable(one) for one in names)
+        # Several processes with one folder must all measure, or all read.
+        found = all(self.reusable(one) for one in names)
         if processes.agreed(found) if self.resuming else found:
             with as_written(self.folder):
                 return load(self.folder / name)
         value = make()
-        if processes.is_first():
+        if self.writes:
             self._keep(name, value, dump, names)
         if self.resuming:
             processes.agreed(None)  # until it is written
@@ -135,7 +137,7 @@ class Run:
 
     def write(self, name: str, content: Any) -> None:
         """Write a JSON file into the run directory, if there is one."""
-        if self.folder:
+        if self.folder and self.writes:
             write_json(self.folder / name, content)
 
     @contextmanager
@@ -220,7 +222,6 @@ def make_folder(folder: Path) -> None:
 def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return what ``run.json`` says of the model, the machine and the versions."""
     geometry = HeadGeometry.of(model)
-    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
     return {
         "model": {
             "name": model.name_or_path,
@@ -237,10 +238,15 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict
         "special_tokens": {
             name: str(token) for name, token in tokenizer.special_tokens_map.items()
         },
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
+        "versions": versions(),
         "threads": torch.get_num_threads(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide figures."""
+    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def adapter_folder(path: Path) -> Path:

@@ -69,7 +69,7 @@ def test_a_row_says_everything_of_an_example(
     decoder: str, llama: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["Yes", "", "no", "Nothing", "Yes.", "No"]
-    generated = Generated(answers, [0.0] * 6)
+    generated = Generated(answers, [0.0] * 6, [False] * 6)
     monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     settings = Settings().replace({"decoder": decoder})
     evaluation = run_evaluation(*llama, EXAMPLES, settings)

@@ -138,7 +138,7 @@ def test_the_generating_decoder_takes_its_verdicts_from_the_texts(
 ) -> None:
     model, tokenizer = llama
     answers = ["Yes", "No", "The answer is Yes.", "Nothing", "no", "", "yes"]
-    generated = Generated(answers, [0.0] * 7)
+    generated = Generated(answers, [0.0] * 7, [False] * 7)
     monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     scores = score(model, tokenizer, EXAMPLES, decoder="generate")
     assert scores.answers == answers
@@ -155,7 +155,7 @@ def test_a_third_answer_is_weighed_and_read(
 ) -> None:
     model, tokenizer = llama
     answers = ["Yes", "No", "I don't know", "", "no", "I do not know.", "yes"]
-    generated = Generated(answers, [0.0] * 7)
+    generated = Generated(answers, [0.0] * 7, [False] * 7)
     monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     prompts = [PromptBuilder(tokenizer, scenario="unsure").binary(example) for example in EXAMPLES]
     scores = score(model, tokenizer, EXAMPLES, scenario="unsure", decoder=decoder, batch_size=3)
@@ -178,7 +178,7 @@ def test_a_chain_of_thought_is_written_out_and_read_at_its_end(
 
     def generate(model: object, tokenizer: object, prompts: list, tokens: int, **options: object):
         asked.update(options, tokens=tokens, text=prompts[0].text)
-        return Generated(texts, [0.0] * 7)
+        return Generated(texts, [0.0] * 7, [False] * 7)
 
     monkeypatch.setattr(scoring, "generate", generate)
     done: list[int] = []

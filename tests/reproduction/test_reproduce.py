@@ -1,26 +1,31 @@
 """The paper's tables and figures for a tiny model: all are made, from what is measured once."""
 
 import csv
+import gc
 import json
 import re
 import shutil
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
+from transformers import PreTrainedModel
 
 import tiny
 import upstream
 from cases import sets
 from fake_endpoint import completion, serving
 from fault_tools import done, invoke, python, refused
+from nasalign.commands import job as job_room
 from nasalign.config import Settings
 from nasalign.data.records import Question
 from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import read_jsonl
+from nasalign.io.storage import seal
 from nasalign.nasa.knowledge import ask_and_judge
-from nasalign.reproduction import study as study_room
 from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
 from nasalign.session import Session
@@ -107,8 +112,7 @@ def test_everything_is_made_and_a_second_run_measures_nothing(
     def refuse(*given: object, **options: object) -> None:
         raise AssertionError("nothing is to be measured again")
 
-    for measuring in ("run_evaluation", "ask_and_judge", "attention_map"):
-        monkeypatch.setattr(study_room, measuring, refuse)
+    monkeypatch.setattr(job_room, "load", refuse)  # the model is not even loaded
     again = world.run("all")
     assert again.exit_code == 0, again.output
     assert {path.name: path.read_bytes() for path in world.folder.glob("*.csv")} == first
@@ -206,6 +210,66 @@ def test_several_models_stand_in_one_table(world: World, tmp_path: Path) -> None
     assert "the same name: tiny, other, tiny" in twice
 
 
+def test_one_model_is_in_memory_at_a_time_and_one_that_fails_is_said(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path / "other", "qwen2", seed=1)
+    loaded: list[weakref.ref[PreTrainedModel]] = []
+    load = job_room.load
+
+    def counted(*given: Any, **options: Any) -> Any:
+        gc.collect()
+        assert not [one for one in loaded if one()], "the model before is still in memory"
+        found = load(*given, **options)
+        loaded.append(weakref.ref(found[0]))
+        return found
+
+    monkeypatch.setattr(job_room, "load", counted)
+    given = ["reproduce", "table-1", "figure-5", "--model", world.model, "--model", "nowhere"]
+    given += ["--model", str(tmp_path / "other"), "--data-dir", str(world.data), "--limit", "6"]
+    settings = sets(f"{key}={value}" for key, value in QUICK.items())
+    result = invoke(*given, "--out", str(tmp_path / "out"), *settings)
+    assert result.exit_code == 2
+    assert "table-1 cannot be made of nowhere: There is no model 'nowhere'" in " ".join(
+        result.output.split()
+    )
+    both = World(world.model, world.data, tmp_path / "out")
+    ours = [row["model"] for row in table(both, "table-1") if row["source"] == "ours"]
+    assert ours == ["tiny", "other"]
+    page = (tmp_path / "out" / "reproduction.html").read_text()
+    assert "Missing is nowhere: There is no model" in page
+    assert len(loaded) == 2
+
+
+def test_other_weights_or_answers_are_not_taken_for_those_that_were_measured(
+    world: World, tmp_path: Path
+) -> None:
+    model = tiny.save(tmp_path / "mine", "llama", seed=3)
+    mine = World(str(model), world.data, tmp_path / "out")
+    assert mine.run("table-8").exit_code == 0
+    copied = {path: path.read_bytes() for path in model.iterdir()}
+    for path, content in copied.items():  # a copy: new times, the same weights
+        path.write_bytes(content)
+    assert mine.run("table-8").exit_code == 0
+    assert mine.run("table-16").exit_code == 0
+    answers = tmp_path / "out" / "mine" / "untouched" / "musique.free.jsonl"
+    answers.write_text(answers.read_text().replace('"question": "', '"question": "Other: ', 1))
+    seal(answers)
+    assert "other examples of parametric.jsonl (row 1" in refused(mine.run("table-16"))
+    tiny.save(model, "llama", seed=4)
+    assert "begun with another model" in refused(mine.run("table-8"))
+
+
+def test_the_studies_take_a_sample_of_each_domain(world: World) -> None:
+    assert world.run("table-1", changes={"study_questions": 5}).exit_code == 2  # measured otherwise
+    other = World(world.model, world.data, world.folder.parent / "sampled")
+    assert other.run("table-1", "table-8", changes={"study_questions": 5}).exit_code == 0
+    [ours] = [row for row in table(other, "table-1") if row["source"] == "ours"]
+    assert ours["n"] == "15"
+    sizes = {row["dataset"]: row["total"] for row in table(other, "table-8")}
+    assert sizes["strategyqa"] != "15"
+
+
 def test_a_model_of_an_endpoint_is_asked_once(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +325,7 @@ def test_what_cannot_be_made_is_said_and_the_rest_is_made(world: World, tmp_path
     (data / "hotpotqa_dev.json").write_text(json.dumps(unknown))
     ignorant = World(world.model, data, tmp_path / "out")
     said = refused(ignorant.run("table-1", "table-3", "table-8"))
-    assert "table-3 cannot be made: The model answers none" in said
+    assert "table-3 cannot be made of tiny: The model answers none" in said
     page = (ignorant.folder / "reproduction.html").read_text()
     assert "Table 3 (not made)" in page
     assert {path.name for path in ignorant.folder.glob("*.csv")} == {"table-1.csv", "table-8.csv"}

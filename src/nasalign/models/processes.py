@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -78,7 +78,8 @@ def mine(place: int) -> bool:
 
 def agreed(value: T) -> T:
     """Return the value of the first process in all of them, which wait for it."""
-    return value if _state() is None else broadcast_object_list([value])[0]
+    alone = _state() is None or _ALONE.get()
+    return value if alone else broadcast_object_list([value])[0]
 
 
 def add_up(*tensors: Tensor) -> None:
@@ -119,7 +120,7 @@ class FirstProcessChat:
         self, conversations: Sequence[Conversation], progress: Progress | None = None
     ) -> list[str | None]:
         """Return the answers, in every process."""
-        answers: list[str | None] = []
+        answers: list[Any] = [None]
         if is_first():
-            answers = self._chat.complete(conversations, progress)
-        return agreed(answers)
+            answers = [self._chat.complete(conversations, progress)]
+        return list(broadcast_object_list(answers)[0])

@@ -17,7 +17,6 @@ from nasalign.reporting.report.chart_style import (
     unit,
     values,
 )
-from nasalign.reproduction.endpoint_model import endpoint_rows, figure_row
 from nasalign.reproduction.paper_sets import PAPER_SETS
 from nasalign.reproduction.paper_tables import BOOTSTRAP, BOTH, METHODS, notes_on
 from nasalign.reproduction.published import paper_tables
@@ -45,15 +44,13 @@ TOKEN_WIDTH = 13
 def figure_1(studies: Studies) -> Result:
     """Precision and recall of the untouched models, and of one behind an endpoint."""
     rows = [
-        figure_row(name, study.name, study.metrics(name))
-        for name in PAPER_SETS
-        for study in studies
+        _row_of(name, study.name, study.metrics(name)) for name in PAPER_SETS for study in studies
     ]
     notes = notes_on(studies, BOOTSTRAP)
-    asked = studies[0].settings.endpoint_model
-    if asked:
-        more, about = endpoint_rows(studies[0], asked)
-        rows, notes = [*rows, *more], [*notes, *about]
+    who = studies[0].settings.endpoint_model
+    if who:
+        more, note = _endpoint_rows(studies[0], who)
+        rows, notes = [*rows, *more], [*notes, note]
     for printed in (*paper_tables()[3].rows, *paper_tables()[4].rows):
         if printed["method"] == "baseline":
             row = {"source": "paper"} | {key: printed[key] for key in ("dataset", *COLOURS)}
@@ -65,6 +62,30 @@ def figure_1(studies: Studies) -> Result:
     title, keys = "Precision and recall of untouched models", ("dataset", "model")
     charts = {"figure-1": _precision_and_recall(rows)}
     return Result("figure-1", title, keys, tuple(COLOURS), rows, notes, charts)
+
+
+def _endpoint_rows(study: Study, who: str) -> tuple[list[Row], str]:
+    """The rows of a model behind an endpoint, and a note; it is asked the examples of a study."""
+    rows, neither, name = [], 0, who.removeprefix("openai:")
+    for data in PAPER_SETS:
+        found = study.endpoint_evaluation(data, who)
+        neither += found.scores.verdicts.count("invalid")
+        metrics = found.metrics(study.settings.bootstrap_samples, study.settings.seed)
+        rows.append(_row_of(data, name, metrics))
+    note = (
+        f"{name} is asked Prompt I as a message, with the examples of {study.name}; its verdict is "
+        f"read off its text, and {neither} of {sum(row['n'] for row in rows)} answers have none."
+    )
+    return rows, note
+
+
+def _row_of(data: str, model: str, metrics: Row) -> Row:
+    """Return a row of Figure 1: precision and recall of a model on a data set."""
+    row: Row = {"source": "ours", "dataset": data, "model": model}
+    for value in ("precision", "recall"):
+        low, high = metrics["intervals"][value]
+        row |= {value: metrics[value], f"{value}_low": low, f"{value}_high": high}
+    return row | {"n": metrics["n"], "invalid_rate": metrics["invalid_rate"]}
 
 
 def _precision_and_recall(rows: list[Row]) -> alt.TopLevelMixin:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from nasalign.data.binary import to_binary
 from nasalign.evaluation.metrics import BINS
 from nasalign.nasa.direction import wilson
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
@@ -47,7 +46,8 @@ def table_5(studies: Studies) -> Result:
     for study in studies:
         for name in SHORT_ANSWERS:
             for side in BOTH:
-                right = [row["right"] is True for row in study.knowledge(name, side)]
+                answers = study.knowledge(name, side)
+                right = [row["contains"] and row["right"] is True for row in answers]
                 low, high = wilson(sum(right), len(right))
                 row: Row = {"dataset": name, "model": study.name, "method": METHODS[side]}
                 row |= {"accuracy": sum(right) / len(right), "n": len(right)}
@@ -66,21 +66,23 @@ def table_6(studies: Studies) -> Result:
 def table_7(studies: Studies) -> Result:
     """Four examples shown before the question."""
     rows = _metrics(studies, DOMAINS, BOTH, ("precision", "recall", "f1"), "4-shot")
-    shown = "The examples are of the probed questions, right and wrong in turn."
+    shown = (
+        "The examples are four questions of the data set itself, two with the answer Yes; they are "
+        "evaluated in no table."
+    )
     return beside_paper(7, rows, [*notes_on(studies, BOOTSTRAP), shown])
 
 
 def table_8(studies: Studies) -> Result:
-    """Count of the whole data sets."""
+    """Counts of what is evaluated."""
     rows = []
     study = studies[0]
     for name in PAPER_SETS:
-        loaded = study.read(study.sets[name].data)
-        binary = to_binary(loaded.records, study.settings.seed, loaded.questions, sides="one")
-        yes = sum(example.known_label for example in binary.examples)
-        total = len(binary.examples)
+        asked = study.asked_of(name)
+        yes = sum(example.known_label for example in asked.examples)
+        total = len(asked.examples)
         counts = {"positives": yes, "negatives": total - yes, "total": total, "n": total}
-        rows.append({"dataset": name} | counts | {"dropped": sum(loaded.dropped.counts.values())})
+        rows.append({"dataset": name} | counts | {"dropped": sum(asked.dropped.values())})
     notes = [one.note for one in study.sets.values() if one.note and one.name in PAPER_SETS]
     return beside_paper(8, rows, notes)
 

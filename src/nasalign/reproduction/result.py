@@ -26,8 +26,9 @@ class Result:
             ours may have ``v_low`` and ``v_high``, its 95 % interval.
         notes: on what it was measured, and how.
         charts: pictures by name.
+        missing: the models that it could not be made of, and why.
         spread: keys whose values become columns of the table, as the paper prints it.
-        failure: why it could not be made; all above but the name is empty then.
+        failure: why it could not be made of any; all above but the name is empty then.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     charts: Mapping[str, altair.TopLevelMixin] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     failure: str = ""
     spread: tuple[str, ...] = ()
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
-from nasalign.nas.heads import STUDY, scaled, select_heads
+from nasalign.nas.heads import STUDY, head_counts, select_heads
 from nasalign.reproduction.paper_sets import DOMAINS, SHORT_ANSWERS
 from nasalign.reproduction.paper_tables import WILSON, notes_on
 from nasalign.reproduction.published import paper_tables
@@ -32,12 +32,12 @@ def table_2(studies: Studies) -> Result:
     """Negative heads that the domains share."""
     rows, notes = [], []
     for study in studies:
-        nas = {name: study.nas(name) for name in DOMAINS}
-        counts = scaled(STUDY, nas[DOMAINS[0]][0].numel())
+        nas = {name: study.nas(name)[study.study_sample(name)] for name in DOMAINS}
+        settings = study.settings
+        counts = head_counts(STUDY, settings.study_k, settings.study_n, nas[DOMAINS[0]][0].numel())
         heads = {}
         for name, of in nas.items():
-            consistency = study.settings.consistency
-            chosen = select_heads(of, k=counts.k, n=counts.n, consistency=consistency)
+            chosen = select_heads(of, k=counts.k, n=counts.n, consistency=settings.consistency)
             heads[name] = [(head.layer, head.head) for head in chosen]
         found = head_overlap(heads)
         rows.append(
@@ -131,6 +131,9 @@ def _cells(
 
 def _confidences(study: Study) -> tuple[list[float], list[float], list[float]]:
     """Model NAS, negative and positive confidence of the samples of the three domains."""
-    rows = [row for name in DOMAINS for row in study.evaluation(name).rows()]
+    rows = []
+    for name in DOMAINS:
+        evaluated = study.evaluation(name).rows()
+        rows += [evaluated[index] for index in study.study_sample(name)]
     nas, no, yes = ([row[name] for row in rows] for name in ("nas", "p_no", "p_yes"))
     return nas, no, yes
