@@ -1,7 +1,6 @@
 """A study whose measurements are made up, for what tables and figures make of them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,8 @@ from nasalign.config import Settings
 from nasalign.data.conversation import Chat, Conversation
 from nasalign.data.records import BinaryExample
 from nasalign.progress import Progress
+from nasalign.reproduction.endpoint_model import endpoint_verdicts
+from nasalign.reproduction.paper_sets import PROBING, PaperSet
 
 SETS = ("strategyqa", "musique", "gsm8k-rephrased", "math-rephrased", "ar-lsat")
 TOKENS = ["Yes", "No", ".", "Is", "it", "?"]
@@ -51,15 +52,9 @@ class FakeStudy:
     rows_by_set: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     chat: Chat | None = None
     shift: float = 0.0
-    sets: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def session(self) -> Any:
-        @contextmanager
-        def asking(name: str, title: str, total: int, chat: Chat) -> Iterator[Progress]:
-            yield lambda done: None
-
-        return SimpleNamespace(chat=lambda who: self.chat, asking=asking, settings=self.settings)
+    sets: dict[str, Any] = field(
+        default_factory=lambda: {name: PaperSet(name, name) for name in (*SETS, PROBING)}
+    )
 
     def metrics(self, name: str, form: str = "untouched", wording: str = "plain") -> dict[str, Any]:
         place = SETS.index(name)
@@ -67,9 +62,13 @@ class FakeStudy:
         ends = {value: (figure - 0.08, figure + 0.06) for value, figure in figures.items()}
         return figures | {"intervals": ends, "n": 40 + place, "invalid_rate": 0.05}
 
-    def examples(self, name: str) -> tuple[list[Any], Any]:
+    def asked_of(self, name: str) -> Any:
         examples = [BinaryExample(f"{name} {place}", place % 2 == 0) for place in range(4)]
-        return [], SimpleNamespace(examples=examples)
+        return SimpleNamespace(examples=examples, tasks="yes/no questions", dropped={})
+
+    def endpoint_evaluation(self, name: str, who: str) -> Any:
+        assert self.chat, "an endpoint was asked that is not there"
+        return endpoint_verdicts(self.chat, self.asked_of(name).examples)
 
     def evaluation(self, name: str, form: str = "untouched", wording: str = "plain") -> Any:
         return SimpleNamespace(rows=lambda: self.rows_by_set[name])

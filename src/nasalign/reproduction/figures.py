@@ -46,7 +46,7 @@ def figure_1(studies: Studies) -> Result:
     rows = [
         _row_of(name, study.name, study.metrics(name)) for name in PAPER_SETS for study in studies
     ]
-    notes = notes_on(studies, BOOTSTRAP)
+    notes = notes_on(studies, PAPER_SETS, BOOTSTRAP)
     who = studies[0].settings.endpoint_model
     if who:
         more, note = _endpoint_rows(studies[0], who)
@@ -152,7 +152,7 @@ def _histograms(
         charts[f"figure-{number}-{study.name}"] = _histogram_chart(mine, sets)
     note = "Confidence is the probability of the word that was given; bins of a tenth."
     keys = ("model", "dataset", "method", "kind", "confidence")
-    notes = [*notes_on(studies), note]
+    notes = [*notes_on(studies, sets), note]
     return Result(f"figure-{number}", title, keys, ("answers",), rows, notes, charts)
 
 
@@ -244,7 +244,8 @@ def _attention_result(
         "question is shown whose right answer is Yes."
     )
     keys = ("model", "dataset", "method", "head", "place", "token", "word")
-    every = [*notes_on(studies), what, *notes]
+    sets = list(dict.fromkeys(row["dataset"] for row in rows))
+    every = [*notes_on(studies, sets), what, *notes]
     return Result(f"figure-{number}", title, keys, ("attention",), rows, every, charts)
 
 

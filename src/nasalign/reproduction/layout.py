@@ -83,14 +83,17 @@ def texts(result: Result) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(group: list[Row], value: str) -> TableCell:
-    """The figures of a group side by side, and their intervals; empty where none can be."""
+    """The figures of a group side by side, and their intervals; empty where none can be.
+
+    Where ``accuracy`` is of free answers, the share of those that were cut stands there too.
+    """
     if not any(value in row for row in group):
         return TableCell("")
     intervals = [_interval(row, value) for row in group]
-    return TableCell(
-        " / ".join(_printed(row.get(value)) for row in group),
-        " / ".join(intervals) if any(intervals) else "",
-    )
+    more = " / ".join(intervals) if any(intervals) else ""
+    if value == "accuracy" and all("cut" in row for row in group):
+        more += "; cut " + " / ".join(f"{row['cut']:.0%}" for row in group)
+    return TableCell(" / ".join(_printed(row.get(value)) for row in group), more)
 
 
 def _interval(row: Row, value: str) -> str:

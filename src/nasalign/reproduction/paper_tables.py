@@ -5,7 +5,7 @@ from statistics import mean, stdev
 
 from nasalign.evaluation.metrics import BINS
 from nasalign.nasa.direction import wilson
-from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
+from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, PROBING, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
 from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies
 
@@ -30,14 +30,16 @@ WILSON = "by Wilson's score"
 
 def table_3(studies: Studies) -> Result:
     """Main results on multi-hop questions."""
-    rows = _metrics(studies, PAPER_SETS[:2], BOTH, _MAIN)
-    return beside_paper(3, rows, [*notes_on(studies, BOOTSTRAP), *_tuned(studies, (NASA,))])
+    sets = PAPER_SETS[:2]
+    notes = [*notes_on(studies, sets, BOOTSTRAP), *_tuned(studies, (NASA,))]
+    return beside_paper(3, _metrics(studies, sets, BOTH, _MAIN), notes)
 
 
 def table_4(studies: Studies) -> Result:
     """Main results on mathematical and logical reasoning."""
-    rows = _metrics(studies, PAPER_SETS[2:], BOTH, _MAIN)
-    return beside_paper(4, rows, [*notes_on(studies, BOOTSTRAP), *_tuned(studies, (NASA,))])
+    sets = PAPER_SETS[2:]
+    notes = [*notes_on(studies, sets, BOOTSTRAP), *_tuned(studies, (NASA,))]
+    return beside_paper(4, _metrics(studies, sets, BOTH, _MAIN), notes)
 
 
 def table_5(studies: Studies) -> Result:
@@ -51,16 +53,31 @@ def table_5(studies: Studies) -> Result:
                 low, high = wilson(sum(right), len(right))
                 row: Row = {"dataset": name, "model": study.name, "method": METHODS[side]}
                 row |= {"accuracy": sum(right) / len(right), "n": len(right)}
+                row["cut"] = cut_share(answers)
                 rows.append(row | {"accuracy_low": low, "accuracy_high": high})
     judges = {study.settings.judge for study in studies}
-    judged = f"Judged by {', '.join(sorted(judges))}."
-    return beside_paper(5, rows, [*notes_on(studies, WILSON), judged])
+    judged = f"Right: the answer stands in it, and {', '.join(sorted(judges))} judges it right."
+    notes = [*notes_on(studies, SHORT_ANSWERS, WILSON), judged, about_cut(studies)]
+    return beside_paper(5, rows, notes)
+
+
+def cut_share(answers: Sequence[Row]) -> float:
+    """Return the share of free answers that the limit of tokens ended."""
+    return sum(row["cut"] for row in answers) / len(answers)
+
+
+def about_cut(studies: Studies) -> str:
+    """Return the note on free answers that are cut."""
+    limit = studies[0].settings.free_answer_tokens
+    return f"Cut: answers that had not ended after {limit} tokens; they are judged as they are."
 
 
 def table_6(studies: Studies) -> Result:
     """Expected calibration error."""
     rows = _metrics(studies, PAPER_SETS, BOTH, ("ece", *_OURS))
-    return beside_paper(6, rows, [*notes_on(studies, BOOTSTRAP), _CALIBRATION], more=_OURS)
+    return beside_paper(
+        6, rows, [*notes_on(studies, PAPER_SETS, BOOTSTRAP), _CALIBRATION], more=_OURS
+    )
 
 
 def table_7(studies: Studies) -> Result:
@@ -70,7 +87,7 @@ def table_7(studies: Studies) -> Result:
         "The examples are four questions of the data set itself, two with the answer Yes; they are "
         "evaluated in no table."
     )
-    return beside_paper(7, rows, [*notes_on(studies, BOOTSTRAP), shown])
+    return beside_paper(7, rows, [*notes_on(studies, DOMAINS, BOOTSTRAP), shown])
 
 
 def table_8(studies: Studies) -> Result:
@@ -83,8 +100,7 @@ def table_8(studies: Studies) -> Result:
         total = len(asked.examples)
         counts = {"positives": yes, "negatives": total - yes, "total": total, "n": total}
         rows.append({"dataset": name} | counts | {"dropped": sum(asked.dropped.values())})
-    notes = [one.note for one in study.sets.values() if one.note and one.name in PAPER_SETS]
-    return beside_paper(8, rows, notes)
+    return beside_paper(8, rows, notes_on(studies, PAPER_SETS))
 
 
 def table_10(studies: Studies) -> Result:
@@ -94,7 +110,7 @@ def table_10(studies: Studies) -> Result:
         sets = ("strategyqa", "math-rephrased", "ar-lsat")
         found = _metrics(studies, sets, BOTH, ("accuracy", "f1"), wording)
         rows += [{"vocabulary": words} | row for row in found]
-    return beside_paper(10, rows, notes_on(studies, BOOTSTRAP))
+    return beside_paper(10, rows, notes_on(studies, sets, BOOTSTRAP))
 
 
 def table_11(studies: Studies) -> Result:
@@ -103,13 +119,14 @@ def table_11(studies: Studies) -> Result:
     for wording in ("A", "B"):
         found = _metrics(studies, SHORT_ANSWERS, BOTH, ("accuracy", "f1"), wording)
         rows += [{"instruction": wording} | row for row in found]
-    return beside_paper(11, rows, notes_on(studies, BOOTSTRAP))
+    return beside_paper(11, rows, notes_on(studies, SHORT_ANSWERS, BOOTSTRAP))
 
 
 def table_19(studies: Studies) -> Result:
     """Query rows alone."""
     rows = _metrics(studies, PAPER_SETS, (NASA, QUERY_ONLY), _ALL)
-    notes = [*notes_on(studies, BOOTSTRAP), _CALIBRATION, *_tuned(studies, (NASA, QUERY_ONLY))]
+    tuned = _tuned(studies, (NASA, QUERY_ONLY))
+    notes = [*notes_on(studies, PAPER_SETS, BOOTSTRAP), _CALIBRATION, *tuned]
     return beside_paper(19, rows, notes, more=_OURS)
 
 
@@ -127,7 +144,8 @@ def table_20(studies: Studies) -> Result:
             rows.append(row)
     notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws.", _CALIBRATION]
     tuned = _tuned(studies, (NASA, *RANDOM))
-    return beside_paper(20, rows, [*notes_on(studies, BOOTSTRAP), *notes, *tuned], more=_OURS)
+    notes = [*notes_on(studies, PAPER_SETS, BOOTSTRAP), *notes, *tuned]
+    return beside_paper(20, rows, notes, more=_OURS)
 
 
 def _metrics(
@@ -151,16 +169,17 @@ def _metrics(
     return rows
 
 
-def notes_on(studies: Studies, intervals: str = "") -> list[str]:
-    """What stands in for what, how answers were decoded, and how ``intervals`` are made."""
+def notes_on(studies: Studies, sets: Sequence[str], intervals: str = "") -> list[str]:
+    """What stands in for what, what each set asks, how it is read, how ``intervals`` are made."""
     settings = studies[0].settings
-    notes = [one.note for one in studies[0].sets.values() if one.note]
+    notes = [studies[0].sets[name].note for name in (*sets, PROBING)]
+    tasks = (f"{name}: {studies[0].asked_of(name).tasks}" for name in sets)
     how = (
         f"Decoder {settings.decoder}; wrong answers by {settings.generator}; context: "
         f"{settings.context}; at most {settings.evaluation_questions} questions a set, seed "
         f"{settings.seed}{'; intervals are 95 %, ' * bool(intervals)}{intervals}."
     )
-    return [*notes, how]
+    return [*filter(None, notes), f"What is asked: {'; '.join(tasks)}.", how]
 
 
 def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:

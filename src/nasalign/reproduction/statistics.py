@@ -7,7 +7,7 @@ from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
 from nasalign.nas.heads import STUDY, head_counts, select_heads
 from nasalign.reproduction.paper_sets import DOMAINS, SHORT_ANSWERS
-from nasalign.reproduction.paper_tables import WILSON, notes_on
+from nasalign.reproduction.paper_tables import WILSON, about_cut, cut_share, notes_on
 from nasalign.reproduction.published import paper_tables
 from nasalign.reproduction.result import Result, Row, beside_paper
 from nasalign.reproduction.study import NASA, Studies, Study
@@ -25,7 +25,7 @@ def table_1(studies: Studies) -> Result:
             row[f"{name}_p"] = getattr(found, f"{name}_p")
         rows.append(row | {"n": found.n})
     how = "by Fisher's z; for Spearman with the error of Bonett and Wright"
-    return beside_paper(1, rows, notes_on(studies, how))
+    return beside_paper(1, rows, notes_on(studies, DOMAINS, how))
 
 
 def table_2(studies: Studies) -> Result:
@@ -50,7 +50,9 @@ def table_2(studies: Studies) -> Result:
             f"{study.name}: samples: {asked}; k = {counts.k}, N = {counts.n}; negative heads: "
             f"{sizes}; {found.shared} are common to all."
         )
-    return beside_paper(2, rows, [*notes_on(studies), "Overlap: of the shortest list.", *notes])
+    return beside_paper(
+        2, rows, [*notes_on(studies, DOMAINS), "Overlap: of the shortest list.", *notes]
+    )
 
 
 def table_9(studies: Studies) -> Result:
@@ -65,7 +67,7 @@ def table_9(studies: Studies) -> Result:
     corrected = f"p is corrected for {len(studies)} models by Bonferroni."
     if len(studies) == 1:
         corrected = "There is one model, so p is not corrected for multiple comparisons."
-    how = notes_on(studies, "by the t distribution")
+    how = notes_on(studies, DOMAINS, "by the t distribution")
     return beside_paper(9, rows, [*how, corrected, _below_the_correlation()])
 
 
@@ -111,14 +113,15 @@ def _cells(
     rows, notes = [], []
     for name in SHORT_ANSWERS:
         for study in studies:
-            found = cells_of(study, name)
+            found, cut = cells_of(study, name), cut_share(study.knowledge(name))
             for cell in found.cells:
                 low, high = cell.interval or (None, None)
                 rows.append(
                     {"dataset": name, "model": study.name, "response": cell.response}
                     | {"confidence": cell.confidence, value: cell.share}
-                    | {f"{value}_low": low, f"{value}_high": high, "n": cell.total}
+                    | {f"{value}_low": low, f"{value}_high": high, "n": cell.total, "cut": cut}
                 )
+            notes.append(f"{study.name}, {name}: {cut:.0%} of the free answers are cut.")
             if found.unclear:
                 notes.append(f"{study.name}, {name}: {found.unclear} answers were not decided on.")
     judges = sorted({study.settings.judge for study in studies})
@@ -126,7 +129,8 @@ def _cells(
         f"Free answers judged by {', '.join(judges)}; High: the entropy of the first token is at "
         "most the median."
     )
-    return beside_paper(number, rows, [*notes_on(studies, WILSON), *notes])
+    every = [*notes_on(studies, SHORT_ANSWERS, WILSON), *notes, about_cut(studies)]
+    return beside_paper(number, rows, every)
 
 
 def _confidences(study: Study) -> tuple[list[float], list[float], list[float]]:
