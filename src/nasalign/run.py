@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from nasalign.io.storage import (
     storing,
     whole,
 )
+from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.progress import Progress, Quiet, Reporter
@@ -104,12 +105,23 @@ class Run:
         names = [name, *(str(Path(name).with_name(one)) for one in also)]
         if self.folder is None:
             return make()
-        if all(self.reusable(one) for one in names):
+        # Several processes with one folder must all measure, or all read.
+        found = all(self.reusable(one) for one in names)
+        if processes.agreed(found) if self.resuming else found:
             with as_written(self.folder):
                 return load(self.folder / name)
         value = make()
-        if not self.writes:
-            return value
+        if self.writes:
+            self._keep(name, value, dump, names)
+        if self.resuming:
+            processes.agreed(None)  # until it is written
+        return value
+
+    def _keep(
+        self, name: str, value: T, dump: Callable[[Path, T], None], names: Sequence[str]
+    ) -> None:
+        """Write a value, and note its files as done."""
+        assert self.folder
         if (self.folder / name).parent != self.folder:
             make_subfolder((self.folder / name).parent)
         dump(self.folder / name, value)
@@ -117,7 +129,6 @@ class Run:
             self.save()
         for one in names:
             seal(self.folder / one)
-        return value
 
     def reusable(self, name: str) -> Path | None:
         """Return the path of a verified file of the run being resumed, or None."""

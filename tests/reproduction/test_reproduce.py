@@ -18,7 +18,7 @@ import tiny
 import upstream
 from cases import sets
 from fake_endpoint import completion, serving
-from fault_tools import done, invoke, refused
+from fault_tools import done, invoke, python, refused
 from nasalign.commands import job as job_room
 from nasalign.config import Settings
 from nasalign.data.records import Question
@@ -315,6 +315,30 @@ def test_a_model_of_an_endpoint_is_asked_once(
         assert {one["messages"][0]["role"] for one in fake.asked} == {"user"}
         done(*given)
         assert len(fake.asked) == sum(int(row["n"]) for row in rows)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes(world: World, tmp_path: Path) -> None:
+    """They score, tune and evaluate together; then they go on with what one has measured."""
+    assert world.run("table-1", "table-3", "table-5").exit_code == 0
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "nasalign"]
+    given = ["reproduce", "table-1", "table-3", "table-5", "--model", world.model]
+    given += ["--data-dir", str(world.data), "--limit", "12"]
+    settings = sets(f"{key}={value}" for key, value in QUICK.items())
+    copied = tmp_path / "copied"
+    shutil.copytree(world.folder, copied)
+    for path in (copied / "tiny" / "nasa").glob("*.jsonl*"):
+        path.unlink()
+    for out in (tmp_path / "new", copied):
+        both = python(*launch, *given, *settings, "--out", str(out))
+        assert both.returncode == 0, both.stderr[-3000:]
+        for name in ("table-1", "table-3", "table-5"):
+            found = table(World(world.model, world.data, out), name)
+            for one, other in zip(table(world, name), found, strict=True):
+                for key, value in one.items():
+                    same = value == other[key]
+                    assert same or float(other[key]) == pytest.approx(float(value), rel=1e-4)
 
 
 def test_what_cannot_be_made_is_said_and_the_rest_is_made(world: World, tmp_path: Path) -> None:

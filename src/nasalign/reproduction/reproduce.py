@@ -79,7 +79,8 @@ def make_items(
             if not measured:
                 results.append(Result(name, failure=" ".join(failed.values())))
                 continue
-            result = ITEMS[name](measured)
+            with processes.alone():  # all is stored, and the others are done
+                result = ITEMS[name](measured)
             result.missing.extend(f"{model}: {reason}" for model, reason in failed.items())
             result.notes.extend(f"Missing is {one}" for one in result.missing)
             write_result(folder, result)

@@ -145,6 +145,7 @@ class Study:
             if processes.is_first():
                 make_subfolder(self.folder)
                 write_json(path, facts)
+            processes.agreed(None)  # until it is written
             self._session = session
         return self._session
 
@@ -169,11 +170,12 @@ class Study:
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """The content of ``study.json``; the model is loaded if that is of something else."""
-        if (self.folder / FACTS).exists():
-            facts = read_run(self.folder, FACTS)
-            if all(facts.get(name) == value for name, value in self._expected().items()):
-                return facts
-        _ = self.session
+        known = self.measured and all(
+            value == read_run(self.folder, FACTS).get(name)
+            for name, value in self._expected().items()
+        )
+        if not processes.agreed(known):
+            _ = self.session
         return read_run(self.folder, FACTS)
 
     @cached_property
@@ -303,7 +305,7 @@ class Study:
         except NothingToFixError as nothing:
             return {"heads": places, "kept": [], "why": str(nothing)}
         session.run.say(f"{self.name}: tuning for {form}.")
-        if not processes.is_first():  # one process writes the records and the checkpoint
+        if processes.count() > 1:  # a checkpoint would take the first one ahead of the others
             session = session.with_run(Run(reporter=session.run.reporter))
         history, adapter = tune_rows(session, self.probing, heads)
         adapter.revert(session.model)
