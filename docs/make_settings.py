@@ -2,8 +2,8 @@
 
     python docs/make_settings.py
 
-The values of ``smollm2.toml`` are read from that file; all else is written anew. A test fails when
-a file is not what this script writes.
+The values of ``smollm2.toml`` and ``paper.toml`` are read from these files; all else is written
+anew. A test fails when a file is not what this script writes.
 """
 
 import json
@@ -22,6 +22,11 @@ PRESETS = {
         "more. Each line is a default; `--set key=value` overrides one of them, `--config FILE` "
         "many. A line that begins with # shows an example of a setting that is unset."
     ),
+    "paper": (
+        "The paper's whole protocol: `nasalign reproduce all --config configs/paper.toml` "
+        "(docs/reproduce.md). It needs an endpoint with GPT-4. The lines are those of "
+        "paper-7b.toml but for those with a comment, which says what that has."
+    ),
     "smollm2": (
         "Settings for models below 1 billion parameters, found by measurement on the development "
         "split of the facts (docs/log.md). They are those of paper-7b.toml but for the lines with "
@@ -32,7 +37,7 @@ SECTIONS = {  # first setting of each section -> its title
     "vocabulary": "Prompts",
     "sides": "Data (Section 3.1.1, Appendix D)",
     "direction": "Probing set (Section 4.1)",
-    "k": "Head selection (Eq. 2-4)",
+    "k": "Heads and their NAS (Eq. 1-4)",
     "learning_rate": "Algorithm 1 (Appendix F)",
     "method": "nasa+ (docs/study.md)",
     "decoder": "Evaluation",
@@ -42,12 +47,22 @@ EXAMPLES = {  # of settings that are unset by default
     "chat": True,
     "data_revision": "main",
     "max_calls": 1000,
-    "k": 100,
-    "n": 30,
+    "joint_heads": 27,
+    "endpoint_model": "openai:gpt-4",
     "batch_size": 32,
     "replay_gib": 4.0,
 }
-REASONS = {  # why a small model takes another value than the paper's
+REASONS = {  # why a preset takes another value than the paper's defaults
+    "context": "Table 14 begins with a supporting paragraph; the paper does not say which it took",
+    "generator": "Appendix D.1",
+    "judge": "Section 6.1, Appendix E",
+    "decoder": "answers are decoded and read",
+    "evaluation_sizes": "Table 8",
+    "endpoint_model": "Figure 1",
+    "k": "scaled down with the model's heads",
+    "n": "as k",
+    "study_k": "as k",
+    "study_n": "as k",
     "sides": "twice the examples for few questions; intervals are by question",
     "direction": "whether it denies right answers or affirms wrong ones more often",
     "probing_questions": "a third of them is known, which is enough for D and V below",
@@ -107,13 +122,16 @@ def toml(preset: str) -> str:
     for name, value in values_of(preset).items():
         if name in SECTIONS:
             lines += ["", f"# --- {SECTIONS[name]}"]
-        start = f"{name} = {_toml(value)}"
+        start = f"{name} = {json.dumps(value) if value == 'none' else _toml(value)}"
         if value is None and preset == "paper-7b":
             start = f"# {name} = {_toml(EXAMPLES[name])}"
         if preset == "paper-7b":
             lines += _commented(start, explained[name])
         elif value is not None:
-            lines += _commented(start, _why(name, value, paper[name]))
+            mine = preset == "paper"
+            lines += _commented(
+                start, _why(name, value, paper[name], "default" if mine else "paper")
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -131,27 +149,33 @@ def page() -> str:
     return text
 
 
-def _why(name: str, value: object, paper: object) -> str:
-    if value == paper:
+def _why(name: str, value: object, other: object, whose: str) -> str:
+    if value == other:
         return ""
-    return f"paper: {_toml(paper)}{'; ' * (name in REASONS)}{REASONS.get(name, '')}"
+    return f"{whose}: {_toml(other)}{'; ' * bool(REASONS.get(name))}{REASONS.get(name, '')}"
 
 
 def _commented(start: str, comment: str) -> list[str]:
     if not comment:
         return [start]
+    if len(start) > 60:  # the comment stands above a long line
+        return [*textwrap.wrap(comment, 98, initial_indent="# ", subsequent_indent="# "), start]
     first, *more = textwrap.wrap(comment, 68)
     return [f"{start:<29} # {first}", *(f"{'':<29} # {line}" for line in more)]
 
 
 def _toml(value: object) -> str:
-    return "unset" if value is None else json.dumps(value).replace("e-0", "e-")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + "}"
+    return "unset" if value in (None, "none") else json.dumps(value).replace("e-0", "e-")
 
 
 def _kind(hint: Any) -> str:
     """The type of a setting as a reader knows it."""
     if get_origin(hint) is Literal:
         return ", ".join(map(json.dumps, get_args(hint)))
+    if get_origin(hint) is dict:
+        return "table of whole numbers"
     if type(None) in get_args(hint):
         hint = get_args(hint)[0]
     return {int: "whole number", float: "number", bool: "true or false", str: "text"}[hint]

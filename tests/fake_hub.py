@@ -20,6 +20,7 @@ class FakeHub:
         files: what was uploaded, or is there to be fetched, by repository and path.
         private: whether each repository that is there is private.
         refuses: status and message by a part of the path that is asked.
+        gated: the status with which files of a repository are held back, by repository.
         asked: method and path of every request.
         tokens: that which was sent, by path.
         url: its address.
@@ -29,6 +30,7 @@ class FakeHub:
         self.files: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
         self.refuses: dict[str, tuple[int, str]] = {}
+        self.gated: dict[str, int] = {}
         self.asked: list[str] = []
         self.tokens: dict[str, str | None] = {}
         self.url = ""
@@ -102,7 +104,11 @@ def serving() -> Iterator[FakeHub]:
                 status, value = hub.answer(self.command, self.path, body)
                 content = json.dumps(value).encode()
             more = {"Content_Type": "application/json"}
-            if "/resolve/" in self.path:
+            repo = self.path.lstrip("/").partition("/resolve/")[0]
+            if repo in hub.gated:
+                status, content = hub.gated[repo], b'{"error": "restricted"}'
+                more["X_Error_Code"] = "GatedRepo"
+            elif "/resolve/" in self.path:
                 digest = hashlib.sha256(content).hexdigest()
                 more |= {"X_Repo_Commit": "0" * 40, "ETag": f'"{digest}"'}
                 more |= {"X_Error_Code": "EntryNotFound"} if status == 404 else {}

@@ -83,7 +83,8 @@ def attention_weights(model: PreTrainedModel, input_ids: Tensor) -> list[Tensor]
 def nas(weights: Tensor, yes: int, no: int, first_row: int) -> float:
     """Eq. 1 for one head, of its attention weights A, float64 [T, T].
 
-    The sum is over the rows from `first_row`, the first token after the instruction, to the last.
+    The sum is over the rows from `first_row` to the last: L_I, the first token after the
+    instruction, or L_I - 1, its last token, which is row i = L_I where rows are counted from 1.
     A row in which either weight is zero, because the token is masked, adds nothing.
     """
     total = 0.0
@@ -214,14 +215,14 @@ def evaluate(
 
 
 def expected_calibration_error(confidences: Sequence[float], hits: Sequence[bool]) -> float:
-    """ECE (Table 6): bins of equal width, bin b holding b/10 < confidence <= (b + 1)/10."""
+    """ECE (Table 6): bins of equal width, bin b holding b/10 <= confidence < (b + 1)/10."""
     error = 0.0
     for bin in range(BINS):
         low, high = bin / BINS, (bin + 1) / BINS
         members = [
             (confidence, hit)
             for confidence, hit in zip(confidences, hits, strict=True)
-            if low < confidence <= high or (confidence == 0 and bin == 0)
+            if low <= confidence < high or (confidence >= 1 and bin == BINS - 1)
         ]
         gap = sum(hit for _, hit in members) - sum(confidence for confidence, _ in members)
         error += abs(gap) / len(confidences) if members else 0.0

@@ -125,13 +125,13 @@ def test_algorithm_1_scripted(
 def test_evaluate_by_hand() -> None:
     verdicts = ["positive", "positive", "negative", "negative", "invalid"]
     scores = reference.evaluate(
-        verdicts, [True, False, True, False, True], [0.95, 0.91, 0.6, 0.55, 0.0]
+        verdicts, [True, False, True, False, True], [0.95, 0.91, 0.59, 0.5, 0.0]
     )
     assert scores["accuracy"] == pytest.approx(2 / 5)
     assert scores["precision"] == scores["recall"] == scores["f1"] == 0.5
     assert scores["invalid_rate"] == pytest.approx(1 / 5)
-    # One hit in each bin: |1 - (0.95 + 0.91)| / 4 + |1 - (0.6 + 0.55)| / 4
-    assert scores["ece"] == pytest.approx((0.86 + 0.15) / 4)
+    # One hit in each bin: |1 - (0.95 + 0.91)| / 4 + |1 - (0.59 + 0.5)| / 4
+    assert scores["ece"] == pytest.approx((0.86 + 0.09) / 4)
     nothing = reference.evaluate(["invalid"], [True], [0.0])
     assert nothing == dict.fromkeys(nothing, 0.0) | {"invalid_rate": 1.0}
 

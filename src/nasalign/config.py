@@ -4,7 +4,7 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -20,6 +20,7 @@ Method = Literal["nasa", "nasa+"]
 Selection = Literal["nas", "attribution"]
 Kinds = Literal["all", "known"]
 Direction = Literal["auto", "negative", "positive"]
+NasRows = Literal["after_instruction", "from_instruction_end"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
 # An integer of more than 18 digits is no setting anybody means, and TOML has none.
@@ -32,6 +33,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Writer = Annotated[str, Field(pattern=r"^(rules|self|openai:\S+)$")]
 Examiner = Annotated[str, Field(pattern=r"^(match|self|openai:\S+)$")]
+Endpoint = Annotated[str, Field(pattern=r"^openai:\S+$")]
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
 """Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
@@ -63,7 +65,7 @@ class Settings:
     chat: bool | None = None
     """Whether to use the chat template; unset, where the tokenizer has one."""
     shots: Amount = 0
-    """Examples shown with their answers before each question (Table 7)."""
+    """Held-out examples shown before each question, half of them with the answer Yes (Table 7)."""
     scenario: Scenario = "plain"
     """How it is asked: or with a "context", "unsure" (may not know), "cot" (reasons), "negated"."""
     # Data (Section 3.1.1, Appendix D)
@@ -89,7 +91,7 @@ class Settings:
     probing_questions: Count = 2000
     """Short-answer questions asked under Prompt II at most."""
     answer_tokens: Count = 24
-    """Tokens of a free answer at most."""
+    """Tokens of a short answer at most, of which the first line is taken (Appendix E)."""
     tuning_samples: Count = 1000
     """Size of the tuning set D at most."""
     validation_samples: Count = 100
@@ -97,12 +99,18 @@ class Settings:
     min_true_positives: Count = 1
     """With fewer, tau is minus infinity and halting_share takes its place."""
     # Head selection (Eq. 2-4)
-    k: Count | None = None
-    """Heads in each sample's list (Eq. 2); unset, 100 scaled to the model."""
-    n: Count | None = None
-    """Heads to tune at most (Eq. 4); unset, 30 scaled to the model, of nasa+ a tenth of all."""
+    k: Count | None = 100
+    """Heads in each sample's list (Eq. 2); unset, 100 scaled down with the model's heads."""
+    n: Count | None = 30
+    """Heads to tune at most (Eq. 4); unset, 30 scaled down with the model's heads."""
+    study_k: Count | None = 200
+    """The same as k in the study of Table 2; unset, 200 scaled down."""
+    study_n: Count | None = 100
+    """The same as n in the study of Table 2; unset, 100 scaled down."""
     consistency: Share = 0.9
     """Share of the lists a head must be in (Eq. 3)."""
+    nas_rows: NasRows = "after_instruction"
+    """Rows that Eq. 1 adds up; "from_instruction_end": one more, that of its last token (L_I)."""
     # Algorithm 1 (Appendix F)
     learning_rate: Rate = 1e-6
     """Highest rate of AdamW."""
@@ -125,6 +133,8 @@ class Settings:
     """Of nasa+: heads by what their rows do to the answer; "nas": by Eq. 2-4."""
     kinds: Kinds = "all"
     """Of samples of nasa+; "known" leaves out those that keep other domains balanced."""
+    joint_heads: Count | None = None
+    """Heads that nasa+ tunes; unset, a tenth of all."""
     known_pairs: Count = 300
     """Pairs of a right and a wrong answer to known questions at most; of each other kind there are
     half or a third as many."""
@@ -145,6 +155,14 @@ class Settings:
     """Tokens of a chain of thought at most, in the scenario "cot"."""
     evaluation_questions: Count = 1000
     """Questions of a data set at most."""
+    evaluation_sizes: dict[str, Count] = dataclasses.field(default_factory=dict, hash=False)
+    """Questions at most of single data sets, by name; fewer than evaluation_questions."""
+    study_questions: Count = 500
+    """Questions of each domain in the studies of Tables 1, 2 and 9 at most."""
+    free_answer_tokens: Count = 256
+    """Tokens at most of the free answers of Tables 5 and 16 to 18; they may have many lines."""
+    endpoint_model: Endpoint | None = None
+    """Model of an endpoint that Figure 1 shows too, such as "openai:gpt-4"."""
     side_effect_questions: Amount = 200
     """Free questions asked before and after at most (Table 5); 0: none."""
     bootstrap_samples: Count = 2000
@@ -172,11 +190,16 @@ class Settings:
         Raises:
             NasAlignError: a name is unknown, or a value has the wrong type or is out of range.
         """
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        types = {field.name: field.type for field in dataclasses.fields(self)}
         # TOML, and so --set, has no null.
         unset = {name for name, value in changes.items() if value == "none"}
-        nulls = {name: None for name in unset if defaults.get(name, "") is None}
+        nulls = {name: None for name in unset if type(None) in get_args(types.get(name))}
         return dataclasses.replace(self, **(dict(changes) | nulls))
+
+    def size_of(self, data: str) -> int:
+        """Return how many questions of a data set are evaluated at most."""
+        cap = self.evaluation_questions
+        return min(cap, self.evaluation_sizes.get(data, cap))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for ``run.json``."""
@@ -193,7 +216,8 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
     if first["type"] == "literal_error":
         rule = f"must be one of {first['ctx']['expected']}"
     if first["type"] == "string_pattern_mismatch":
-        rule = f"must be {'rules' if name == 'generator' else 'match'}, self or openai:MODEL"
+        others = {"generator": "rules, self or ", "judge": "match, self or "}
+        rule = f"must be {others.get(name, '')}openai:MODEL"
     return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
 
 

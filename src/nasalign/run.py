@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from nasalign.io.storage import (
     storing,
     whole,
 )
+from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 from nasalign.progress import Progress, Quiet, Reporter
@@ -61,12 +62,14 @@ class Run:
         facts: the content of ``run.json``.
         reporter: shows sentences and progress bars.
         resuming: whether verified files of an earlier, unfinished run in the folder are reused.
+        writes: whether files are written; of several processes, one does.
     """
 
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=lambda: {"timings": {}})
     reporter: Reporter = field(default_factory=Quiet)
     resuming: bool = False
+    writes: bool = True
 
     def part(self, folder: Path | None) -> "Run":
         """Return a run with the same reporter, and a folder (or none) and facts of its own."""
@@ -102,10 +105,23 @@ class Run:
         names = [name, *(str(Path(name).with_name(one)) for one in also)]
         if self.folder is None:
             return make()
-        if all(self.reusable(one) for one in names):
+        # Several processes with one folder must all measure, or all read.
+        found = all(self.reusable(one) for one in names)
+        if processes.agreed(found) if self.resuming else found:
             with as_written(self.folder):
                 return load(self.folder / name)
         value = make()
+        if self.writes:
+            self._keep(name, value, dump, names)
+        if self.resuming:
+            processes.agreed(None)  # until it is written
+        return value
+
+    def _keep(
+        self, name: str, value: T, dump: Callable[[Path, T], None], names: Sequence[str]
+    ) -> None:
+        """Write a value, and note its files as done."""
+        assert self.folder
         if (self.folder / name).parent != self.folder:
             make_subfolder((self.folder / name).parent)
         dump(self.folder / name, value)
@@ -113,7 +129,6 @@ class Run:
             self.save()
         for one in names:
             seal(self.folder / one)
-        return value
 
     def reusable(self, name: str) -> Path | None:
         """Return the path of a verified file of the run being resumed, or None."""
@@ -122,7 +137,7 @@ class Run:
 
     def write(self, name: str, content: Any) -> None:
         """Write a JSON file into the run directory, if there is one."""
-        if self.folder:
+        if self.folder and self.writes:
             write_json(self.folder / name, content)
 
     @contextmanager
@@ -207,7 +222,6 @@ def make_folder(folder: Path) -> None:
 def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return what ``run.json`` says of the model, the machine and the versions."""
     geometry = HeadGeometry.of(model)
-    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
     return {
         "model": {
             "name": model.name_or_path,
@@ -224,10 +238,15 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict
         "special_tokens": {
             name: str(token) for name, token in tokenizer.special_tokens_map.items()
         },
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
+        "versions": versions(),
         "threads": torch.get_num_threads(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide figures."""
+    packages = ("nasalign", "torch", "transformers", "peft", "accelerate", "tokenizers")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def adapter_folder(path: Path) -> Path:

@@ -15,7 +15,7 @@ from nasalign.io.files import read_json
 Scalar = str | int | float | bool | None
 NAME = "run.json"
 _ORIGINS = ("data", "data_origin", "probing_data", "probing_origin", "further")
-_OF_NO_FIGURE = ("max_calls", "concurrency", "replay_gib")
+_OF_NO_FIGURE = ("max_calls", "concurrency", "replay_gib", "endpoint_model")
 """Settings that may differ when a run is resumed."""
 
 _ANEW = "begin again with another --out (align and compare also take --overwrite)"

@@ -149,9 +149,13 @@ def test_every_figure_is_that_of_the_rows(
     said = np.array(
         [row["p_yes"] if one else row["p_no"] for row, one in zip(rows, yes, strict=True)]
     )
-    bins = np.ceil(said * 10)
     right = yes == labels
-    ece = sum(abs((said - right)[bins == one].sum()) for one in set(bins)) / len(rows)
+
+    def calibration_error(said: np.ndarray) -> float:
+        bins = np.minimum(np.floor(said * 10), 9)
+        return sum(abs((said - right)[bins == one].sum()) for one in set(bins)) / len(rows)
+
+    both = np.array([row["p_yes"] + row["p_no"] for row in rows])
     precision = precision_score(labels, yes, zero_division=0)
     expected = {
         "accuracy": right.mean(),
@@ -159,7 +163,8 @@ def test_every_figure_is_that_of_the_rows(
         "recall": recall_score(labels, yes),
         "f1": f1_score(labels, yes, zero_division=0),
         "yes_rate": yes.mean(),
-        "ece": ece,
+        "ece": calibration_error(said),
+        "ece_two_words": calibration_error(said / both),
         "auc": roc_auc_score(labels, odds),
         "gap": precision - recall_score(labels, yes),
         "invalid_rate": 0,

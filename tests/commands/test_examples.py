@@ -1,5 +1,6 @@
 """Records become examples with the context, the sides and the writer that the settings name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import upstream
 from nasalign.config import Settings
-from nasalign.data.records import Question
-from nasalign.data.sources import load_data
+from nasalign.data.binary import Binary
+from nasalign.data.records import BinaryExample, Question, split_of
+from nasalign.data.sources import SOURCES, Loaded, load_data
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
-from nasalign.evaluation.examples import few_shots, make_examples, without_evidence
+from nasalign.evaluation.examples import as_scenario, make_examples, without_evidence
+from nasalign.evaluation.shots import few_shots
 from nasalign.session import Session
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -62,14 +65,76 @@ def test_nothing_left_is_an_error(llama: Llama) -> None:
         make_examples(session(llama), "mine", [Question("Who?", "Ann")], [])
 
 
-def test_shown_examples_are_of_the_probed_questions_right_and_wrong_in_turn(llama: Llama) -> None:
+def test_shown_examples_are_held_out_of_the_data_and_half_of_them_right(llama: Llama) -> None:
     data = load_data("facts")
     splits = Splits.of(data, data)
+    held = splits.holding_out(4, 0)
+    assert held.test == splits.test  # they are of the development split
+    asked = {question.question: question for question in data.questions}
+    orders = set()
+    for seed in range(12):
+        held = splits.holding_out(4, seed)
+        shown = few_shots(session(llama, shots=4, seed=seed), held)
+        assert len({example.question for example in shown}) == 4
+        assert sum(example.known_label for example in shown) == 2
+        orders.add(tuple(example.label for example in shown))
+        for example in shown:
+            assert (example.answer == asked[example.question].answer) == example.label
+            assert split_of(asked[example.question].subject) == "development"
+        assert few_shots(session(llama, shots=4, seed=seed), held) == shown
+    assert len(orders) > 3  # of six
+    assert few_shots(session(llama), splits) == []
+    odd = [few_shots(session(llama, shots=3, seed=seed), held) for seed in range(8)]
+    assert {sum(one.known_label for one in shown) for shown in odd} == {1, 2}
+
+
+def test_shown_examples_of_the_paper_are_of_the_task_itself(llama: Llama, tmp_path: Path) -> None:
+    facts = load_data("facts")
+    strategy = [
+        BinaryExample(f"Is {n} odd?", n % 3 == 0, context=f"About {n}.", id=f"{n}")
+        for n in range(40)
+    ]
+    data = Loaded("strategyqa", [*strategy], origin="s", source=SOURCES["strategyqa"])
+    splits = Splits.of(data, facts).holding_out(4, 0)
     shown = few_shots(session(llama, shots=4), splits)
-    assert [example.label for example in shown] == [True, False, True, False]
-    probed = {question.question: question for question in splits.probing}
-    for example in shown:
-        assert (example.answer == probed[example.question].answer) == example.label
-    assert not {example.question for example in shown} & {one.question for one in splits.test}
-    assert few_shots(session(llama, shots=4), splits) == shown
-    assert few_shots(session(llama, shots=4, seed=1), splits) != shown
+    assert sorted(example.known_label for example in shown) == [False, False, True, True]
+    assert all(example in strategy for example in shown)  # with their context
+    assert len(splits.test) == 36
+    assert not {one.id for one in shown} & {one.id for one in splits.test}
+    assert splits.left_out.counts == {"it is for the few-shot examples": 4}
+
+
+def test_no_other_question_on_the_passage_of_a_shown_example_is_evaluated(llama: Llama) -> None:
+    passages = [f"Passage {n}." for n in range(12)]
+    asked = [
+        Question(f"{n}?", "Ann", passage, subject=passage, options=("Ann", "Bob"))
+        for passage in passages
+        for n in range(3)
+    ]
+    data = Loaded("ar-lsat", [*asked], origin="a", source=SOURCES["ar-lsat"])
+    splits = Splits.of(data, load_data("facts")).holding_out(4, 0)
+    shown = few_shots(session(llama, shots=4), splits)
+    contexts = {example.context for example in shown}
+    assert len(contexts) == 4  # of different passages, which are shown
+    assert not contexts & {one.context for one in splits.test}
+    assert len(splits.test) + sum(splits.left_out.counts.values()) == 36
+    assert few_shots(session(llama, shots=4, context="none"), splits)[0].context is None
+
+
+def test_what_gives_no_wrong_answer_is_not_shown_as_one(llama: Llama) -> None:
+    asked = [Question(f"What is {n}?", "Rome", kind="capital") for n in range(20)]
+    data = Loaded("musique", [*asked], origin="m", source=SOURCES["musique"])
+    splits = Splits.of(data, load_data("facts")).holding_out(4, 0)
+    with pytest.raises(DataError, match=r"musique gives \d of 4 examples to show; set shots lower"):
+        few_shots(session(llama, shots=4), splits)
+    with pytest.raises(DataError, match="too few questions to show 40 examples"):
+        splits.holding_out(40, 0)
+
+
+def test_a_rewritten_question_gets_its_passage_once_in_the_scenario_context(llama: Llama) -> None:
+    rewritten = Binary([BinaryExample("Ann and Bob sit. Is it Ann?", True)], [0])
+    asked = session(llama, scenario="context")
+    binary = replace(rewritten, tasks=("rewritten questions",))
+    assert as_scenario(asked, "ar-lsat", [CHOICE], binary) == binary.examples
+    given = replace(rewritten, tasks=("yes/no questions",))
+    assert as_scenario(asked, "ar-lsat", [CHOICE], given)[0].context == CHOICE.context

@@ -124,20 +124,44 @@ def test_a_useless_answer_of_a_generator_is_counted(answer: str | None, reason: 
 def test_a_generator_rewrites_questions_with_options() -> None:
     options = ("Klosnik", "Londi", "Manley")
     asked = [
-        Question("Who sits first?", "Londi", context="Three sit.", options=options, id="a"),
-        Question("Who sits last?", "Manley", context="Three sit.", options=options, id="b"),
+        Question("Who sits first?", "Londi", context="Three people sit.", options=options, id="a"),
+        Question("Who sits last?", "Manley", context="Three people sit.", options=options, id="b"),
     ]
-    written = ["Can Londi sit first?", "Does Klosnik sit first?", "Does Manley sit last?", "No."]
+    written = [
+        "Three people sit. Can Londi sit first?",
+        "If three people sit, does Klosnik sit first?",
+        "Does Manley sit last?",
+        "No.",
+    ]
     writer = Writer(*written)
     binary = to_binary(asked, seed=0, generator=writer)
     assert [(one.question, one.label, one.answer) for one in binary.examples] == [
-        ("Can Londi sit first?", True, None),
-        ("Does Klosnik sit first?", False, None),
+        ("Three people sit. Can Londi sit first?", True, None),
+        ("If three people sit, does Klosnik sit first?", False, None),
     ]
-    assert {one.context for one in binary.examples} == {"Three sit."}
     assert binary.dropped.counts == {"the generator wrote no question": 1}
+    assert {one.context for one in binary.examples} == {None}  # once, as in Table 14
     assert writer.asked[0].user == (  # Table 13
-        "Context: Three sit.\nQuestion: Who sits first?\nAnswer: Londi\nConverted Question:"
+        "Context: Three people sit.\nQuestion: Who sits first?\nAnswer: Londi\nConverted Question:"
     )
     assert "\nAnswer: Londi\n" not in writer.asked[1].user  # the wrong option
     assert writer.asked[0].system == writer.asked[1].system
+
+
+def test_a_passage_that_the_generator_leaves_out_is_put_before_the_question() -> None:
+    asked = Question("Who sits first?", "Ann", "Three people sit in a row.", options=("Ann", "Bob"))
+    writer = Writer("Can Ann sit first?", "Can Bob sit first?")
+    assert to_binary([asked], seed=0, generator=writer).examples == [
+        BinaryExample("Three people sit in a row. Can Ann sit first?", True),
+        BinaryExample("Three people sit in a row. Can Bob sit first?", False),
+    ]
+
+
+def test_the_task_is_named() -> None:
+    asked = Question("Who?", "Ann", context="They sit.", options=("Ann", "Bob"))
+    plain, given = Question("2?", "2"), BinaryExample("Is it?", True)
+    assert to_binary([asked], 0).tasks == ("options to verify",)
+    assert {one.context for one in to_binary([asked], 0).examples} == {"They sit."}
+    written = to_binary([asked], 0, generator=Writer("Is it Ann?", "Is it Bob?"))
+    assert written.tasks == ("rewritten questions",)
+    assert to_binary([given, plain, given], 0).tasks == ("yes/no questions", "answers to verify")

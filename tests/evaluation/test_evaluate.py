@@ -14,7 +14,8 @@ from nasalign.inference.generation import Generated
 from nasalign.inference.scoring import score
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
-KEYS = {"accuracy", "precision", "recall", "f1", "ece", "nas", "yes_rate", "invalid_rate", "n"}
+KEYS = {"accuracy", "precision", "recall", "f1", "ece", "ece_two_words", "nas", "yes_rate"}
+KEYS |= {"invalid_rate", "n"}
 EXAMPLES = [
     BinaryExample(f"What is the capital of {place}?", label, answer)
     for place, label, answer in (
@@ -68,7 +69,7 @@ def test_a_row_says_everything_of_an_example(
     decoder: str, llama: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["Yes", "", "no", "Nothing", "Yes.", "No"]
-    generated = Generated(answers, [0.0] * 6)
+    generated = Generated(answers, [0.0] * 6, [False] * 6)
     monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     settings = Settings().replace({"decoder": decoder})
     evaluation = run_evaluation(*llama, EXAMPLES, settings)

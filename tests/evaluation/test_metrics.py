@@ -12,6 +12,7 @@ from nasalign.evaluation.metrics import (
     METRICS,
     Array,
     bootstrap_weights,
+    confidences,
     from_sums,
     interval,
     sample_sums,
@@ -21,9 +22,13 @@ from nasalign.inference.verdicts import Verdict
 VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "invalid")
 
 
+def both(said: list[float]) -> list[tuple[float, float]]:
+    return [(one, one**2) for one in said]
+
+
 def of(verdicts: list[Verdict], labels: list[bool], said: list[float]) -> dict[str, float]:
-    """The metrics of verdicts given with a probability."""
-    sums = sample_sums(verdicts, labels, said, np.zeros(len(verdicts)))
+    """The metrics of verdicts given with a probability; of the two words alone it is the square."""
+    sums = sample_sums(verdicts, labels, both(said), np.zeros(len(verdicts)))
     return {name: float(value) for name, value in from_sums(sums.sum(axis=0)).items()}
 
 
@@ -38,21 +43,43 @@ def test_equal_to_the_reference(seed: int) -> None:
     mine, expected = of(verdicts, labels, said), reference.evaluate(verdicts, labels, said)
     for name, value in expected.items():
         assert mine[name] == pytest.approx(value, abs=1e-12), name
+    squared = reference.evaluate(verdicts, labels, [one for _, one in both(said)])
+    assert mine["ece_two_words"] == pytest.approx(squared["ece"], abs=1e-12)
     assert mine["yes_rate"] == verdicts.count("positive") / count
 
 
 @pytest.mark.parametrize(
     ("confidence", "place"),
     [
-        *((0.0, 0), (1e-9, 0), (0.1, 0), (0.1 + 1e-9, 1), (0.2, 1), (0.3, 2), (0.6, 5), (0.7, 6)),
-        *((0.9, 8), (0.9 + 1e-9, 9), (1.0, 9), (1.0 + 1e-6, 9)),  # sums of float32 may exceed 1
+        *((0.0, 0), (0.1 - 1e-9, 0), (0.1, 1), (0.2, 2), (0.3, 3), (0.6, 6), (0.7, 7)),
+        *((0.9 - 1e-9, 8), (0.9, 9), (1.0, 9), (1.0 + 1e-6, 9)),  # sums of float32 may exceed 1
     ],
 )
-def test_a_bin_holds_its_upper_edge(confidence: float, place: int) -> None:
-    [row] = sample_sums(["positive"], [True], [confidence], np.zeros(1))
-    bins = row[6:].reshape(BINS, 3)
-    assert bins[place].tolist() == [1.0, confidence, 1.0]
-    assert np.count_nonzero(bins[:, 0]) == 1
+def test_a_bin_holds_its_lower_edge(confidence: float, place: int) -> None:
+    """As in the code of He et al. (2022): ``score < (j + 1) / buckets``, the first such j."""
+    for kind, said in enumerate([(confidence, 0.05), (0.05, confidence)]):
+        [row] = sample_sums(["positive"], [True], [said], np.zeros(1))
+        bins = row[6:].reshape(2, BINS, 3)
+        assert bins[kind, place].tolist() == [1.0, confidence, 1.0]
+        assert bins[1 - kind, 0].tolist() == [1.0, 0.05, 1.0]
+        assert np.count_nonzero(bins[:, :, 0]) == 2
+
+
+def test_both_calibration_errors_by_hand() -> None:
+    """Four answers, three right; half or more of the probability is on neither word.
+
+    Over the vocabulary: 0.2 and 0.25 share a bin, |0.45 - 2| = 1.55; |0.3 - 0| and |0.5 - 1|.
+    Over the two words: 0.2 / 0.4 = 0.5 and 0.25 / 0.5 = 0.5, |1.0 - 2| = 1; 0.3 / 0.4 = 0.75,
+    |0.75 - 0|; 0.5 / 0.5 = 1, |1 - 1|.
+    """
+    probabilities = [("positive", 0.2, 0.2), ("negative", 0.25, 0.25), ("negative", 0.1, 0.3)]
+    probabilities.append(("positive", 0.5, 0.0))
+    said = [confidences(*one) for one in probabilities]
+    verdicts, labels = [one[0] for one in probabilities], [True, False, True, True]
+    found = from_sums(sample_sums(verdicts, labels, said, np.zeros(4)).sum(axis=0))
+    assert float(found["ece"]) == pytest.approx((1.55 + 0.3 + 0.5) / 4)
+    assert float(found["ece_two_words"]) == pytest.approx((1.0 + 0.75 + 0.0) / 4)
+    assert confidences("negative", 0.0, 0.0) == (0.0, 0.0)
 
 
 def test_a_model_that_says_no_word_of_the_two_has_zeros() -> None:
@@ -86,7 +113,7 @@ def test_metrics_of_bootstrap_samples_are_those_of_the_samples_drawn() -> None:
     verdicts = rng.choices(VERDICTS, k=12)
     labels, said = [rng.random() < 0.5 for _ in verdicts], [rng.random() for _ in verdicts]
     weights = bootstrap_weights([str(index) for index in range(12)], 5, seed=0)
-    spread = from_sums(weights @ sample_sums(verdicts, labels, said, np.zeros(12)))
+    spread = from_sums(weights @ sample_sums(verdicts, labels, both(said), np.zeros(12)))
     for row, drawn in enumerate(weights.astype(int)):
         places = np.repeat(np.arange(12), drawn)
         expected = reference.evaluate(
@@ -132,8 +159,10 @@ def test_examples_of_one_question_count_as_one() -> None:
 def test_the_confidence_is_the_probability_of_the_word_that_was_said() -> None:
     mine = evaluation(["positive", "negative", "invalid"], [True, False, True])
     sums: Array = mine.sums()
-    said = [float(mine.scores.p_positive[0]), float(mine.scores.p_negative[1]), 0.0]
-    assert sums[:, 6:].reshape(3, BINS, 3)[:, :, 1].sum(axis=1).tolist() == said
+    yes, no = mine.scores.p_positive.tolist(), mine.scores.p_negative.tolist()
+    whole, two = sums[:, 6:].reshape(3, 2, BINS, 3)[:, :, :, 1].sum(axis=2).T.tolist()
+    assert whole == [yes[0], no[1], 0.0]
+    assert two == pytest.approx([yes[0] / (yes[0] + no[0]), no[1] / (yes[1] + no[1]), 0.0])
     assert sums[:, 5] == pytest.approx(mine.scores.nas.sum(dim=(1, 2)).numpy(), rel=1e-5)
 
 

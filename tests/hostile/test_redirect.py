@@ -81,3 +81,13 @@ def test_an_adapter_that_comes_between_is_refused(
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", redirected)
     said = refused(invoke("ask", "ann/model", "Is it?", "--device", "cpu"))
     assert "so it is an adapter and no model" in said
+
+
+@pytest.mark.parametrize("status", [401, 403], ids=["not logged in", "terms not accepted"])
+def test_a_gated_model_says_how_to_be_let_in(hub: fake_hub.FakeHub, status: int) -> None:
+    hub.gated["ann/model"] = status
+    said = refused(invoke("ask", "ann/model", "Is it?", "--device", "cpu"))
+    assert (
+        f"'ann/model' cannot be loaded: it is gated; accept its terms at {hub.url}/ann/model, and "
+        "log in with `hf auth login` or set HF_TOKEN."
+    ) in said

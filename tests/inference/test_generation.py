@@ -12,7 +12,7 @@ from cases import QUESTIONS
 from nasalign.data.conversation import Conversation
 from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
-from nasalign.inference.generation import ModelChat, TokenIds, generate
+from nasalign.inference.generation import FIRST_LINE, ModelChat, TokenIds, generate
 from nasalign.prompts.builder import PromptBuilder
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -69,9 +69,15 @@ def test_special_tokens_are_stripped_and_end_the_answer(llama: Llama) -> None:
     prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
     end = [step_by_step(model, prompt.token_ids, 3)[2] for prompt in prompts]
     model.generation_config.eos_token_id = end[0]  # the third token of the first answer
-    answers = generate(model, tokenizer, prompts, 6, batch_size=7).texts
+    generated = generate(model, tokenizer, prompts, 6, batch_size=7, until=None)
+    answers = generated.texts
     first = step_by_step(model, prompts[0].token_ids, 3)
     assert answers[0] == tokenizer.decode(first).strip()  # no padding after it
+    six = [step_by_step(model, prompt.token_ids, 6) for prompt in prompts]
+    whole = [(end[0] in tokens, cut) for tokens, cut in zip(six, generated.cut, strict=True)]
+    assert (True, False) in whole
+    assert (False, True) in whole
+    assert (True, True) not in whole
     assert not any("<pad>" in answer or "<|im" in answer for answer in answers)
 
 
@@ -91,8 +97,9 @@ def test_the_entropy_is_that_of_the_first_token(llama: Llama) -> None:
 @pytest.mark.parametrize(
     ("text", "until", "answer"),
     [
-        ("\nword1 word2\nword3 word4 word5", None, "word1 word2"),  # its first line
+        ("\nword1 word2\nword3 word4 word5", FIRST_LINE.pattern, "word1 word2"),
         ("word1\nAnswer: No\nword3 word4", r"^Answer: No\n", "word1\nAnswer: No"),
+        ("word1\nword2\n\nword3", None, "word1\nword2\n\nword3"),
     ],
 )
 def test_an_answer_ends_where_it_may(
@@ -110,12 +117,13 @@ def test_an_answer_ends_where_it_may(
         return output
 
     model.register_forward_hook(scripted)
-    how = {"until": re.compile(until, re.MULTILINE)} if until else {}
+    end = re.compile(until, re.MULTILINE) if until else None
     generated = generate(
-        model, tokenizer, [TokenIds((5, 6, 7)), TokenIds((8, 9))], len(script), **how
+        model, tokenizer, [TokenIds((5, 6, 7)), TokenIds((8, 9))], len(script), until=end
     )
     assert generated.texts == [answer] * 2
-    assert left  # it stopped there
+    assert bool(left) == bool(until)  # it stopped there
+    assert generated.cut == [until is None] * 2
 
 
 def test_an_answer_beyond_the_context_is_named(llama: Llama) -> None:

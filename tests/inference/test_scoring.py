@@ -4,14 +4,15 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import reference
 import tiny
 from cases import QUESTIONS
-from nasalign.config import Decoder
+from nasalign.config import Decoder, NasRows, Settings
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, PromptError
 from nasalign.inference import scoring
 from nasalign.inference.generation import Generated
-from nasalign.inference.scoring import score, score_prompts
+from nasalign.inference.scoring import score, score_as, score_prompts
 from nasalign.inference.verdicts import likeliest, parse_verdict
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.prompts.wordings import VOCABULARIES
@@ -49,6 +50,32 @@ def test_probabilities_and_verdicts_are_those_of_each_prompt_alone(
         assert scores.verdicts[index] == likeliest(positive, negative)
     assert scores.answers is None
     assert scores.nas.dtype == torch.float64
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "before"), [("after_instruction", 0), ("from_instruction_end", 1)]
+)
+def test_the_sum_of_eq_1_begins_where_the_setting_says(
+    rows: NasRows, before: int, chat: bool, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """L_I, the length of the instruction with all before it, is counted by the tokenizer alone."""
+    model = tiny.build_model("qwen2", dtype=torch.float64)
+    settings = Settings(nas_rows=rows, chat=chat)
+    with reference.as_precise(model):
+        found = score_as(model, tokenizer, EXAMPLES, settings).nas
+    for example, nas in zip(EXAMPLES, found, strict=True):
+        prompt = PromptBuilder(tokenizer, chat=chat).binary(example)
+        head = prompt.text[: prompt.text.index("Yes or No.") + len("Yes or No.")]
+        length = len(tokenizer(head, add_special_tokens=not chat).input_ids)
+        expected = reference.nas_of_sample(
+            model,
+            torch.tensor(prompt.token_ids),
+            prompt.positive_position,
+            prompt.negative_position,
+            length - before,
+        )
+        torch.testing.assert_close(nas, expected, atol=1e-10, rtol=0)
 
 
 def test_without_recording_there_is_no_nas_and_the_same_probabilities(llama: Llama) -> None:
@@ -111,7 +138,7 @@ def test_the_generating_decoder_takes_its_verdicts_from_the_texts(
 ) -> None:
     model, tokenizer = llama
     answers = ["Yes", "No", "The answer is Yes.", "Nothing", "no", "", "yes"]
-    generated = Generated(answers, [0.0] * 7)
+    generated = Generated(answers, [0.0] * 7, [False] * 7)
     monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     scores = score(model, tokenizer, EXAMPLES, decoder="generate")
     assert scores.answers == answers
@@ -128,7 +155,7 @@ def test_a_third_answer_is_weighed_and_read(
 ) -> None:
     model, tokenizer = llama
     answers = ["Yes", "No", "I don't know", "", "no", "I do not know.", "yes"]
-    generated = Generated(answers, [0.0] * 7)
+    generated = Generated(answers, [0.0] * 7, [False] * 7)
     monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     prompts = [PromptBuilder(tokenizer, scenario="unsure").binary(example) for example in EXAMPLES]
     scores = score(model, tokenizer, EXAMPLES, scenario="unsure", decoder=decoder, batch_size=3)
@@ -151,7 +178,7 @@ def test_a_chain_of_thought_is_written_out_and_read_at_its_end(
 
     def generate(model: object, tokenizer: object, prompts: list, tokens: int, **options: object):
         asked.update(options, tokens=tokens, text=prompts[0].text)
-        return Generated(texts, [0.0] * 7)
+        return Generated(texts, [0.0] * 7, [False] * 7)
 
     monkeypatch.setattr(scoring, "generate", generate)
     done: list[int] = []

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 import reference
+from nasalign.config import load_preset
 from nasalign.nas.heads import (
     ALIGNMENT,
     STUDY,
     HeadCounts,
+    head_counts,
     model_nas,
-    scaled,
     select_heads,
     single_head_nas,
 )
@@ -53,9 +54,18 @@ def test_averages() -> None:
 
 
 def test_counts_scale_with_the_model() -> None:
-    assert scaled(ALIGNMENT, 1024) == ALIGNMENT
-    assert scaled(STUDY, 4096) == STUDY
-    assert scaled(ALIGNMENT, 270) == HeadCounts(k=26, n=8)
+    assert head_counts(ALIGNMENT, None, None, 1024) == ALIGNMENT
+    assert head_counts(STUDY, None, None, 4096) == STUDY
+    assert head_counts(ALIGNMENT, None, None, 270) == HeadCounts(k=26, n=8)
+
+
+@pytest.mark.parametrize("heads", [448, 784, 1024])  # Gemma-7B, Qwen2-7B, LLaMA-3-8B
+def test_the_paper_takes_the_same_counts_for_every_model(heads: int) -> None:
+    paper, small = load_preset("paper-7b"), load_preset("smollm2")
+    assert head_counts(ALIGNMENT, paper.k, paper.n, heads) == HeadCounts(k=100, n=30)
+    assert head_counts(STUDY, paper.study_k, paper.study_n, heads) == HeadCounts(k=200, n=100)
+    assert head_counts(ALIGNMENT, small.k, small.n, 270) == HeadCounts(k=26, n=8)
+    assert head_counts(STUDY, small.study_k, small.study_n, 270) == HeadCounts(k=53, n=26)
 
 
 def test_nothing_to_select_from() -> None:

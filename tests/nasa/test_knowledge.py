@@ -43,7 +43,7 @@ def test_questions_are_asked_by_prompt_two(llama: Llama, monkeypatch: pytest.Mon
         model: object, tokenizer: object, prompts: list, *rest: object, **options: object
     ) -> Generated:
         asked.update(options, prompts=[prompt.token_ids for prompt in prompts], rest=rest)
-        return Generated(["a", "b", "c"], [0.0] * 3)
+        return Generated(["a", "b", "c"], [0.0] * 3, [False] * 3)
 
     monkeypatch.setattr(module, "generate", generate)
     settings = Settings(answer_tokens=9, batch_size=5, chat=False)
@@ -54,7 +54,9 @@ def test_questions_are_asked_by_prompt_two(llama: Llama, monkeypatch: pytest.Mon
 
 
 def test_an_answer_that_holds_the_label_is_known() -> None:
-    answers = Generated(["It is thing 0.", "thing 12", "no idea"], [0.1, 0.2, 0.3])
+    answers = Generated(
+        ["It is thing 0.", "thing 12", "no idea"], [0.1, 0.2, 0.3], [False, True, False]
+    )
     samples = judged(QUESTIONS, answers)
     assert [sample.known for sample in samples] == [True, False, False]
     assert [sample.prediction for sample in samples] == answers.texts
@@ -63,7 +65,7 @@ def test_an_answer_that_holds_the_label_is_known() -> None:
 
 
 def test_a_judge_decides_and_is_not_guessed_at() -> None:
-    answers = Generated(["one", "two", "three"], [0.0] * 3)
+    answers = Generated(["one", "two", "three"], [0.0] * 3, [False] * 3)
     judge = Scripted(["Yes.", "no", "Well, it depends"])
     samples = judged(QUESTIONS, answers, judge)
     assert [sample.right for sample in samples] == [True, False, None]
@@ -72,13 +74,22 @@ def test_a_judge_decides_and_is_not_guessed_at() -> None:
     assert judge.asked[1].system.endswith("You must answer only yes or no.")  # Table 15
 
 
+def test_rows_keep_both_verdicts() -> None:
+    answers = Generated(["thing 0", "thing 12", "the thing: 2"], [0.0] * 3, [False] * 3)
+    rows = parametric_rows(judged(QUESTIONS, answers, Scripted(["no", "yes", "yes"])))
+    assert [row["right"] for row in rows] == [False, True, True]
+    assert [row["contains"] for row in rows] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("prediction", "right", "kind"),
     [
         ("Paris", True, "Det-T"),
         ("Not sure, but I say Paris", True, "Det-T"),
         ("Rome", False, "Det-F"),
-        ("The Unknown Soldier's Tomb", None, "Non-Det"),
+        ("The Unknown Soldier's Tomb", None, "unclear"),
+        ("Unable to determine", False, "Non-Det"),
+        ("The passage does not contain information on that.", None, "Non-Det"),
         ("The answer is not provided.", False, "Non-Det"),
         ("I don't know.", False, "Non-Det"),
         ("I do not have enough information", False, "Non-Det"),
@@ -107,9 +118,11 @@ def test_answers_of_low_entropy_are_confident() -> None:
         "answer": "thing 0",
         "prediction": "x",
         "right": True,
+        "contains": False,
         "knowledge": "Det-T",
         "entropy": 0.4,
         "confident": False,
+        "cut": False,
     }
 
 

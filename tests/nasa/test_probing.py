@@ -171,7 +171,7 @@ def test_the_generating_decoder_decides_the_parts(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["Yes", "No", "Perhaps", "no."]
-    generated = Generated(answers, [0.0] * 4)
+    generated = Generated(answers, [0.0] * 4, [False] * 4)
     monkeypatch.setattr(scoring, "generate", lambda *args, **options: generated)
     probing = build(known(4), ["negative"] * 4, decoder="generate")
     assert probing.verdicts == ["positive", "negative", "invalid", "negative"]

@@ -65,9 +65,42 @@ def test_figures_are_printed_by_their_size() -> None:
     assert printed == [["mine", " / ".join(shown.values()), ""]]
 
 
-def test_the_model_is_the_last_label() -> None:
-    ours = [{"model": "mine", "dataset": "musique", "method": "NASA", "accuracy": 0.5}]
+def test_table_5_has_a_column_a_data_set() -> None:
+    sizes = {"musique": 40, "gsm8k-rephrased": 30, "ar-lsat": 40}
+    ours = [
+        {"model": model, "dataset": name, "method": method, "accuracy": accuracy, "n": n}
+        for name, n in sizes.items()
+        for model in ("mine", "other")
+        for method, accuracy in (("baseline", 0.5), ("NASA", 0.25))
+    ]
     header, rows = texts(beside_paper(5, ours, []))
-    assert header == ["dataset", "model", "accuracy", "n"]
-    assert rows[0] == ["musique", "mine", "0.500", ""]
-    assert rows[1] == ["musique", "LLaMA (paper)", "0.594 / 0.596", ""]
+    assert header == ["model", "musique", "gsm8k-rephrased", "ar-lsat", "n"]
+    assert rows[0] == ["mine", *["0.500 / 0.250"] * 3, "40 | 30 | 40"]
+    assert [row[0] for row in rows[1:4]] == ["other", "LLaMA (paper)", "Mistral (paper)"]
+    assert rows[2][1:] == ["0.594 / 0.596", "0.329 / 0.325", "0.235 / 0.227", ""]  # as printed
+
+
+def test_tables_7_and_20_go_by_model_then_data_set() -> None:
+    printed = {7: ("strategyqa", "gsm8k-rephrased", "ar-lsat")}
+    printed[20] = ("strategyqa", "musique", "gsm8k-rephrased", "math-rephrased", "ar-lsat")
+    for number, sets in printed.items():
+        ours = [
+            {"model": model, "dataset": name, "method": "NASA", "precision": 0.5}
+            for name in sets
+            for model in ("mine", "other")
+        ]
+        header, rows = texts(beside_paper(number, ours, []))
+        assert header[:2] == ["model", "dataset"]
+        papers = [f"{name} (paper)" for name in ("LLaMA", "Mistral", "Gemma", "Qwen")]
+        assert [row[:2] for row in rows] == [
+            [model, name] for model in ("mine", "other", *papers) for name in sets
+        ]
+
+
+def test_a_figure_that_the_paper_has_not_is_empty_there() -> None:
+    ours = {"dataset": "strategyqa", "model": "mine", "method": "NASA", "ece": 0.2}
+    result = beside_paper(6, [ours | {"ece_two_words": 0.1}], [], more=("ece_two_words",))
+    header, rows = texts(result)
+    assert header == ["dataset", "model", "ece", "ece two words", "n"]
+    assert rows[0] == ["strategyqa", "mine", "0.200", "0.100", ""]
+    assert rows[1] == ["strategyqa", "Mistral (paper)", "0.120 / 0.116", "", ""]

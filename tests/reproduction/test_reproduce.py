@@ -1,29 +1,36 @@
 """The paper's tables and figures for a tiny model: all are made, from what is measured once."""
 
 import csv
+import gc
 import json
 import re
 import shutil
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
+from transformers import PreTrainedModel
 
 import tiny
 import upstream
 from cases import sets
-from fault_tools import done, invoke, refused
+from fake_endpoint import completion, serving
+from fault_tools import done, invoke, python, refused
+from nasalign.commands import job as job_room
 from nasalign.config import Settings
 from nasalign.data.records import Question
 from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import read_jsonl
+from nasalign.io.storage import seal
 from nasalign.nasa.knowledge import ask_and_judge
-from nasalign.reproduction import study as study_room
 from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
 from nasalign.session import Session
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 QUICK = {
     "bootstrap_samples": 40,
     "answer_tokens": 6,
@@ -70,16 +77,50 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         rows += [{"question": question, "answer": words[0], "type": "bridge"}] if words else []
     (data / "hotpotqa_dev.json").write_text(json.dumps(rows))
     names = {"strategyqa": "strategyqa_train", "musique": "musique_ans_dev", "gsm8k": "gsm8k_test"}
+    monkeypatch = pytest.MonkeyPatch()
     for name in ("strategyqa", "musique", "gsm8k", "math", "ar-lsat"):
+        monkeypatch.setitem(upstream.FILES, name, enough(upstream.FILES[name]))
         written = upstream.write(root, name)
         plain = names.get(name, name.replace("-", "_"))
         written.rename(data / f"{plain}{written.suffix}")
+    monkeypatch.undo()
     return World(str(root / "tiny"), data, root / "out")
+
+
+def enough(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with others like them, so that some can be shown as examples (Table 7)."""
+    found = []
+    for number in range(14):
+        text = (
+            json.dumps(rows)
+            .replace("?", f" {number}?")
+            .replace("Three sit", f"In hall {number} three sit")
+        )
+        for key in ("qid", "id"):
+            text = text.replace(f'"{key}": "', f'"{key}": "{number}')
+        found += json.loads(text)
+    return found
 
 
 def table(world: World, name: str) -> list[dict[str, str]]:
     with (world.folder / f"{name}.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def watch_loads(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[PreTrainedModel]]:
+    """The models that are loaded from now on; each must be gone before the next one."""
+    loaded: list[weakref.ref[PreTrainedModel]] = []
+    load = job_room.load
+
+    def counted(*given: Any, **options: Any) -> Any:
+        gc.collect()
+        assert not [one for one in loaded if one()], "the model before is still in memory"
+        found = load(*given, **options)
+        loaded.append(weakref.ref(found[0]))
+        return found
+
+    monkeypatch.setattr(job_room, "load", counted)
+    return loaded
 
 
 def share_of_right(said: list[dict[str, object]]) -> float:
@@ -106,8 +147,7 @@ def test_everything_is_made_and_a_second_run_measures_nothing(
     def refuse(*given: object, **options: object) -> None:
         raise AssertionError("nothing is to be measured again")
 
-    for measuring in ("run_evaluation", "ask_and_judge", "attention_map"):
-        monkeypatch.setattr(study_room, measuring, refuse)
+    monkeypatch.setattr(job_room, "load", refuse)  # the model is not even loaded
     again = world.run("all")
     assert again.exit_code == 0, again.output
     assert {path.name: path.read_bytes() for path in world.folder.glob("*.csv")} == first
@@ -140,6 +180,7 @@ def test_stand_ins_are_named_and_missing_data_is_said(world: World, tmp_path: Pa
     assert "gsm8k stands in for gsm8k-rephrased" in (
         world.run("table-8").output and (world.folder / "reproduction.html").read_text()
     )
+    assert all(row["n"] == row["total"] for row in table(world, "table-8")[: len(PAPER_SETS)])
     with pytest.raises(DataError, match="has no file of strategyqa"):
         paper_sets(tmp_path)
     with pytest.raises(DataError, match="There is no folder"):
@@ -196,12 +237,108 @@ def test_several_models_stand_in_one_table(world: World, tmp_path: Path) -> None
     given = ["reproduce", "table-9", "figure-1", "--model", world.model, "--model", str(other)]
     given += ["--data-dir", str(world.data), "--out", str(tmp_path / "out"), "--limit", "6"]
     result = done(*given, "--set", "bootstrap_samples=20")
-    assert "corrected for 2 model(s)" in result.output
+    assert "corrected for 2 models" in result.output
     both = World(world.model, world.data, tmp_path / "out")
     ours = [row["model"] for row in table(both, "table-9") if row["source"] == "ours"]
     assert ours == ["tiny", "other"]
     twice = refused(invoke(*given, "--model", world.model))
     assert "the same name: tiny, other, tiny" in twice
+
+
+def test_one_model_is_in_memory_at_a_time_and_one_that_fails_is_said(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path / "other", "qwen2", seed=1)
+    loaded = watch_loads(monkeypatch)
+    given = ["reproduce", "table-1", "figure-5", "--model", world.model, "--model", "nowhere"]
+    given += ["--model", str(tmp_path / "other"), "--data-dir", str(world.data), "--limit", "6"]
+    settings = sets(f"{key}={value}" for key, value in QUICK.items())
+    result = invoke(*given, "--out", str(tmp_path / "out"), *settings)
+    assert result.exit_code == 2
+    assert "table-1 cannot be made of nowhere: There is no model 'nowhere'" in " ".join(
+        result.output.split()
+    )
+    both = World(world.model, world.data, tmp_path / "out")
+    ours = [row["model"] for row in table(both, "table-1") if row["source"] == "ours"]
+    assert ours == ["tiny", "other"]
+    page = (tmp_path / "out" / "reproduction.html").read_text()
+    assert "Missing is nowhere: There is no model" in page
+    assert len(loaded) == 2
+
+
+def test_other_weights_or_answers_are_not_taken_for_those_that_were_measured(
+    world: World, tmp_path: Path
+) -> None:
+    model = tiny.save(tmp_path / "mine", "llama", seed=3)
+    mine = World(str(model), world.data, tmp_path / "out")
+    assert mine.run("table-8").exit_code == 0
+    copied = {path: path.read_bytes() for path in model.iterdir()}
+    for path, content in copied.items():  # a copy: new times, the same weights
+        path.write_bytes(content)
+    assert mine.run("table-8").exit_code == 0
+    assert mine.run("table-16").exit_code == 0
+    answers = tmp_path / "out" / "mine" / "untouched" / "musique.free.jsonl"
+    answers.write_text(answers.read_text().replace('"question": "', '"question": "Other: ', 1))
+    seal(answers)
+    assert "other examples of parametric.jsonl (row 1" in refused(mine.run("table-16"))
+    tiny.save(model, "llama", seed=4)
+    assert "begun with another model" in refused(mine.run("table-8"))
+
+
+def test_the_studies_take_a_sample_of_each_domain(world: World) -> None:
+    assert world.run("table-1", changes={"study_questions": 5}).exit_code == 2  # measured otherwise
+    other = World(world.model, world.data, world.folder.parent / "sampled")
+    assert other.run("table-1", "table-8", changes={"study_questions": 5}).exit_code == 0
+    [ours] = [row for row in table(other, "table-1") if row["source"] == "ours"]
+    assert ours["n"] == "15"
+    sizes = {row["dataset"]: row["total"] for row in table(other, "table-8")}
+    assert sizes["strategyqa"] != "15"
+
+
+def test_a_model_of_an_endpoint_is_asked_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
+    mine = World(world.model, world.data, tmp_path / "out")
+    given = ["reproduce", "figure-1", "--model", mine.model, "--data-dir", str(mine.data)]
+    given += ["--out", str(mine.folder), "--limit", "6", *sets(["bootstrap_samples=20"])]
+    assert done(*given).exit_code == 0
+    with serving() as fake:
+        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
+        fake.reply = lambda request: completion("Yes")
+        given += ["--endpoint-model", "openai:gpt-4"]  # what was measured before is used
+        assert "gpt-4 is asked Prompt I" in done(*given).output.replace("\n", " ")
+        rows = [row for row in table(mine, "figure-1") if row["model"] == "gpt-4"]
+        assert [row["dataset"] for row in rows] == list(PAPER_SETS)
+        assert {row["recall"] for row in rows} == {"1.0"}
+        assert len(fake.asked) == sum(int(row["n"]) for row in rows)
+        assert {one["messages"][0]["role"] for one in fake.asked} == {"user"}
+        done(*given)
+        assert len(fake.asked) == sum(int(row["n"]) for row in rows)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes(world: World, tmp_path: Path) -> None:
+    """They score, tune and evaluate together; then they go on with what one has measured."""
+    assert world.run("table-1", "table-3", "table-5").exit_code == 0
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "nasalign"]
+    given = ["reproduce", "table-1", "table-3", "table-5", "--model", world.model]
+    given += ["--data-dir", str(world.data), "--limit", "12"]
+    settings = sets(f"{key}={value}" for key, value in QUICK.items())
+    copied = tmp_path / "copied"
+    shutil.copytree(world.folder, copied)
+    for path in (copied / "tiny" / "nasa").glob("*.jsonl*"):
+        path.unlink()
+    for out in (tmp_path / "new", copied):
+        both = python(*launch, *given, *settings, "--out", str(out))
+        assert both.returncode == 0, both.stderr[-3000:]
+        for name in ("table-1", "table-3", "table-5"):
+            found = table(World(world.model, world.data, out), name)
+            for one, other in zip(table(world, name), found, strict=True):
+                for key, value in one.items():
+                    same = value == other[key]
+                    assert same or float(other[key]) == pytest.approx(float(value), rel=1e-4)
 
 
 def test_what_cannot_be_made_is_said_and_the_rest_is_made(world: World, tmp_path: Path) -> None:
@@ -213,7 +350,7 @@ def test_what_cannot_be_made_is_said_and_the_rest_is_made(world: World, tmp_path
     (data / "hotpotqa_dev.json").write_text(json.dumps(unknown))
     ignorant = World(world.model, data, tmp_path / "out")
     said = refused(ignorant.run("table-1", "table-3", "table-8"))
-    assert "table-3 cannot be made: The model answers none" in said
+    assert "table-3 cannot be made of tiny: The model answers none" in said
     page = (ignorant.folder / "reproduction.html").read_text()
     assert "Table 3 (not made)" in page
     assert {path.name for path in ignorant.folder.glob("*.csv")} == {"table-1.csv", "table-8.csv"}
@@ -227,3 +364,51 @@ def test_data_that_has_changed_is_not_gone_on_with(world: World, tmp_path: Path)
     path = next(data.glob("strategyqa*"))
     path.write_text(path.read_text().replace("?", "??", 1))
     assert "was begun with another content of strategyqa" in refused(mine.run("table-8"))
+
+
+def reply_as_gpt_4(request: dict[str, Any]) -> tuple[int, Any]:
+    """What a model says to the prompts of Tables 13 and 15, and to Prompt I."""
+    system, said = request["messages"][0], request["messages"][-1]["content"]
+    odd = sum(said.encode()) % 2
+    if "same meaning" in system["content"]:
+        return completion("Yes" if odd else "No.")
+    if "wrong answer" in system["content"]:
+        return completion(f"Something else {odd}")
+    if "Yes-No question" in system["content"]:
+        return completion(f"Is it so that {said.split('Answer: ')[1].splitlines()[0]}?")
+    return completion("Yes" if odd else "No")
+
+
+@pytest.mark.long
+def test_the_whole_protocol_with_four_models_and_an_endpoint(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [tiny.save(tmp_path / one, one) for one in ("llama", "mistral", "gemma", "qwen2")]
+    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
+    given = ["reproduce", "--config", str(CONFIGS / "paper.toml"), "--data-dir", str(world.data)]
+    given += [part for model in models for part in ("--model", str(model))]
+    few = ("probing_questions=24", "bootstrap_samples=20", "free_answer_tokens=8", "epochs=1")
+    given += [*sets(few), "--out", str(tmp_path / "out")]
+    loads = watch_loads(monkeypatch)
+    with serving() as fake:
+        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
+        fake.reply = reply_as_gpt_4
+        done(*given, "table-1", "--limit", "4")
+        assert len(loads) == 4
+        first = len(fake.asked)
+        done(*given, "all", "--limit", "4")
+        assert len(loads) == 8
+        asked = len(fake.asked)
+        assert asked > first > 0
+        assert len({json.dumps(one["messages"]) for one in fake.asked}) == asked  # none asked twice
+        told = done(*given, "all", "--limit", "4").output
+        assert (len(loads), len(fake.asked)) == (8, asked)
+    four = World("", world.data, tmp_path / "out")
+    for name in ITEMS:
+        rows = [row for row in table(four, name) if row["source"] == "ours"]
+        if name not in ("table-8", "figure-6", "figure-7"):
+            assert {row["model"] for row in rows} >= {model.name for model in models}, name
+        assert "cannot be made" not in told
+    for name in ("table-3", "table-4", "table-5", "table-11"):
+        sizes = {row["n"] for row in table(four, name) if row["source"] == "ours"}
+        assert sizes <= {"3", "4"}, name  # the limit is that of every set

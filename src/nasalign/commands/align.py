@@ -29,10 +29,10 @@ from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.examples import (
     evaluate_sets,
     example_sets,
-    few_shots,
     without_evidence,
 )
 from nasalign.evaluation.free_answers import side_effects
+from nasalign.evaluation.shots import few_shots
 from nasalign.io.storage import remove_folder, seal
 from nasalign.reporting.console_tables import change_table
 from nasalign.reporting.report import write_report
@@ -112,9 +112,9 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)
         session = job.session()
-        records, sets = example_sets(session, splits, more)
-
         shots = few_shots(session, splits)
+        records, sets = example_sets(session, splits, more, shots)
+
         before = evaluate_sets(session, sets, shots, "before")
         try:
             result = correct(session, without_evidence(splits.probing))

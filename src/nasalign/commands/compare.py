@@ -33,7 +33,7 @@ from nasalign.reporting.comparison_table import as_csv, print_comparison
 from nasalign.reporting.report import write_report
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.baselines import UNTOUCHED
-from nasalign.rivals.material import material_of
+from nasalign.rivals.material import SHOTS, material_of
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.row import FOLDER, RowMeasurement
 
@@ -116,6 +116,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
             )
         watched = [one for one in splits.probing_pool if split_of(one.subject) == "development"]
         fitted_on = [*watched, *load_facts("probing")]
+        splits = splits.holding_out(SHOTS, job.given_settings.seed)
         splits = job.run_data.apart(splits, fitted_on, "rows are fitted or chosen on it")
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)

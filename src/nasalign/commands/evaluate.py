@@ -122,7 +122,8 @@ def evaluate_job(
         if harness_out:
             applied = adapter_folder(adapter) if adapter else None
             examples, overwrite = asked.examples[settings.scenario], job.out.overwrite
-            task = write_task(session, splits, examples, harness_out, overwrite, applied)
+            shots = asked.shots[settings.scenario]
+            task = write_task(session, splits, examples, shots, harness_out, overwrite, applied)
         evaluation = asked.evaluate(settings.scenario, splits.name)
         figures = (settings.bootstrap_samples, settings.seed)
         metrics = evaluation.metrics(*figures)

@@ -7,7 +7,6 @@ from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
 from nasalign.data.splits import Splits
 from nasalign.errors import NasAlignError
-from nasalign.evaluation.examples import few_shots
 from nasalign.harness.tasks import Task
 from nasalign.models import processes
 from nasalign.session import Session
@@ -30,6 +29,7 @@ def write_task(
     session: Session,
     splits: Splits,
     examples: list[BinaryExample],
+    shots: list[BinaryExample],
     folder: Path,
     overwrite: bool,
     adapter: Path | None,
@@ -40,6 +40,7 @@ def write_task(
         session: the model, the settings and the run.
         splits: the data.
         examples: as they are asked.
+        shots: few-shot examples, or none.
         folder: where the task is written.
         overwrite: whether it may be there already.
         adapter: the folder of the model's adapter, or None.
@@ -53,7 +54,7 @@ def write_task(
     """
     model, scenario = session.model, session.settings.scenario
     how = "" if scenario == "plain" else f"_{scenario}"
-    builder = session.builder(few_shots(session, splits), scenario)
+    builder = session.builder(shots, scenario)
     task = Task.of(splits.name + how, examples, builder)
     if processes.is_first():
         part = "all of it" if splits.part == "all" else f"its {splits.part} split"

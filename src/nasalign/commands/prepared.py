@@ -1,7 +1,7 @@
 """A model and its examples, ready to be evaluated in one or several scenarios."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,17 @@ from nasalign.adapters.adapter import load_adapter
 from nasalign.commands.job import Job
 from nasalign.config import Scenario
 from nasalign.data.records import BinaryExample, Question
-from nasalign.data.splits import Splits
+from nasalign.data.splits import Splits, unseen
 from nasalign.errors import DataError
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.examples import (
     as_question,
     as_scenario,
     evaluate_sets,
-    few_shots,
     make_examples,
     with_decoder_for,
 )
+from nasalign.evaluation.shots import few_shots
 from nasalign.io.files import read_jsonl
 from nasalign.nasa.knowledge import Parametric, ask_and_judge, confident
 from nasalign.run import adapter_folder, run_of
@@ -38,6 +38,7 @@ class Prepared:
         origins: index of the question of each example.
         samples: what the untouched model knows of the questions; empty unless asked for.
         side: ``before``, or ``after`` with an adapter.
+        shots: few-shot examples for each scenario.
     """
 
     session: Session
@@ -46,11 +47,12 @@ class Prepared:
     origins: list[int]
     samples: list[Parametric]
     side: str
+    shots: dict[Scenario, list[BinaryExample]]
 
     def evaluate(self, scenario: Scenario, name: str) -> Evaluation:
         """Evaluate in a scenario; write ``eval/NAME.SIDE.jsonl``."""
         session = self.session.with_settings(scenario=scenario)
-        shots = few_shots(session, self.splits)
+        shots = self.shots[scenario]
         marks = _marks(self.samples, self.origins) if self.samples else None
         return evaluate_sets(session, {name: self.examples[scenario]}, shots, self.side, marks)[
             name
@@ -84,13 +86,15 @@ def prepare(
     asked = list(dict.fromkeys(scenarios)) or [session.settings.scenario]
     session = with_decoder_for(session, job.changes, asked)
     longest = session.with_settings(scenario=_longest(asked))
-    records, binary = make_examples(longest, splits.name, splits.test, splits.pool)
-    examples = {}
+    first = few_shots(longest, splits)
+    records, binary = make_examples(longest, splits.name, splits.test, splits.pool, first)
+    examples, shots = {}, {}
     for scenario in asked:
         own = session.with_settings(scenario=scenario)
+        shots[scenario] = few_shots(own, splits)
         examples[scenario] = as_scenario(own, splits.name, splits.test, binary)
         # Renders one prompt, so that a fault shows before anything is asked.
-        own.builder(few_shots(own, splits), scenario).binary(examples[scenario][0])
+        own.builder(shots[scenario], scenario).binary(examples[scenario][0])
     samples = []
     if knowledge:  # of the untouched model, as in Appendix G
         samples = ask_and_judge(session, [as_question(record) for record in records])
@@ -98,7 +102,7 @@ def prepare(
         load_adapter(adapter_folder(adapter), session.model).apply(session.model)
     run.facts["adapter"] = str(adapter or "")
     side = "after" if adapter else "before"
-    return Prepared(session, splits, examples, binary.origins, samples, side)
+    return Prepared(session, splits, examples, binary.origins, samples, side, shots)
 
 
 def _longest(scenarios: Sequence[Scenario]) -> Scenario:
@@ -131,6 +135,9 @@ def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
     with as_written(run):  # of questions that need a context, the answer tells which it is
         rows = read_jsonl(path) if path.exists() else []
         used = [Question(row["question"], row["answer"], context=row["answer"]) for row in rows]
+    if splits.shown:
+        shown, _ = unseen(splits.name, splits.shown, used)
+        splits = replace(splits, shown=shown)
     return job.run_data.apart(splits, used, "the adapter's run has probed it")
 
 

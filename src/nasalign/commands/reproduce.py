@@ -23,6 +23,7 @@ from nasalign.commands.options import (
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.run_data import RunData
 from nasalign.extras import require
+from nasalign.models.names import weights_stamp
 from nasalign.reporting.console_tables import columns_table
 from nasalign.reproduction.document import DOCUMENT
 from nasalign.reproduction.layout import texts
@@ -51,6 +52,12 @@ def reproduce(
         Path, typer.Option(help="Where all is written; what is there already is used.")
     ] = Path("runs/reproduction"),
     limit: Limit = None,
+    endpoint_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="openai:MODEL", help="A model of an endpoint that Figure 1 shows too."
+        ),
+    ] = None,
     judge: Judge = None,
     generator: Generator = None,
     max_calls: MaxCalls = None,
@@ -64,12 +71,16 @@ def reproduce(
         require("plots")
         items = chosen_items(names or ["all"])
         asked = DataOptions(judge=judge, generator=generator, max_calls=max_calls, limit=limit)
-        settings = replace(settings, set_=[*PAPER, *(settings.set_ or [])])
+        given = settings.set_ or []
+        if endpoint_model:
+            given = [*given, f"endpoint_model={endpoint_model}"]
+        settings = replace(settings, set_=given if settings.config else [*PAPER, *given])
         groups: dict[str, Any] = {"load": load, "data": asked, "settings": settings}
         jobs = [Job.of(console, "reproduce", name, **groups) for name in model]
-        studies, made = studies_of(jobs, data_dir, out), []
+        studies, made, whole = studies_of(jobs, data_dir, out), [], 0
         for result in make_items(studies, items, out, jobs[0].run.reporter):
             made.append(result.name)
+            whole += not result.missing
             if not result.charts:
                 header, rows = texts(result)
                 console.print(columns_table(f"{result.name}: {result.title}", rows, header))
@@ -77,7 +88,7 @@ def reproduce(
                 console.print(f"  {note}", highlight=False, markup=False)
         console.print(f"All is in {out / DOCUMENT}; CSV files and pictures are beside it.")
         emit({"document": str(out / DOCUMENT), "made": made})
-        if len(made) < len(items):
+        if whole < len(items):
             raise typer.Exit(2)
 
 
@@ -100,6 +111,13 @@ def studies_of(jobs: Sequence[Job], data_dir: Path | None, folder: Path) -> list
             sets=sets,
             folder=folder / name,
             changes=job.changes,
+            asked={
+                "model": job.model,
+                "weights": weights_stamp(job.model),
+                "load": vars(job.load),
+                "settings": job.given_settings.as_dict(),
+                "preset": job.preset is None,
+            },
         )
         for job, name in zip(jobs, names, strict=True)
     ]

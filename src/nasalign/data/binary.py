@@ -3,15 +3,21 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from nasalign.config import Balance
 from nasalign.data.conversation import Chat
 from nasalign.data.generator import convert_questions, write_wrong_answers
+from nasalign.data.judge import normalise
 from nasalign.data.reading import Drop, Dropped
 from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.wrong_answers import WrongAnswers
 from nasalign.progress import Progress
 
+Task = Literal["yes/no questions", "answers to verify", "options to verify", "rewritten questions"]
+"""What a data set asks: its own yes/no questions; is the answer ...; is the answer an option, with
+its context; or a question with options that a generator has rewritten as a yes/no question, which
+contains the context (Table 14)."""
 Make = Callable[[int, bool], BinaryExample]
 """Makes the example of a question (by its index) and a label, or raises ``Drop``."""
 
@@ -23,6 +29,7 @@ class Binary:
     examples: list[BinaryExample] = field(default_factory=list)
     origins: list[int] = field(default_factory=list)  # index of the record of each example
     dropped: Dropped = field(default_factory=Dropped)
+    tasks: tuple[Task, ...] = ()  # of all records; more than one in a mixture
 
 
 def positive_example(question: Question) -> BinaryExample:
@@ -48,7 +55,8 @@ def to_binary(
         sides: ``"both"`` gives a positive and a negative example a question, ``"one"`` gives one
             of them, to half of the questions a positive one.
         generator: a model that writes wrong answers, and rewrites questions with options as
-            yes/no questions (Table 13); without it both are done by rules.
+            yes/no questions (Table 13); without it wrong answers are made by rules, and options
+            are verified like answers.
         progress: told of questions that the generator has dealt with.
     """
     questions = [record for record in records if isinstance(record, Question)]
@@ -57,7 +65,8 @@ def to_binary(
         make = _by_rules(questions, WrongAnswers(questions if pool is None else pool), rng)
     else:
         make = _by_generator(questions, wanted, generator, rng, progress)
-    labels, binary = iter(enumerate(wanted)), Binary()
+    tasks = dict.fromkeys(_task(record, generator) for record in records)
+    labels, binary = iter(enumerate(wanted)), Binary(tasks=tuple(tasks))
     for index, record in enumerate(records):
         part = [record] if isinstance(record, BinaryExample) else []
         if isinstance(record, Question):
@@ -69,6 +78,14 @@ def to_binary(
         binary.examples.extend(part)
         binary.origins.extend([index] * len(part))
     return binary
+
+
+def _task(record: Record, generator: Chat | None) -> Task:
+    if record.answer is None:
+        return "yes/no questions"
+    if isinstance(record, BinaryExample) or not record.options:
+        return "answers to verify"
+    return "options to verify" if generator is None else "rewritten questions"
 
 
 def sample(records: Sequence, size: int, seed: int) -> list:
@@ -132,10 +149,17 @@ def _by_generator(
         if isinstance(text, Drop):
             raise text
         if (index, label) in converted:
-            return BinaryExample(text, label, None, questions[index].context)
+            return BinaryExample(_with_passage(text, questions[index].context), label)
         return _verification(questions[index], text, label)
 
     return make
+
+
+def _with_passage(question: str, passage: str | None) -> str:
+    """A rewritten question, behind the passage if the generator has left most of that out."""
+    words = set(normalise(passage or "").split())
+    left_out = words - set(normalise(question).split())
+    return f"{passage} {question}" if 2 * len(left_out) > len(words) else question
 
 
 def _verification(question: Question, answer: str, label: bool) -> BinaryExample:

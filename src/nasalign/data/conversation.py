@@ -12,7 +12,7 @@ MAX_TOKENS = 128
 
 @dataclass(frozen=True)
 class Conversation:
-    """One instruction and one message."""
+    """One instruction, which may be empty, and one message."""
 
     system: str
     user: str

@@ -16,7 +16,7 @@ from typing import Any
 
 import openai
 from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from nasalign.data.access import Access
 from nasalign.data.answer_cache import AnswerCache
@@ -164,13 +164,13 @@ class EndpointChat:
     def _call(self, conversation: Conversation) -> ChatCompletion | None:
         """One call, with the client's retries; None if the endpoint refuses this conversation."""
         options = self._options
+        asked: list[ChatCompletionMessageParam] = [{"role": "user", "content": conversation.user}]
+        if conversation.system:
+            asked.insert(0, {"role": "system", "content": conversation.system})
         try:
             return self._client.chat.completions.create(
                 model=self._model,
-                messages=[
-                    {"role": "system", "content": conversation.system},
-                    {"role": "user", "content": conversation.user},
-                ],
+                messages=asked,
                 **options,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:

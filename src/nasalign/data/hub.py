@@ -1,7 +1,7 @@
 """Whether the model hub answers: asked once and briefly, since its client tries each file often."""
 
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 
 
 def silence_of_the_hub(name: str, *, dataset: bool = False) -> str:
@@ -21,3 +21,16 @@ def silence_of_the_hub(name: str, *, dataset: bool = False) -> str:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         return f"the hub ({constants.ENDPOINT}) does not answer: {reason[0]}"
     return ""
+
+
+def how_to_be_let_in(name: str, error: BaseException) -> str:
+    """Return how to get a model that the hub holds back; empty if ``error`` is another one."""
+    at: BaseException | None = error
+    while at is not None and not isinstance(at, GatedRepoError):
+        at = at.__cause__ or at.__context__
+    if at is None:
+        return ""
+    return (
+        f"it is gated; accept its terms at {constants.ENDPOINT}/{name}, and log in with "
+        "`hf auth login` or set HF_TOKEN."
+    )

@@ -5,8 +5,9 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+from nasalign.data.choices import sides_of
 from nasalign.data.conversation import Chat, Conversation
-from nasalign.data.records import Question
+from nasalign.data.records import Question, lettered
 from nasalign.progress import Progress
 
 JUDGE_INSTRUCTION = (
@@ -30,26 +31,103 @@ def normalise(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", _NOT_WORD.sub(" ", plain)).split())
 
 
-def matches(prediction: str, question: Question) -> bool:
-    """Return whether a prediction holds the answer or an alias as whole words.
+def includes(prediction: str, question: Question) -> bool:
+    """Return whether a prediction holds the answer or an alias as whole words (Section 6.1).
 
     Answers of one or two characters (chemical symbols) must match in case too: "As" is arsenic,
     "as" is a word. With options, the letter of the right one counts too.
     """
+    letters = _letters(prediction, question.options) if question.options else set()
+    return any(_holds(prediction, answer) for answer in question.right_answers) or (
+        question.answer in {question.options[letter] for letter in letters}
+    )
+
+
+def matches(prediction: str, question: Question) -> bool:
+    """Return whether a prediction is right, as far as its text tells.
+
+    It includes the answer, and chooses it: not if it also names the other side of "A or B", denies
+    the answer ("not A"), only compares with it ("older than A"), or repeats it from the question.
+    With options, it names no other one.
+    """
     if question.options:
         return _chooses(prediction, question)
-    return any(_holds(prediction, answer) for answer in question.right_answers)
+    return includes(prediction, question) and not _undecided(prediction, question)
+
+
+def _undecided(prediction: str, question: Question) -> bool:
+    """Whether a prediction holds the answer without giving it as the answer."""
+    sides = sides_of(question.question) or ()
+    pairs = [(side, right) for side in sides for right in question.right_answers]
+    if any(same_answer(*pair) for pair in pairs) and all(_holds(prediction, one) for one in sides):
+        return True
+    held = [answer for answer in question.right_answers if _holds(prediction, answer)]
+    return not any(_given(prediction, answer, question.question) for answer in held)
+
+
+def _given(prediction: str, answer: str, asked: str) -> bool:
+    """Whether an answer stands somewhere in a prediction as more than a comparison or a repeat."""
+    text, question = f" {normalise(prediction)} ", f" {normalise(asked)} "
+    wanted = f" {normalise(answer)} "
+    if len(answer) <= 2 or wanted not in text:  # a sign, which is not normalised
+        return True
+    offered = wanted in question
+    for place in re.finditer(f"(?={re.escape(wanted)})", text):
+        before = text[: place.start()].split()
+        after = text[place.start() + len(wanted) :].split()
+        repeats = offered and any(
+            f" {' '.join([*before[len(before) - left :], wanted.strip(), *after[: 2 - left]])} "
+            in question
+            for left in range(max(0, 2 - len(after)), min(2, len(before)) + 1)
+        )
+        compared = offered and before[-1:] == ["than"] and before[-2:-1] != ["other"]
+        if not (repeats or compared or before[-1:] == ["not"]):
+            return True
+    return False
 
 
 def _chooses(prediction: str, question: Question) -> bool:
-    """Whether a prediction names the right option, by its letter or its text, and no other."""
-    letter = re.match(r"\W*([A-Z])(?:[).:,]|\s*$)", prediction) or re.search(
-        r"\(([A-Z])\)", prediction
+    """Whether a prediction names the right option, and no other.
+
+    What it names by text decides, whatever letter stands beside it; only a prediction without the
+    text of an option is read by its letter.
+    """
+    named = _options_named(prediction, question.options)
+    if not named:
+        named = {question.options[letter] for letter in _letters(prediction, question.options)}
+    return named == {question.answer}
+
+
+def _options_named(prediction: str, options: Sequence[str]) -> set[str]:
+    """The options whose text a prediction holds, without those inside another and denied ones."""
+    text, found = f" {normalise(prediction)} ", []
+    for option in options:
+        wanted = normalise(option)
+        places = re.finditer(rf"(?<! not){re.escape(f' {wanted} ')}", text) if wanted else ()
+        if len(option) <= 2 and not _holds(prediction, option):  # case tells it from a word
+            continue
+        found += [(one.start(), one.end(), option) for one in places]
+    return {
+        option
+        for start, end, option in found
+        if not any(
+            begin <= start and end <= stop and stop - begin > end - start
+            for begin, stop, _ in found
+        )
+    }
+
+
+def _letters(prediction: str, options: Sequence[str]) -> set[int]:
+    """The places of the options named by a letter: "B", "(B) ...", "Answer: B"."""
+    whole = re.match(r"\W*([A-Za-z])(?:[).:,]|\W*$)", prediction)
+    inside = re.findall(r"\(([A-Za-z])\)", prediction)
+    told = re.findall(
+        r"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?:\s+is)?[\s:]*([A-Z])(?=[).:,]|\W*$|\s+is\b)",
+        prediction,
     )
-    if letter and ord(letter[1]) - ord("A") < len(question.options):
-        return question.options[ord(letter[1]) - ord("A")] == question.answer
-    named = [option for option in question.options if _holds(prediction, option)]
-    return bool(named) and max(named, key=len) == question.answer
+    found = [letter.upper() for letter in (*inside, *told, *(whole[1] if whole else ""))]
+    places = {ord(letter) - ord("A") for letter in found}
+    return {place for place in places if place < len(options)}
 
 
 def judge(
@@ -58,21 +136,26 @@ def judge(
     chat: Chat | None = None,
     progress: Progress | None = None,
 ) -> list[bool | None]:
-    """Return whether each of N predictions is right (Appendix E).
+    """Return whether each of N predictions is right.
 
-    With ``chat``, a language model is asked by the prompt of Table 15, and a verdict is None where
-    it says neither yes nor no; without, ``matches`` decides.
+    With ``chat``, a language model is asked by the prompt of Table 15 (Appendix E), and a verdict
+    is None where it says neither yes nor no; without, ``matches`` decides.
     """
+    pairs = list(zip(questions, predictions, strict=True))
     if chat is None:
-        return [matches(said, asked) for said, asked in zip(predictions, questions, strict=True)]
-    conversations = [
-        Conversation(
-            JUDGE_INSTRUCTION,
-            f"Question: {asked.question}\nPrediction: {said}\nAnswer: {asked.answer}",
-        )
-        for asked, said in zip(questions, predictions, strict=True)
-    ]
-    return [yes_or_no(answer) for answer in chat.complete(conversations, progress)]
+        return [matches(said, asked) for asked, said in pairs]
+    answers = chat.complete([_conversation(*pair) for pair in pairs], progress)
+    return [yes_or_no(answer) for answer in answers]
+
+
+def _conversation(asked: Question, said: str) -> Conversation:
+    """The question to a judge; a question with options shows them, and its answer has a letter."""
+    options = lettered(asked.options)
+    answer = options[asked.options.index(asked.answer)] if options else asked.answer
+    question = "\n".join([asked.question, *options])
+    return Conversation(
+        JUDGE_INSTRUCTION, f"Question: {question}\nPrediction: {said}\nAnswer: {answer}"
+    )
 
 
 def yes_or_no(answer: str | None) -> bool | None:

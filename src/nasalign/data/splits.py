@@ -1,5 +1,6 @@
 """The probed and the evaluated questions: split by subject, and no question in both."""
 
+import random
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ class Splits:
     same: bool = False  # whether the probed data are the evaluated ones
     named: bool = False  # whether it is a named data set, and not a file that is called like one
     left_out: Dropped = field(default_factory=Dropped)  # not evaluated, because they are used
+    shown: list[Record] = field(default_factory=list)  # to be few-shot examples: never evaluated
 
     @property
     def sentence(self) -> str:
@@ -44,7 +46,7 @@ class Splits:
 
         With ``auto``, data of the paper are evaluated whole and others on their test split. Yes/no
         examples, which are never probed, are always evaluated. Without ``probed``, no question is
-        probed or shown as an example. Raise DataError where nothing is left to evaluate.
+        probed. Raise DataError where nothing is left to evaluate.
         """
         same = data.origin == probing.origin or (data.source and data.source is probing.source)
         same = probed and bool(same or data.records == probing.records)
@@ -78,6 +80,54 @@ class Splits:
             named=data.source is not None,
         )
 
+    def holding_out(self, count: int, seed: int) -> "Splits":
+        """Return splits with records of the evaluated data to show as ``count`` few-shot examples.
+
+        They are of the development split where only the test split is evaluated, so that the
+        evaluated questions are the same without examples; else they are taken out of what is
+        evaluated, with all others of their subjects. Raise DataError where there are too few.
+        """
+        spare = [one for one in self.pool if split_of(one.subject) == "development"]
+        free = (
+            [one for one in spare if not _asked_in(one, self.used)] if self.part == "test" else []
+        )
+        shown = _to_show(free, count, seed) or _to_show(self.test, count, seed)
+        if not shown:
+            raise DataError(
+                f"{self.name} has too few questions to show {count} examples, half of them with "
+                "the answer Yes; set shots lower, or give more rows."
+            )
+        subjects = {_subject_of(one) for one in shown}
+        test, left_out = [], replace(self.left_out, counts=dict(self.left_out.counts))
+        for record in self.test:
+            if _subject_of(record) in subjects or _asked_in(record, shown):
+                left_out.add("it is for the few-shot examples", record.id or record.question)
+            else:
+                test.append(record)
+        if not test:
+            raise DataError(f"Of {self.name} nothing is left to evaluate beside the shots.")
+        return replace(self, test=test, shown=shown, left_out=left_out)
+
+
+def _to_show(records: Sequence[Record], count: int, seed: int) -> list[Record]:
+    """Records of different subjects to make ``count`` examples of, or none if they do not suffice.
+
+    Questions are twice as many as needed, since a wrong answer cannot be made to each.
+    """
+    order = random.Random(f"{seed}/shots").sample(list(records), len(records))
+    by_subject = list({_subject_of(one): one for one in order}.values())
+    questions: list[Record] = [one for one in by_subject if isinstance(one, Question)]
+    if len(questions) >= count:
+        return questions[: 2 * count]
+    given = [one for one in by_subject if isinstance(one, BinaryExample)]
+    each = -(-count // 2)
+    right, wrong = ([one for one in given if one.label is label] for label in (True, False))
+    return [*right[:each], *wrong[:each]] if min(len(right), len(wrong)) >= each else []
+
+
+def _subject_of(record: Record) -> str:
+    return record.about if isinstance(record, Question) else _plain(record.question)
+
 
 def unseen(
     name: str,
@@ -96,7 +146,7 @@ def unseen(
         by_words.setdefault(_plain(one.question), []).append(one)
     kept, left_out = [], Dropped()
     for record in records:
-        if any(_same(record, one) for one in by_words.get(_plain(record.question), [])):
+        if _asked_in(record, by_words.get(_plain(record.question), [])):
             left_out.add(why, record.id or record.question)
         else:
             kept.append(record)
@@ -108,18 +158,27 @@ def unseen(
     return kept, left_out
 
 
-def _same(record: Record, used: Question) -> bool:
+def _asked_in(record: Record, used: Sequence[Record]) -> bool:
+    """Whether one of the records asks the same as another one."""
+    words = _plain(record.question)
+    return any(_plain(one.question) == words and _same(record, one) for one in used)
+
+
+def _same(record: Record, used: Record) -> bool:
     """Whether a record of the same words asks the same."""
     if not record.context or not used.context:
         return True
     mine = [record.context, record.answer]
-    if isinstance(record, Question):
-        mine += [record.brief, record.subject]
+    mine += _marks_of(record)
     shared = {_plain(text) for text in mine if text} & {
-        _plain(text) for text in (used.context, used.brief, used.subject) if text
+        _plain(text) for text in (used.context, *_marks_of(used)) if text
     }
     # Without a subject of its own, the question is the subject, and says nothing more.
     return bool(shared - {_plain(record.question)})
+
+
+def _marks_of(record: Record) -> list[str | None]:
+    return [record.brief, record.subject] if isinstance(record, Question) else []
 
 
 def _plain(text: str) -> str:

@@ -17,6 +17,7 @@ from nasalign.evaluation.metrics import (
     Array,
     Figure,
     bootstrap_weights,
+    confidences,
     from_lean_sums,
     from_sums,
     gap_of,
@@ -48,12 +49,8 @@ class Evaluation:
     def sums(self) -> Array:
         """Return each sample's part of the metrics' sums, [N, columns]."""
         scores = self.scores
-        said = [
-            float(positive if verdict == "positive" else negative)
-            for verdict, positive, negative in zip(
-                scores.verdicts, scores.p_positive, scores.p_negative, strict=True
-            )
-        ]
+        probabilities = scores.p_positive.tolist(), scores.p_negative.tolist()
+        said = [confidences(*one) for one in zip(scores.verdicts, *probabilities, strict=True)]
         nas = model_nas(scores.nas).double().numpy()
         return sample_sums(scores.verdicts, self.labels, said, nas)
 
@@ -240,7 +237,7 @@ def evaluate(
             unless given.
 
     Returns:
-        accuracy, precision, recall, f1, ece, nas, yes_rate, invalid_rate and n by name;
+        the figures ``evaluation.metrics.METRICS`` and n by name;
         ``intervals`` holds the 95 % bootstrap interval of each.
 
     Raises:

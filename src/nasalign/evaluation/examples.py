@@ -21,7 +21,11 @@ from nasalign.session import Session
 
 
 def make_examples(
-    session: Session, name: str, records: Sequence[Record], pool: Sequence[Question]
+    session: Session,
+    name: str,
+    records: Sequence[Record],
+    pool: Sequence[Question],
+    shots: Sequence[BinaryExample] = (),
 ) -> tuple[list[Record], Binary]:
     """Sample the records to evaluate and make yes/no examples of them, in the scenario ``plain``.
 
@@ -30,6 +34,7 @@ def make_examples(
         name: of the data.
         records: questions and yes/no examples.
         pool: questions whose answers may serve as wrong ones.
+        shots: few-shot examples, with which the prompts must fit the model.
 
     Returns:
         The sampled records with their context, and their examples.
@@ -38,8 +43,8 @@ def make_examples(
         DataError: no example is left.
     """
     settings, run = session.settings, session.run
-    chosen = sample(records, settings.evaluation_questions, settings.seed)
-    chosen, mode = with_context(chosen, settings.context, lambda one: fits(session, one))
+    chosen = sample(records, settings.size_of(name), settings.seed)
+    chosen, mode = with_context(chosen, settings.context, lambda one: fits(session, one, shots))
     if mode != settings.context and any(getattr(one, "brief", None) for one in chosen):
         run.say(f"{name}: {mode} of the context is given.")
     binary = write_examples(session, f"examples/{name}", chosen, pool, settings.sides)
@@ -48,6 +53,7 @@ def make_examples(
         "context": mode,
         "generator": settings.generator,
         "sides": settings.sides,
+        "task": ", ".join(binary.tasks),
         "n": len(binary.examples),
     }
     if not binary.examples:
@@ -56,17 +62,20 @@ def make_examples(
 
 
 def example_sets(
-    session: Session, splits: Splits, further: Further
+    session: Session,
+    splits: Splits,
+    further: Further,
+    shots: Sequence[BinaryExample] = (),
 ) -> tuple[list[Record], dict[str, list[BinaryExample]]]:
     """Return the evaluated records of the data, and the examples of every data set by its name.
 
     Raises:
         DataError: a data set leaves no example.
     """
-    records, binary = make_examples(session, splits.name, splits.test, splits.pool)
+    records, binary = make_examples(session, splits.name, splits.test, splits.pool, shots)
     sets = {splits.name: binary.examples}
     for name, about in further.items():
-        sets[name] = make_examples(session, name, *about)[1].examples
+        sets[name] = make_examples(session, name, *about, shots)[1].examples
     return records, sets
 
 
@@ -101,8 +110,11 @@ def as_scenario(
         DataError: the data does not allow the scenario.
     """
     settings = session.settings
+    if binary.tasks == ("rewritten questions",) and settings.scenario == "context":
+        session.run.say(f"{name}: each question contains its context, in every scenario.")
+        return binary.examples
     # The same draw as in ``make_examples``, here with all of the context.
-    drawn = sample(records, settings.evaluation_questions, settings.seed)
+    drawn = sample(records, settings.size_of(name), settings.seed)
     evidence = [evidence_of(drawn[origin]) for origin in binary.origins]
     examples = in_scenario(binary.examples, settings.scenario, evidence, name)
     if settings.scenario == "context" and examples == binary.examples:
@@ -111,16 +123,6 @@ def as_scenario(
             "given in the scenario context alone."
         )
     return examples
-
-
-def few_shots(session: Session, splits: Splits) -> list[BinaryExample]:
-    """Return the few-shot examples, from the probing split: right and wrong in turn."""
-    settings = session.settings
-    chosen = sample(splits.probing, -(-settings.shots // 2), settings.seed)
-    gives = settings.scenario == "context" and settings.context == "none"
-    chosen, _ = with_context(chosen, "supporting" if gives else settings.context)
-    examples = to_binary(chosen, settings.seed, splits.probing_pool).examples[: settings.shots]
-    return in_scenario(examples, "negated") if settings.scenario == "negated" else examples
 
 
 def evaluate_sets(
@@ -180,12 +182,12 @@ def _check_finite(session: Session, name: str, found: Evaluation) -> None:
         )
 
 
-def fits(session: Session, question: Question) -> bool:
+def fits(session: Session, question: Question, shots: Sequence[BinaryExample] = ()) -> bool:
     """Whether both prompts of a question, with their answers, fit the model's context."""
     limit, settings = context_length(session.model), session.settings
     if limit is None:
         return True
-    builder = session.builder(scenario=settings.scenario)
+    builder = session.builder(shots, settings.scenario)
     answer = settings.reasoning_tokens if settings.scenario == "cot" else VERDICT_TOKENS
     example = positive_example(question)
     if settings.scenario == "negated":

@@ -13,47 +13,68 @@ Array = NDArray[np.float64]
 Figure = tuple[float, float, float]
 """A value and the ends of its 95 % interval."""
 
-METRICS = ("accuracy", "precision", "recall", "f1", "ece", "nas", "yes_rate", "invalid_rate")
+METRICS = (
+    *("accuracy", "precision", "recall", "f1", "ece", "ece_two_words", "nas"),
+    *("yes_rate", "invalid_rate"),
+)
 LEAN = ("no_rate", "unsure_rate", "negative_bias")
 """Figures by which scenarios are compared."""
 BINS = 10
-"""Equal-width bins of the expected calibration error (Table 6)."""
+"""Bins of the expected calibration error (Table 6), of equal width; the upper edge is in the next.
+
+The paper cites He et al. (2022), whose code (``calibrate.py`` of
+https://github.com/thu-ml/LM-Calibration) has ten of them, and the softmax over the classes as
+confidence."""
+_EDGES = np.arange(1, BINS) / BINS
 _COUNTS = 6  # true positive, false positive, true negative, false negative, invalid, model NAS
 
 
+def confidences(verdict: str, p_positive: float, p_negative: float) -> tuple[float, float]:
+    """Return the probability of the word answered: over the vocabulary, and over the two words."""
+    said, both = p_positive if verdict == "positive" else p_negative, p_positive + p_negative
+    return said, said / both if both else 0.0
+
+
 def sample_sums(
-    verdicts: Sequence[str], labels: Sequence[bool], confidences: Sequence[float], nas: Array
+    verdicts: Sequence[str],
+    labels: Sequence[bool],
+    said: Sequence[tuple[float, float]],
+    nas: Array,
 ) -> Array:
-    """Return what each sample adds to the sums, float64 [N, 6 + 3 * BINS].
+    """Return what each sample adds to the sums, float64 [N, 6 + 2 * BINS * 3].
 
     Args:
         verdicts: ``"positive"``, ``"negative"``, ``"unsure"`` or ``"invalid"``, N of them.
         labels: True where the right verdict is positive.
-        confidences: probability of the word that was answered; the calibration error takes it.
+        said: both ``confidences`` of each sample, of which the calibration errors are.
         nas: model NAS of each sample, [N].
     """
-    table = np.zeros((len(verdicts), _COUNTS + 3 * BINS))
-    rows = zip(verdicts, labels, confidences, strict=True)
-    for row, (verdict, label, confidence) in enumerate(rows):
+    table = np.zeros((len(verdicts), _COUNTS + 2 * BINS * 3))
+    bins = table[:, _COUNTS:].reshape(-1, 2, BINS, 3)  # a view: samples, confidence, sum of right
+    rows = zip(verdicts, labels, said, strict=True)
+    for row, (verdict, label, both) in enumerate(rows):
         table[row, 5] = nas[row]
         if verdict in ("invalid", "unsure"):
             table[row, 4] = 1
             continue
         right = (verdict == "positive") == label
         table[row, (0 if right else 1) if verdict == "positive" else (2 if right else 3)] = 1
-        place = min(max(int(np.ceil(confidence * BINS)) - 1, 0), BINS - 1)  # (b/10, (b+1)/10]
-        table[row, _COUNTS + 3 * place : _COUNTS + 3 * place + 3] = 1, confidence, right
+        for kind, place in enumerate(np.searchsorted(_EDGES, both, side="right")):
+            bins[row, kind, place] = 1, both[kind], right
     return table
 
 
 def from_sums(sums: Array) -> dict[str, Array]:
-    """Return the metrics of sums [..., 6 + 3 * BINS], each of shape [...]; 0/0 counts as 0.
+    """Return the metrics of sums [..., 6 + 2 * BINS * 3], each of shape [...]; 0/0 counts as 0.
 
-    Accuracy counts an invalid answer as wrong; precision, recall, F1 and the calibration error
-    are over valid answers. "I don't know" is an invalid answer here; ``from_lean_sums`` counts it.
+    Accuracy counts an invalid answer as wrong; precision, recall, F1 and the calibration errors
+    are over valid answers: ``ece`` of the probability that the word answered has in the whole
+    vocabulary, ``ece_two_words`` of its share of the two words. "I don't know" is an invalid answer
+    here; ``from_lean_sums`` counts it.
     """
     tp, fp, tn, fn, invalid, nas = np.moveaxis(sums[..., :_COUNTS], -1, 0)
-    bins = sums[..., _COUNTS:].reshape(*sums.shape[:-1], BINS, 3)
+    bins = sums[..., _COUNTS:].reshape(*sums.shape[:-1], 2, BINS, 3)
+    gaps = np.abs(bins[..., 1] - bins[..., 2]).sum(axis=-1)
     valid = tp + fp + tn + fn
     total = valid + invalid
     return {
@@ -61,7 +82,8 @@ def from_sums(sums: Array) -> dict[str, Array]:
         "precision": ratio(tp, tp + fp),
         "recall": ratio(tp, tp + fn),
         "f1": ratio(2 * tp, 2 * tp + fp + fn),
-        "ece": ratio(np.abs(bins[..., 1] - bins[..., 2]).sum(axis=-1), valid),
+        "ece": ratio(gaps[..., 0], valid),
+        "ece_two_words": ratio(gaps[..., 1], valid),
         "nas": ratio(nas, total),
         "yes_rate": ratio(tp + fp, total),
         "invalid_rate": ratio(invalid, total),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
+from nasalign.evaluation.metrics import confidences
 from nasalign.nasa.direction import wilson
 
 Row = Mapping[str, Any]
@@ -130,14 +131,10 @@ def confidence_histogram(rows: Sequence[Row], bins: int = 10) -> Histogram:
         if kind is None:
             invalid += 1
             continue
-        place = bisect_left(edges, confidence(row)) - 1
+        said, _ = confidences(row["verdict"], row["p_yes"], row["p_no"])
+        place = bisect_left(edges, said) - 1
         counts[kind][min(max(place, 0), bins - 1)] += 1  # a sum may round to more than 1
     return Histogram(edges, counts, invalid)
-
-
-def confidence(row: Row) -> float:
-    """Return the probability of the word that was answered."""
-    return float(row["p_yes"] if row["verdict"] == "positive" else row["p_no"])
 
 
 def example_of(row: Row) -> tuple[Any, ...]:

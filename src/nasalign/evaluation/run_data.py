@@ -62,8 +62,9 @@ class RunData:
         facts, settings = self.run.facts, self.settings
         facts |= {"data": data.name, "data_origin": data.origin}
         facts |= {"probing_data": probing.name, "probing_origin": probing.origin}
-        # Few-shot examples are from the probing split.
-        splits = Splits.of(data, probing, settings.split, probed=probed or settings.shots > 0)
+        splits = Splits.of(data, probing, settings.split, probed=probed)
+        if settings.shots:
+            splits = splits.holding_out(settings.shots, settings.seed)
         facts["data_part"] = splits.part
         self.run.drop(splits.left_out, splits.name)
         if probed and settings.method == "nasa+":

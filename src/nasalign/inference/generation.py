@@ -1,4 +1,4 @@
-"""Free answers: greedy decoding in batches, to the end of the first line unless told otherwise.
+"""Free answers: greedy decoding in batches, of one line or of many.
 
 The tokens that all prompts of a batch begin with run once.
 """
@@ -34,7 +34,8 @@ from nasalign.progress import Progress
 from nasalign.prompts.encoding import Encoder
 from nasalign.prompts.template import render
 
-_FIRST_LINE = re.compile(r"\S[^\n]*\n")
+FIRST_LINE = re.compile(r"\S[^\n]*\n")
+"""Where an answer of one line ends: after the first line with a word."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Generated:
 
     texts: list[str]  # without special tokens
     entropies: list[float]  # of the distribution of the first token, in nats (Appendix G)
+    cut: list[bool]  # whether the limit of tokens ended it
 
 
 @torch.no_grad()
@@ -59,17 +61,19 @@ def generate(
     prompts: Sequence[HasTokens],
     max_new_tokens: int,
     *,
-    until: re.Pattern[str] = _FIRST_LINE,
+    until: re.Pattern[str] | None = FIRST_LINE,
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Generated:
     """Continue each prompt greedily up to ``max_new_tokens`` or the first match of ``until``.
 
-    Line ends before the first word do not count, as a model may begin on a new line. Raise
-    PromptError if a prompt with its answer exceeds the model's context.
+    Without ``until``, only the model itself ends an answer. Raise PromptError if a prompt with its
+    answer exceeds the model's context.
     """
     check_lengths(model, prompts, max_new_tokens)
     texts, entropies = [""] * len(prompts), torch.zeros(len(prompts), dtype=torch.float64)
+    cut = torch.zeros(len(prompts), dtype=torch.int64)
+    stops = _stop_tokens(model)
 
     def work(indices: list[int]) -> None:
         inputs = _inputs(model, tokenizer, [prompts[index] for index in indices], max_new_tokens)
@@ -91,18 +95,22 @@ def generate(
             return_dict_in_generate=False,
             pad_token_id=tokenizer.pad_token_id,
             logits_processor=LogitsProcessorList([first]),
-            stopping_criteria=StoppingCriteriaList([_Ended(tokenizer, length, until)]),
+            stopping_criteria=StoppingCriteriaList(
+                [_Ended(tokenizer, length, until)] if until else []
+            ),
         )
         for row, index in enumerate(indices):
             text = tokenizer.decode(output[row, length:], skip_special_tokens=True)
-            end = until.search(text)
+            end = until.search(text) if until else None
             texts[index] = text[: end.end() if end else None].strip()
             entropies[index] = first.entropies[row]
+            whole = end or any(int(token) in stops for token in output[row, length:])
+            cut[index] = not whole and output.shape[1] - length == max_new_tokens
 
     with quick_kernels(model):
         in_batches(model, prompts, batch_size, work, progress, doing="generating answers")
-    processes.add_up(entropies)
-    return Generated(processes.put_together(texts), entropies.tolist())
+    processes.add_up(entropies, cut)
+    return Generated(processes.put_together(texts), entropies.tolist(), cut.bool().tolist())
 
 
 def _inputs(
@@ -130,6 +138,12 @@ def _inputs(
         mask[row, :prefix] = mask[row, start:] = 1
     inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
     return inputs | ({"past_key_values": prefix_cache(model, prompts, prefix)} if prefix else {})
+
+
+def _stop_tokens(model: PreTrainedModel) -> set[int]:
+    """The tokens at which ``model.generate`` ends an answer."""
+    found = model.generation_config.eos_token_id
+    return set() if found is None else {found} if isinstance(found, int) else set(found)
 
 
 class ModelChat:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Decoder, Scenario, Settings
+from nasalign.config import Decoder, NasRows, Scenario, Settings
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.inference.batches import check_lengths, in_batches
@@ -68,6 +68,7 @@ def score(
     scenario: Scenario = "plain",
     decoder: Decoder = "logits",
     reasoning_tokens: int = REASONING_TOKENS,
+    nas_rows: NasRows = "after_instruction",
     record: bool = True,
     progress: Progress | None = None,
 ) -> Scores:
@@ -86,6 +87,8 @@ def score(
         decoder: ``"logits"`` compares p_positive and p_negative; ``"generate"`` decodes greedily
             and parses, as the paper does.
         reasoning_tokens: tokens of a chain of thought at most.
+        nas_rows: the rows that Eq. 1 adds up: those after the instruction, or with
+            ``"from_instruction_end"`` that of its last token too.
         record: whether to record the NAS.
         progress: called after each batch with the number of its prompts.
 
@@ -103,7 +106,7 @@ def score(
             "A chain of thought has to be written out before it ends in an answer: with the "
             "scenario cot, take the decoder generate."
         )
-    builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots, scenario)
+    builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots, scenario, nas_rows)
     prompts = [builder.binary(example) for example in examples]
     told = None if reasons else progress  # the chain of thought takes longer
     scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=told)
@@ -141,6 +144,7 @@ def score_as(
         scenario=settings.scenario,
         decoder=settings.decoder,
         reasoning_tokens=settings.reasoning_tokens,
+        nas_rows=settings.nas_rows,
         record=record,
         progress=progress,
     )

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
-from nasalign.data.hub import silence_of_the_hub
+from nasalign.data.hub import how_to_be_let_in, silence_of_the_hub
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.extras import require
 from nasalign.io.digests import sha256
@@ -165,6 +165,7 @@ def load(
 def _failure(name: str, error: Exception, silence: str) -> ModelError:
     """The error of a model that did not load; ``silence`` says why the hub does not answer."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = how_to_be_let_in(name, error) or reason
     if silence:
         reason = f"{silence}, and it was not fetched before."
     if name in EMBEDDED_MODELS:  # it was complete when it was written

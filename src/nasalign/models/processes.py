@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from nasalign.data.conversation import Chat, Conversation
 from nasalign.progress import Progress
+
+T = TypeVar("T")
 
 _ALONE = ContextVar("alone", default=False)
 
@@ -72,6 +74,12 @@ def mine(place: int) -> bool:
     """Whether the prompt at an index belongs to this process."""
     state = _state()
     return state is None or place % shares() == state.process_index % shares()
+
+
+def agreed(value: T) -> T:
+    """Return the value of the first process in all of them, which wait for it."""
+    alone = _state() is None or _ALONE.get()
+    return value if alone else broadcast_object_list([value])[0]
 
 
 def add_up(*tensors: Tensor) -> None:

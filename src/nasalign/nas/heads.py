@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 REFERENCE_HEADS = 1024
-"""Heads of a model with 32 layers of 32 heads, from which smaller models' counts are scaled."""
+"""Heads of a model with 32 layers of 32 heads, from which counts for small models are scaled."""
 
 
 class Head(NamedTuple):
@@ -32,10 +32,16 @@ ALIGNMENT = HeadCounts(k=100, n=30)
 """Counts of the alignment in Section 4.2."""
 
 
-def scaled(counts: HeadCounts, heads: int) -> HeadCounts:
-    """Return the paper's counts, scaled down for a model with fewer than 1,024 heads."""
+def head_counts(counts: HeadCounts, k: int | None, n: int | None, heads: int) -> HeadCounts:
+    """Return k and n; one that is None is that of ``counts``, scaled down below 1,024 heads.
+
+    The paper takes the same counts for models of 448 (Gemma-7B) to 1,024 heads, so only presets for
+    small models leave them unset.
+    """
     share = min(1.0, heads / REFERENCE_HEADS)
-    return HeadCounts(k=max(1, round(counts.k * share)), n=max(1, round(counts.n * share)))
+    return HeadCounts(
+        k=k or max(1, round(counts.k * share)), n=n or max(1, round(counts.n * share))
+    )
 
 
 def single_head_nas(nas: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """What the model knows: free answers under Prompt II, judged and classified (Appendices E, G)."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -8,25 +7,16 @@ from typing import Any, Literal
 
 from nasalign.data.binary import sample
 from nasalign.data.conversation import Chat
-from nasalign.data.judge import judge
+from nasalign.data.judge import includes, judge
+from nasalign.data.non_answers import declines
 from nasalign.data.records import Question
 from nasalign.errors import DataError
-from nasalign.inference.generation import Generated, TokenIds, generate
+from nasalign.inference.generation import FIRST_LINE, Generated, TokenIds, generate
 from nasalign.io.files import check_rows, read_jsonl, write_jsonl
 from nasalign.progress import Progress
 from nasalign.session import Session
 
 Knowledge = Literal["Det-T", "Det-F", "Non-Det", "unclear"]
-
-_NO_ANSWER = re.compile(
-    r"\b(?:(?:do|does|did|could|can|would)(?: not|n['\u2019]t) (?:know|have|find|determine|provide"
-    r"|specify|mention|answer|say|tell)|cannot (?:be )?(?:determine|answer|provide|find|know|tell)"
-    r"|(?:is|are|was|were)(?: not|n['\u2019]t) (?:provided|given|mentioned|specified|stated|known"
-    r"|available|clear|enough|possible|sufficient|explicitly)|unknown|unanswerable|unclear|unsure"
-    r"|not (?:sure|enough|provided|mentioned|specified|known|available)|no (?:information|answer"
-    r"|mention)|insufficient|need more)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -35,15 +25,22 @@ class Parametric:
 
     Attributes:
         question: the question.
-        prediction: the model's greedy answer, its first line.
+        prediction: the model's greedy answer.
         right: whether that is the answer; None where the judge said neither yes nor no.
         entropy: of the distribution of its first token, in nats.
+        cut: whether the limit of tokens ended the answer.
     """
 
     question: Question
     prediction: str
     right: bool | None
     entropy: float = 0.0
+    cut: bool = False
+
+    @property
+    def contains(self) -> bool:
+        """Whether the answer stands in the prediction: the first check of Section 6.1."""
+        return includes(self.prediction, self.question)
 
     @property
     def known(self) -> bool:
@@ -55,15 +52,26 @@ class Parametric:
         """Answered rightly (Det-T), wrongly (Det-F) or not at all (Non-Det), as in Appendix G."""
         if self.right:
             return "Det-T"
-        if not self.prediction or _NO_ANSWER.search(self.prediction):
+        if declines(self.prediction):
             return "Non-Det"
         return "unclear" if self.right is None else "Det-F"
 
 
 def free_answers(
-    session: Session, questions: Sequence[Question], progress: Progress | None = None
+    session: Session,
+    questions: Sequence[Question],
+    progress: Progress | None = None,
+    *,
+    short: bool = True,
 ) -> Generated:
     """Ask each question by Prompt II and decode greedily.
+
+    Args:
+        session: the model and the settings.
+        questions: with the context that is shown.
+        progress: told of answers.
+        short: whether an answer is one line of ``answer_tokens`` at most, for the probing set;
+            otherwise it has ``free_answer_tokens`` at most, and any number of lines.
 
     Raises:
         DataError: there is no question.
@@ -75,7 +83,8 @@ def free_answers(
         session.model,
         session.tokenizer,
         [TokenIds(builder.parametric(question)) for question in questions],
-        settings.answer_tokens,
+        settings.answer_tokens if short else settings.free_answer_tokens,
+        until=FIRST_LINE if short else None,
         batch_size=settings.batch_size,
         progress=progress,
     )
@@ -87,20 +96,27 @@ def judged(
     chat: Chat | None = None,
     progress: Progress | None = None,
 ) -> list[Parametric]:
-    """Judge free answers by a language model, or by normalised match without one."""
+    """Judge free answers as ``data.judge.judge`` does: by a language model if there is one."""
     verdicts = judge(questions, answers.texts, chat, progress)
     return [
         Parametric(*parts)
-        for parts in zip(questions, answers.texts, verdicts, answers.entropies, strict=True)
+        for parts in zip(
+            questions, answers.texts, verdicts, answers.entropies, answers.cut, strict=True
+        )
     ]
 
 
-def ask_and_judge(session: Session, questions: Sequence[Question]) -> list[Parametric]:
-    """Ask questions by Prompt II and have the answers judged as the settings say."""
+def ask_and_judge(
+    session: Session, questions: Sequence[Question], *, short: bool = True
+) -> list[Parametric]:
+    """Ask questions by Prompt II and have the answers judged as the settings say.
+
+    ``short`` is as for ``free_answers``.
+    """
     run, by = session.run, session.settings.judge
     judge = session.chat(by)
     with run.stage("parametric", "Asking what it knows", len(questions)) as done:
-        answers = free_answers(session, questions, done)
+        answers = free_answers(session, questions, done, short=short)
     with session.asking("judging", "Judging its answers", len(questions), judge) as done:
         samples = judged(questions, answers, judge, done)
     unclear = sum(one.right is None for one in samples)
@@ -152,9 +168,11 @@ def parametric_rows(samples: Sequence[Parametric]) -> list[dict[str, Any]]:
             "answer": one.question.answer,
             "prediction": one.prediction,
             "right": one.right,
+            "contains": one.contains,
             "knowledge": one.knowledge,
             "entropy": one.entropy,
             "confident": sure,
+            "cut": one.cut,
         }
         for one, sure in zip(samples, confident(samples), strict=True)
     ]
@@ -171,7 +189,7 @@ def parametric_from_rows(
     asked = [{"question": one.question, "answer": one.answer} for one in questions]
     check_rows(rows, asked, "parametric.jsonl")
     return [
-        Parametric(question, row["prediction"], row["right"], row["entropy"])
+        Parametric(question, row["prediction"], row["right"], row["entropy"], row["cut"])
         for question, row in zip(questions, rows, strict=True)
     ]
 

@@ -103,7 +103,7 @@ def choose_by_attribution(
     known = [(one.right, one.wrong) for one in pairs if one.kind == "known"]
     with run.stage("attribution", "What each head does to the answer", 2 * len(known)) as done:
         norms = attribution(session.model, known, settings.batch_size, done)
-    count = settings.n or max(1, norms.numel() // ONE_OF)
+    count = settings.joint_heads or max(1, norms.numel() // ONE_OF)
     nas = single_head_nas(probing.nas)
     order = torch.argsort(norms.flatten(), descending=True, stable=True)[:count].tolist()
     places: list[tuple[int, int]] = [divmod(place, norms.shape[1]) for place in order]

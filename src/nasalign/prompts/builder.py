@@ -10,7 +10,7 @@ from typing import Self, get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.config import Scenario, Settings
+from nasalign.config import NasRows, Scenario, Settings
 from nasalign.data.records import BinaryExample, Question, lettered
 from nasalign.errors import PromptError, shortened
 from nasalign.prompts.answer_tokens import AnswerTokens, find_answer_tokens
@@ -30,7 +30,7 @@ class BinaryPrompt:
     token_ids: tuple[int, ...]  # its T tokens
     positive_position: int  # index of the instruction's positive word (t_yes of Eq. 1)
     negative_position: int  # index of the instruction's negative word (t_no)
-    first_row: int  # index of the first token after the instruction (L_I)
+    first_row: int  # index of the first row of the sum (i = L_I), by ``nas_rows``
     answers: AnswerTokens  # how an answer to this prompt can begin
 
     def mirrored(self) -> "BinaryPrompt":
@@ -57,6 +57,7 @@ class PromptBuilder:
     chat: bool | None = None  # None uses the chat template where the tokenizer has one
     shots: Sequence[BinaryExample] = ()  # shown answered, between instruction and question
     scenario: Scenario = "plain"  # ``context`` and ``negated`` are in the examples
+    nas_rows: NasRows = "after_instruction"
     _answers: dict[str, AnswerTokens] = field(default_factory=dict, init=False, repr=False)
     _encode: Encoder = field(init=False, repr=False)
 
@@ -65,6 +66,7 @@ class PromptBuilder:
             "vocabulary": VOCABULARIES,
             "instruction": INSTRUCTIONS,
             "scenario": get_args(Scenario),
+            "nas_rows": get_args(NasRows),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -94,7 +96,7 @@ class PromptBuilder:
     ) -> Self:
         """Return a builder with the wording of the settings."""
         words, wording, chat = settings.vocabulary, settings.instruction, settings.chat
-        return cls(tokenizer, words, wording, chat, shots, scenario)
+        return cls(tokenizer, words, wording, chat, shots, scenario, settings.nas_rows)
 
     @property
     def words(self) -> Vocabulary:
@@ -109,11 +111,11 @@ class PromptBuilder:
         words = self.words
         template = instruction_in(self.scenario, INSTRUCTIONS[self.instruction])
         instruction = template.format(positive=words.positive, negative=words.negative)
+        said = {True: words.positive, False: words.negative}
         shots = (
-            f"{self._body(shot)} {words.positive if shot.known_label else words.negative}\n"
-            for shot in self.shots
+            f"{_body(shot, words, self.scenario)} {said[shot.known_label]}\n" for shot in self.shots
         )
-        content = f"{instruction} {''.join(shots)}{self._body(example)}"
+        content = f"{instruction} {''.join(shots)}{_body(example, words, self.scenario)}"
         text = self._render(content)
         start = text.find(content)
         if start < 0:
@@ -127,13 +129,14 @@ class PromptBuilder:
         positive = start + template.index("{positive}")
         negative = start + template.format(positive=words.positive, negative="\0").index("\0")
         end = start + len(instruction)
-        first_row = next(i for i, (begin, stop) in enumerate(offsets) if stop > begin >= end)
+        after = next(i for i, (begin, stop) in enumerate(offsets) if stop > begin >= end)
         return BinaryPrompt(
             text=text,
             token_ids=tuple(ids),
             positive_position=locate(words.positive, positive),
             negative_position=locate(words.negative, negative),
-            first_row=first_row,
+            # Taken at its word, Eq. 1 begins with row L_I, the instruction's last token.
+            first_row=after if self.nas_rows == "after_instruction" else after - 1,
             answers=self._answer_tokens(content, text, ids),
         )
 
@@ -148,13 +151,6 @@ class PromptBuilder:
     def message(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a message as it is, without an instruction."""
         return tuple(self._encode(self._render(text), [text])[0])
-
-    def _body(self, example: BinaryExample) -> str:
-        context = f"Context: {example.context} " if example.context else ""
-        is_it = "Is the answer not" if example.negated else "Is the answer"
-        verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
-        closing = closing_in(self.scenario, self.words.positive, self.words.negative)
-        return f"{context}Question: {example.question}{verify} {closing}"
 
     def _render(self, content: str, answer: str | None = None) -> str:
         """The text the model reads; with ``answer``, the text in which it has answered."""
@@ -192,6 +188,22 @@ class PromptBuilder:
         if answered.startswith(text) and word in answered[len(text) :]:
             return answered[len(text) :].partition(word)[0]
         return "" if text[-1].isspace() else " "
+
+
+def prompt_1(example: BinaryExample) -> str:
+    """Return Prompt I as a message, for a model whose tokenizer is not at hand."""
+    words = VOCABULARIES["yes/no"]
+    instruction = INSTRUCTIONS["nasa"].format(positive=words.positive, negative=words.negative)
+    return f"{instruction} {_body(example, words)}"
+
+
+def _body(example: BinaryExample, words: Vocabulary, scenario: Scenario = "plain") -> str:
+    """What follows the instruction of a prompt."""
+    context = f"Context: {example.context} " if example.context else ""
+    is_it = "Is the answer not" if example.negated else "Is the answer"
+    verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
+    closing = closing_in(scenario, words.positive, words.negative)
+    return f"{context}Question: {example.question}{verify} {closing}"
 
 
 def check_offsets(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -33,6 +33,7 @@ COLUMNS = {  # by the name in comparison.csv
     "f1": Column("F1"),
     "auc": Column("AUC", "AUC"),
     "ece": Column("calibration error", "ECE"),
+    "ece_two_words": Column("calibration error over the two words"),
     "yes_rate": Column("share of Yes", "yes\nrate"),
     "gap": Column("precision \N{MINUS SIGN} recall"),
     "invalid_rate": Column("share invalid"),

@@ -3,30 +3,44 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from nasalign.data.binary import to_binary
+from nasalign.data.wrong_answers import RULES_WRONG_RATE
+from nasalign.evaluation.metrics import BINS
 from nasalign.nasa.direction import wilson
-from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, SHORT_ANSWERS
+from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, PROBING, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies
+from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies, Study
 
 RANDOM_HEADS = "random attention heads"
 METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: "query projection only"}
 """What the paper's tables call the sides."""
 BOTH = (UNTOUCHED, NASA)
 _MAIN = ("accuracy", "precision", "recall", "f1", "nas")
-_ALL = (*_MAIN, "ece")
+_OURS = ("ece_two_words",)
+"""Figures that the paper does not print."""
+_ALL = (*_MAIN, "ece", *_OURS)
+_CALIBRATION = (
+    "ece: confidence is the probability of the word answered in the whole vocabulary; ece two "
+    f"words: its share of the probability of both words. {BINS} bins of equal width, as in the "
+    "code of He et al. (2022), whom the paper cites; there the classes share all probability, as "
+    "here the two words do. The paper does not say which it took."
+)
+BOOTSTRAP = "by a bootstrap over questions"
+WILSON = "by Wilson's score"
+"""How intervals of 95 % are made."""
 
 
 def table_3(studies: Studies) -> Result:
     """Main results on multi-hop questions."""
-    rows = _metrics(studies, PAPER_SETS[:2], BOTH, _MAIN)
-    return beside_paper(3, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
+    sets = PAPER_SETS[:2]
+    notes = [*notes_on(studies, sets, BOOTSTRAP), *_tuned(studies, (NASA,))]
+    return beside_paper(3, _metrics(studies, sets, BOTH, _MAIN), notes)
 
 
 def table_4(studies: Studies) -> Result:
     """Main results on mathematical and logical reasoning."""
-    rows = _metrics(studies, PAPER_SETS[2:], BOTH, _MAIN)
-    return beside_paper(4, rows, [*notes_on(studies), *_tuned(studies, (NASA,))])
+    sets = PAPER_SETS[2:]
+    notes = [*notes_on(studies, sets, BOOTSTRAP), *_tuned(studies, (NASA,))]
+    return beside_paper(4, _metrics(studies, sets, BOTH, _MAIN), notes)
 
 
 def table_5(studies: Studies) -> Result:
@@ -35,41 +49,59 @@ def table_5(studies: Studies) -> Result:
     for study in studies:
         for name in SHORT_ANSWERS:
             for side in BOTH:
-                right = [row["right"] is True for row in study.knowledge(name, side)]
+                answers = study.knowledge(name, side)
+                right = [row["contains"] and row["right"] is True for row in answers]
                 low, high = wilson(sum(right), len(right))
                 row: Row = {"dataset": name, "model": study.name, "method": METHODS[side]}
                 row |= {"accuracy": sum(right) / len(right), "n": len(right)}
+                row["cut"] = cut_share(answers)
                 rows.append(row | {"accuracy_low": low, "accuracy_high": high})
     judges = {study.settings.judge for study in studies}
-    return beside_paper(5, rows, [*notes_on(studies), f"Judged by {', '.join(sorted(judges))}."])
+    judged = f"Right: the answer stands in it, and {', '.join(sorted(judges))} judges it right."
+    notes = [*notes_on(studies, SHORT_ANSWERS, WILSON), judged, about_cut(studies)]
+    return beside_paper(5, rows, notes)
+
+
+def cut_share(answers: Sequence[Row]) -> float:
+    """Return the share of free answers that the limit of tokens ended."""
+    return sum(row["cut"] for row in answers) / len(answers)
+
+
+def about_cut(studies: Studies) -> str:
+    """Return the note on free answers that are cut."""
+    limit = studies[0].settings.free_answer_tokens
+    return f"Cut: answers that had not ended after {limit} tokens; they are judged as they are."
 
 
 def table_6(studies: Studies) -> Result:
     """Expected calibration error."""
-    rows = _metrics(studies, PAPER_SETS, BOTH, ("ece",))
-    return beside_paper(6, rows, notes_on(studies))
+    rows = _metrics(studies, PAPER_SETS, BOTH, ("ece", *_OURS))
+    return beside_paper(
+        6, rows, [*notes_on(studies, PAPER_SETS, BOOTSTRAP), _CALIBRATION], more=_OURS
+    )
 
 
 def table_7(studies: Studies) -> Result:
     """Four examples shown before the question."""
     rows = _metrics(studies, DOMAINS, BOTH, ("precision", "recall", "f1"), "4-shot")
-    shown = "The examples are of the probed questions, right and wrong in turn."
-    return beside_paper(7, rows, [*notes_on(studies), shown])
+    shown = (
+        "The examples are four questions of the data set itself, two with the answer Yes; they are "
+        "evaluated in no table."
+    )
+    return beside_paper(7, rows, [*notes_on(studies, DOMAINS, BOOTSTRAP), shown])
 
 
 def table_8(studies: Studies) -> Result:
-    """Count of the whole data sets."""
+    """Counts of what is evaluated."""
     rows = []
     study = studies[0]
     for name in PAPER_SETS:
-        loaded = study.read(study.sets[name].data)
-        binary = to_binary(loaded.records, study.settings.seed, loaded.questions, sides="one")
-        yes = sum(example.known_label for example in binary.examples)
-        total = len(binary.examples)
-        counts = {"positives": yes, "negatives": total - yes, "total": total}
-        rows.append({"dataset": name} | counts | {"dropped": sum(loaded.dropped.counts.values())})
-    notes = [one.note for one in study.sets.values() if one.note and one.name in PAPER_SETS]
-    return beside_paper(8, rows, notes)
+        asked = study.asked_of(name)
+        yes = sum(example.known_label for example in asked.examples)
+        total = len(asked.examples)
+        counts = {"positives": yes, "negatives": total - yes, "total": total, "n": total}
+        rows.append({"dataset": name} | counts | {"dropped": sum(asked.dropped.values())})
+    return beside_paper(8, rows, notes_on(studies, PAPER_SETS))
 
 
 def table_10(studies: Studies) -> Result:
@@ -79,7 +111,7 @@ def table_10(studies: Studies) -> Result:
         sets = ("strategyqa", "math-rephrased", "ar-lsat")
         found = _metrics(studies, sets, BOTH, ("accuracy", "f1"), wording)
         rows += [{"vocabulary": words} | row for row in found]
-    return beside_paper(10, rows, notes_on(studies))
+    return beside_paper(10, rows, notes_on(studies, sets, BOOTSTRAP))
 
 
 def table_11(studies: Studies) -> Result:
@@ -88,13 +120,15 @@ def table_11(studies: Studies) -> Result:
     for wording in ("A", "B"):
         found = _metrics(studies, SHORT_ANSWERS, BOTH, ("accuracy", "f1"), wording)
         rows += [{"instruction": wording} | row for row in found]
-    return beside_paper(11, rows, notes_on(studies))
+    return beside_paper(11, rows, notes_on(studies, SHORT_ANSWERS, BOOTSTRAP))
 
 
 def table_19(studies: Studies) -> Result:
     """Query rows alone."""
     rows = _metrics(studies, PAPER_SETS, (NASA, QUERY_ONLY), _ALL)
-    return beside_paper(19, rows, [*notes_on(studies), *_tuned(studies, (NASA, QUERY_ONLY))])
+    tuned = _tuned(studies, (NASA, QUERY_ONLY))
+    notes = [*notes_on(studies, PAPER_SETS, BOOTSTRAP), _CALIBRATION, *tuned]
+    return beside_paper(19, rows, notes, more=_OURS)
 
 
 def table_20(studies: Studies) -> Result:
@@ -109,8 +143,10 @@ def table_20(studies: Studies) -> Result:
                 figures = [draw[value] for draw in draws]
                 row |= {value: mean(figures), f"{value}_sd": stdev(figures)}
             rows.append(row)
-    notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws."]
-    return beside_paper(20, rows, [*notes_on(studies), *notes, *_tuned(studies, (NASA, *RANDOM))])
+    notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws.", _CALIBRATION]
+    tuned = _tuned(studies, (NASA, *RANDOM))
+    notes = [*notes_on(studies, PAPER_SETS, BOOTSTRAP), *notes, *tuned]
+    return beside_paper(20, rows, notes, more=_OURS)
 
 
 def _metrics(
@@ -134,16 +170,29 @@ def _metrics(
     return rows
 
 
-def notes_on(studies: Studies) -> list[str]:
-    """What stands in for what, and how answers were decoded."""
+def notes_on(studies: Studies, sets: Sequence[str], intervals: str = "") -> list[str]:
+    """What stands in for what, what each set asks, how it is read, how ``intervals`` are made."""
     settings = studies[0].settings
-    notes = [one.note for one in studies[0].sets.values() if one.note]
+    notes = [studies[0].sets[name].note for name in (*sets, PROBING)]
+    tasks = (f"{name}: {studies[0].asked_of(name).tasks}" for name in sets)
     how = (
         f"Decoder {settings.decoder}; wrong answers by {settings.generator}; context: "
         f"{settings.context}; at most {settings.evaluation_questions} questions a set, seed "
-        f"{settings.seed}; intervals are 95 %, by a bootstrap over questions."
+        f"{settings.seed}{'; intervals are 95 %, ' * bool(intervals)}{intervals}."
     )
-    return [*notes, how]
+    asked = f"What is asked: {'; '.join(tasks)}."
+    by_rules = _errors_of_rules(studies[0], sets) if settings.generator == "rules" else ""
+    return [*filter(None, notes), asked, *filter(None, [by_rules]), how]
+
+
+def _errors_of_rules(study: Study, sets: Sequence[str]) -> str:
+    """How often the wrong answers of rules are of another type than is asked for, or right."""
+    data = (study.sets[name].data for name in sets)
+    judged = {name: RULES_WRONG_RATE[name] for name in data if name in RULES_WRONG_RATE}
+    if not judged:
+        return ""
+    rates = ", ".join(f"{wrong} of {total} of {name}" for name, (wrong, total) in judged.items())
+    return f"Wrong answers by rules, read by hand: {rates} are of another type, or right."
 
 
 def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from nasalign.errors import NasAlignError, StorageError
 from nasalign.io.locks import one_run_in
 from nasalign.io.storage import check_no_links, sweep
+from nasalign.models import processes
+from nasalign.models.memory import explained
 from nasalign.progress import Reporter
 from nasalign.reproduction import figures, paper_tables, statistics
 from nasalign.reproduction.document import write_document, write_result
@@ -52,33 +54,63 @@ def chosen_items(names: Sequence[str]) -> list[str]:
 def make_items(
     studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
 ) -> Iterator[Result]:
-    """Make items, write and yield each as it is made, and end in one document.
+    """Make items, write and yield each, and end in one document.
 
-    An item that cannot be made is told of, and stands in the document with the reason.
+    One model after the other is measured for all items and freed, so that memory holds one. What a
+    model cannot be measured for is said, and the item is made of the other models; it stands in the
+    document with the reason.
 
     Raises:
         StorageError: the folder holds a link, another process is at work in it, or it cannot be
             written.
     """
+    if not processes.is_first():
+        _measure(studies, names, reporter)
+        return
     check_no_links(folder)
     with one_run_in(folder, reporter.say):
         sweep(folder)
         start = time.monotonic()
+        failures = _measure(studies, names, reporter)
         results = []
-        for place, name in enumerate(names, start=1):
-            reporter.say(f"{name} ({place} of {len(names)})")
-            try:
-                result = ITEMS[name](studies)
-            except StorageError:  # the next item could not be written either
-                raise
-            except NasAlignError as error:
-                results.append(Result(name, failure=str(error)))
-                reporter.say(f"{name} cannot be made: {error}")
+        for name in names:
+            failed = failures.get(name, {})
+            measured = [study for study in studies if study.name not in failed]
+            if not measured:
+                results.append(Result(name, failure=" ".join(failed.values())))
                 continue
+            with processes.alone():  # all is stored, and the others are done
+                result = ITEMS[name](measured)
+            result.missing.extend(f"{model}: {reason}" for model, reason in failed.items())
+            result.notes.extend(f"Missing is {one}" for one in result.missing)
             write_result(folder, result)
             results.append(result)
             yield result
         minutes = (time.monotonic() - start) / 60
-        facts = [(study.name, study.summary) for study in studies]
+        facts = [(study.name, study.summary) for study in studies if study.measured]
         facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
         write_document(folder, results, facts)
+
+
+def _measure(
+    studies: Sequence[Study], names: Sequence[str], reporter: Reporter
+) -> dict[str, dict[str, str]]:
+    """Measure each model for all items, and free it before the next one is loaded.
+
+    Returns:
+        By item and model, why it could not be measured.
+    """
+    failures: dict[str, dict[str, str]] = {}
+    for study in studies:
+        for place, name in enumerate(names, start=1):
+            reporter.say(f"{study.name}: {name} ({place} of {len(names)})")
+            try:
+                with explained(f"measuring {study.name} for {name}"):
+                    ITEMS[name]([study])
+            except StorageError:  # the next item could not be written either
+                raise
+            except NasAlignError as error:
+                failures.setdefault(name, {})[study.name] = str(error)
+                reporter.say(f"{name} cannot be made of {study.name}: {error}")
+        study.close()
+    return failures

@@ -9,6 +9,8 @@ import altair
 from nasalign.reproduction.published import paper_tables
 
 Row = dict[str, Any]
+_SPREAD = {5: ("dataset",)} | dict.fromkeys((16, 17, 18), ("response", "confidence"))
+"""Keys that the paper prints as columns, by table."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Result:
             ours may have ``v_low`` and ``v_high``, its 95 % interval.
         notes: on what it was measured, and how.
         charts: pictures by name.
-        failure: why it could not be made; all above but the name is empty then.
+        missing: the models that it could not be made of, and why.
+        spread: keys whose values become columns of the table, as the paper prints it.
+        failure: why it could not be made of any; all above but the name is empty then.
     """
 
     name: str
@@ -34,7 +38,9 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     charts: Mapping[str, altair.TopLevelMixin] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     failure: str = ""
+    spread: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -43,10 +49,22 @@ class Result:
         return list(dict.fromkeys(["source", *self.keys, *self.values, *extra]))
 
 
-def beside_paper(number: int, ours: Sequence[Row], notes: Sequence[str]) -> Result:
-    """Return our rows and those of a table of the paper, with its caption; ours have its keys."""
+def beside_paper(
+    number: int, ours: Sequence[Row], notes: Sequence[str], more: Sequence[str] = ()
+) -> Result:
+    """Return our rows and those of a table of the paper, with its caption; ours have its keys.
+
+    ``more`` are figures of ours that the paper does not print.
+    """
     table = paper_tables()[number]
     rows: list[Row] = [{"source": "ours"} | row for row in ours]
     rows += [{"source": "paper"} | row for row in table.rows]
-    notes = [*notes, f"Figures: {table.unit}"]
-    return Result(f"table-{number}", table.title, table.keys, table.values, rows, notes)
+    return Result(
+        f"table-{number}",
+        table.title,
+        table.keys,
+        (*table.values, *more),
+        rows,
+        [*notes, f"Figures: {table.unit}"],
+        spread=_SPREAD.get(number, ()),
+    )

@@ -5,9 +5,10 @@ from typing import Literal
 
 from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
-from nasalign.nas.heads import STUDY, scaled, select_heads
+from nasalign.nas.heads import STUDY, head_counts, select_heads
 from nasalign.reproduction.paper_sets import DOMAINS, SHORT_ANSWERS
-from nasalign.reproduction.paper_tables import notes_on
+from nasalign.reproduction.paper_tables import WILSON, about_cut, cut_share, notes_on
+from nasalign.reproduction.published import paper_tables
 from nasalign.reproduction.result import Result, Row, beside_paper
 from nasalign.reproduction.study import NASA, Studies, Study
 
@@ -23,32 +24,35 @@ def table_1(studies: Studies) -> Result:
             row |= {name: getattr(found, name), f"{name}_low": low, f"{name}_high": high}
             row[f"{name}_p"] = getattr(found, f"{name}_p")
         rows.append(row | {"n": found.n})
-    notes = ["Intervals by Fisher's z; for Spearman with the error of Bonett and Wright."]
-    return beside_paper(1, rows, [*notes_on(studies), *notes])
+    how = "by Fisher's z; for Spearman with the error of Bonett and Wright"
+    return beside_paper(1, rows, notes_on(studies, DOMAINS, how))
 
 
 def table_2(studies: Studies) -> Result:
     """Negative heads that the domains share."""
     rows, notes = [], []
     for study in studies:
-        nas = {name: study.nas(name) for name in DOMAINS}
-        counts = scaled(STUDY, nas[DOMAINS[0]][0].numel())
+        nas = {name: study.nas(name)[study.study_sample(name)] for name in DOMAINS}
+        settings = study.settings
+        counts = head_counts(STUDY, settings.study_k, settings.study_n, nas[DOMAINS[0]][0].numel())
         heads = {}
         for name, of in nas.items():
-            consistency = study.settings.consistency
-            chosen = select_heads(of, k=counts.k, n=counts.n, consistency=consistency)
+            chosen = select_heads(of, k=counts.k, n=counts.n, consistency=settings.consistency)
             heads[name] = [(head.layer, head.head) for head in chosen]
         found = head_overlap(heads)
         rows.append(
-            {"model": study.name, "overlap": found.common}
+            {"model": study.name, "overlap": found.common, "n": sum(map(len, nas.values()))}
             | {f"{pair.first}, {pair.second}": pair.share for pair in found.pairs}
         )
+        asked = ", ".join(f"{len(of)} of {name}" for name, of in nas.items())
         sizes = ", ".join(f"{size} of {name}" for name, size in found.sizes.items())
         notes.append(
-            f"{study.name}: k = {counts.k}, N = {counts.n}; negative heads: {sizes}; "
-            f"{found.shared} are common to all. The overlap is a share of the shortest list."
+            f"{study.name}: samples: {asked}; k = {counts.k}, N = {counts.n}; negative heads: "
+            f"{sizes}; {found.shared} are common to all."
         )
-    return beside_paper(2, rows, [*notes_on(studies), *notes])
+    return beside_paper(
+        2, rows, [*notes_on(studies, DOMAINS), "Overlap: of the shortest list.", *notes]
+    )
 
 
 def table_9(studies: Studies) -> Result:
@@ -60,8 +64,27 @@ def table_9(studies: Studies) -> Result:
         row = {"coefficient": found.coefficient, "coefficient_low": low, "coefficient_high": high}
         row |= {"p_value": found.p, "r_squared": found.r_squared, "n": found.n}
         rows.append({"model": study.name} | row)
-    notes = [f"p is corrected for {len(studies)} model(s) by Bonferroni."]
-    return beside_paper(9, rows, [*notes_on(studies), *notes])
+    corrected = f"p is corrected for {len(studies)} models by Bonferroni."
+    if len(studies) == 1:
+        corrected = "There is one model, so p is not corrected for multiple comparisons."
+    how = notes_on(studies, DOMAINS, "by the t distribution")
+    return beside_paper(9, rows, [*how, corrected, _below_the_correlation()])
+
+
+def _below_the_correlation() -> str:
+    """What is to be known of the paper's r squared beside its Table 1."""
+    pearson = {row["model"]: float(row["pearson"] or 0) for row in paper_tables()[1].rows}
+    squares = [
+        (row["model"], float(row["r_squared"] or 0), pearson[row["model"]] ** 2)
+        for row in paper_tables()[9].rows
+    ]
+    below = [f"{name} ({r2:.3f} < {of:.3f})" for name, r2, of in squares if r2 < of]
+    return (
+        "A regression on two predictors has at least the r squared of one of them alone, which is "
+        "the square of Pearson's coefficient on the same samples. The paper's is below that of its "
+        f"Table 1 for {', '.join(below)}, so the two tables are not of the same samples, or its r "
+        "squared is something else. Ours are of the same samples."
+    )
 
 
 def table_16(studies: Studies) -> Result:
@@ -90,26 +113,31 @@ def _cells(
     rows, notes = [], []
     for name in SHORT_ANSWERS:
         for study in studies:
-            found = cells_of(study, name)
+            found, cut = cells_of(study, name), cut_share(study.knowledge(name))
             for cell in found.cells:
                 low, high = cell.interval or (None, None)
                 rows.append(
                     {"dataset": name, "model": study.name, "response": cell.response}
                     | {"confidence": cell.confidence, value: cell.share}
-                    | {f"{value}_low": low, f"{value}_high": high, "n": cell.total}
+                    | {f"{value}_low": low, f"{value}_high": high, "n": cell.total, "cut": cut}
                 )
+            notes.append(f"{study.name}, {name}: {cut:.0%} of the free answers are cut.")
             if found.unclear:
                 notes.append(f"{study.name}, {name}: {found.unclear} answers were not decided on.")
     judges = sorted({study.settings.judge for study in studies})
     notes.append(
         f"Free answers judged by {', '.join(judges)}; High: the entropy of the first token is at "
-        "most the median. Intervals are Wilson's."
+        "most the median."
     )
-    return beside_paper(number, rows, [*notes_on(studies), *notes])
+    every = [*notes_on(studies, SHORT_ANSWERS, WILSON), *notes, about_cut(studies)]
+    return beside_paper(number, rows, every)
 
 
 def _confidences(study: Study) -> tuple[list[float], list[float], list[float]]:
     """Model NAS, negative and positive confidence of the samples of the three domains."""
-    rows = [row for name in DOMAINS for row in study.evaluation(name).rows()]
+    rows = []
+    for name in DOMAINS:
+        evaluated = study.evaluation(name).rows()
+        rows += [evaluated[index] for index in study.study_sample(name)]
     nas, no, yes = ([row[name] for row in rows] for name in ("nas", "p_no", "p_yes"))
     return nas, no, yes

@@ -7,7 +7,8 @@ from nasalign.data.binary import positive_example, sample
 from nasalign.data.records import BinaryExample, Question, split_of
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
-from nasalign.evaluation.examples import few_shots, without_evidence, write_examples
+from nasalign.evaluation.examples import without_evidence, write_examples
+from nasalign.evaluation.shots import few_shots
 from nasalign.nasa.probing import ProbingSet
 from nasalign.rivals.rival import Material
 from nasalign.session import Session

@@ -34,7 +34,7 @@ class Material:
     same: Sequence[BinaryExample]  # the tuning set D of the paper: known answers, all of label Yes
     pairs: Sequence[BinaryExample]  # the questions of D, each with its right and a wrong answer
     development: Sequence[BinaryExample]  # right and wrong answers, of the development split
-    shots: Sequence[BinaryExample]  # right and wrong answers in turn, of probed questions
+    shots: Sequence[BinaryExample]  # of questions that are held out for it
 
     @property
     def model(self) -> PreTrainedModel:

@@ -12,13 +12,14 @@ from nasalign.evaluation.metrics import (
     Array,
     Figure,
     bootstrap_weights,
+    confidences,
     from_sums,
     gap_of,
     interval,
     sample_sums,
 )
 from nasalign.evaluation.ranking import auc
-from nasalign.evaluation.responses import confidence, example_of, kind_of
+from nasalign.evaluation.responses import example_of, kind_of
 from nasalign.reporting.report.run_folder import SIDES, Row, RunFiles, Side
 
 METRIC_NAMES = {
@@ -29,6 +30,7 @@ METRIC_NAMES = {
     "yes_rate": "share of Yes",
     "invalid_rate": "share invalid",
     "ece": "calibration error",
+    "ece_two_words": "calibration error over the two words",
     "nas": "model NAS",
     "gap": "precision minus recall",
 }
@@ -160,7 +162,7 @@ def _sums(rows: list[Row]) -> Array:
     return sample_sums(
         [row["verdict"] for row in rows],
         [row["label"] for row in rows],
-        [confidence(row) for row in rows],
+        [confidences(row["verdict"], row["p_yes"], row["p_no"]) for row in rows],
         np.array([row["nas"] for row in rows], dtype=np.float64),
     )
 
