@@ -58,7 +58,8 @@ class ModelChecks:
 
     def tokens(self, name: str, row: Row, wording: Wording) -> Tokens:
         prompt = prompt_one(wording, row, self.context(name, row))
-        return tokens_of(self.literal.tokenizer, prompt, wording)
+        at_end = self.made.settings.get("nas_rows") == "from_instruction_end"
+        return tokens_of(self.literal.tokenizer, prompt, wording, at_end)
 
     def some(self, name: str, form: str, wording: str = "plain") -> list[tuple[int, Row]]:
         """The shortest rows of a data set, with their places."""

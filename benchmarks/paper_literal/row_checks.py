@@ -1,11 +1,12 @@
 """Tables and Figures 1, 2 and 5 from the rows of verdicts, probabilities and free answers."""
 
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from paper_literal import statistics
 from paper_literal.findings import Findings, Triple
-from paper_literal.produced import AFTER, BEFORE, DOMAINS, FREE, SETS, Produced, Row
+from paper_literal.produced import AFTER, BEFORE, DOMAINS, FREE, Produced, Row
 
 EXACT = 1e-9
 """The product sums in float64 too."""
@@ -20,7 +21,7 @@ WORDINGS = {
     "table-10": lambda row: row["vocabulary"].replace("/", "-"),
     "table-11": lambda row: row["instruction"],
 }
-METRICS = ("accuracy", "precision", "recall", "f1", "nas", "ece")
+METRICS = ("accuracy", "precision", "recall", "f1", "nas", "ece", "ece_two_words")
 _TABLES = (3, 4, 6, 7, 10, 11, 19, 20)
 
 
@@ -63,8 +64,17 @@ def _title(name: str) -> str:
     return name.replace("-", " ").capitalize()
 
 
+def _study(made: Produced, name: str) -> list[int]:
+    """The places of the rows of a domain that the studies of Tables 1, 2 and 9 take."""
+    settings, count = made.settings, len(made.rows(name))
+    size = min(settings.get("study_questions", count), settings["evaluation_questions"])
+    if count <= size:
+        return list(range(count))
+    return sorted(random.Random(settings["seed"]).sample(range(count), size))
+
+
 def _domains(made: Produced) -> list[Row]:
-    return [row for name in DOMAINS for row in made.rows(name)]
+    return [made.rows(name)[place] for name in DOMAINS for place in _study(made, name)]
 
 
 def _correlations(made: Produced, findings: Findings) -> None:
@@ -82,10 +92,10 @@ def _correlations(made: Produced, findings: Findings) -> None:
 
 
 def _overlap(made: Produced, findings: Findings) -> None:
-    nas = {name: made.nas(name) for name in DOMAINS}
-    if not all(nas.values()):
+    if not all(made.nas(name) for name in DOMAINS):
         findings.missing("Table 2", "overlap of heads", "a data set has no NAS")
         return
+    nas = {name: [made.nas(name)[place] for place in _study(made, name)] for name in DOMAINS}
     heads = len(nas[DOMAINS[0]][0]) * len(nas[DOMAINS[0]][0][0])
     k, n = study_counts(made.settings, heads)
     lists = [statistics.select(one, k, n, made.settings["consistency"]) for one in nas.values()]
@@ -109,7 +119,7 @@ def _free_answers(made: Produced, findings: Findings) -> None:
     for row in made.table("table-5"):
         (form,) = SIDES[row["method"]]
         free = made.free(row["dataset"], form)
-        right = sum(one["right"] is True for one in free)
+        right = sum(one["right"] is True and one.get("contains", True) for one in free)
         triples.append((f"{row['dataset']} {form}", row["accuracy"], right / len(free)))
     findings.close("Table 5", "accuracy against the judged free answers", triples, EXACT)
     held = [
@@ -165,12 +175,3 @@ def _histograms(number: int, made: Produced, findings: Findings) -> None:
         place = round(float(row["confidence"]) * 10) - 1
         triples.append((f"{key} bin {place}", int(row["answers"]), counted[key][place]))
     findings.same(f"Figure {number}", "bars against counts of the verdicts' confidences", triples)
-
-
-def paper_rows(made: Produced, numbers: Sequence[int]) -> Iterator[tuple[int, list[Row]]]:
-    """Yields what the product says that the paper prints, by the number of the table."""
-    for number in numbers:
-        yield number, made.table(f"table-{number}", "paper")
-
-
-__all__ = ["SETS", "check", "paper_rows", "study_counts"]

@@ -19,6 +19,12 @@ def said(row: Row) -> float:
     return float(row["p_yes"] if row["verdict"] == "positive" else row["p_no"])
 
 
+def of_two_words(row: Row) -> float:
+    """The same as a share of the probability of both words."""
+    both = row["p_yes"] + row["p_no"]
+    return said(row) / both if both else 0.0
+
+
 def kind(row: Row) -> str:
     if row["verdict"] not in ("positive", "negative"):
         return "invalid"
@@ -44,19 +50,23 @@ def metrics(rows: Sequence[Row], bins: int = 10) -> dict[str, float]:
         "accuracy": sum(hits) / len(rows),
         "nas": math.fsum(row["nas"] for row in rows) / len(rows),
         "ece": calibration_error([said(row) for row in valid], hits, bins),
+        "ece_two_words": calibration_error([of_two_words(row) for row in valid], hits, bins),
         "invalid_rate": 1 - len(valid) / len(rows),
         "n": len(rows),
     }
 
 
 def calibration_error(confidences: Sequence[float], hits: Sequence[bool], bins: int) -> float:
-    """The weighted mean gap of accuracy and confidence in bins (b/B, (b+1)/B]."""
+    """The weighted mean gap of accuracy and confidence in bins [b/B, (b+1)/B), 1 in the last.
+
+    So it is in the code of He et al. (2022), whom the paper cites for it.
+    """
     error = 0.0
     for b in range(bins):
         members = [
             place
             for place, p in enumerate(confidences)
-            if b / bins < p <= (b + 1) / bins or (b == 0 and p == 0)
+            if b / bins <= p < (b + 1) / bins or (b == bins - 1 and p >= 1)
         ]
         if members:
             accuracy = np.mean([hits[place] for place in members])

@@ -33,7 +33,8 @@ def made(tmp_path: Path) -> Produced:
                 for place, row in enumerate(ROWS)
             ]
             (folder / f"{name}.plain.jsonl").write_text("\n".join(lines))
-    facts = {"settings": {"consistency": 0.9, "judge": "match"}}
+    sizes = {"evaluation_questions": 400, "study_questions": 500}
+    facts = {"settings": {"consistency": 0.9, "judge": "match"} | sizes}
     (tmp_path / "model" / "study.json").write_text(json.dumps(facts))
     main = {"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5, "nas": 25.0, "n": 4}
     sides = [
@@ -103,6 +104,12 @@ def test_selection_overlap_and_shifts_by_hand() -> None:
     new = [{"verdict": "positive"}, {"verdict": "negative"}]
     assert statistics.shifts(old, new, "FN")["Det-T", "High"] == 0.5
     assert statistics.composition(old)["Det-T", "High"] == 1.0
+
+
+def test_the_upper_edge_of_a_bin_is_in_the_next() -> None:
+    # 0.2 and 0.25 are in one bin: 1 right of 2 against a mean of 0.225. 1 is in the last bin.
+    assert statistics.calibration_error([0.2, 0.25], [True, False], 10) == pytest.approx(0.275)
+    assert statistics.calibration_error([0.95, 1.0], [True, False], 10) == pytest.approx(0.475)
 
 
 def epoch(alpha: float, beta: float) -> dict:
