@@ -147,7 +147,7 @@ def _letters(prediction: str, options: Sequence[str]) -> set[int]:
 
 
 def _fits(text: str, options: Sequence[str], place: int) -> bool:
-    """Whether what follows a letter is its option's text, also cut, a reason, or next to nothing."""
+    """Whether what follows a letter is its option's text, or cut, a reason, or next to nothing."""
     said = normalise(text.partition("\n")[0])
     reason = said.split()[:1] in (["because"], ["since"], ["as"], ["is"], ["so"])
     short = len(said.split()) < _FEW_WORDS
