@@ -168,7 +168,9 @@ def test_a_model_that_judges_itself_does_so_untouched(
         return real(questions, answers, None, progress)
 
     monkeypatch.setattr(side_effects_stage, "judged", note)
-    monkeypatch.setattr("nasalign.nasa.knowledge.judged", lambda asked, said, *_: real(asked, said))
+    monkeypatch.setattr(
+        "nasalign.nasa.knowledge.judged", lambda asked, said, *_, **how: real(asked, said)
+    )
     own = jobs.make(job.model, job.data.data, changes=QUICK | {"judge": "self"})
     assert align_job(own)["side_effects"]["general_qa"]["judge"] == "self"
     assert states == [True, True]
