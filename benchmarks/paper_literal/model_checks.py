@@ -77,12 +77,12 @@ class ModelChecks:
             for place, row in self.some(name, form):
                 tokens = self.tokens(name, row, wording)
                 layers, chance = literal.run(tokens.ids)
-                chances += _chances(literal, row, chance, wording, name)
+                chances += chances_of(literal, row, chance, wording, name)
                 wanted = nas_of_heads(layers, tokens)
                 sums.append((f"{name} {place}", row["nas"], sum(map(sum, wanted))))
                 if nas:
                     sums.append((f"{name} {place} sum", row["nas"], sum(map(sum, nas[place]))))
-                    heads += _heads(nas[place], wanted, f"{name} {place}")
+                    heads += by_head(nas[place], wanted, f"{name} {place}")
         about = f"{form}: probabilities of Yes and No after the printed prompt, and the verdict"
         findings.close("Prompt I", about, chances, P)
         about = f"{form}: NAS of every head against the sum over rows of eager attention"
@@ -102,7 +102,7 @@ class ModelChecks:
                 for data in SETS:
                     for _, row in self.some(data, BEFORE, name)[:1]:
                         _, chance = self.literal.run(self.tokens(data, row, wording).ids)
-                        triples += _chances(self.literal, row, chance, wording, f"{name} {data}")
+                        triples += chances_of(self.literal, row, chance, wording, f"{name} {data}")
             findings.close(
                 item, "probabilities after its printed instruction and words", triples, P
             )
@@ -161,7 +161,7 @@ class ModelChecks:
         return self._cache[name, form]
 
 
-def _chances(
+def chances_of(
     literal: Literal, row: Row, chance: Any, wording: Wording, name: str
 ) -> Iterator[Triple]:
     """The probabilities of a row, and its verdict as 1 for Yes and 0 for No."""
@@ -174,7 +174,7 @@ def _chances(
         yield f"{name} verdict", float(row["verdict"] == "positive"), float(yes > no)
 
 
-def _heads(seen: list[list[float]], wanted: list[list[float]], name: str) -> Iterator[Triple]:
+def by_head(seen: list[list[float]], wanted: list[list[float]], name: str) -> Iterator[Triple]:
     for layer, (mine, other) in enumerate(zip(seen, wanted, strict=True)):
         for head, (one, two) in enumerate(zip(mine, other, strict=True)):
             yield f"{name} layer {layer} head {head}", one, two

@@ -2,13 +2,18 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import nasalign
 from paper_literal import row_checks, statistics, text_checks, tuning
 from paper_literal.findings import Findings
+from paper_literal.model import Literal, nas_of_heads
+from paper_literal.model_checks import by_head, chances_of
 from paper_literal.produced import SETS, Produced
+from paper_literal.prompts import Wording, prompt_one, tokens_of
 
 ROWS = [  # verdict, label, p_yes, p_no, model NAS: TP, TN, FN, FP
     ("positive", True, 0.75, 0.2, 10.0),
@@ -143,6 +148,30 @@ def test_replay_of_algorithm_1(
     assert not wrong
     rows.insert(len(epochs), epoch(0.6, 0.6))  # after the epochs have ended
     assert tuning.replay(rows, ({(0, 0): 10.0}, 10.0), limits)[1]
+
+
+def test_nas_and_probabilities_of_a_tiny_model_are_those_of_the_product(saved: Path) -> None:
+    literal = Literal.load(str(saved))
+    wording = Wording("You are given a question and you MUST answer Yes or No.")
+    row = {"question": "What is the capital of France?", "answer": "No"}
+    tokens = tokens_of(literal.tokenizer, prompt_one(wording, row, "Paris is."), wording)
+    layers, chance = literal.run(tokens.ids)
+    example = nasalign.BinaryExample(**row, label=False, context="Paris is.")
+    scores = nasalign.score(*nasalign.load(str(saved)), [example])
+    values = [*by_head(scores.nas[0].tolist(), nas_of_heads(layers, tokens), "heads")]
+    values += [*chances_of(literal, found(scores), chance, wording, "words")]
+    swapped = replace(tokens, yes=tokens.no, no=tokens.yes)
+    others = [*by_head(scores.nas[0].tolist(), nas_of_heads(layers, swapped), "heads")]
+    findings = Findings(quiet=True)
+    findings.close("Eq. 1", "as printed", values, 1e-4)
+    findings.close("Eq. 1", "with the words swapped", others, 1e-4)
+    assert [one.verdict for one in findings.made] == ["ok", "differs"]
+
+
+def found(scores: nasalign.Scores) -> dict:
+    """The row of a verdict, as the product writes it."""
+    chances = {"p_yes": float(scores.p_positive[0]), "p_no": float(scores.p_negative[0])}
+    return chances | {"verdict": scores.verdicts[0]}
 
 
 def test_a_printed_figure_that_is_altered_is_found(tmp_path: Path) -> None:
