@@ -122,13 +122,13 @@ class ModelChecks:
         findings.close("Appendix G", "entropy of the first token's distribution", entropies, 5e-4)
 
     def _asked(self) -> Iterator[tuple[str, Sequence[Row]]]:
-        yield "hotpotqa", self.made.parametric
+        yield "probed", self.made.parametric
         for name in FREE:
             yield name, self.made.free(name)
 
     def _given(self, name: str, row: Row) -> tuple[str | None, list[str]]:
         """The context and the options of a question that is asked freely."""
-        if name == "hotpotqa":
+        if name == "probed":
             return None, []
         options: list[str] = []
         if name == "ar-lsat":

@@ -437,6 +437,8 @@ class Study:
         with self.tuned(form) as session:
             builder = session.builder()
             prompts = [builder.binary(example) for example in examples if example.label]
+            if not prompts:
+                raise DataError(f"{name} has no question whose right answer is Yes; take more.")
             prompt = min(prompts, key=lambda prompt: len(prompt.token_ids))
             maps = attention_map(session.model, [prompt], heads)[0]
         return {
