@@ -66,6 +66,9 @@ class FakeStudy:
         examples = [BinaryExample(f"{name} {place}", place % 2 == 0) for place in range(4)]
         return SimpleNamespace(examples=examples, tasks="yes/no questions", dropped={})
 
+    def study_sample(self, name: str) -> list[int]:
+        return list(range(len(self.rows_by_set[name])))
+
     def endpoint_evaluation(self, name: str, who: str) -> Any:
         assert self.chat, "an endpoint was asked that is not there"
         return endpoint_verdicts(self.chat, self.asked_of(name).examples)

@@ -122,6 +122,7 @@ def test_answers_of_low_entropy_are_confident() -> None:
         "knowledge": "Det-T",
         "entropy": 0.4,
         "confident": False,
+        "cut": False,
     }
 
 

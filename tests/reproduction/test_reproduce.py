@@ -30,6 +30,7 @@ from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
 from nasalign.session import Session
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 QUICK = {
     "bootstrap_samples": 40,
     "answer_tokens": 6,
@@ -76,16 +77,50 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         rows += [{"question": question, "answer": words[0], "type": "bridge"}] if words else []
     (data / "hotpotqa_dev.json").write_text(json.dumps(rows))
     names = {"strategyqa": "strategyqa_train", "musique": "musique_ans_dev", "gsm8k": "gsm8k_test"}
+    monkeypatch = pytest.MonkeyPatch()
     for name in ("strategyqa", "musique", "gsm8k", "math", "ar-lsat"):
+        monkeypatch.setitem(upstream.FILES, name, enough(upstream.FILES[name]))
         written = upstream.write(root, name)
         plain = names.get(name, name.replace("-", "_"))
         written.rename(data / f"{plain}{written.suffix}")
+    monkeypatch.undo()
     return World(str(root / "tiny"), data, root / "out")
+
+
+def enough(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with others like them, so that some can be shown as examples (Table 7)."""
+    found = []
+    for number in range(14):
+        text = (
+            json.dumps(rows)
+            .replace("?", f" {number}?")
+            .replace("Three sit", f"In hall {number} three sit")
+        )
+        for key in ("qid", "id"):
+            text = text.replace(f'"{key}": "', f'"{key}": "{number}')
+        found += json.loads(text)
+    return found
 
 
 def table(world: World, name: str) -> list[dict[str, str]]:
     with (world.folder / f"{name}.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def watch_loads(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[PreTrainedModel]]:
+    """The models that are loaded from now on; each must be gone before the next one."""
+    loaded: list[weakref.ref[PreTrainedModel]] = []
+    load = job_room.load
+
+    def counted(*given: Any, **options: Any) -> Any:
+        gc.collect()
+        assert not [one for one in loaded if one()], "the model before is still in memory"
+        found = load(*given, **options)
+        loaded.append(weakref.ref(found[0]))
+        return found
+
+    monkeypatch.setattr(job_room, "load", counted)
+    return loaded
 
 
 def share_of_right(said: list[dict[str, object]]) -> float:
@@ -214,17 +249,7 @@ def test_one_model_is_in_memory_at_a_time_and_one_that_fails_is_said(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.save(tmp_path / "other", "qwen2", seed=1)
-    loaded: list[weakref.ref[PreTrainedModel]] = []
-    load = job_room.load
-
-    def counted(*given: Any, **options: Any) -> Any:
-        gc.collect()
-        assert not [one for one in loaded if one()], "the model before is still in memory"
-        found = load(*given, **options)
-        loaded.append(weakref.ref(found[0]))
-        return found
-
-    monkeypatch.setattr(job_room, "load", counted)
+    loaded = watch_loads(monkeypatch)
     given = ["reproduce", "table-1", "figure-5", "--model", world.model, "--model", "nowhere"]
     given += ["--model", str(tmp_path / "other"), "--data-dir", str(world.data), "--limit", "6"]
     settings = sets(f"{key}={value}" for key, value in QUICK.items())
@@ -340,3 +365,51 @@ def test_data_that_has_changed_is_not_gone_on_with(world: World, tmp_path: Path)
     path = next(data.glob("strategyqa*"))
     path.write_text(path.read_text().replace("?", "??", 1))
     assert "was begun with another content of strategyqa" in refused(mine.run("table-8"))
+
+
+def reply_as_gpt_4(request: dict[str, Any]) -> tuple[int, Any]:
+    """What a model says to the prompts of Tables 13 and 15, and to Prompt I."""
+    system, said = request["messages"][0], request["messages"][-1]["content"]
+    odd = sum(said.encode()) % 2
+    if "same meaning" in system["content"]:
+        return completion("Yes" if odd else "No.")
+    if "wrong answer" in system["content"]:
+        return completion(f"Something else {odd}")
+    if "Yes-No question" in system["content"]:
+        return completion(f"Is it so that {said.split('Answer: ')[1].splitlines()[0]}?")
+    return completion("Yes" if odd else "No")
+
+
+@pytest.mark.long
+def test_the_whole_protocol_with_four_models_and_an_endpoint(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [tiny.save(tmp_path / one, one) for one in ("llama", "mistral", "gemma", "qwen2")]
+    monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
+    given = ["reproduce", "--config", str(CONFIGS / "paper.toml"), "--data-dir", str(world.data)]
+    given += [part for model in models for part in ("--model", str(model))]
+    few = ("probing_questions=24", "bootstrap_samples=20", "free_answer_tokens=8", "epochs=1")
+    given += [*sets(few), "--out", str(tmp_path / "out")]
+    loads = watch_loads(monkeypatch)
+    with serving() as fake:
+        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
+        fake.reply = reply_as_gpt_4
+        done(*given, "table-1", "--limit", "4")
+        assert len(loads) == 4
+        first = len(fake.asked)
+        done(*given, "all", "--limit", "4")
+        assert len(loads) == 8
+        asked = len(fake.asked)
+        assert asked > first > 0
+        assert len({json.dumps(one["messages"]) for one in fake.asked}) == asked  # none asked twice
+        told = done(*given, "all", "--limit", "4").output
+        assert (len(loads), len(fake.asked)) == (8, asked)
+    four = World("", world.data, tmp_path / "out")
+    for name in ITEMS:
+        rows = [row for row in table(four, name) if row["source"] == "ours"]
+        if name not in ("table-8", "figure-6", "figure-7"):
+            assert {row["model"] for row in rows} >= {model.name for model in models}, name
+        assert "cannot be made" not in told
+    for name in ("table-3", "table-4", "table-5", "table-11"):
+        sizes = {row["n"] for row in table(four, name) if row["source"] == "ours"}
+        assert sizes <= {"3", "4"}, name  # the limit is that of every set

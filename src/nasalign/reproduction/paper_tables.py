@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
+from nasalign.data.wrong_answers import RULES_WRONG_RATE
 from nasalign.evaluation.metrics import BINS
 from nasalign.nasa.direction import wilson
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, PROBING, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies
+from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies, Study
 
 RANDOM_HEADS = "random attention heads"
 METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: "query projection only"}
@@ -179,7 +180,19 @@ def notes_on(studies: Studies, sets: Sequence[str], intervals: str = "") -> list
         f"{settings.context}; at most {settings.evaluation_questions} questions a set, seed "
         f"{settings.seed}{'; intervals are 95 %, ' * bool(intervals)}{intervals}."
     )
-    return [*filter(None, notes), f"What is asked: {'; '.join(tasks)}.", how]
+    asked = f"What is asked: {'; '.join(tasks)}."
+    by_rules = _errors_of_rules(studies[0], sets) if settings.generator == "rules" else ""
+    return [*filter(None, notes), asked, *filter(None, [by_rules]), how]
+
+
+def _errors_of_rules(study: Study, sets: Sequence[str]) -> str:
+    """How often the wrong answers of rules are of another type than is asked for, or right."""
+    data = (study.sets[name].data for name in sets)
+    judged = {name: RULES_WRONG_RATE[name] for name in data if name in RULES_WRONG_RATE}
+    if not judged:
+        return ""
+    rates = ", ".join(f"{wrong} of {total} of {name}" for name, (wrong, total) in judged.items())
+    return f"Wrong answers by rules, read by hand: {rates} are of another type, or right."
 
 
 def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ forms are the untouched model, the model tuned as in the paper, and the ablation
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from nasalign.data.binary import sample
 from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import Loaded, digest_of
 from nasalign.data.splits import Splits
-from nasalign.errors import NothingToFixError
+from nasalign.errors import DataError, NothingToFixError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
 from nasalign.evaluation.examples import as_question, make_examples, without_evidence
 from nasalign.evaluation.run_data import RunData
@@ -225,13 +225,17 @@ class Study:
         chosen, probing = self.sets[name], self.sets[PROBING]
         splits = Splits.of(self.read(chosen.data), self.read(probing.data), self.settings.split)
         # The examples of Table 7 are left out of every table, so that all are over the same.
-        return splits.holding_out(4, self.settings.seed) if name in DOMAINS else splits
+        with suppress(DataError):  # of too few questions, which ``shots`` refuses
+            splits = splits.holding_out(4, self.settings.seed) if name in DOMAINS else splits
+        return splits
 
     def shots(self, name: str) -> list[BinaryExample]:
         """Return the examples that are shown before each question of a data set (Table 7)."""
         if name not in self._shots:
             session = self.session.with_settings(**WORDINGS["4-shot"])
-            self._shots[name] = few_shots(session, self.splits(name))
+            splits = self.splits(name)
+            splits = splits if splits.shown else splits.holding_out(4, self.settings.seed)
+            self._shots[name] = few_shots(session, splits)
         return self._shots[name]
 
     def asked_of(self, name: str) -> Asked:
