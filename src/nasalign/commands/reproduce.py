@@ -23,8 +23,8 @@ from nasalign.commands.options import (
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.run_data import RunData
 from nasalign.extras import require
-from nasalign.models.names import weights_stamp
 from nasalign.models import processes
+from nasalign.models.names import weights_stamp
 from nasalign.reporting.console_tables import columns_table
 from nasalign.reproduction.document import DOCUMENT
 from nasalign.reproduction.layout import texts
