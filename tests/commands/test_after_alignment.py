@@ -53,7 +53,7 @@ def test_side_effects_are_of_held_out_questions(made: tuple[Job, dict[str, Any]]
     found = written(job, "side_effects.json")
     assert found == result["side_effects"]
     assert found.keys() == {"general_qa", "kl", "perplexity"}
-    names = {"n", "judge", "before", "after", "change_interval", "data"}
+    names = {"n", "judge", "before", "after", "change_interval", "data", "cut"}
     assert set(found["general_qa"]) == names
     assert set(found["kl"]) == {"prompts", "tokens", "mean", "interval", "max", "same_top_token"}
     assert set(found["perplexity"]) == {"tokens", "before", "after"}

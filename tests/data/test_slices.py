@@ -13,6 +13,7 @@ import pytest
 
 import slices
 from nasalign.data.binary import to_binary
+from nasalign.data.conversation import MAX_TOKENS
 from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import load_data
 
@@ -50,6 +51,13 @@ def test_counts_labels_and_three_rows(name: str) -> None:
     places = (0, len(examples) // 2, -1)
     found = tuple(digest(examples[place]) for place in places)
     assert found == ROWS[name], [examples[place] for place in places]
+
+
+def test_a_generator_has_room_for_a_rewritten_question() -> None:
+    """That of AR-LSAT holds the whole passage (Table 14); a word is mostly one token."""
+    questions = load_data("ar-lsat", slices.files("ar-lsat")).questions
+    texts = (f"{one.context} {one.question} {one.answer}" for one in questions)
+    assert max(1.5 * len(text.split()) for text in texts) < MAX_TOKENS
 
 
 def test_hotpotqa_leaves_out_what_is_yes_or_no() -> None:

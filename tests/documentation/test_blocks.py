@@ -40,7 +40,7 @@ NOT_RUN = {
     "exporting.md": 2,
     "own-data.md": 1,
     "own-model.md": 2,
-    "reproduce.md": 1,
+    "reproduce.md": 2,
     "start.md": 1,
     "study.md": 1,
 }

@@ -321,7 +321,8 @@ def test_a_model_of_an_endpoint_is_asked_once(
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(world: World, tmp_path: Path) -> None:
     """They score, tune and evaluate together; then they go on with what one has measured."""
-    assert world.run("table-1", "table-3", "table-5").exit_code == 0
+    alone = world.run("table-1", "table-3", "table-5")
+    assert alone.exit_code == 0, alone.output
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "nasalign"]
     given = ["reproduce", "table-1", "table-3", "table-5", "--model", world.model]
     given += ["--data-dir", str(world.data), "--limit", "12"]

@@ -23,6 +23,7 @@ from nasalign.commands.options import (
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.run_data import RunData
 from nasalign.extras import require
+from nasalign.models import processes
 from nasalign.models.names import weights_stamp
 from nasalign.reporting.console_tables import columns_table
 from nasalign.reproduction.document import DOCUMENT
@@ -88,7 +89,7 @@ def reproduce(
                 console.print(f"  {note}", highlight=False, markup=False)
         console.print(f"All is in {out / DOCUMENT}; CSV files and pictures are beside it.")
         emit({"document": str(out / DOCUMENT), "made": made})
-        if whole < len(items):
+        if whole < len(items) and processes.is_first():  # the others only measure
             raise typer.Exit(2)
 
 

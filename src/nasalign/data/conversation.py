@@ -6,7 +6,7 @@ from typing import Protocol
 
 from nasalign.progress import Progress
 
-MAX_TOKENS = 128
+MAX_TOKENS = 512
 """Tokens of an answer at most: a verdict, a wrong answer, or a converted question."""
 
 

@@ -56,4 +56,5 @@ def _item(folder: Path, result: Result) -> dict[str, Any]:
         for name in result.charts
     ]
     item |= {"title": result.title, "header": header, "rows": rows}
+    item["labels"] = sum(name in result.keys for name in header)
     return item | {"notes": result.notes, "pictures": pictures}
