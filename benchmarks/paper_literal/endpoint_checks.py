@@ -11,7 +11,7 @@ from pathlib import Path
 from paper_literal import paper_text
 from paper_literal.findings import Findings, Triple
 from paper_literal.produced import nasalign
-from paper_literal.prompts import FILES, contexts, upstream
+from paper_literal.prompts import contexts, files_of, upstream
 
 QUESTION = "Can Hannah visit four cities in country Y?"
 """What the server answers: a question, which serves as a wrong answer too."""
@@ -60,7 +60,7 @@ def check(paper: Path, data: Path, model: str, folder: Path, findings: Findings)
         ("ar-lsat", "Positive / Negative Question Generation (AR-LSAT)"),
     ):
         printed = paper_text.conversation(paper, heading)
-        sources = [part for file in FILES[name] for part in ("--source", str(data / file))]
+        sources = [part for path in files_of(data, name) for part in ("--source", str(path))]
         with listening() as (url, seen):
             nasalign(
                 *("data", name, *sources, "--generator", "openai:gpt-4", "--limit", "6"),
@@ -74,7 +74,7 @@ def check(paper: Path, data: Path, model: str, folder: Path, findings: Findings)
 
 
 def _judge(paper: Path, data: Path, model: str, folder: Path, findings: Findings) -> None:
-    source = str(data / FILES["gsm8k"][0])
+    source = str(files_of(data, "gsm8k")[0])
     with listening() as (url, seen):
         nasalign(
             *("evaluate", model, "--data", "gsm8k", "--source", source, "--knowledge"),

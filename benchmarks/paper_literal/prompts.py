@@ -9,20 +9,27 @@ from typing import Any
 
 Row = dict[str, Any]
 FILES = {
-    "strategyqa": ["strategyqa_train.json"],
-    "musique": ["musique_ans_dev.jsonl"],
-    "gsm8k": ["gsm8k_test.jsonl"],
-    "math": ["math_test.jsonl"],
-    "ar-lsat": ["ar_lsat_TrainingData.json", "ar_lsat_DevelopmentData.json"],
-    "hotpotqa": ["hotpotqa_dev_simplified.json"],
+    "strategyqa": "*strategyqa*",
+    "musique": "*musique*",
+    "gsm8k": "*gsm8k*",
+    "math": "math*",
+    "ar-lsat": "ar*lsat*",
 }
+"""What the published files are called."""
+
+
+def files_of(data: Path, name: str) -> list[Path]:
+    """The published files of a data set."""
+    found = sorted(data.glob(f"{FILES[name.removesuffix('-rephrased')]}.json*"))
+    assert found, f"{data} has no file of {name}"
+    return found
 
 
 def upstream(data: Path, name: str) -> Iterator[Row]:
     """Yields the rows of a data set's published files."""
-    for file in FILES[name.replace("-rephrased", "")]:
-        text = (data / file).read_text(encoding="utf-8")
-        if file.endswith(".jsonl"):
+    for path in files_of(data, name):
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".jsonl":
             yield from (json.loads(line) for line in text.splitlines() if line.strip())
         else:
             yield from json.loads(text)

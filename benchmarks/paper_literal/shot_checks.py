@@ -7,7 +7,7 @@ from pathlib import Path
 from paper_literal.findings import Findings, Triple
 from paper_literal.model import Literal
 from paper_literal.produced import BEFORE, DOMAINS, Produced, Row, nasalign
-from paper_literal.prompts import FILES, upstream
+from paper_literal.prompts import files_of, upstream
 
 SHOTS = 4
 
@@ -41,7 +41,7 @@ def check(
 def _documents(made: Produced, name: str, data: Path, out: Path) -> list[Row]:
     """The prompts of a data set with four examples, written out."""
     read = made.facts["data"][name]
-    sources = [part for file in FILES[read] for part in ("--source", str(data / file))]
+    sources = [part for path in files_of(data, read) for part in ("--source", str(path))]
     settings = made.settings
     same = ("direction", "sides", "context", "seed", "evaluation_questions")
     options = [part for key in same for part in ("--set", f"{key}={settings[key]}")]

@@ -6,7 +6,7 @@ from pathlib import Path
 from paper_literal import paper_text
 from paper_literal.findings import Findings, Triple
 from paper_literal.produced import Produced, nasalign
-from paper_literal.prompts import FILES
+from paper_literal.prompts import files_of
 
 _PRINTED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 18, 19, 20)
 
@@ -51,7 +51,7 @@ def check_samples(paper: Path, data: Path, folder: Path, findings: Findings) -> 
     for name, heading in (("strategyqa", "StrategyQA"), ("musique", "MuSiQue (Original)")):
         printed = paper_text.sample(paper, heading)
         out = folder / f"{name}.jsonl"
-        source = [part for file in FILES[name] for part in ("--source", str(data / file))]
+        source = [part for path in files_of(data, name) for part in ("--source", str(path))]
         nasalign("data", name, *source, "--out", str(out), "--overwrite")
         rows = map(json.loads, out.read_text(encoding="utf-8").splitlines())
         found = next((row for row in rows if row["question"] == printed["Question"]), None)
