@@ -53,7 +53,7 @@ def test_side_effects_are_of_held_out_questions(made: tuple[Job, dict[str, Any]]
     found = written(job, "side_effects.json")
     assert found == result["side_effects"]
     assert found.keys() == {"general_qa", "kl", "perplexity"}
-    names = {"n", "judge", "before", "after", "change_interval", "data"}
+    names = {"n", "judge", "before", "after", "change_interval", "data", "cut"}
     assert set(found["general_qa"]) == names
     assert set(found["kl"]) == {"prompts", "tokens", "mean", "interval", "max", "same_top_token"}
     assert set(found["perplexity"]) == {"tokens", "before", "after"}
@@ -168,7 +168,9 @@ def test_a_model_that_judges_itself_does_so_untouched(
         return real(questions, answers, None, progress)
 
     monkeypatch.setattr(side_effects_stage, "judged", note)
-    monkeypatch.setattr("nasalign.nasa.knowledge.judged", lambda asked, said, *_: real(asked, said))
+    monkeypatch.setattr(
+        "nasalign.nasa.knowledge.judged", lambda asked, said, *_, **how: real(asked, said)
+    )
     own = jobs.make(job.model, job.data.data, changes=QUICK | {"judge": "self"})
     assert align_job(own)["side_effects"]["general_qa"]["judge"] == "self"
     assert states == [True, True]

@@ -116,7 +116,7 @@ def test_the_lean_is_measured_on_other_data_if_there_is_any(
     questions = tmp_path / "questions.jsonl"
     row = {"question": "What is word1?", "answer": "a"}
     write_jsonl(questions, [row | {"subject": str(number)} for number in range(30)])
-    monkeypatch.setattr(knowledge, "judge", lambda asked, *rest: [True] * len(asked))
+    monkeypatch.setattr(knowledge, "judge", lambda asked, *rest, **how: [True] * len(asked))
     found = diagnose_job(job(model, tmp_path, "strategyqa", probing_data=str(questions)))
     assert found["metrics"]["n"] == 2  # of strategyqa
     assert found["heads"]

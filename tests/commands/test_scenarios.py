@@ -190,7 +190,7 @@ def test_each_evaluation_is_written_once(
 def test_the_lean_is_measured_in_a_scenario(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(knowledge, "judge", lambda asked, *rest: [True] * len(asked))
+    monkeypatch.setattr(knowledge, "judge", lambda asked, *rest, **how: [True] * len(asked))
     plain = diagnose_job(job(model, tmp_path, "gsm8k-rephrased", k=8))
     found = diagnose_job(job(model, tmp_path, "gsm8k-rephrased", k=8, scenario="unsure"))
     assert found["sentence"].endswith(", in the scenario unsure.") or "unsure;" in found["sentence"]

@@ -61,6 +61,15 @@ def test_what_has_no_wrong_answer_is_dropped_whole_and_counted() -> None:
     assert list(binary.dropped.first.values()) == ["q7", "'?'"]
 
 
+def test_a_question_without_a_wrong_answer_is_left_out_of_both_sides() -> None:
+    asked = [Question(f"What was the reason for {n}?", "a broken part") for n in "abcdefgh"]
+    asked += [Question(f"How many are in {n}?", f"{n}") for n in range(20, 60)]
+    binary = to_binary(asked, seed=0, sides="one")
+    assert sum(binary.dropped.counts.values()) == 8
+    assert len(binary.examples) == 40
+    assert 16 <= sum(example.known_label for example in binary.examples) <= 24
+
+
 def test_ids_tell_the_sides_apart_and_the_context_goes_along() -> None:
     asked = [Question("Capital?", "Rome", "In Italy.", wrong_answer="Pisa", id="q1")]
     assert to_binary(asked, 0).examples == [

@@ -134,6 +134,13 @@ def test_the_answer_must_be_chosen_and_not_just_named(prediction: str) -> None:
          "University, which is", False),
         ("The Havanese and the Black Mouth Cur are both which kind of animal?", "Dogs",
          "The Havanese and the Black Mouth Cur are both dogs.", True),
+        ("How many more boxes did she buy?", "4",
+         "It is 3 + 5 = 8 boxes. Last week, she bought 4 boxes. So, 8 boxes were sold.", False),
+        ("How many more boxes did she buy?", "4", "3 + 5 = 8 boxes, and 8 - 4 = 4 more.", True),
+        ("How many more did she buy?", "4", "The answer is 4: 8 were bought, 4 before, of 8", True),
+        ("How many legs has it?", "4", "It has 4 legs and 2 wings", True),
+        ("Which has a greater area, Liuzhou or Muling?", "Liuzhou",
+         "Liuzhou has a greater area, not Muling.", True),
         ("Which dog originated in Galicia, the Bullenbeisser or Can de Palleiro?",
          "Can de Palleiro", "The answer to this question is: Can de Palleiro.", True),
         ("Which case was decided first, Selle v. Gibb or Reynolds v. Sims?", "1964",
@@ -170,7 +177,8 @@ def test_the_sides_of_a_question(asked: str, sides: tuple[str, str] | None) -> N
 CHOICE = Question("Who sits first?", "Q", options=("P", "Q and R", "Q", "none of them"))
 RIGHT = [
     "C", "c", "(C)", "C.", "C)", "C: Q", "The answer is (C).", "It is Q.", "C) Q", "Answer: C",
-    "Option C is correct", "I think (C) is right, since they said so",
+    "Option C is correct", "C. Because he is the last of all to sit",
+    "I think (C) is right, since they said so",
 ]  # fmt: skip
 # The text of the right option decides, whatever letter stands beside it.
 RIGHT += ["(A) Q", "A. Q", "(D) It must be Q"]
@@ -182,6 +190,7 @@ WRONG = [
     "(C) P",
     "The answer is a chair",  # no letter
     "C's turn",
+    "C) All of them sit in the first row",  # another text than that of its option
 ]  # fmt: skip
 
 

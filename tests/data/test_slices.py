@@ -20,19 +20,19 @@ from nasalign.data.sources import load_data
 pytestmark = slices.needed
 
 COUNTS = {  # records, positives and negatives of sides="one"
-    "hotpotqa": (4499, 2250, 2249),
+    "hotpotqa": (4499, 1397, 1391),
     "strategyqa": (2061, 964, 1097),
-    "musique": (135, 68, 67),
+    "musique": (135, 42, 44),
     "gsm8k": (886, 443, 443),
-    "math": (3262, 1631, 1631),
+    "math": (3262, 1623, 1618),
     "ar-lsat": (1861, 931, 930),
 }
 ROWS = {  # first, middle and last
-    "hotpotqa": ("60fc12368cd49617", "43070ed5b70dee71", "97f5e2f15056cd5a"),
+    "hotpotqa": ("6264791d2875e0da", "1dfc4db3939879bf", "97f5e2f15056cd5a"),
     "strategyqa": ("604b7cc033cc3a49", "df2ce70348612490", "bfaacb2e66f6a9a9"),
-    "musique": ("41056b262555225a", "16f1a18c3e8c2bfc", "801105ea2017863a"),
-    "gsm8k": ("4c35c40cdd4ec03a", "255f464e258c779b", "b8f4d2ab81e3542d"),
-    "math": ("5eb35bed2d24ffac", "0b91f8f0fcf5a55f", "ba81fa7ce8725a03"),
+    "musique": ("dc61706c3503020e", "66ece04177af99cf", "b08bbfbeeb757590"),
+    "gsm8k": ("4c35c40cdd4ec03a", "b21d5bb8f807280b", "b8f4d2ab81e3542d"),
+    "math": ("5eb35bed2d24ffac", "29f7cb3d370a7227", "ba81fa7ce8725a03"),
     "ar-lsat": ("eaa2b6f0bfdb694b", "d70d399a4fac5d8b", "dd6446ac2a9c014f"),
 }
 
@@ -98,12 +98,16 @@ def plainly(answer: str) -> str:
     return "".join(sign for sign in answer.casefold() if sign.isalnum())
 
 
+LEFT_OUT = {"hotpotqa": 0.4, "musique": 0.4}  # share for which no wrong answer has the same type
+
+
 @pytest.mark.parametrize("name", ["hotpotqa", "musique", "gsm8k", "ar-lsat"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_wrong_answer_is_right(name: str, seed: int) -> None:
     records = load_data(name, slices.files(name)).records
     binary = to_binary(records, seed)
-    assert not binary.dropped.counts
+    left_out = sum(binary.dropped.counts.values()) / len(records)
+    assert left_out < LEFT_OUT.get(name, 1e-9)
     for origin, wrong in zip(binary.origins[1::2], binary.examples[1::2], strict=True):
         question = records[origin]
         assert isinstance(question, Question)
@@ -130,7 +134,7 @@ def test_no_wrong_answer_of_math_has_the_right_value() -> None:
 
     records = load_data("math", slices.files("math")).records
     binary = to_binary(records, 0)
-    assert not binary.dropped.counts
+    assert sum(binary.dropped.counts.values()) < 0.01 * len(records)
     for origin, wrong in zip(binary.origins[1::2], binary.examples[1::2], strict=True):
         right = str(records[origin].answer)
         assert plainly(str(wrong.answer)) != plainly(right) or "-" in right + str(wrong.answer)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,6 +158,8 @@ def test_the_change_of_free_answers_is_paired() -> None:
     centre = (4 - 2) / 12  # three gained and one lost, each with one added
     reach = 1.959964 * math.sqrt(((4 + 2) / 12 - centre**2) / 12)
     assert found["change_interval"] == pytest.approx([centre - reach, centre + reach], rel=1e-5)
+    cut = [replace(one, cut=True) for one in answered("+--")]
+    assert accuracy_change(cut[:1] + answered("+--"), cut + answered("-"))["cut"] == [0.25, 0.75]
     same = accuracy_change(answered("+-" * 50), answered("+-" * 50))
     low, high = same["change_interval"]
     assert low == pytest.approx(-high)

@@ -32,7 +32,9 @@ Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 def knows_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the judge find every other answer right; the tiny model knows nothing."""
 
-    def judge(questions: list[Question], answers: object, *rest: object) -> list[bool]:
+    def judge(
+        questions: list[Question], answers: object, *rest: object, **how: object
+    ) -> list[bool]:
         return [place % 2 == 0 for place in range(len(questions))]
 
     monkeypatch.setattr("nasalign.nasa.knowledge.judge", judge)

@@ -109,6 +109,9 @@ def _wanted(count: int, sides: Balance, seed: int) -> list[tuple[bool, ...]]:
 def _by_rules(questions: Sequence[Question], wrong: WrongAnswers, rng: random.Random) -> Make:
     def make(index: int, label: bool) -> BinaryExample:
         asked = questions[index]
+        if label and not asked.kind:
+            # A question without a wrong answer is left out on both sides, which stay balanced.
+            wrong.draw(asked, random.Random(index))
         return _verification(asked, asked.answer if label else wrong.draw(asked, rng), label)
 
     return make

@@ -22,6 +22,13 @@ _APOSTROPHES = re.compile("['\u2019]")
 _NOT_WORD = re.compile(r"(?:(?!(?<=\d)\.(?=\d)|(?<!\w)-(?=\d))[\W_])+")
 
 
+_LETTER = re.compile(r"\W*([A-Za-z])(?:[).:,]+\s*((?s:.*))|\W*()$)")  # and the text after it
+_FEW_WORDS = 4
+_ONE_NUMBER = re.compile(r"[$\u00a3\u20ac]?-?\d[\d,]*(?:\.\d+)?%?")
+_FINAL = re.compile(r"(?i:answer(?:\s+is)?\W{1,4}|####\s*|boxed\{)(-?[$]?\d[\d,]*(?:\.\d+)?)")
+_CALCULATION = 3  # numbers from which on a text is read as one
+
+
 @lru_cache(maxsize=65_536)
 def normalise(text: str) -> str:
     """Return a text in lower case without accents, articles, punctuation and extra spaces."""
@@ -48,7 +55,7 @@ def matches(prediction: str, question: Question) -> bool:
 
     It includes the answer, and chooses it: not if it also names the other side of "A or B", denies
     the answer ("not A"), only compares with it ("older than A"), or repeats it from the question.
-    With options, it names no other one.
+    Of a calculation, the last number counts. With options, it names no other one.
     """
     if question.options:
         return _chooses(prediction, question)
@@ -57,9 +64,16 @@ def matches(prediction: str, question: Question) -> bool:
 
 def _undecided(prediction: str, question: Question) -> bool:
     """Whether a prediction holds the answer without giving it as the answer."""
+    if _ONE_NUMBER.fullmatch(question.answer):
+        numbers = [one[0] for one in _ONE_NUMBER.finditer(prediction)]
+        if len(numbers) >= _CALCULATION or (numbers and "=" in prediction):
+            final = [one[1] for one in _FINAL.finditer(prediction)] or numbers
+            return not any(_holds(final[-1], answer) for answer in question.right_answers)
     sides = sides_of(question.question) or ()
     pairs = [(side, right) for side in sides for right in question.right_answers]
-    if any(same_answer(*pair) for pair in pairs) and all(_holds(prediction, one) for one in sides):
+    text = f" {normalise(prediction)} "
+    named = [_holds(prediction, one) and f" not {normalise(one)} " not in text for one in sides]
+    if named and all(named) and any(same_answer(*pair) for pair in pairs):
         return True
     held = [answer for answer in question.right_answers if _holds(prediction, answer)]
     return not any(_given(prediction, answer, question.question) for answer in held)
@@ -119,7 +133,9 @@ def _options_named(prediction: str, options: Sequence[str]) -> set[str]:
 
 def _letters(prediction: str, options: Sequence[str]) -> set[int]:
     """The places of the options named by a letter: "B", "(B) ...", "Answer: B"."""
-    whole = re.match(r"\W*([A-Za-z])(?:[).:,]|\W*$)", prediction)
+    whole = _LETTER.match(prediction)
+    if whole and not _fits(whole[2] or "", options, ord(whole[1].upper()) - ord("A")):
+        return set()
     inside = re.findall(r"\(([A-Za-z])\)", prediction)
     told = re.findall(
         r"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?:\s+is)?[\s:]*([A-Z])(?=[).:,]|\W*$|\s+is\b)",
@@ -128,6 +144,14 @@ def _letters(prediction: str, options: Sequence[str]) -> set[int]:
     found = [letter.upper() for letter in (*inside, *told, *(whole[1] if whole else ""))]
     places = {ord(letter) - ord("A") for letter in found}
     return {place for place in places if place < len(options)}
+
+
+def _fits(text: str, options: Sequence[str], place: int) -> bool:
+    """Whether what follows a letter is its option's text, or cut, a reason, or next to nothing."""
+    said = normalise(text.partition("\n")[0])
+    reason = said.split()[:1] in (["because"], ["since"], ["as"], ["is"], ["so"])
+    short = len(said.split()) < _FEW_WORDS
+    return short or reason or (place < len(options) and said in normalise(options[place]))
 
 
 def judge(

@@ -96,7 +96,8 @@ def accuracy_change(before: Sequence[Parametric], after: Sequence[Parametric]) -
     has a width where no verdict changes.
 
     Returns:
-        ``n``, ``before``, ``after`` and ``change_interval`` (95 %).
+        ``n``, ``before``, ``after``, ``change_interval`` (95 %), and ``cut``: of both models, the
+        share of answers that the limit of tokens ended.
     """
     pairs = [(old.known, new.known) for old, new in zip(before, after, strict=True)]
     n = len(pairs)
@@ -109,6 +110,7 @@ def accuracy_change(before: Sequence[Parametric], after: Sequence[Parametric]) -
         "before": sum(old for old, _ in pairs) / n,
         "after": sum(new for _, new in pairs) / n,
         "change_interval": [max(-1.0, centre - reach), min(1.0, centre + reach)],
+        "cut": [sum(one.cut for one in answers) / n for answers in (before, after)],
     }
 
 

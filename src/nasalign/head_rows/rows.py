@@ -49,8 +49,10 @@ class TunableRows:
     """Rows of a model as float32 parameters (float64 of a float64 model); a context manager.
 
     Inside, each module computes the outputs of these rows from the parameters, so that a loss has
-    gradients for them and for nothing else. The weight itself changes only by ``write``. The
-    model's own parameters must not require gradients.
+    gradients for them and for nothing else. It does so in the dtype of the parameters: rounded to
+    bfloat16 first, most rows would not move at all in the first epochs (benchmarks/bf16_rows.py).
+    The weight itself changes only by ``write``. The model's own parameters must not require
+    gradients.
     """
 
     def __init__(self, model: PreTrainedModel, slices: Iterable[RowSlice]) -> None:
@@ -73,6 +75,13 @@ class TunableRows:
             hook.remove()
         self._hooks.clear()
 
+    @property
+    def rounds(self) -> bool:
+        """Whether ``write`` rounds: the weights have a narrower dtype than the parameters."""
+        return any(
+            self.parameters[where].dtype != rows.dtype for where, rows in self.original.items()
+        )
+
     def write(self) -> None:
         """Write the parameters into the model's weights."""
         for where, rows in self.parameters.items():
@@ -88,10 +97,10 @@ class TunableRows:
         def replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             hidden, rows = inputs[0], self.parameters[where]
             bias = getattr(module, "bias", None)
-            bias = None if bias is None else bias[where.start : where.stop]
-            fresh = functional.linear(hidden, rows.to(hidden.dtype), bias)  # [B, T, D]
+            bias = None if bias is None else bias[where.start : where.stop].to(rows.dtype)
+            fresh = functional.linear(hidden.to(rows.dtype), rows, bias)  # [B, T, D]
             index = torch.arange(where.start, where.stop, device=output.device)
-            return output.index_copy(-1, index, fresh)
+            return output.index_copy(-1, index, fresh.to(output.dtype))
 
         return replace
 

@@ -48,8 +48,12 @@ class HeadTuner(Protocol):
     def restore(self) -> None:
         """Put the rows of the head back to what they were at ``begin``."""
 
-    def finish(self) -> None:
-        """End the work on the head; its rows stay as they are."""
+    def finish(self) -> Measurement | None:
+        """End the work on the head; its rows stay as they are.
+
+        Return the state of V where it is not the last measured one, as the weights have rounded
+        the rows.
+        """
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ def _tune_head(
     cancelled = stopped if failed else _cancellation(head, before, now)
     if cancelled:  # 14
         tuner.restore()  # 15
-    tuner.finish()
+    written = tuner.finish()
     state = before if cancelled else now
     record = HeadRecord(
         layer=head.layer,
@@ -201,7 +205,7 @@ def _tune_head(
         cancelled=cancelled,
         halted=_halting(state if failed else now, state, limits),
     )
-    return record, state
+    return record, written or state
 
 
 def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: Limits) -> str:

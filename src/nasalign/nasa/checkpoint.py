@@ -61,6 +61,7 @@ class CheckpointedTuner:
         self._epochs: list[Epoch] = []  # of the head at hand
         self._given_back: list[Epoch] = []  # of them, those that are still to be given back
         self._loss: float | None = None
+        self._written: Measurement | None = None  # the state of V after the last head, if rounded
         self._state: Measurement | None = None  # of the model, between two heads
         if folder:
             make_subfolder(folder)
@@ -102,13 +103,14 @@ class CheckpointedTuner:
         """Restore the rows of the head to their values at ``begin``."""
         self.tuner.restore()
 
-    def finish(self) -> None:
-        """End the work on the head."""
+    def finish(self) -> Measurement | None:
+        """End the work on the head; return the state of V where the weights have rounded it."""
         if self.tuner.tuned:
             for where in self._slices:
                 self._changed[where] = read_weight_rows(self.tuner.model, where)
-        self.tuner.finish()
+        self._written = self.tuner.finish()
         self._loss, self._slices = None, ()
+        return self._written
 
     def abandon(self) -> None:
         """Restore the rows of a head that is not finished."""
@@ -125,6 +127,7 @@ class CheckpointedTuner:
         assert self._state is not None
         # A cancelled head leaves the state of before it.
         share = record.yes_share if record.kept else self._state.yes_share
+        share = self._written.yes_share if self._written else share
         self._state = Measurement(single_head_nas(self.tuner.nas), share)
         if not self.folder:
             return

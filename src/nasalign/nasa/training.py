@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ class RowTuner:
             Replay(model, part, settings.batch_size, self.memory) for part in (tuning, validation)
         ]
         self.layer, self.tuned = 0, False
+        self.exact: TunableRows | None = None  # of the head at hand, where its weights round it
         self.part = settings.tuning_batch_size  # less where memory does not hold it
         self.nas: Tensor | None = None  # of V before the head at hand, [N, L, H]
         self.latest: Tensor | None = None  # of V as last measured
@@ -72,16 +74,20 @@ class RowTuner:
         )
 
     def measure(self) -> Measurement:
-        """Score V with the weights as last written; verdicts are by logits whatever the decoder.
+        """Score V with the rows of the head in float32; verdicts are by logits always.
 
         Only the layers from that of the head on run: below it nothing has changed.
         """
+        with self.exact or nullcontext():
+            return self._measured(self.progress)
+
+    def _measured(self, progress: Progress | None) -> Measurement:
         replay = self.replays[1]
         scores = score_prompts(
             self.model,
             self.validation,
             batch_size=self.settings.batch_size,
-            progress=self.progress,
+            progress=progress,
             logits_of=lambda places, recorder: replay.logits(places, self.layer, recorder),
         )
         self.latest = scores.nas
@@ -102,6 +108,7 @@ class RowTuner:
             replay.prepare(head.layer, self._later())
         slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
         self.rows = TunableRows(self.model, slices)
+        self.exact = self.rows if self.rows.rounds else None
         steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
         self.optimizer = RowOptimizer(
             self.rows,
@@ -169,14 +176,21 @@ class RowTuner:
         self.rows.restore()
         self.tuned = False
 
-    def finish(self) -> None:
-        """Free the optimiser, and drop what a kept update has made out of date."""
+    def finish(self) -> Measurement | None:
+        """Free the optimiser, and drop what a kept update has made out of date.
+
+        Where the weights have rounded a kept update, V is measured again, with the weights.
+        """
+        rounded = self.exact is not None and self.tuned
+        self.exact = None
+        written = self._measured(None) if rounded else None
         if self.tuned:
             self.nas = self.latest
         for replay in self.replays:
             replay.forget(self.layer if self.tuned else None, self._later())
         self.part = self.optimizer.part
         del self.rows, self.optimizer
+        return written
 
     def _later(self) -> list[int]:
         """Layers of the heads after the one at hand."""

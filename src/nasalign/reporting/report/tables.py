@@ -112,6 +112,8 @@ def effect_rows(effects: Mapping[str, Any]) -> list[dict[str, str]]:
             f"{answers['judge']}. The change of {change:+.3f} "
             f"(95\N{NO-BREAK SPACE}% {low:+.3f} to {high:+.3f}) {told}."
         )
+        if any(cut := answers.get("cut", [0])):  # missing in the runs of an earlier version
+            says += f" Cut by answer_tokens: {' and '.join(f'{share:.0%}' for share in cut)}."
         sides = {side: f"{answers[side]:.3f}" for side in ("before", "after")}
         rows.append({"name": "Right free answers", **sides, "says": says})
     if kl := effects.get("kl"):
