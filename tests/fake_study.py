@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from nasalign.config import Settings
 from nasalign.data.conversation import Chat, Conversation
 from nasalign.data.records import BinaryExample
@@ -75,6 +78,15 @@ class FakeStudy:
 
     def evaluation(self, name: str, form: str = "untouched", wording: str = "plain") -> Any:
         return SimpleNamespace(rows=lambda: self.rows_by_set[name])
+
+    def nas(self, name: str) -> Tensor:
+        return torch.tensor([row["heads"] for row in self.rows_by_set[name]])
+
+    def rows(self, name: str, form: str = "untouched") -> list[dict[str, Any]]:
+        return self.rows_by_set[name]
+
+    def knowledge(self, name: str, form: str = "untouched") -> list[dict[str, Any]]:
+        return [{"cut": False} for _ in self.rows_by_set[name]]
 
     def tuning(self, form: str) -> dict[str, Any]:
         return {"kept": [list(one) for one in self.kept], "heads": [[4, 2], [3, 3], [1, 0]]}

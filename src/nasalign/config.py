@@ -150,7 +150,7 @@ class Settings:
     """Weight of the divergence from the untouched model on its own free answers."""
     # Evaluation
     decoder: Decoder = "logits"
-    """How a verdict is read: or "generate", as the paper scores."""
+    """How a verdict is read: by probabilities, or "generate": off a text decoded greedily."""
     reasoning_tokens: Count = 256
     """Tokens of a chain of thought at most, in the scenario "cot"."""
     evaluation_questions: Count = 1000

@@ -221,6 +221,17 @@ class Scripted:
         return ["yes" for _ in conversations]
 
 
+def test_a_double_check_asks_about_what_includes_the_answer_alone() -> None:
+    asked, said = [question("Paris"), question("Rome"), OLDER], ["Lyon", "Rome!", NOT_CHOSEN[0]]
+    alone, second, done = Scripted(), Scripted(), []
+    assert judge(asked, said, alone) == [True, True, True]
+    assert judge(asked, said, second, done.append, double_check=True) == [False, True, True]
+    assert (len(alone.asked), second.asked, done) == (3, alone.asked[1:], [1])
+    assert judge(asked, said, double_check=True) == [False, True, False]  # without a judge: matches
+    assert judge(asked[:1], said[:1], second, double_check=True) == [False]
+    assert len(second.asked) == 2
+
+
 def test_a_judge_sees_the_options_and_the_letter_of_the_right_one() -> None:
     examiner = Scripted()
     judge([CHOICE], ["(C)"], examiner)

@@ -10,7 +10,7 @@ from nasalign.data.records import BinaryExample
 from nasalign.reproduction.endpoint_model import endpoint_verdicts
 from nasalign.reproduction.figures import figure_1, figure_6, figure_7
 from nasalign.reproduction.result import Result
-from nasalign.reproduction.statistics import table_9
+from nasalign.reproduction.statistics import table_2, table_9, table_16
 
 PAPERS = [
     *("Llama-3-8B-Instruct (paper)", "Mistral-7B-Instruct-v0.3 (paper)"),
@@ -115,3 +115,25 @@ def test_table_9_says_what_the_papers_r_squared_cannot_be() -> None:
     below = "LLaMA (0.271 < 0.278), Mistral (0.060 < 0.131), Gemma (0.377 < 0.400), so"
     assert sum(below in note for note in both) == 1
     assert not any("Qwen" in note for note in both)
+
+
+def test_table_2_says_of_how_many_samples_it_is() -> None:
+    """Three domains of 3, 2 and 2 samples; the highest of four heads is the same in two."""
+    one, other = [[[0.0, 5.0], [1.0, 2.0]], [[0.0, 1.0], [5.0, 2.0]]]
+    rows = {"strategyqa": [one] * 3, "gsm8k-rephrased": [one] * 2, "ar-lsat": [other] * 2}
+    study = FakeStudy("mine", settings=Settings(study_k=1, study_n=1))
+    study.rows_by_set = {name: [{"heads": one} for one in part] for name, part in rows.items()}
+    result = table_2(studies(study))
+    assert (result.rows[0]["n"], result.rows[0]["overlap"]) == (7, 0.0)
+    assert result.rows[0]["strategyqa, gsm8k-rephrased"] == 1.0
+    said = "mine: samples: 3 of strategyqa, 2 of gsm8k-rephrased, 2 of ar-lsat; k = 1, N = 1;"
+    assert any(note.startswith(said) for note in result.notes)
+
+
+def test_table_16_names_one_kind_of_interval() -> None:
+    row = {"verdict": "negative", "label": True, "knowledge": "Det-T", "confident": True}
+    rows = {name: [row | {"question": "Is it?"}] for name in SETS}
+    notes = " ".join(table_16(studies(FakeStudy("mine", rows_by_set=rows))).notes)
+    assert "intervals are 95 %, by Wilson's score" in notes
+    assert notes.count("95 %") == notes.count("Wilson") == 1
+    assert "bootstrap" not in notes

@@ -21,11 +21,13 @@ from fake_endpoint import completion, serving
 from fault_tools import done, invoke, python, refused
 from nasalign.commands import job as job_room
 from nasalign.config import Settings
-from nasalign.data.records import Question
+from nasalign.data.records import BinaryExample, Question
+from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import read_jsonl
 from nasalign.io.storage import seal
 from nasalign.nasa.knowledge import ask_and_judge
+from nasalign.reproduction import study as study_room
 from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
 from nasalign.session import Session
@@ -59,6 +61,34 @@ class World:
         return invoke(*given, *sets(f"{key}={value}" for key, value in settings.items()))
 
 
+def more_rows(name: str) -> list[dict[str, object]]:
+    """Rows enough to show four of them (Table 7) and ask about the others."""
+    if name == "strategyqa":
+        return [
+            {"qid": f"b{n}", "question": f"Is {n} odd?", "answer": n % 2 == 1, "facts": []}
+            for n in range(10)
+        ]
+    if name == "gsm8k":
+        return [{"question": f"{n} and {n}?", "answer": f"#### {2 * n}"} for n in range(11, 25)]
+    if name == "ar-lsat":
+        return [
+            {"id": f"q{n}", "passage": f"Only word{n} sits."}
+            | {"questions": [{"id": f"q{n}_1", "question": f"Who is near word{n}?", "answer": "A"}
+               | {"options": [f"word{n}", "nobody"]}]}
+            for n in range(12)
+        ]  # fmt: skip
+    return []
+
+
+def write_rows(folder: Path, name: str) -> Path:
+    """The rows of ``upstream`` with more of their kind."""
+    path = upstream.write(folder, name)
+    rows = [*upstream.FILES[name], *more_rows(name)]
+    lines = path.suffix == ".jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) if lines else json.dumps(rows))
+    return path
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A tiny Llama that knows what the probing data asks, since its own answers are in it."""
@@ -77,29 +107,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         rows += [{"question": question, "answer": words[0], "type": "bridge"}] if words else []
     (data / "hotpotqa_dev.json").write_text(json.dumps(rows))
     names = {"strategyqa": "strategyqa_train", "musique": "musique_ans_dev", "gsm8k": "gsm8k_test"}
-    monkeypatch = pytest.MonkeyPatch()
     for name in ("strategyqa", "musique", "gsm8k", "math", "ar-lsat"):
-        monkeypatch.setitem(upstream.FILES, name, enough(upstream.FILES[name]))
-        written = upstream.write(root, name)
+        written = write_rows(root, name)
         plain = names.get(name, name.replace("-", "_"))
         written.rename(data / f"{plain}{written.suffix}")
-    monkeypatch.undo()
     return World(str(root / "tiny"), data, root / "out")
-
-
-def enough(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with others like them, so that some can be shown as examples (Table 7)."""
-    found = []
-    for number in range(14):
-        text = (
-            json.dumps(rows)
-            .replace("?", f" {number}?")
-            .replace("Three sit", f"In hall {number} three sit")
-        )
-        for key in ("qid", "id"):
-            text = text.replace(f'"{key}": "', f'"{key}": "{number}')
-        found += json.loads(text)
-    return found
 
 
 def table(world: World, name: str) -> list[dict[str, str]]:
@@ -131,8 +143,24 @@ def share_of_right(said: list[dict[str, object]]) -> float:
 def test_everything_is_made_and_a_second_run_measures_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shown: dict[str, list[BinaryExample]] = {}
+    real = study_room.few_shots
+
+    def noted(session: Session, splits: Splits) -> list[BinaryExample]:
+        shown[splits.name] = real(session, splits)
+        return shown[splits.name]
+
+    monkeypatch.setattr(study_room, "few_shots", noted)
     result = world.run("all")
     assert result.exit_code == 0, result.output
+    assert set(shown) == {"strategyqa", "gsm8k", "ar-lsat"}  # the tasks of Table 7 themselves
+    for name, examples in shown.items():
+        assert sorted(one.known_label for one in examples) == [False, False, True, True]
+        set_name = f"{name}-rephrased" if name == "gsm8k" else name
+        for wording in ("plain", "4-shot"):
+            (rows,) = world.folder.rglob(f"untouched/{set_name}.{wording}.jsonl")
+            asked = {row["question"] for row in read_jsonl(rows)}
+            assert not asked & {one.question for one in examples}
     page = (world.folder / "reproduction.html").read_text()
     for name in ITEMS:
         assert f'<section id="{name}">' in page

@@ -1,5 +1,6 @@
 """Short-answer questions as binary decisions (Section 3.1.1): right and wrong answers to verify."""
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,18 +61,25 @@ def to_binary(
         progress: told of questions that the generator has dealt with.
     """
     questions = [record for record in records if isinstance(record, Question)]
-    wanted, rng = _wanted(len(questions), sides, seed), random.Random(seed)
+    rng, wrong = random.Random(seed), WrongAnswers(questions if pool is None else pool)
+    by_rules = generator is None and sides == "one"
+    left_out = _without_wrong_answer(questions, wrong) if by_rules else {}
+    asked = [index for index in range(len(questions)) if index not in left_out]
+    wanted = dict(zip(asked, _wanted(len(asked), sides, seed), strict=True))
     if generator is None:
-        make = _by_rules(questions, WrongAnswers(questions if pool is None else pool), rng)
+        make = _by_rules(questions, wrong, rng)
     else:
-        make = _by_generator(questions, wanted, generator, rng, progress)
+        make = _by_generator(questions, list(wanted.values()), generator, rng, progress)
     tasks = dict.fromkeys(_task(record, generator) for record in records)
-    labels, binary = iter(enumerate(wanted)), Binary(tasks=tuple(tasks))
+    numbers, binary = itertools.count(), Binary(tasks=tuple(tasks))
     for index, record in enumerate(records):
         part = [record] if isinstance(record, BinaryExample) else []
         if isinstance(record, Question):
-            number, both = next(labels)
+            number = next(numbers)
+            both = wanted.get(number, ())
             try:
+                if number in left_out:
+                    raise left_out[number]
                 part = [replace(make(number, one), id=_name(record, one, both)) for one in both]
             except Drop as reason:
                 binary.dropped.add(str(reason), record.id or repr(record.question))
@@ -106,12 +114,21 @@ def _wanted(count: int, sides: Balance, seed: int) -> list[tuple[bool, ...]]:
     return [(index in positive,) for index in range(count)]
 
 
+def _without_wrong_answer(questions: Sequence[Question], wrong: WrongAnswers) -> dict[int, Drop]:
+    """The questions that are left out whichever side is asked, so that the sides stay balanced."""
+    left_out = {}
+    for index, question in enumerate(questions):
+        try:
+            if not question.kind:
+                wrong.draw(question, random.Random(index))
+        except Drop as reason:
+            left_out[index] = reason
+    return left_out
+
+
 def _by_rules(questions: Sequence[Question], wrong: WrongAnswers, rng: random.Random) -> Make:
     def make(index: int, label: bool) -> BinaryExample:
         asked = questions[index]
-        if label and not asked.kind:
-            # A question without a wrong answer is left out on both sides, which stay balanced.
-            wrong.draw(asked, random.Random(index))
         return _verification(asked, asked.answer if label else wrong.draw(asked, rng), label)
 
     return make

@@ -15,6 +15,7 @@ _ASKS = re.compile(
     r"^(?:.*:\s+|(?:Which|What|Who|Whose|When|Where|How|In|Of|Was|Were|Is|Are|Did|Does|Has)\s+(?:the\s+)?)+"
     r"|^\d{4}\s+(?=[A-Z])"
 )
+_LONGEST = 1000
 _REST = re.compile(r"((?:\s+[^\s,?]+){1,5})\s*\??$")  # "the Western Allied" invasion of Germany
 _VERB = re.compile(
     r"\b(?:is|are|was|were|has|had|have|did|does|came|formed|contains?|who|which|that|more|first|in|[a-z]+er)\b"
@@ -24,6 +25,7 @@ _LEADS_ON = re.compile(r"\b(?:from|in|to|of|for|the|at|on|by|with|near)\s+$")
 
 def sides_of(question: str) -> tuple[str, str] | None:
     """Return the two things that a question offers, or None."""
+    question = question[-_LONGEST:]  # it is the end that asks
     found = _NAMES.search(question)
     if found:
         first, second = (side for side in found.groups() if side)

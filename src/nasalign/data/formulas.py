@@ -14,6 +14,7 @@ from fractions import Fraction
 from nasalign.data.numbers import nearby, numbers_in, replace_all
 
 _TRIES = 60
+_MOST_DIGITS = 300  # Python refuses to read very long numbers
 _FORMULA = re.compile(r"[\\=^_{}]|^(?=.*[-+*/\d])(?!.*[A-Za-z]{3})[-+*/()\[\]\d\s.,:|<>!a-z]+$")
 _FRACTION = re.compile(
     r"\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac\s*(\d)\s*(\d)(?!\d)|(?<![\d.])(\d+)/(\d+)(?![\d.])"
@@ -74,6 +75,8 @@ def _parts(text: str) -> int:
 def is_written(text: str) -> bool:
     """Return whether a formula is in the form in which answers are given: simplified."""
     for found in _FRACTION.finditer(text):
+        if len(found[0]) > _MOST_DIGITS:
+            continue
         above, below = (int(part) for part in found.groups() if part)
         if math.gcd(above, below) != 1 or below == 1:
             return False
@@ -99,7 +102,7 @@ def is_possible(candidate: str, answer: str, question: str) -> bool:
         below.append(Fraction(101))
     if "angle" in asked and right <= 180:
         below.append(Fraction(180))
-    divisor = re.search(r"divided by\s*\$?\s*(\d+)", question)
+    divisor = re.search(r"divided by\s*\$?\s*(\d{1,30})", question)
     if re.search(r"remainder|residue", asked) and divisor and right < int(divisor[1]):
         below.append(Fraction(int(divisor[1])))
     if re.search(r"\b(?:digit|hour on)\b", asked) and not re.search(r"-digit|digits", asked):

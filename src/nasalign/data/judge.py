@@ -159,17 +159,27 @@ def judge(
     predictions: Sequence[str],
     chat: Chat | None = None,
     progress: Progress | None = None,
+    *,
+    double_check: bool = False,
 ) -> list[bool | None]:
     """Return whether each of N predictions is right.
 
     With ``chat``, a language model is asked by the prompt of Table 15 (Appendix E), and a verdict
-    is None where it says neither yes nor no; without, ``matches`` decides.
+    is None where it says neither yes nor no; without, ``matches`` decides. With ``double_check``,
+    it is asked about predictions that include the answer, and the others are wrong (Section 6.1).
     """
     pairs = list(zip(questions, predictions, strict=True))
     if chat is None:
         return [matches(said, asked) for asked, said in pairs]
-    answers = chat.complete([_conversation(*pair) for pair in pairs], progress)
-    return [yes_or_no(answer) for answer in answers]
+    checked = [pair for pair in pairs if not double_check or includes(pair[1], pair[0])]
+    if progress:
+        progress(len(pairs) - len(checked))
+    said = chat.complete([_conversation(*pair) for pair in checked], progress) if checked else []
+    verdicts = iter(map(yes_or_no, said))
+    return [
+        next(verdicts) if not double_check or includes(prediction, asked) else False
+        for asked, prediction in pairs
+    ]
 
 
 def _conversation(asked: Question, said: str) -> Conversation:

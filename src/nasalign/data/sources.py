@@ -38,7 +38,7 @@ class Source:
     configs: tuple[str | None, ...]  # its configurations on the hub; one of None if it has none
     splits: tuple[str, ...]  # read one after the other
     paper: tuple[int, int] | None  # positives and negatives of Table 8, if the paper has the set
-    whole: bool  # whether an evaluation takes all of it, as the paper does, or its test split
+    whole: bool  # whether an evaluation takes all of it, or its test split
 
 
 SOURCES = {

@@ -85,7 +85,7 @@ def score(
         shots: examples shown with their answers before the question.
         scenario: how the prompt is worded (``prompts.scenarios``).
         decoder: ``"logits"`` compares p_positive and p_negative; ``"generate"`` decodes greedily
-            and parses, as the paper does.
+            and parses.
         reasoning_tokens: tokens of a chain of thought at most.
         nas_rows: the rows that Eq. 1 adds up: those after the instruction, or with
             ``"from_instruction_end"`` that of its last token too.

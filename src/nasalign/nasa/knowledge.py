@@ -95,9 +95,11 @@ def judged(
     answers: Generated,
     chat: Chat | None = None,
     progress: Progress | None = None,
+    *,
+    double_check: bool = False,
 ) -> list[Parametric]:
     """Judge free answers as ``data.judge.judge`` does: by a language model if there is one."""
-    verdicts = judge(questions, answers.texts, chat, progress)
+    verdicts = judge(questions, answers.texts, chat, progress, double_check=double_check)
     return [
         Parametric(*parts)
         for parts in zip(
@@ -111,14 +113,15 @@ def ask_and_judge(
 ) -> list[Parametric]:
     """Ask questions by Prompt II and have the answers judged as the settings say.
 
-    ``short`` is as for ``free_answers``.
+    ``short`` is as for ``free_answers``: a short answer is judged by a language model alone
+    (Appendix E), any other only where it includes the right answer (Section 6.1).
     """
     run, by = session.run, session.settings.judge
     judge = session.chat(by)
     with run.stage("parametric", "Asking what it knows", len(questions)) as done:
         answers = free_answers(session, questions, done, short=short)
     with session.asking("judging", "Judging its answers", len(questions), judge) as done:
-        samples = judged(questions, answers, judge, done)
+        samples = judged(questions, answers, judge, done, double_check=not short)
     unclear = sum(one.right is None for one in samples)
     if unclear:
         run.say(

@@ -50,7 +50,7 @@ def table_5(studies: Studies) -> Result:
         for name in SHORT_ANSWERS:
             for side in BOTH:
                 answers = study.knowledge(name, side)
-                right = [row["contains"] and row["right"] is True for row in answers]
+                right = [row["right"] is True for row in answers]
                 low, high = wilson(sum(right), len(right))
                 row: Row = {"dataset": name, "model": study.name, "method": METHODS[side]}
                 row |= {"accuracy": sum(right) / len(right), "n": len(right)}

@@ -75,7 +75,7 @@ WORDINGS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class Sampled:
     """What is asked of a data set.
 
     Attributes:
@@ -93,7 +93,7 @@ class Asked:
     dropped: dict[str, int]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Asked":
+    def from_dict(cls, values: Mapping[str, Any]) -> "Sampled":
         """Return what ``dataclasses.asdict`` has written."""
         lists = ("aliases", "options")  # JSON has no tuples
         questions = [
@@ -129,7 +129,7 @@ class Study:
     _session: Session | None = None
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _adapters: dict[str, Adapter | None] = field(default_factory=dict)
-    _asked: dict[str, Asked] = field(default_factory=dict)
+    _asked: dict[str, Sampled] = field(default_factory=dict)
     _shots: dict[str, list[BinaryExample]] = field(default_factory=dict)
     _metrics: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
 
@@ -238,10 +238,10 @@ class Study:
             self._shots[name] = few_shots(session, splits)
         return self._shots[name]
 
-    def asked_of(self, name: str) -> Asked:
+    def asked_of(self, name: str) -> Sampled:
         """Return what is asked of a data set; it is drawn once."""
 
-        def make() -> Asked:
+        def make() -> Sampled:
             splits = self.splits(name)
             self.session.run.drop(splits.left_out, name)
             records, binary = make_examples(self.session, name, splits.test, splits.pool)
@@ -249,14 +249,14 @@ class Study:
             unused = (self.read(self.sets[name].data).dropped, splits.left_out, binary.dropped)
             dropped = sum((Counter(part.counts) for part in unused), Counter())
             tasks = ", ".join(binary.tasks)
-            return Asked(questions, binary.examples, binary.origins, tasks, dict(dropped))
+            return Sampled(questions, binary.examples, binary.origins, tasks, dict(dropped))
 
         if name not in self._asked:
             self._asked[name] = self._run_in("examples").cached(
                 f"{name}.json",
                 make,
                 dump=lambda path, found: write_json(path, asdict(found)),
-                load=lambda path: Asked.from_dict(read_json(path)),
+                load=lambda path: Sampled.from_dict(read_json(path)),
             )
         return self._asked[name]
 
