@@ -29,10 +29,10 @@ from paper_literal.produced import AFTER, BEFORE, Produced, reproduce
 
 COMMON = "direction=negative min_true_positives=1 bootstrap_samples=50 learning_rate=1e-4"
 """Settings of the paper where the preset of small models has its own; a rate that keeps heads."""
-QUICK = {"limit": 8, "rows": 1, "epochs": 1}
+QUICK = {"limit": 4, "rows": 1, "epochs": 1}
 FULL = {"limit": 60, "rows": 12, "epochs": 3}
 SETTINGS = {  # D fits one batch, so that the order of its samples does not matter
-    "quick": "probing_questions=60 tuning_samples=8 validation_samples=4 epochs=2 n=2"
+    "quick": "probing_questions=40 tuning_samples=8 validation_samples=4 epochs=2 n=2"
     " free_answer_tokens=24",
     "full": "probing_questions=1000 tuning_samples=32 validation_samples=16 epochs=5"
     " decoder=generate",
