@@ -88,6 +88,17 @@ class FakeStudy:
     def knowledge(self, name: str, form: str = "untouched") -> list[dict[str, Any]]:
         return [{"cut": False} for _ in self.rows_by_set[name]]
 
+    @property
+    def store(self) -> Any:
+        return SimpleNamespace(sets=self.sets)
+
+    @property
+    def forms(self) -> Any:
+        return self
+
+    def notes_on_data(self, names: Sequence[str]) -> list[str]:
+        return []
+
     def tuning(self, form: str) -> dict[str, Any]:
         return {"kept": [list(one) for one in self.kept], "heads": [[4, 2], [3, 3], [1, 0]]}
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,16 +12,14 @@ from nasalign.errors import DataError
 from nasalign.reproduction.study import Study
 
 
-def test_a_sample_without_a_yes_is_refused_in_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sample_without_a_yes_is_refused_in_a_sentence() -> None:
     @contextmanager
     def tuned(form: str) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(builder=lambda: None)
 
-    study = Study("model", None, None, {}, tmp_path, {}, {})
     asked = SimpleNamespace(examples=[BinaryExample("Is it?", False)])
-    monkeypatch.setattr(study, "asked_of", lambda name: asked)
-    monkeypatch.setattr(study, "tuned", tuned)
+    data: Any = SimpleNamespace(of=lambda name: asked)
+    forms: Any = SimpleNamespace(tuned=tuned)
+    study = Study(SimpleNamespace(), data, forms)
     with pytest.raises(DataError, match="strategyqa has no question whose right answer is Yes"):
         study._attention("strategyqa", "untouched", [(0, 0)])

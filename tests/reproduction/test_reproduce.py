@@ -27,7 +27,7 @@ from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import read_jsonl
 from nasalign.io.storage import seal
 from nasalign.nasa.knowledge import ask_and_judge
-from nasalign.reproduction import study as study_room
+from nasalign.reproduction import sampled as sampled_room
 from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
 from nasalign.session import Session
@@ -144,13 +144,13 @@ def test_everything_is_made_and_a_second_run_measures_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: dict[str, list[BinaryExample]] = {}
-    real = study_room.few_shots
+    real = sampled_room.few_shots
 
     def noted(session: Session, splits: Splits) -> list[BinaryExample]:
         shown[splits.name] = real(session, splits)
         return shown[splits.name]
 
-    monkeypatch.setattr(study_room, "few_shots", noted)
+    monkeypatch.setattr(sampled_room, "few_shots", noted)
     result = world.run("all")
     assert result.exit_code == 0, result.output
     assert set(shown) == {"strategyqa", "gsm8k", "ar-lsat"}  # the tasks of Table 7 themselves

@@ -1,6 +1,6 @@
 """``nasalign reproduce``: the paper's tables and figures for other models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,9 +27,12 @@ from nasalign.models import processes
 from nasalign.models.names import weights_stamp
 from nasalign.reporting.console_tables import columns_table
 from nasalign.reproduction.document import DOCUMENT
+from nasalign.reproduction.forms import Forms
 from nasalign.reproduction.layout import texts
-from nasalign.reproduction.paper_sets import paper_sets
+from nasalign.reproduction.model_store import ModelStore
+from nasalign.reproduction.paper_sets import PaperSet, paper_sets
 from nasalign.reproduction.reproduce import PAPER, chosen_items, make_items
+from nasalign.reproduction.sampled import SampledData
 from nasalign.reproduction.study import Study
 
 
@@ -105,20 +108,30 @@ def studies_of(jobs: Sequence[Job], data_dir: Path | None, folder: Path) -> list
     if len({name.casefold() for name in names}) < len(names):  # some disks ignore the case
         raise NasAlignError(f"Two models have the same name: {', '.join(names)}.")
     return [
-        Study(
-            name=name,
-            open=job.session,
-            data=RunData(job.run, job.given_settings, sources),
-            sets=sets,
-            folder=folder / name,
-            changes=job.changes,
-            asked={
-                "model": job.model,
-                "weights": weights_stamp(job.model),
-                "load": vars(job.load),
-                "settings": job.given_settings.as_dict(),
-                "preset": job.preset is None,
-            },
-        )
-        for job, name in zip(jobs, names, strict=True)
+        _study(job, sets, sources, folder / name) for job, name in zip(jobs, names, strict=True)
     ]
+
+
+def _study(
+    job: Job,
+    sets: Mapping[str, PaperSet],
+    sources: Mapping[str, Sequence[Path]],
+    folder: Path,
+) -> Study:
+    store = ModelStore(
+        name=folder.name,
+        open=job.session,
+        reporter=job.run.reporter,
+        sets=sets,
+        folder=folder,
+        changes=job.changes,
+        asked={
+            "model": job.model,
+            "weights": weights_stamp(job.model),
+            "load": vars(job.load),
+            "settings": job.given_settings.as_dict(),
+            "preset": job.preset is None,
+        },
+    )
+    data = SampledData(store, RunData(job.run, job.given_settings, sources))
+    return Study(store, data, Forms(store, data))

@@ -30,6 +30,7 @@ from nasalign.inference.forward import (
     quick_kernels,
 )
 from nasalign.models import processes
+from nasalign.models.loading import context_length
 from nasalign.progress import Progress
 from nasalign.prompts.encoding import Encoder
 from nasalign.prompts.template import render
@@ -167,10 +168,17 @@ class ModelChat:
     def complete(
         self, conversations: Sequence[Conversation], progress: Progress | None = None
     ) -> list[str | None]:
-        """Return the greedy answer to each conversation, in order."""
+        """Return the greedy answer to each conversation, in order.
+
+        Where the model's context leaves less than ``max_new_tokens``, an answer has what is left.
+        """
         prompts = [TokenIds(self._tokens(conversation)) for conversation in conversations]
+        longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+        limit = context_length(self._model)
+        room = self._max_new_tokens if limit is None else max(1, limit - longest)
         how: dict[str, Any] = {"batch_size": self._batch_size, "progress": progress}
-        said = generate(self._model, self._tokenizer, prompts, self._max_new_tokens, **how)
+        most = min(self._max_new_tokens, room)
+        said = generate(self._model, self._tokenizer, prompts, most, **how)
         return list(said.texts)
 
     def _tokens(self, conversation: Conversation) -> tuple[int, ...]:

@@ -17,11 +17,12 @@ from nasalign.reporting.report.chart_style import (
     unit,
     values,
 )
+from nasalign.reproduction.forms import NASA, UNTOUCHED
 from nasalign.reproduction.paper_sets import PAPER_SETS
 from nasalign.reproduction.paper_tables import BOOTSTRAP, BOTH, METHODS, notes_on
 from nasalign.reproduction.published import paper_tables
 from nasalign.reproduction.result import Result, Row
-from nasalign.reproduction.study import NASA, UNTOUCHED, Studies, Study
+from nasalign.reproduction.study import Studies, Study
 
 PANELS = 4
 """Heads shown in Figures 6 and 7."""
@@ -180,7 +181,7 @@ def figure_3(studies: Studies) -> Result:
     rows: list[Row] = []
     charts = {}
     for study in studies:
-        first = [(head.layer, head.head) for head in study.heads()[:1]]
+        first = [(head.layer, head.head) for head in study.forms.heads()[:1]]
         for name in ("strategyqa", "gsm8k-rephrased", "math-rephrased"):
             mine = _attention(study, name, UNTOUCHED, first)
             rows += mine
@@ -204,7 +205,7 @@ def _kept_heads(number: int, title: str, studies: Studies) -> Result:
     """The first of the heads whose update was kept, with the colours of both figures."""
     name, rows, charts, notes = "gsm8k-rephrased", [], {}, []
     for study in studies:
-        chosen = [(layer, head) for layer, head in study.tuning(NASA)["kept"][:PANELS]]
+        chosen = [(layer, head) for layer, head in study.forms.tuning(NASA)["kept"][:PANELS]]
         if not chosen:
             notes.append(f"{study.name}: no head was kept, so none is shown.")
             continue

@@ -6,9 +6,10 @@ from statistics import mean, stdev
 from nasalign.data.wrong_answers import RULES_WRONG_RATE
 from nasalign.evaluation.metrics import BINS
 from nasalign.nasa.direction import wilson
+from nasalign.reproduction.forms import NASA, QUERY_ONLY, RANDOM, UNTOUCHED
 from nasalign.reproduction.paper_sets import DOMAINS, PAPER_SETS, PROBING, SHORT_ANSWERS
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.study import NASA, QUERY_ONLY, RANDOM, UNTOUCHED, Studies, Study
+from nasalign.reproduction.study import Studies, Study
 
 RANDOM_HEADS = "random attention heads"
 METHODS = {UNTOUCHED: "baseline", NASA: "NASA", QUERY_ONLY: "query projection only"}
@@ -173,7 +174,7 @@ def _metrics(
 def notes_on(studies: Studies, sets: Sequence[str], intervals: str = "") -> list[str]:
     """What stands in for what, what each set asks, how it is read, how ``intervals`` are made."""
     settings = studies[0].settings
-    notes = [studies[0].sets[name].note for name in (*sets, PROBING)]
+    notes = studies[0].notes_on_data([*sets, PROBING])
     tasks = (f"{name}: {studies[0].asked_of(name).tasks}" for name in sets)
     how = (
         f"Decoder {settings.decoder}; wrong answers by {settings.generator}; context: "
@@ -182,12 +183,12 @@ def notes_on(studies: Studies, sets: Sequence[str], intervals: str = "") -> list
     )
     asked = f"What is asked: {'; '.join(tasks)}."
     by_rules = _errors_of_rules(studies[0], sets) if settings.generator == "rules" else ""
-    return [*filter(None, notes), asked, *filter(None, [by_rules]), how]
+    return [*notes, asked, *filter(None, [by_rules]), how]
 
 
 def _errors_of_rules(study: Study, sets: Sequence[str]) -> str:
     """How often the wrong answers of rules are of another type than is asked for, or right."""
-    data = (study.sets[name].data for name in sets)
+    data = (study.store.sets[name].data for name in sets)
     judged = {name: RULES_WRONG_RATE[name] for name in data if name in RULES_WRONG_RATE}
     if not judged:
         return ""
@@ -200,7 +201,7 @@ def _tuned(studies: Studies, sides: Sequence[str]) -> list[str]:
     notes = []
     for study in studies:
         for side in sides:
-            found = study.tuning(side)
+            found = study.forms.tuning(side)
             why = f" ({found['why']})" if found["why"] else ""
             share = f"{len(found['kept'])} of {len(found['heads'])}"
             notes.append(f"{study.name}, {side}: {share} heads kept{why}.")

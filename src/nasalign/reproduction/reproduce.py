@@ -87,7 +87,8 @@ def make_items(
             results.append(result)
             yield result
         minutes = (time.monotonic() - start) / 60
-        facts = [(study.name, study.summary) for study in studies if study.measured]
+        stores = [study.store for study in studies if study.store.measured]
+        facts = [(store.name, store.summary) for store in stores]
         facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
         write_document(folder, results, facts)
 

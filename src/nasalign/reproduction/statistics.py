@@ -6,11 +6,12 @@ from typing import Literal
 from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
 from nasalign.nas.heads import STUDY, head_counts, select_heads
+from nasalign.reproduction.forms import NASA
 from nasalign.reproduction.paper_sets import DOMAINS, SHORT_ANSWERS
 from nasalign.reproduction.paper_tables import WILSON, about_cut, cut_share, notes_on
 from nasalign.reproduction.published import paper_tables
 from nasalign.reproduction.result import Result, Row, beside_paper
-from nasalign.reproduction.study import NASA, Studies, Study
+from nasalign.reproduction.study import Studies, Study
 
 
 def table_1(studies: Studies) -> Result:
