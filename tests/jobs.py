@@ -13,6 +13,7 @@ QUICK: dict[str, Any] = {  # settings of a job that is over soon
     "sides": "both",
     "epochs": 2,
     "n": 3,
+    "joint_heads": 3,
     "k": 8,
     "learning_rate": 1e-3,
     "bootstrap_samples": 50,

@@ -63,6 +63,7 @@ def assert_close(one: object, two: object) -> None:
         assert one == two
 
 
+@pytest.mark.long
 def test_several_processes_do_not_go_on_with_a_run(tmp_path: Path) -> None:
     code = (
         "import os; os.environ |= {'WORLD_SIZE': '2', 'RANK': '0'}\n"

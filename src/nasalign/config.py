@@ -134,7 +134,7 @@ class Settings:
     kinds: Kinds = "all"
     """Of samples of nasa+; "known" leaves out those that keep other domains balanced."""
     joint_heads: Count | None = None
-    """Heads that nasa+ tunes; unset, a tenth of all."""
+    """Heads that nasa+ tunes by attribution; unset, a tenth of all."""
     known_pairs: Count = 300
     """Pairs of a right and a wrong answer to known questions at most; of each other kind there are
     half or a third as many."""

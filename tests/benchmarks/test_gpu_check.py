@@ -44,6 +44,7 @@ def of(stage: str, found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {one["part"]: one for one in found if one["stage"] == stage and "part" in one}
 
 
+@pytest.mark.long
 def test_every_stage_passes_and_parity_has_a_record_a_test(
     whole: tuple[list[dict[str, Any]], str],
 ) -> None:
@@ -58,6 +59,7 @@ def test_every_stage_passes_and_parity_has_a_record_a_test(
     assert any("max_difference" in record for record in tests)
 
 
+@pytest.mark.long
 def test_a_shape_is_timed_against_the_plain_loops(whole: tuple[list[dict[str, Any]], str]) -> None:
     parts = of("llama3-8b", whole[0])
     assert {"model", "scoring", "probing", "free answers", "nasa", "nasa+"} < set(parts)

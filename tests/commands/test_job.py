@@ -55,4 +55,8 @@ def test_examples_shown_are_never_evaluated(tmp_path: Path) -> None:
     job = jobs.make(data="gsm8k-rephrased", sources=sources)
     assert job.splits(probed=False).part == "all"
     job = jobs.make(data="gsm8k-rephrased", sources=sources, changes={"shots": 2})
-    assert job.splits(probed=False).part == "test"
+    splits = job.splits(probed=False)
+    assert splits.part == "all"
+    shown = {record.question for record in splits.shown}
+    assert len(shown) == 4  # two for each, as some have no wrong answer
+    assert not shown & {record.question for record in splits.test}

@@ -28,7 +28,7 @@ QUICK = ("epochs=1", "n=2", "k=8", "learning_rate=1e-3", "bootstrap_samples=20")
 QUICK += ("answer_tokens=6", "side_effect_questions=2", "joint_epochs=1", "known_pairs=8")
 QUICK += ("reasoning_tokens=8", "evaluation_questions=12", "probing_questions=40")
 LANGUAGES = {"sh", "python", "json", "toml", "text", "console", "bibtex", ""}
-PLAIN = ("make", "python", "pip", "accelerate", "source")  # commands that are not ours
+PLAIN = ("make", "python", "pip", "accelerate", "source", "export")  # commands that are not ours
 NAMED = ("hotpotqa", "strategyqa", "musique", "gsm8k", "math", "ar-lsat")
 NAMED += ("gsm8k-rephrased", "math-rephrased")
 # Blocks of commands that are not run, by page: a further one has to be written down here.
@@ -197,6 +197,8 @@ def exists(words: list[str]) -> None:
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), words
     elif words[0] == "python":
         assert (ROOT / words[1]).exists(), words
+    elif words[0] == "export":
+        assert words[1].startswith(("OPENAI_", "NASALIGN_", "HF_")), words
     elif words[0] == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         for extra in re.findall(r"nasalign\[(.+)\]", " ".join(words)):

@@ -43,6 +43,7 @@ def adapter_config(base: str) -> bytes:
     return json.dumps({"peft_type": "LORA", "r": 1, "base_model_name_or_path": base}).encode()
 
 
+@pytest.mark.long  # the hub client waits between its attempts
 def test_a_model_of_the_hub_is_loaded(hub: fake_hub.FakeHub) -> None:
     model, _ = load("ann/model", device="cpu")
     assert model.name_or_path == "ann/model"

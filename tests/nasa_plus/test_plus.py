@@ -22,7 +22,12 @@ from nasalign.run import Run
 from nasalign.session import Session
 
 SETTINGS = Settings(
-    method="nasa+", answer_tokens=6, n=3, known_pairs=36, joint_epochs=2, joint_learning_rate=1e-2
+    method="nasa+",
+    answer_tokens=6,
+    joint_heads=3,
+    known_pairs=36,
+    joint_epochs=2,
+    joint_learning_rate=1e-2,
 )
 QUESTIONS = load_facts("probing")[:40]
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
