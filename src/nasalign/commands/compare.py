@@ -116,7 +116,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
             )
         watched = [one for one in splits.probing_pool if split_of(one.subject) == "development"]
         fitted_on = [*watched, *load_facts("probing")]
-        splits = splits.holding_out(SHOTS, job.given_settings.seed)
+        splits = job.run_data.holding_out(splits, SHOTS)
         splits = job.run_data.apart(splits, fitted_on, "rows are fitted or chosen on it")
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)

@@ -63,13 +63,25 @@ class RunData:
         facts |= {"data": data.name, "data_origin": data.origin}
         facts |= {"probing_data": probing.name, "probing_origin": probing.origin}
         splits = Splits.of(data, probing, settings.split, probed=probed)
-        if settings.shots:
-            splits = splits.holding_out(settings.shots, settings.seed)
         facts["data_part"] = splits.part
         self.run.drop(splits.left_out, splits.name)
+        if settings.shots:
+            splits = self.holding_out(splits, settings.shots)
         if probed and settings.method == "nasa+":
             return self.apart(splits, load_facts("probing"), "nasa+ is tuned on it")
         return splits
+
+    def holding_out(self, splits: Splits, count: int) -> Splits:
+        """Return splits with records to make ``count`` few-shot examples of; none is evaluated.
+
+        Raises:
+            DataError: there are too few.
+        """
+        held = splits.holding_out(count, self.settings.seed)
+        before = splits.left_out.counts
+        new = {why: one for why, one in held.left_out.counts.items() if why not in before}
+        self.run.drop(replace(held.left_out, counts=new), splits.name)
+        return held
 
     def apart(self, splits: Splits, used: Sequence[Question], why: str) -> Splits:
         """Return splits whose evaluated part leaves out further questions, for a reason.
