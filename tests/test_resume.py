@@ -119,7 +119,8 @@ def test_a_complete_run_and_another_run_are_not_gone_on_with(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("times", [2, 10])
 def test_a_run_that_is_killed_some_times_ends_with_the_same_bytes(
     times: int, command: list[str], tmp_path: Path
 ) -> None:
