@@ -440,4 +440,4 @@ def test_the_whole_protocol_with_four_models_and_an_endpoint(
         assert "cannot be made" not in told
     for name in ("table-3", "table-4", "table-5", "table-11"):
         sizes = {row["n"] for row in table(four, name) if row["source"] == "ours"}
-        assert sizes <= {"3", "4"}, name  # the limit is that of every set
+        assert max(map(int, sizes)) == 4, name  # the limit is that of every set

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from nasalign.errors import NasAlignError, StorageError
@@ -54,64 +55,70 @@ def chosen_items(names: Sequence[str]) -> list[str]:
 def make_items(
     studies: Sequence[Study], names: Sequence[str], folder: Path, reporter: Reporter
 ) -> Iterator[Result]:
-    """Make items, write and yield each, and end in one document.
+    """Make items, write each as soon as it is measured, and end in one document.
 
-    One model after the other is measured for all items and freed, so that memory holds one. What a
+    One model after the other is measured for all items and freed, so that memory holds one; after
+    each, the items are those of the models so far. Yielded are the items of all models. What a
     model cannot be measured for is said, and the item is made of the other models; it stands in the
-    document with the reason.
+    document with the reason. Of several processes, the first one writes and yields.
 
     Raises:
         StorageError: the folder holds a link, another process is at work in it, or it cannot be
             written.
     """
-    if not processes.is_first():
-        _measure(studies, names, reporter)
-        return
+    first, start = processes.is_first(), time.monotonic()
+    with _only_here(folder, reporter) if first else nullcontext():
+        failures: dict[str, dict[str, str]] = {name: {} for name in names}
+        results: dict[str, Result] = {}
+        for number, study in enumerate(studies, start=1):
+            for place, name in enumerate(names, start=1):
+                reporter.say(f"{study.name}: {name} ({place} of {len(names)})")
+                result = _made(name, studies[:number], failures[name], reporter)
+                results[name] = result
+                if first and not result.failure:
+                    write_result(folder, result)
+                    if number == len(studies):
+                        yield result
+            study.close()
+            if first:
+                minutes = (time.monotonic() - start) / 60
+                stores = [one.store for one in studies[:number] if one.store.measured]
+                facts = [(store.name, store.summary) for store in stores]
+                facts.append(
+                    ("time", f"{minutes:.1f} minutes; what had been measured before was used.")
+                )
+                write_document(folder, list(results.values()), facts)
+
+
+@contextmanager
+def _only_here(folder: Path, reporter: Reporter) -> Iterator[None]:
+    """Keep other commands out of the folder, and remove what one that was killed has left."""
     check_no_links(folder)
     with one_run_in(folder, reporter.say):
         sweep(folder)
-        start = time.monotonic()
-        failures = _measure(studies, names, reporter)
-        results = []
-        for name in names:
-            failed = failures.get(name, {})
-            measured = [study for study in studies if study.name not in failed]
-            if not measured:
-                results.append(Result(name, failure=" ".join(failed.values())))
-                continue
-            with processes.alone():  # all is stored, and the others are done
-                result = ITEMS[name](measured)
-            result.missing.extend(f"{model}: {reason}" for model, reason in failed.items())
-            result.notes.extend(f"Missing is {one}" for one in result.missing)
-            write_result(folder, result)
-            results.append(result)
-            yield result
-        minutes = (time.monotonic() - start) / 60
-        stores = [study.store for study in studies if study.store.measured]
-        facts = [(store.name, store.summary) for store in stores]
-        facts.append(("time", f"{minutes:.1f} minutes; what had been measured before was used."))
-        write_document(folder, results, facts)
+        yield
 
 
-def _measure(
-    studies: Sequence[Study], names: Sequence[str], reporter: Reporter
-) -> dict[str, dict[str, str]]:
-    """Measure each model for all items, and free it before the next one is loaded.
+def _made(
+    name: str, studies: Sequence[Study], failed: dict[str, str], reporter: Reporter
+) -> Result:
+    """Make an item of studies, of which the last is measured; the others are read.
 
-    Returns:
-        By item and model, why it could not be measured.
+    ``failed`` has, by model, why this item cannot be made of it; the last one may be added.
     """
-    failures: dict[str, dict[str, str]] = {}
-    for study in studies:
-        for place, name in enumerate(names, start=1):
-            reporter.say(f"{study.name}: {name} ({place} of {len(names)})")
-            try:
-                with explained(f"measuring {study.name} for {name}"):
-                    ITEMS[name]([study])
-            except StorageError:  # the next item could not be written either
-                raise
-            except NasAlignError as error:
-                failures.setdefault(name, {})[study.name] = str(error)
-                reporter.say(f"{name} cannot be made of {study.name}: {error}")
-        study.close()
-    return failures
+    *before, study = studies
+    good = [one for one in before if one.name not in failed]
+    try:
+        with explained(f"measuring {study.name} for {name}"):
+            result = ITEMS[name]([*good, study])
+    except StorageError:  # the next item could not be written either
+        raise
+    except NasAlignError as error:
+        failed[study.name] = str(error)
+        reporter.say(f"{name} cannot be made of {study.name}: {error}")
+        if not good:
+            return Result(name, failure=" ".join(failed.values()))
+        result = ITEMS[name](good)
+    result.missing.extend(f"{model}: {reason}" for model, reason in failed.items())
+    result.notes.extend(f"Missing is {one}" for one in result.missing)
+    return result
