@@ -44,6 +44,28 @@ def sets(settings: Iterable[str]) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
 
+def what_it_says(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: int = 60
+) -> list[tuple[str, str]]:
+    """Questions, and the first word that a tiny model answers to each; empty where it has none."""
+    asked = [Question(f"What is word{number}?", "-") for number in range(questions)]
+    session = Session(model, tokenizer, Settings(answer_tokens=6))
+    found = []
+    for one in ask_and_judge(session, asked):
+        words = re.findall(r"[A-Za-z]{3,}", one.prediction)
+        found.append((one.question.question, words[0] if words else ""))
+    return found
+
+
+def known_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str]]:
+    """Rows of HotpotQA whose answers are what a tiny model says to them."""
+    return [
+        {"question": question, "answer": answer, "type": "bridge"}
+        for question, answer in what_it_says(model, tokenizer)
+        if answer
+    ]
+
+
 def case(
     folder: Path, seed: int, questions: int = 60, *, mirrored: bool = False
 ) -> tuple[Path, Path]:
@@ -54,17 +76,13 @@ def case(
     model, tokenizer = tiny.build_model("llama", seed=seed), tiny.build_tokenizer()
     if mirrored:
         lean_the_other_way(model, tokenizer)
-    asked = [
-        Question(f"What is word{number}?", "-", subject=f"{number}") for number in range(questions)
-    ]
     with (folder / "questions.jsonl").open("w") as file:
-        for item in ask_and_judge(Session(model, tokenizer, Settings(answer_tokens=6)), asked):
-            words = re.findall(r"[A-Za-z]{3,}", item.prediction)
+        for number, (question, answer) in enumerate(what_it_says(model, tokenizer, questions)):
             row = {
-                "question": item.question.question,
-                "answer": words[0] if words else "nothing",
+                "question": question,
+                "answer": answer or "nothing",
                 "wrong_answer": "banana",
-                "subject": item.question.subject,
+                "subject": f"{number}",
             }
             file.write(json.dumps(row) + "\n")
     model.save_pretrained(folder / "model")

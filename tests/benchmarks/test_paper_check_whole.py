@@ -2,19 +2,14 @@
 
 import csv
 import json
-import re
 from pathlib import Path
 
 import pytest
 
 import tiny
 import upstream
-from cases import sets
+from cases import known_rows, sets
 from fault_tools import done
-from nasalign.config import Settings
-from nasalign.data.records import Question
-from nasalign.nasa.knowledge import ask_and_judge
-from nasalign.session import Session
 from paper_literal import row_checks, shot_checks, tuning_checks
 from paper_literal.findings import Findings
 from paper_literal.model import Literal
@@ -78,13 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Produced, Path, Pat
     tokenizer.save_pretrained(root / "tiny")
     data = root / "data"
     data.mkdir()
-    asked = [Question(f"What is word{number}?", "-") for number in range(60)]
-    rows = []
-    for one in ask_and_judge(Session(model, tokenizer, Settings(answer_tokens=6)), asked):
-        words = re.findall(r"[A-Za-z]{3,}", one.prediction)
-        if words:
-            rows.append({"question": one.question.question, "answer": words[0], "type": "bridge"})
-    (data / "hotpotqa_dev.json").write_text(json.dumps(rows))
+    (data / "hotpotqa_dev.json").write_text(json.dumps(known_rows(model, tokenizer)))
     with pytest.MonkeyPatch.context() as patch:
         for name, stem in NAMES.items():
             patch.setitem(upstream.FILES, name, several(upstream.FILES[name]))

@@ -3,7 +3,6 @@
 import csv
 import gc
 import json
-import re
 import shutil
 import weakref
 from dataclasses import dataclass
@@ -16,17 +15,15 @@ from transformers import PreTrainedModel
 
 import tiny
 import upstream
-from cases import sets
+from cases import known_rows, sets
 from fake_endpoint import completion, serving
 from fault_tools import done, invoke, python, refused
 from nasalign.commands import job as job_room
-from nasalign.config import Settings
-from nasalign.data.records import BinaryExample, Question
+from nasalign.data.records import BinaryExample
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
 from nasalign.io.files import read_jsonl
 from nasalign.io.storage import seal
-from nasalign.nasa.knowledge import ask_and_judge
 from nasalign.reproduction import sampled as sampled_room
 from nasalign.reproduction.paper_sets import PAPER_SETS, paper_sets
 from nasalign.reproduction.reproduce import ITEMS, chosen_items
@@ -99,13 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     tokenizer.save_pretrained(root / "tiny")
     data = root / "data"
     data.mkdir()
-    asked = [Question(f"What is word{number}?", "-") for number in range(60)]
-    rows = []
-    for item in ask_and_judge(Session(model, tokenizer, Settings(answer_tokens=6)), asked):
-        words = re.findall(r"[A-Za-z]{3,}", item.prediction)
-        question = item.question.question
-        rows += [{"question": question, "answer": words[0], "type": "bridge"}] if words else []
-    (data / "hotpotqa_dev.json").write_text(json.dumps(rows))
+    (data / "hotpotqa_dev.json").write_text(json.dumps(known_rows(model, tokenizer)))
     names = {"strategyqa": "strategyqa_train", "musique": "musique_ans_dev", "gsm8k": "gsm8k_test"}
     for name in ("strategyqa", "musique", "gsm8k", "math", "ar-lsat"):
         written = write_rows(root, name)

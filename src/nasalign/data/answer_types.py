@@ -201,13 +201,9 @@ def _noun_phrase(question: str) -> tuple[str, ...]:
             phrase = []
             continue
         joins = plain == "of" and len(phrase) == 1 and phrase[0] in _QUALIFIERS
-        if not phrase and plain in skipped:
+        if joins or (not phrase and plain in skipped):
             continue
-        if joins:
-            continue
-        if plain == "|" or (
-            plain in _words("word")["stop"] and not (joins or (not phrase and plain in skipped))
-        ):
+        if plain == "|" or plain in _words("word")["stop"]:
             break
         phrase.append(_singular(plain))
     return tuple(phrase)

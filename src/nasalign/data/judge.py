@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import compress
 
 from nasalign.data.choices import sides_of
 from nasalign.data.conversation import Chat, Conversation
@@ -171,15 +172,12 @@ def judge(
     pairs = list(zip(questions, predictions, strict=True))
     if chat is None:
         return [matches(said, asked) for asked, said in pairs]
-    checked = [pair for pair in pairs if not double_check or includes(pair[1], pair[0])]
+    asked_about = [not double_check or includes(said, asked) for asked, said in pairs]
     if progress:
-        progress(len(pairs) - len(checked))
-    said = chat.complete([_conversation(*pair) for pair in checked], progress) if checked else []
-    verdicts = iter(map(yes_or_no, said))
-    return [
-        next(verdicts) if not double_check or includes(prediction, asked) else False
-        for asked, prediction in pairs
-    ]
+        progress(asked_about.count(False))
+    checked = [_conversation(*pair) for pair in compress(pairs, asked_about)]
+    verdicts = map(yes_or_no, chat.complete(checked, progress) if checked else [])
+    return [next(verdicts) if one else False for one in asked_about]
 
 
 def _conversation(asked: Question, said: str) -> Conversation:

@@ -2,7 +2,7 @@
 
 import random
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nasalign.config import ContextMode, SplitChoice
@@ -87,20 +87,21 @@ class Splits:
         evaluated questions are the same without examples; else they are taken out of what is
         evaluated, with all others of their subjects. Raise DataError where there are too few.
         """
-        spare = [one for one in self.pool if split_of(one.subject) == "development"]
-        free = (
-            [one for one in spare if not _asked_in(one, self.used)] if self.part == "test" else []
-        )
+        free: list[Record] = []
+        if self.part == "test":
+            used = _by_words(self.used)
+            spare = (one for one in self.pool if split_of(one.subject) == "development")
+            free = [one for one in spare if not _asked_in(one, used)]
         shown = _to_show(free, count, seed) or _to_show(self.test, count, seed)
         if not shown:
             raise DataError(
                 f"{self.name} has too few questions to show {count} examples, half of them with "
                 "the answer Yes; set shots lower, or give more rows."
             )
-        subjects = {_subject_of(one) for one in shown}
+        subjects, by_words = {_subject_of(one) for one in shown}, _by_words(shown)
         test, left_out = [], replace(self.left_out, counts=dict(self.left_out.counts))
         for record in self.test:
-            if _subject_of(record) in subjects or _asked_in(record, shown):
+            if _subject_of(record) in subjects or _asked_in(record, by_words):
                 left_out.add("it is for the few-shot examples", record.id or record.question)
             else:
                 test.append(record)
@@ -141,12 +142,9 @@ def unseen(
     context, and neither the contexts nor the subjects are the same. Raise DataError if nothing is
     left; ``name`` and ``why`` are for messages.
     """
-    by_words: dict[str, list[Question]] = {}
-    for one in used:
-        by_words.setdefault(_plain(one.question), []).append(one)
-    kept, left_out = [], Dropped()
+    by_words, kept, left_out = _by_words(used), [], Dropped()
     for record in records:
-        if _asked_in(record, by_words.get(_plain(record.question), [])):
+        if _asked_in(record, by_words):
             left_out.add(why, record.id or record.question)
         else:
             kept.append(record)
@@ -158,10 +156,17 @@ def unseen(
     return kept, left_out
 
 
-def _asked_in(record: Record, used: Sequence[Record]) -> bool:
+def _by_words(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by the words of their question, for ``_asked_in``."""
+    found: dict[str, list[Record]] = {}
+    for one in records:
+        found.setdefault(_plain(one.question), []).append(one)
+    return found
+
+
+def _asked_in(record: Record, by_words: Mapping[str, Sequence[Record]]) -> bool:
     """Whether one of the records asks the same as another one."""
-    words = _plain(record.question)
-    return any(_plain(one.question) == words and _same(record, one) for one in used)
+    return any(_same(record, one) for one in by_words.get(_plain(record.question), ()))
 
 
 def _same(record: Record, used: Record) -> bool:

@@ -105,7 +105,7 @@ def generate(
             end = until.search(text) if until else None
             texts[index] = text[: end.end() if end else None].strip()
             entropies[index] = first.entropies[row]
-            whole = end or any(int(token) in stops for token in output[row, length:])
+            whole = end or not stops.isdisjoint(output[row, length:].tolist())
             cut[index] = not whole and output.shape[1] - length == max_new_tokens
 
     with quick_kernels(model):

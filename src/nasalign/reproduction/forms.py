@@ -49,10 +49,8 @@ class Forms:
 
     @cached_property
     def probing(self) -> ProbingSet:
-        """The probing set (Section 4.1)."""
-        session = self.store.session_in("probing").with_settings(
-            direction="negative"
-        )  # the paper's
+        """The probing set (Section 4.1), of the paper's direction."""
+        session = self.store.session_in("probing").with_settings(direction="negative")
         return probe(session, without_evidence(self.data.splits(PROBING).probing))
 
     def heads(self, form: str = NASA) -> list[Head]:

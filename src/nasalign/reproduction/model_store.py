@@ -79,10 +79,8 @@ class ModelStore:
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """The content of ``study.json``; the model is loaded if that is of something else."""
-        known = self.measured and all(
-            value == read_run(self.folder, FACTS).get(name)
-            for name, value in self._expected().items()
-        )
+        stored = read_run(self.folder, FACTS) if self.measured else {}
+        known = all(value == stored.get(name) for name, value in self._expected().items())
         if not processes.agreed(known):
             _ = self.session
         return read_run(self.folder, FACTS)

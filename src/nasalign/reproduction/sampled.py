@@ -29,7 +29,7 @@ class Sampled:
         questions: the sampled questions, as Prompt II asks them.
         examples: their yes/no examples.
         origins: of each example, the index of its question.
-        tasks: what the examples ask, such as ``verification of an answer``.
+        tasks: what the examples ask, such as ``answers to verify``.
         dropped: rows and questions that could not be used, by reason.
     """
 
@@ -79,15 +79,13 @@ class SampledData:
 
     def splits(self, name: str) -> Splits:
         """Return what is evaluated of a data set, and what is probed."""
-        chosen, probing = self.store.sets[name], self.store.sets[PROBING]
-        splits = Splits.of(
-            self.read(chosen.data), self.read(probing.data), self.store.settings.split
-        )
+        data, probing = (self.read(self.store.sets[one].data) for one in (name, PROBING))
+        settings = self.store.settings
+        splits = Splits.of(data, probing, settings.split)
         # The examples of Table 7 are left out of every table, so that all are over the same.
-        with suppress(DataError):  # of too few questions, which ``shots`` refuses
-            splits = (
-                splits.holding_out(SHOTS, self.store.settings.seed) if name in DOMAINS else splits
-            )
+        if name in DOMAINS:
+            with suppress(DataError):  # of too few questions, which ``shots`` refuses
+                splits = splits.holding_out(SHOTS, settings.seed)
         return splits
 
     def shots(self, name: str) -> list[BinaryExample]:
