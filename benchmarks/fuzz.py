@@ -20,7 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -351,7 +351,7 @@ def verdicts(make: Maker, folder: Path) -> None:
     text = make.text(10)
     for said in (
         parse_verdict(text, words),
-        parse_verdict(text, words, unsure=True),
+        parse_verdict(text, replace(words, unsures=("I don't know",))),
         parse_final(text, words),
     ):
         assert said in ("positive", "negative", "unsure", "invalid")

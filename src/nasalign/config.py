@@ -33,6 +33,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Writer = Annotated[str, Field(pattern=r"^(rules|self|openai:\S+)$")]
 Examiner = Annotated[str, Field(pattern=r"^(match|self|openai:\S+)$")]
+Date = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
 Endpoint = Annotated[str, Field(pattern=r"^openai:\S+$")]
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
@@ -59,9 +60,15 @@ class Settings:
 
     # Prompts
     vocabulary: str = "yes/no"
-    """Answer words: or "true/false", "correct/wrong" (Table 10)."""
+    """Answer words: or "true/false", "correct/wrong" (Table 10), or your own: "Ja/Nein"."""
     instruction: str = "nasa"
     """Wording of Prompt I: or "A", "B" (Table 12)."""
+    template: str | None = None
+    """Your own prompt in place of Prompt I: a text with placeholders such as {question}."""
+    system: str | None = None
+    """System message of your own prompt, with placeholders or without."""
+    date: Date | None = None
+    """Date that a chat template is told, as "2026-01-31"; unset, that on which the run begins."""
     chat: bool | None = None
     """Whether to use the chat template; unset, where the tokenizer has one."""
     shots: Amount = 0
@@ -218,6 +225,7 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
     if first["type"] == "string_pattern_mismatch":
         others = {"generator": "rules, self or ", "judge": "match, self or "}
         rule = f"must be {others.get(name, '')}openai:MODEL"
+        rule = "must be as 2026-01-31" if name == "date" else rule
     return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -132,9 +133,11 @@ class Session:
     ) -> "Session":
         """Begin a session with an untouched model; note the model and settings in the run.
 
-        The parameters of the model no longer require gradients afterwards.
+        The parameters of the model no longer require gradients afterwards. Chat templates are told
+        the date of today all the time, unless the settings have another.
         """
         run, settings = run or Run(), settings or preset_for(model)
+        settings = settings.replace({"date": settings.date or date.today().isoformat()})
         model.requires_grad_(False).eval()
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         fingerprint = str(run.facts["model"]["fingerprint"])
@@ -162,7 +165,9 @@ class Session:
         """
 
         def own() -> Chat:
-            return ModelChat(self.model, self.tokenizer, MAX_TOKENS, self.settings.batch_size)
+            settings = self.settings
+            size, today = settings.batch_size, settings.date
+            return ModelChat(self.model, self.tokenizer, MAX_TOKENS, size, today)
 
         return self.endpoints.chat(who, self.settings, self.run, own)
 

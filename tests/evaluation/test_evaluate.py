@@ -15,7 +15,7 @@ from nasalign.inference.scoring import score
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 KEYS = {"accuracy", "precision", "recall", "f1", "ece", "ece_two_words", "nas", "yes_rate"}
-KEYS |= {"invalid_rate", "n"}
+KEYS |= {"invalid_rate", "coverage", "n"}
 EXAMPLES = [
     BinaryExample(f"What is the capital of {place}?", label, answer)
     for place, label, answer in (
@@ -36,6 +36,8 @@ def test_the_metrics_are_those_of_metrics_json(decoder: str, llama: Llama) -> No
     assert metrics["n"] == 6
     scores = score(*llama, EXAMPLES, decoder=decoder)
     assert metrics["yes_rate"] == pytest.approx(scores.verdicts.count("positive") / 6)
+    both = (scores.p_positive + scores.p_negative).double().mean()
+    assert metrics["coverage"] == pytest.approx(float(both))
     assert metrics["invalid_rate"] == pytest.approx(scores.verdicts.count("invalid") / 6)
     assert metrics["nas"] == pytest.approx(float(scores.nas.sum(dim=(1, 2)).mean()), rel=1e-5)
     rights = [
@@ -110,5 +112,5 @@ def test_what_cannot_be_evaluated_is_named(llama: Llama) -> None:
         nasalign.evaluate(*llama, [])
     with pytest.raises(NasAlignError, match="no setting 'batchsize'"):
         Settings().replace({"batchsize": 2})
-    with pytest.raises(PromptError, match="no vocabulary 'oui/non'"):
-        nasalign.evaluate(*llama, EXAMPLES, Settings(vocabulary="oui/non"))
+    with pytest.raises(PromptError, match="The answer words are 'oui'"):
+        nasalign.evaluate(*llama, EXAMPLES, Settings(vocabulary="oui"))

@@ -28,7 +28,7 @@ def both(said: list[float]) -> list[tuple[float, float]]:
 
 def of(verdicts: list[Verdict], labels: list[bool], said: list[float]) -> dict[str, float]:
     """The metrics of verdicts given with a probability; of the two words alone it is the square."""
-    sums = sample_sums(verdicts, labels, both(said), np.zeros(len(verdicts)))
+    sums = sample_sums(verdicts, labels, both(said), *np.zeros((2, len(verdicts))))
     return {name: float(value) for name, value in from_sums(sums.sum(axis=0)).items()}
 
 
@@ -58,8 +58,8 @@ def test_equal_to_the_reference(seed: int) -> None:
 def test_a_bin_holds_its_lower_edge(confidence: float, place: int) -> None:
     """As in the code of He et al. (2022): ``score < (j + 1) / buckets``, the first such j."""
     for kind, said in enumerate([(confidence, 0.05), (0.05, confidence)]):
-        [row] = sample_sums(["positive"], [True], [said], np.zeros(1))
-        bins = row[6:].reshape(2, BINS, 3)
+        [row] = sample_sums(["positive"], [True], [said], *np.zeros((2, 1)))
+        bins = row[7:].reshape(2, BINS, 3)
         assert bins[kind, place].tolist() == [1.0, confidence, 1.0]
         assert bins[1 - kind, 0].tolist() == [1.0, 0.05, 1.0]
         assert np.count_nonzero(bins[:, :, 0]) == 2
@@ -76,10 +76,17 @@ def test_both_calibration_errors_by_hand() -> None:
     probabilities.append(("positive", 0.5, 0.0))
     said = [confidences(*one) for one in probabilities]
     verdicts, labels = [one[0] for one in probabilities], [True, False, True, True]
-    found = from_sums(sample_sums(verdicts, labels, said, np.zeros(4)).sum(axis=0))
+    found = from_sums(sample_sums(verdicts, labels, said, *np.zeros((2, 4))).sum(axis=0))
     assert float(found["ece"]) == pytest.approx((1.55 + 0.3 + 0.5) / 4)
     assert float(found["ece_two_words"]) == pytest.approx((1.0 + 0.75 + 0.0) / 4)
     assert confidences("negative", 0.0, 0.0) == (0.0, 0.0)
+
+
+def test_coverage_is_the_mean_over_all_answers() -> None:
+    verdicts: list[Verdict] = ["positive", "invalid", "negative"]
+    said, nas, covered = [(0.5, 0.5)] * 3, np.zeros(3), np.array([0.9, 0.3, 0.6])
+    found = from_sums(sample_sums(verdicts, [True] * 3, said, nas, covered).sum(axis=0))
+    assert float(found["coverage"]) == pytest.approx(0.6)
 
 
 def test_a_model_that_says_no_word_of_the_two_has_zeros() -> None:
@@ -113,7 +120,7 @@ def test_metrics_of_bootstrap_samples_are_those_of_the_samples_drawn() -> None:
     verdicts = rng.choices(VERDICTS, k=12)
     labels, said = [rng.random() < 0.5 for _ in verdicts], [rng.random() for _ in verdicts]
     weights = bootstrap_weights([str(index) for index in range(12)], 5, seed=0)
-    spread = from_sums(weights @ sample_sums(verdicts, labels, both(said), np.zeros(12)))
+    spread = from_sums(weights @ sample_sums(verdicts, labels, both(said), *np.zeros((2, 12))))
     for row, drawn in enumerate(weights.astype(int)):
         places = np.repeat(np.arange(12), drawn)
         expected = reference.evaluate(
@@ -160,7 +167,7 @@ def test_the_confidence_is_the_probability_of_the_word_that_was_said() -> None:
     mine = evaluation(["positive", "negative", "invalid"], [True, False, True])
     sums: Array = mine.sums()
     yes, no = mine.scores.p_positive.tolist(), mine.scores.p_negative.tolist()
-    whole, two = sums[:, 6:].reshape(3, 2, BINS, 3)[:, :, :, 1].sum(axis=2).T.tolist()
+    whole, two = sums[:, 7:].reshape(3, 2, BINS, 3)[:, :, :, 1].sum(axis=2).T.tolist()
     assert whole == [yes[0], no[1], 0.0]
     assert two == pytest.approx([yes[0] / (yes[0] + no[0]), no[1] / (yes[1] + no[1]), 0.0])
     assert sums[:, 5] == pytest.approx(mine.scores.nas.sum(dim=(1, 2)).numpy(), rel=1e-5)

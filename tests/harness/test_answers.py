@@ -46,7 +46,7 @@ def test_f1_is_that_of_the_metrics() -> None:
     for items in ([*every, (True, "positive")], every[1:], every[-3:], []):
         labels, verdicts = [item[0] for item in items], [item[1] for item in items]
         n = len(items)
-        sums = sample_sums(verdicts, labels, [(0.5, 0.5)] * n, np.zeros(n)).sum(axis=0)
+        sums = sample_sums(verdicts, labels, [(0.5, 0.5)] * n, *np.zeros((2, n))).sum(axis=0)
         assert answers.f1(items) == pytest.approx(float(from_sums(sums)["f1"]))
 
 

@@ -11,7 +11,6 @@ from harness.material import examples, tokenizers
 from nasalign.errors import NasAlignError, PromptError
 from nasalign.harness.tasks import Task, _Reading
 from nasalign.prompts.builder import PromptBuilder
-from nasalign.prompts.wordings import VOCABULARIES, Vocabulary
 
 SHOTS = examples(2)
 
@@ -43,12 +42,9 @@ def test_each_choice_is_one_answer_token_after_the_prompt(name: str, vocabulary:
     assert task.special == (with_bos and not chat)
 
 
-def test_a_word_of_several_tokens_is_asked_for_by_its_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(VOCABULARIES, "long", Vocabulary("Certainly", "Never"))
+def test_a_word_of_several_tokens_is_asked_for_by_its_first() -> None:
     tokenizer = tiny.build_tokenizer()
-    task = Task.of("facts", examples(2), PromptBuilder(tokenizer, "long"))
+    task = Task.of("facts", examples(2), PromptBuilder(tokenizer, "Certainly/Never"))
     for row in task.documents:
         assert len(row["choices"]) >= 2
         for choice, word in zip(row["choices"], row["words"], strict=True):

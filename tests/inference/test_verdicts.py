@@ -1,11 +1,12 @@
 """Verdicts are read off three probabilities, and off the end of a chain of thought."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from nasalign.inference.verdicts import final_line, likeliest, parse_final, parse_verdict
-from nasalign.prompts.wordings import VOCABULARIES
+from nasalign.prompts.wordings import UNSURE, VOCABULARIES, Vocabulary
 
 YES_NO = VOCABULARIES["yes/no"]
 
@@ -45,7 +46,7 @@ def test_the_greatest_probability_is_the_verdict(
     ],
 )
 def test_not_to_know_is_a_third_answer_where_it_is_allowed(answer: str, verdict: str) -> None:
-    assert parse_verdict(answer, YES_NO, unsure=True) == verdict
+    assert parse_verdict(answer, replace(YES_NO, unsures=(UNSURE,))) == verdict
     assert parse_verdict(answer, YES_NO) != "unsure"
 
 
@@ -94,3 +95,23 @@ def test_a_chain_of_thought_is_read_in_other_words() -> None:
 )
 def test_a_chain_of_thought_ends_with_its_last_line(text: str, ends: bool) -> None:
     assert (final_line(YES_NO).search(text) is not None) == ends
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "verdict"),
+    [
+        ("Ja/Nein", "Ja, das ist so.", "positive"),
+        ("Ja/Nein", "nein", "negative"),
+        ("Ja/Nein", "Jahre sp\u00e4ter", "invalid"),
+        ("\u662f/\u5426", "\u662f\u7684\u3002", "positive"),
+        ("\u662f/\u5426", "\u5426\uff0c\u4e0d\u5bf9", "negative"),
+        ("Yes|True/No|False", "The claim is True.", "positive"),
+        ("Yes|True/No|False", "False", "negative"),
+        ("Relevant/Not relevant", "Not relevant", "negative"),
+        ("Relevant/Not relevant", "relevant.", "positive"),
+        ("Yes/No/Unsure", "Unsure.", "unsure"),
+        ("Yes/No/Unsure", "I think Unsure, as No is wrong", "invalid"),
+    ],
+)
+def test_a_text_is_read_in_the_words_of_the_user(words: str, answer: str, verdict: str) -> None:
+    assert parse_verdict(answer, Vocabulary.of(words)) == verdict

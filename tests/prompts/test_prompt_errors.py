@@ -9,7 +9,6 @@ from nasalign.errors import DataError, PromptError
 from nasalign.prompts import builder as prompts
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.prompts.scenarios import in_scenario
-from nasalign.prompts.wordings import Vocabulary
 
 EXAMPLE = BinaryExample("What is the capital of France?", True, "Paris")
 
@@ -47,12 +46,9 @@ def test_a_sign_with_a_token_of_its_own_does_no_harm(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("style", ["bytelevel", "metaspace"])
 @pytest.mark.parametrize("chat", [True, False])
-def test_a_word_of_several_tokens_counts_by_its_first(
-    monkeypatch: pytest.MonkeyPatch, style: str, chat: bool
-) -> None:
-    monkeypatch.setitem(prompts.VOCABULARIES, "long", Vocabulary("Affirmative", "Negative"))
+def test_a_word_of_several_tokens_counts_by_its_first(style: str, chat: bool) -> None:
     tokenizer = tiny.build_tokenizer(style=style)  # type: ignore[arg-type]
-    prompt = PromptBuilder(tokenizer, vocabulary="long", chat=chat).binary(EXAMPLE)
+    prompt = PromptBuilder(tokenizer, "Affirmative/Negative", chat=chat).binary(EXAMPLE)
     ids = list(prompt.token_ids)
     for word, place in (
         ("Affirmative", prompt.positive_position),
@@ -69,10 +65,9 @@ def test_a_word_of_several_tokens_counts_by_its_first(
 
 
 def test_words_that_begin_alike_cannot_be_told_apart(
-    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    monkeypatch.setitem(prompts.VOCABULARIES, "alike", Vocabulary("Yes", "Yesno"))
-    builder = PromptBuilder(tokenizer, vocabulary="alike", chat=False)
+    builder = PromptBuilder(tokenizer, vocabulary="Yes/Yesno", chat=False)
     with pytest.raises(PromptError, match=r"'Yes' and 'Yesno' cannot be told apart"):
         builder.binary(EXAMPLE)
 
@@ -87,13 +82,11 @@ def test_chat_needs_a_template() -> None:
         PromptBuilder(tiny.build_tokenizer(chat_template=False), chat=True)
 
 
-@pytest.mark.parametrize("setting", ["vocabulary", "instruction"])
-def test_an_unknown_choice_is_named_with_the_known_ones(
-    tokenizer: PreTrainedTokenizerFast, setting: str
+def test_an_unknown_instruction_is_named_with_the_known_ones(
+    tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    known = "yes/no, true/false" if setting == "vocabulary" else "nasa, A, B"
-    with pytest.raises(PromptError, match=rf"no {setting} 'maybe'; choose one of {known}"):
-        PromptBuilder(tokenizer, **{setting: "maybe"})
+    with pytest.raises(PromptError, match=r"no instruction 'maybe'; choose one of nasa, A, B"):
+        PromptBuilder(tokenizer, instruction="maybe")
 
 
 CONTENT = "{{ messages[0].content }}"

@@ -18,7 +18,6 @@ from nasalign.commands.options import (
     SettingOptions,
     grouped,
 )
-from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.both_models import BothModels
 from nasalign.reporting.console_tables import free_table, sides_table
@@ -42,7 +41,8 @@ def chat(
     A line is a yes/no question. What stands behind /free is answered freely; /quit or Ctrl-D ends.
     """
     with command(as_json) as (console, emit):
-        models = open_both(Job.of(console, "chat", model, load=load, settings=settings), adapter)
+        job = Job.of(console, "chat", model, load=load, settings=settings, adapter=adapter)
+        models = open_both(job)
         live = sys.stdin.isatty()
         if live:
             console.print(HELP, markup=False, highlight=False)
@@ -73,7 +73,7 @@ def _answered(
         elif first.startswith("/"):
             raise NasAlignError(f"There is no {first} here. {HELP}")
         else:
-            answers = models.ask(BinaryExample(line, True))
+            answers = models.ask(models.example({"question": line}))
             console.print(sides_table(answers, models.words))
             emit({"question": line} | answers)
     except NasAlignError as error:

@@ -1,7 +1,7 @@
 """What a command was given by its option groups, and the session and data that it names."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,16 @@ from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
 from nasalign.progress import Terminal
+from nasalign.prompts.builder import template_of
+from nasalign.prompts.user_template import PromptTemplate
+from nasalign.prompts.wordings import Vocabulary
 from nasalign.reporting.report import write_report
-from nasalign.run import Run, check_folder, make_folder
-from nasalign.run_file import check_same, read_run
+from nasalign.run import Run, check_folder, make_folder, run_of
+from nasalign.run_file import NAME, check_same, read_run
 from nasalign.session import Endpoints, Session, preset_for
+
+PROMPT_SETTINGS = ("vocabulary", "instruction", "template", "system", "chat", "date")
+"""Settings by which a model is asked as in another run."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Job:
         out: where the run is written.
         further: names of further data to evaluate on.
         shortcuts: settings that have an option of their own; None where it was not given.
+        adapter: a run directory or an adapter folder; the model is asked as in that run.
         resume: whether to resume an unfinished run in the folder.
         run: shows progress; ``session`` gives it the folder.
         endpoints: judge and generator endpoints.
@@ -53,6 +60,7 @@ class Job:
     out: OutOptions = field(default_factory=OutOptions)
     further: Sequence[str] = ()
     shortcuts: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Path | None = None
     resume: bool = False
     run: Run = field(default_factory=Run)
     endpoints: Endpoints = field(default_factory=Endpoints)
@@ -65,15 +73,18 @@ class Job:
             NasAlignError: the settings file, an assignment or a source is broken.
         """
         job = cls(model, command, run=Run(reporter=Terminal(console)), **groups)
-        _ = job.given_settings, job.run_data  # refused before anything is loaded
+        settings, _ = job.given_settings, job.run_data  # refused before anything is loaded
+        Vocabulary.of(settings.vocabulary), template_of(settings)
         return job
 
     @cached_property
     def changes(self) -> dict[str, Any]:
         """The settings that the user has given by name."""
-        given = self.data.settings | dict(self.shortcuts)
+        options, template = self.settings, self.settings.template
+        given = self.data.settings | dict(self.shortcuts) | {"vocabulary": options.words}
         named = {name: value for name, value in given.items() if value is not None}
-        return parse_assignments(self.settings.set_ or []) | named
+        own = PromptTemplate.read(template).settings if template else {}
+        return own | parse_assignments(options.set_ or []) | named
 
     @cached_property
     def preset(self) -> Settings | None:
@@ -83,7 +94,27 @@ class Job:
     @property
     def given_settings(self) -> Settings:
         """The settings as far as they are known without a model."""
-        return (self.preset or Settings()).replace(self.changes)
+        return self._settings(Settings())
+
+    @cached_property
+    def prompt_of_run(self) -> dict[str, Any]:
+        """The settings of the prompt in the run to resume, or in that of the adapter.
+
+        Raises:
+            NasAlignError: the ``run.json`` of the adapter's run is broken.
+        """
+        folder = self.out.out
+        if self.resume and folder and (folder / NAME).exists():
+            with suppress(NasAlignError):  # the session will say so
+                return {"date": read_run(folder).get("settings", {}).get("date")}
+            return {}
+        run = run_of(self.adapter) if self.adapter and self.preset is None else None
+        settings = read_run(run).get("settings", {}) if run else {}
+        return {name: settings[name] for name in PROMPT_SETTINGS if settings.get(name) is not None}
+
+    def _settings(self, preset: Settings) -> Settings:
+        """The settings of the command, on top of a preset where no file was given."""
+        return (self.preset or preset).replace(self.prompt_of_run).replace(self.changes)
 
     @cached_property
     def run_data(self) -> RunData:
@@ -116,7 +147,10 @@ class Job:
             )
         with run.timed("loading"):
             model, tokenizer = load(self.model, **vars(self.load))
-        settings = (self.preset or preset_for(model)).replace(self.changes)
+        settings = self._settings(preset_for(model))
+        template = template_of(settings)
+        if template:
+            run.say(template.sentence(Vocabulary.of(settings.vocabulary)))
         session = Session.start(model, tokenizer, settings, run, self.endpoints)
         run.facts["command"] = self.command
         run.facts["model"] |= {"source": self.model, "quantize": self.load.quantize}

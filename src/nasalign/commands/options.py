@@ -121,7 +121,7 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class SettingOptions:
-    """Settings from a file, and one by one."""
+    """Settings from a file, and one by one; the prompt is among them."""
 
     config: Annotated[
         Path | None,
@@ -130,6 +130,22 @@ class SettingOptions:
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be repeated."),
+    ] = None
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Your own prompt: a text with placeholders such as {question} and {context}, or a "
+            "TOML or JSON file with user, system and words.",
+        ),
+    ] = None
+    words: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YES/NO",
+            help="The answer words, such as Ja/Nein or Yes|True/No|False; a third one is for not "
+            "being sure.",
+        ),
     ] = None
 
 

@@ -43,10 +43,10 @@ def serve(
         from nasalign.serve.answer_queue import AnswerQueue
         from nasalign.serve.server import end_passes, make_server
 
-        job = Job.of(console, "serve", model, load=load, settings=settings)
+        job = Job.of(console, "serve", model, load=load, settings=settings, adapter=adapter)
         say = job.run.say
         with listen(host, port) as listener:  # before the model is loaded, which may take long
-            models, queue = open_both(job, adapter), AnswerQueue()
+            models, queue = open_both(job), AnswerQueue()
             if not is_loopback(host):
                 say(f"Anybody who reaches {host} can ask this model; there is no password.")
             say(f"The page is at {page_address(listener, host)}; Ctrl-C ends it.")

@@ -183,7 +183,7 @@ def _with_passage(question: str, passage: str | None) -> str:
 
 
 def _verification(question: Question, answer: str, label: bool) -> BinaryExample:
-    return BinaryExample(question.question, label, answer, question.context)
+    return BinaryExample(question.question, label, answer, question.context, fields=question.fields)
 
 
 def _name(question: Question, label: bool, labels: Sequence[bool]) -> str:

@@ -29,6 +29,7 @@ class Question:
         id: what the data calls it, or an empty text.
         options: the answers to choose from, the right one among them, or none.
         brief: the part of the context that suffices, where the data marks one.
+        fields: further columns of the user's row that the prompt template names.
     """
 
     question: str
@@ -41,6 +42,7 @@ class Question:
     id: str = ""
     options: tuple[str, ...] = ()
     brief: str | None = None
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def right_answers(self) -> tuple[str, ...]:
@@ -65,6 +67,7 @@ class BinaryExample:
         context: a text that stands before the question, or None.
         id: what the data calls it, or an empty text.
         negated: whether the question is if the answer is not ``answer``; ``label`` answers that.
+        fields: further columns of the user's row that the prompt template names.
     """
 
     question: str
@@ -73,6 +76,7 @@ class BinaryExample:
     context: str | None = None
     id: str = ""
     negated: bool = False
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def known_label(self) -> bool:

@@ -35,6 +35,8 @@ def record_attention(
 ) -> None:
     """Write ``attention.json``: Figures 3, 6 and 7 for this model, if there is a run directory.
 
+    Nothing is written where the prompts do not name both answer words.
+
     Args:
         session: with the aligned model, which is left as it was.
         adapter: the change.
@@ -66,7 +68,7 @@ def record_attention(
         ]
         return {"heads": heads, "examples": examples}
 
-    if session.run.folder:
+    if session.run.folder and session.builder().names_words:
         session.run.cached(FILE, make, write_json, read_json)
 
 

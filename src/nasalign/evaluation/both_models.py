@@ -1,7 +1,7 @@
 """The untouched model and the aligned one in one memory: the changed rows are swapped."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,11 +10,13 @@ from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.data.records import BinaryExample
+from nasalign.errors import PromptError
 from nasalign.evaluation.evaluation import run_evaluation
 from nasalign.inference.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.inference.generation import TokenIds, generate
 from nasalign.models.memory import explained
 from nasalign.nas.heads import Head, model_nas
+from nasalign.prompts.builder import template_of
 from nasalign.prompts.scenarios import in_scenario
 from nasalign.session import Session
 
@@ -51,12 +53,44 @@ class BothModels:
         words = self.session.builder().words
         return words.positive, words.negative
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a question consists of: the placeholders of the user's template, or Prompt I's."""
+        template = template_of(self.session.settings)
+        return template.columns if template else ("question", "answer", "context")
+
+    def example(self, values: Mapping[str, str | None]) -> BinaryExample:
+        """Return a question to ask; the label is not used.
+
+        Args:
+            values: by name as in ``columns``; of Prompt I only the question must be there. Where a
+                template has one placeholder, a ``question`` stands for it.
+
+        Raises:
+            PromptError: something is missing, or is not asked for.
+        """
+        given = {name: value for name, value in values.items() if value}
+        columns = self.columns
+        if len(columns) == 1 and list(given) == ["question"]:
+            given = {columns[0]: given["question"]}
+        unknown = [name for name in given if name not in columns]
+        own = template_of(self.session.settings)
+        missing = [name for name in (columns if own else ("question",)) if name not in given]
+        if unknown or missing:
+            what = f"{unknown[0]} is not asked for" if unknown else f"{missing[0]} is missing"
+            raise PromptError(f"The prompt takes {', '.join(columns)}; {what}.")
+        fields = tuple((name, given[name]) for name in columns if name in given)
+        question = given.get("question") or " ".join(value for _, value in fields)
+        return BinaryExample(
+            question, True, given.get("answer"), given.get("context"), fields=fields if own else ()
+        )
+
     def ask(self, example: BinaryExample) -> dict[str, dict[str, Any]]:
         """Ask a yes/no question.
 
         Returns:
-            By ``untouched`` and ``aligned``: p_yes, p_no, verdict, nas, and the ``TOP`` heads whose
-            NAS is largest in absolute value.
+            By ``untouched`` and ``aligned``: p_yes, p_no, verdict, coverage, nas, and the ``TOP``
+            heads whose NAS is largest in absolute value.
 
         Raises:
             NasAlignError: the prompt exceeds the model's context, or cannot be scored.
@@ -86,7 +120,8 @@ class BothModels:
         Returns:
             ``tokens`` of the prompt as text, the positions ``yes`` and ``no`` of the instruction's
             words, and ``heads``, each with ``layer``, ``head`` and, by side, its ``nas`` and the
-            attention ``weights`` of the last token to all tokens.
+            attention ``weights`` of the last token to all tokens; no head if the prompt does not
+            name both words.
 
         Raises:
             NasAlignError: as for ``ask``.
@@ -94,7 +129,8 @@ class BothModels:
         scenario = self.session.settings.scenario
         (asked,) = in_scenario([example], scenario)
         prompt = self.session.builder(scenario=scenario).binary(asked)
-        maps = self._both(lambda: attention_map(self.model, [prompt], heads)[0])
+        heads = heads if prompt.named else []
+        maps = self._both(lambda: attention_map(self.model, [prompt], heads)[0]) if heads else {}
         return {
             "tokens": readable_tokens(self.session.tokenizer, prompt.token_ids),
             "yes": prompt.positive_position,
@@ -127,7 +163,8 @@ class BothModels:
             "p_yes": float(scores.p_positive[0]),
             "p_no": float(scores.p_negative[0]),
             "verdict": scores.verdicts[0],
-            "nas": float(model_nas(scores.nas)[0]),
+            "nas": float(model_nas(scores.nas)[0]) if heads else None,
+            "coverage": float(scores.coverage[0]),
             "heads": [Head(at // heads, at % heads, float(flat[at]))._asdict() for at in order],
         }
 

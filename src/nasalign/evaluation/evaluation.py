@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.config import Settings
@@ -52,15 +53,17 @@ class Evaluation:
         probabilities = scores.p_positive.tolist(), scores.p_negative.tolist()
         said = [confidences(*one) for one in zip(scores.verdicts, *probabilities, strict=True)]
         nas = model_nas(scores.nas).double().numpy()
-        return sample_sums(scores.verdicts, self.labels, said, nas)
+        coverage = scores.coverage.double().numpy()
+        return sample_sums(scores.verdicts, self.labels, said, nas, coverage)
 
     def metrics(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
         """Return the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question.
 
-        Where "I don't know" is an answer, ``unsure_rate`` is among them.
+        Where the prompts allow a third answer, ``unsure_rate`` is among them; where they do not
+        name both answer words, ``nas`` is not.
         """
         weights, sums = self._weights(bootstrap_samples, seed), self.sums()
-        values = _figures(METRICS, from_sums, sums, weights) | {"n": len(self.examples)}
+        values = _figures(self._names, from_sums, sums, weights) | {"n": len(self.examples)}
         if self.scores.p_unsure is not None:
             lean = self.lean(bootstrap_samples, seed)
             values["unsure_rate"] = lean["unsure_rate"]
@@ -110,8 +113,12 @@ class Evaluation:
         before, later = from_sums(weights @ mine), from_sums(weights @ other)
         return {
             name: (float(end[name] - start[name]), *interval(later[name] - before[name]))
-            for name in METRICS
+            for name in self._names
         }
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name in METRICS if name != "nas" or self.scores.nas.numel()]
 
     @classmethod
     def from_rows(
@@ -144,7 +151,7 @@ class Evaluation:
             torch.tensor([row["p_yes"] for row in rows]),
             torch.tensor([row["p_no"] for row in rows]),
             [row["verdict"] for row in rows],
-            torch.tensor([row["nas"] for row in rows], dtype=torch.float64)[:, None, None],
+            _nas_of(rows),
             p_unsure=torch.tensor([row["p_unsure"] for row in rows])
             if rows and "p_unsure" in rows[0]
             else None,
@@ -178,7 +185,7 @@ class Evaluation:
                 "p_yes": float(scores.p_positive[index]),
                 "p_no": float(scores.p_negative[index]),
                 **({} if scores.p_unsure is None else {"p_unsure": float(scores.p_unsure[index])}),
-                "nas": float(nas[index]),
+                "nas": float(nas[index]) if scores.nas.numel() else None,
                 **({"generated": scores.answers[index]} if scores.answers else {}),
             }
             for index, example in enumerate(self.examples)
@@ -198,6 +205,13 @@ def _figures(
     point, spread = compute(sums.sum(axis=0)), compute(weights @ sums)
     values: dict[str, Any] = {name: float(point[name]) for name in names}
     return values | {"intervals": {name: interval(spread[name]) for name in names}}
+
+
+def _nas_of(rows: Sequence[dict[str, Any]]) -> Tensor:
+    """Model NAS of rows of ``eval/*.jsonl``, as one head of one layer; of none, [N, 0, 0]."""
+    if any(row["nas"] is None for row in rows):
+        return torch.empty(len(rows), 0, 0)
+    return torch.tensor([row["nas"] for row in rows], dtype=torch.float64)[:, None, None]
 
 
 def run_evaluation(

@@ -12,6 +12,7 @@ from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.splits import Splits, with_context
 from nasalign.errors import DataError, ModelError, NasAlignError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
+from nasalign.evaluation.metrics import LOW_COVERAGE, low_coverage
 from nasalign.evaluation.run_data import Further
 from nasalign.inference.scoring import VERDICT_TOKENS
 from nasalign.io.files import read_jsonl, write_jsonl
@@ -153,6 +154,7 @@ def evaluate_sets(
                     session.model, session.tokenizer, examples, session.settings, shots, done
                 )
             _check_finite(session, name, found)
+            _warn_of_coverage(session, f"{name} {side}", found)
             return found
 
         return session.run.cached(
@@ -180,6 +182,14 @@ def _check_finite(session: Session, name: str, found: Evaluation) -> None:
             f"The model gives no probabilities on {name} (they are NaN), so its numbers exceed "
             f"{str(dtype).removeprefix('torch.')}; try --dtype {wider}."
         )
+
+
+def _warn_of_coverage(session: Session, what: str, found: Evaluation) -> None:
+    """Say so if the answer words together have little probability, and note it in the run."""
+    coverage = float(found.scores.coverage.mean())
+    session.run.facts.setdefault("coverage", {})[what] = round(coverage, 4)
+    if coverage < LOW_COVERAGE:
+        session.run.say(low_coverage(coverage))
 
 
 def fits(session: Session, question: Question, shots: Sequence[BinaryExample] = ()) -> bool:

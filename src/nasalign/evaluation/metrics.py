@@ -15,7 +15,7 @@ Figure = tuple[float, float, float]
 
 METRICS = (
     *("accuracy", "precision", "recall", "f1", "ece", "ece_two_words", "nas"),
-    *("yes_rate", "invalid_rate"),
+    *("yes_rate", "invalid_rate", "coverage"),
 )
 LEAN = ("no_rate", "unsure_rate", "negative_bias")
 """Figures by which scenarios are compared."""
@@ -26,7 +26,10 @@ The paper cites He et al. (2022), whose code (``calibrate.py`` of
 https://github.com/thu-ml/LM-Calibration) has ten of them, and the softmax over the classes as
 confidence."""
 _EDGES = np.arange(1, BINS) / BINS
-_COUNTS = 6  # true positive, false positive, true negative, false negative, invalid, model NAS
+LOW_COVERAGE = 0.5
+"""Mean coverage below which a verdict says little about what the model would write
+(``benchmarks/coverage.py``)."""
+_COUNTS = 7  # true and false positive, true and false negative, invalid, model NAS, coverage
 
 
 def confidences(verdict: str, p_positive: float, p_negative: float) -> tuple[float, float]:
@@ -40,20 +43,22 @@ def sample_sums(
     labels: Sequence[bool],
     said: Sequence[tuple[float, float]],
     nas: Array,
+    coverage: Array,
 ) -> Array:
-    """Return what each sample adds to the sums, float64 [N, 6 + 2 * BINS * 3].
+    """Return what each sample adds to the sums, float64 [N, 7 + 2 * BINS * 3].
 
     Args:
         verdicts: ``"positive"``, ``"negative"``, ``"unsure"`` or ``"invalid"``, N of them.
         labels: True where the right verdict is positive.
         said: both ``confidences`` of each sample, of which the calibration errors are.
         nas: model NAS of each sample, [N].
+        coverage: probability of all answer words together, [N].
     """
     table = np.zeros((len(verdicts), _COUNTS + 2 * BINS * 3))
     bins = table[:, _COUNTS:].reshape(-1, 2, BINS, 3)  # a view: samples, confidence, sum of right
     rows = zip(verdicts, labels, said, strict=True)
     for row, (verdict, label, both) in enumerate(rows):
-        table[row, 5] = nas[row]
+        table[row, 5:7] = nas[row], coverage[row]
         if verdict in ("invalid", "unsure"):
             table[row, 4] = 1
             continue
@@ -65,14 +70,14 @@ def sample_sums(
 
 
 def from_sums(sums: Array) -> dict[str, Array]:
-    """Return the metrics of sums [..., 6 + 2 * BINS * 3], each of shape [...]; 0/0 counts as 0.
+    """Return the metrics of sums [..., 7 + 2 * BINS * 3], each of shape [...]; 0/0 counts as 0.
 
     Accuracy counts an invalid answer as wrong; precision, recall, F1 and the calibration errors
     are over valid answers: ``ece`` of the probability that the word answered has in the whole
     vocabulary, ``ece_two_words`` of its share of the two words. "I don't know" is an invalid answer
     here; ``from_lean_sums`` counts it.
     """
-    tp, fp, tn, fn, invalid, nas = np.moveaxis(sums[..., :_COUNTS], -1, 0)
+    tp, fp, tn, fn, invalid, nas, coverage = np.moveaxis(sums[..., :_COUNTS], -1, 0)
     bins = sums[..., _COUNTS:].reshape(*sums.shape[:-1], 2, BINS, 3)
     gaps = np.abs(bins[..., 1] - bins[..., 2]).sum(axis=-1)
     valid = tp + fp + tn + fn
@@ -87,6 +92,7 @@ def from_sums(sums: Array) -> dict[str, Array]:
         "nas": ratio(nas, total),
         "yes_rate": ratio(tp + fp, total),
         "invalid_rate": ratio(invalid, total),
+        "coverage": ratio(coverage, total),
     }
 
 
@@ -137,3 +143,12 @@ def interval(values: Array) -> tuple[float, float]:
 def ratio(part: Array, whole: Array) -> Array:
     """Return part / whole; 0/0 counts as 0."""
     return np.divide(part, whole, out=np.zeros_like(np.asarray(part)), where=whole != 0)
+
+
+def low_coverage(coverage: float) -> str:
+    """Return the warning for a mean coverage below ``LOW_COVERAGE``."""
+    return (
+        f"Warning: the answer words together have a probability of {coverage:.2f} (coverage), so "
+        "the model mostly writes something else first, and these verdicts say little about it. Use "
+        "words that it writes (--words), a template that asks for them, or --set decoder=generate."
+    )

@@ -21,7 +21,6 @@ from transformers import (
 )
 
 from nasalign.data.conversation import Conversation
-from nasalign.errors import PromptError
 from nasalign.inference.batches import HasTokens, check_lengths, in_batches
 from nasalign.inference.forward import (
     common_beginning,
@@ -32,8 +31,8 @@ from nasalign.inference.forward import (
 from nasalign.models import processes
 from nasalign.models.loading import context_length
 from nasalign.progress import Progress
+from nasalign.prompts.chat_template import chat_template_of
 from nasalign.prompts.encoding import Encoder
-from nasalign.prompts.template import render
 
 FIRST_LINE = re.compile(r"\S[^\n]*\n")
 """Where an answer of one line ends: after the first line with a word."""
@@ -161,8 +160,9 @@ class ModelChat:
         tokenizer: PreTrainedTokenizerBase,
         max_new_tokens: int,
         batch_size: int | None,
+        date: str | None = None,
     ) -> None:
-        self._model, self._tokenizer = model, tokenizer
+        self._model, self._tokenizer, self._date = model, tokenizer, date
         self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
 
     def complete(
@@ -185,15 +185,11 @@ class ModelChat:
         if self._tokenizer.chat_template is None:
             text = f"{conversation.system}\n{conversation.user}"
             return tuple(Encoder(self._tokenizer, special=True)(text, [text])[0])
-        messages = [
-            {"role": "system", "content": conversation.system},
-            {"role": "user", "content": conversation.user},
-        ]
-        try:
-            text = render(self._tokenizer, messages, answering=True)
-        except PromptError:  # some templates, such as Gemma's, refuse a system message
-            both = {"role": "user", "content": f"{conversation.system}\n{conversation.user}"}
-            text = render(self._tokenizer, [both], answering=True)
+        template = chat_template_of(self._tokenizer, self._date)
+        turns = [("system", conversation.system), ("user", conversation.user)]
+        if not template.takes_system:  # some templates, such as Gemma's
+            turns = [("user", f"{conversation.system}\n{conversation.user}")]
+        text = template.prompt(turns)
         encode = Encoder(self._tokenizer, special=False)
         return tuple(encode(text, [conversation.user.strip()])[0])
 

@@ -20,7 +20,8 @@ from nasalign.inference.verdicts import Verdict, final_line, likeliest, parse_fi
 from nasalign.models import processes
 from nasalign.nas.recorder import NasRecorder
 from nasalign.progress import Progress
-from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder, template_of
+from nasalign.prompts.user_template import PromptTemplate
 from nasalign.prompts.wordings import Vocabulary
 
 VERDICT_TOKENS = 8
@@ -39,7 +40,7 @@ class Scores:
         verdicts: N verdicts of the decoder.
         nas: [N, L, H] on the CPU, float32 (float64 of a float64 model); [N, 0, 0] if not recorded.
         answers: the generated texts, or None with the decoder ``logits``.
-        p_unsure: probability of "I don't know", [N]; None if the prompt does not allow it.
+        p_unsure: probability of the third answer, [N]; None if the prompt allows none.
     """
 
     p_positive: Tensor
@@ -48,6 +49,12 @@ class Scores:
     nas: Tensor
     answers: list[str] | None = None
     p_unsure: Tensor | None = None
+
+    @property
+    def coverage(self) -> Tensor:
+        """Probability that the answer begins with any of the words, [N] float32."""
+        both = self.p_positive + self.p_negative
+        return both if self.p_unsure is None else both + self.p_unsure
 
     @property
     def finite(self) -> bool:
@@ -69,6 +76,8 @@ def score(
     decoder: Decoder = "logits",
     reasoning_tokens: int = REASONING_TOKENS,
     nas_rows: NasRows = "after_instruction",
+    template: PromptTemplate | None = None,
+    date: str | None = None,
     record: bool = True,
     progress: Progress | None = None,
 ) -> Scores:
@@ -79,7 +88,7 @@ def score(
         tokenizer: its tokenizer.
         examples: N examples.
         batch_size: prompts a batch; as many as fit a number of tokens unless given.
-        vocabulary: ``"yes/no"``, ``"true/false"`` or ``"correct/wrong"``.
+        vocabulary: the answer words, such as ``"yes/no"`` or ``"Ja/Nein"`` (``Vocabulary.of``).
         instruction: ``"nasa"``, ``"A"`` or ``"B"`` (Table 12).
         chat: whether to use the chat template; where there is one unless given.
         shots: examples shown with their answers before the question.
@@ -89,7 +98,10 @@ def score(
         reasoning_tokens: tokens of a chain of thought at most.
         nas_rows: the rows that Eq. 1 adds up: those after the instruction, or with
             ``"from_instruction_end"`` that of its last token too.
-        record: whether to record the NAS.
+        template: a prompt of one's own in place of Prompt I.
+        date: what a chat template is told, as ``YYYY-MM-DD``; today's unless given.
+        record: whether to record the NAS; of a template that does not name both words there is
+            none.
         progress: called after each batch with the number of its prompts.
 
     Returns:
@@ -106,7 +118,9 @@ def score(
             "A chain of thought has to be written out before it ends in an answer: with the "
             "scenario cot, take the decoder generate."
         )
-    builder = PromptBuilder(tokenizer, vocabulary, instruction, chat, shots, scenario, nas_rows)
+    builder = PromptBuilder(
+        tokenizer, vocabulary, instruction, chat, shots, scenario, nas_rows, template, date
+    )
     prompts = [builder.binary(example) for example in examples]
     told = None if reasons else progress  # the chain of thought takes longer
     scores = score_prompts(model, prompts, batch_size=batch_size, record=record, progress=told)
@@ -145,6 +159,8 @@ def score_as(
         decoder=settings.decoder,
         reasoning_tokens=settings.reasoning_tokens,
         nas_rows=settings.nas_rows,
+        template=template_of(settings),
+        date=settings.date,
         record=record,
         progress=progress,
     )
@@ -160,8 +176,7 @@ def with_generated(
 ) -> Scores:
     """Return scores with the texts of the decoder ``generate`` and their verdicts."""
     answers = generate(model, tokenizer, prompts, VERDICT_TOKENS, batch_size=batch_size).texts
-    unsure = scores.p_unsure is not None
-    verdicts = [parse_verdict(answer, words, unsure) for answer in answers]
+    verdicts = [parse_verdict(answer, words) for answer in answers]
     return replace(scores, verdicts=verdicts, answers=answers)
 
 
@@ -181,6 +196,7 @@ def score_prompts(
     their NAS; ``answer_logits`` of the whole model unless given.
     """
     check_lengths(model, prompts)
+    record = record and all(prompt.named for prompt in prompts)
     p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
     nas = torch.empty(len(prompts), 0, 0)
     with NasRecorder(model) if record else nullcontext() as recorder:

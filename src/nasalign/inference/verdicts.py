@@ -3,36 +3,32 @@
 import re
 from typing import Literal
 
-from nasalign.prompts.wordings import Vocabulary
+from nasalign.prompts.answer_tokens import has_no_spaces
+from nasalign.prompts.wordings import UNSURE, Vocabulary
 
 Verdict = Literal["positive", "negative", "unsure", "invalid"]
-_UNSURE = re.compile(r"\bI (?:do not|don['\u2019]?t) know\b", re.IGNORECASE)
+VERDICTS: tuple[Verdict, ...] = ("positive", "negative", "unsure")
+"""In the order of ``Vocabulary.forms``."""
 
 
 def likeliest(p_positive: float, p_negative: float, p_unsure: float = 0.0) -> Verdict:
     """Return the verdict of the greatest probability; a tie is invalid."""
-    verdicts: tuple[Verdict, ...] = ("positive", "negative", "unsure")
     values = (p_positive, p_negative, p_unsure)
-    greatest = [said for said, p in zip(verdicts, values, strict=True) if p == max(values)]
+    greatest = [said for said, p in zip(VERDICTS, values, strict=True) if p == max(values)]
     return greatest[0] if len(greatest) == 1 else "invalid"  # of NaN there is none
 
 
-def parse_verdict(answer: str, words: Vocabulary, unsure: bool = False) -> Verdict:
-    """Return the verdict of a generated text; with ``unsure``, "I don't know" is an answer too.
+def parse_verdict(answer: str, words: Vocabulary) -> Verdict:
+    """Return the verdict of a generated text.
 
-    A text that begins with an answer word, in any case, has its verdict. Otherwise it must hold one
-    of the words as the instruction writes it; both or none is invalid.
+    A text that begins with an answer word, in any case, has its verdict. Otherwise it must hold
+    forms of one word alone, as the instruction writes them; of several words or none it is invalid.
     """
-    named: dict[str, Verdict] = {words.positive: "positive", words.negative: "negative"}
-    beginning = re.match(r"\W*(\w+)", answer)
-    for word, verdict in named.items():
-        if beginning and beginning[1].casefold() == word.casefold():
-            return verdict
-    inside = [verdict for word, verdict in named.items() if re.search(rf"\b{word}\b", answer)]
-    does_not_know = _UNSURE.search(answer) if unsure else None
-    if does_not_know and (not inside or not answer[: does_not_know.start()].strip()):
-        return "unsure"
-    return inside[0] if len(inside) == 1 and not does_not_know else "invalid"
+    begun = re.match(rf"\W*({_either(words)})", answer, re.IGNORECASE)
+    if begun:
+        return _verdict_of(begun[1], words)
+    inside = [_verdict_of(found[0], words) for found in re.finditer(_either(words), answer)]
+    return inside[0] if len(set(inside)) == 1 else "invalid"
 
 
 def parse_final(text: str, words: Vocabulary) -> Verdict:
@@ -41,10 +37,10 @@ def parse_final(text: str, words: Vocabulary) -> Verdict:
     It is that of the last "Answer: Yes" or "the answer is yes"; else of a last line or a beginning
     that is the word alone. Words in the reasoning do not count, nor does "Answer: Yes or No".
     """
-    either = _either(words)
+    either = _either(words, third=False)
     found = [
         *re.finditer(
-            rf"(?<!\bor )(?<!\bor \W)\banswer\b(?:[^.\n]{{0,40}}?\bis\b)?\W*\b({either})\b"
+            rf"(?<!\bor )(?<!\bor \W)\banswer\b(?:[^.\n]{{0,40}}?\bis\b)?\W*({either})"
             r"(?!\W*\bor\b)(?=\s*(?:\n|\Z)|[^\w\s])",
             text,
             re.IGNORECASE,
@@ -57,16 +53,33 @@ def parse_final(text: str, words: Vocabulary) -> Verdict:
     )
     if match is None:
         return "invalid"
-    return "positive" if match[1].casefold() == words.positive.casefold() else "negative"
+    return _verdict_of(match[1], words)
 
 
 def final_line(words: Vocabulary) -> re.Pattern[str]:
     """Return a pattern for the final line of a chain of thought, at which generation stops."""
     return re.compile(
-        rf"^\W*(?:final )?answer\W+(?:{_either(words)})\b(?!\W*\bor\b)[^\n]*\n",
+        rf"^\W*(?:final )?answer\W+(?:{_either(words, third=False)})(?!\W*\bor\b)[^\n]*\n",
         re.IGNORECASE | re.MULTILINE,
     )
 
 
-def _either(words: Vocabulary) -> str:
-    return f"{words.positive}|{words.negative}"
+def _either(words: Vocabulary, *, third: bool = True) -> str:
+    """A pattern of all forms, the longest first: "Not relevant" holds "relevant"."""
+    forms = [form for word in words.forms[: 3 if third else 2] for form in word]
+    return "|".join(_pattern_of(form) for form in sorted(forms, key=len, reverse=True))
+
+
+def _pattern_of(form: str) -> str:
+    if form == UNSURE:
+        return r"\b[Ii] (?:do not|don['\u2019]?t) know\b"
+    escaped = re.escape(form)
+    return escaped if has_no_spaces(form) else rf"(?<!\w){escaped}(?!\w)"
+
+
+def _verdict_of(said: str, words: Vocabulary) -> Verdict:
+    """The verdict of a text that ``_either`` has matched."""
+    for verdict, forms in zip(VERDICTS, words.forms, strict=False):
+        if said.casefold() in [form.casefold() for form in forms]:
+            return verdict
+    return "unsure"  # "I do not know", in another spelling than the form

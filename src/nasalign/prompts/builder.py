@@ -13,10 +13,15 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.config import NasRows, Scenario, Settings
 from nasalign.data.records import BinaryExample, Question, lettered
 from nasalign.errors import PromptError, shortened
-from nasalign.prompts.answer_tokens import AnswerTokens, find_answer_tokens
-from nasalign.prompts.encoding import Encoder
-from nasalign.prompts.scenarios import UNSURE, closing_in, instruction_in
-from nasalign.prompts.template import render
+from nasalign.prompts.answer_tokens import (
+    AnswerTokens,
+    find_answer_tokens,
+    first_characters,
+)
+from nasalign.prompts.chat_template import ChatTemplate, chat_template_of
+from nasalign.prompts.encoding import Encoder, Span
+from nasalign.prompts.scenarios import closing_in, words_in
+from nasalign.prompts.user_template import Filled, Part, PromptTemplate
 from nasalign.prompts.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
 
 TAIL = 8  # two prompts that end in the same characters are continued by the same tokens
@@ -32,6 +37,7 @@ class BinaryPrompt:
     negative_position: int  # index of the instruction's negative word (t_no)
     first_row: int  # index of the first row of the sum (i = L_I), by ``nas_rows``
     answers: AnswerTokens  # how an answer to this prompt can begin
+    named: bool = True  # whether both words are in the prompt; otherwise it has no NAS
 
     def mirrored(self) -> "BinaryPrompt":
         """Return the same prompt with the two answer words swapped.
@@ -49,21 +55,23 @@ class BinaryPrompt:
 
 @dataclass
 class PromptBuilder:
-    """Renders questions for one tokenizer, instruction and vocabulary."""
+    """Renders questions for one tokenizer and one wording."""
 
     tokenizer: PreTrainedTokenizerBase  # must give character offsets
-    vocabulary: str = "yes/no"  # a key of VOCABULARIES
+    vocabulary: str = "yes/no"  # as ``Vocabulary.of`` reads it
     instruction: str = "nasa"  # a key of INSTRUCTIONS
     chat: bool | None = None  # None uses the chat template where the tokenizer has one
     shots: Sequence[BinaryExample] = ()  # shown answered, between instruction and question
     scenario: Scenario = "plain"  # ``context`` and ``negated`` are in the examples
     nas_rows: NasRows = "after_instruction"
+    template: PromptTemplate | None = None  # the user's own prompt, in place of Prompt I
+    today: str | None = None  # the date that the chat template is told; today's unless given
+    words: Vocabulary = field(init=False)  # the answers that a prompt allows
     _answers: dict[str, AnswerTokens] = field(default_factory=dict, init=False, repr=False)
     _encode: Encoder = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         choices: dict[str, Collection[str]] = {
-            "vocabulary": VOCABULARIES,
             "instruction": INSTRUCTIONS,
             "scenario": get_args(Scenario),
             "nas_rows": get_args(NasRows),
@@ -78,6 +86,7 @@ class PromptBuilder:
                 "The scenario cot takes no examples, since theirs would show no reasoning; set "
                 "shots=0."
             )
+        self.words = words_in(self.scenario, Vocabulary.of(self.vocabulary))
         check_offsets(self.tokenizer)
         has_template = self.tokenizer.chat_template is not None
         if self.chat and not has_template:
@@ -95,49 +104,63 @@ class PromptBuilder:
         scenario: Scenario = "plain",
     ) -> Self:
         """Return a builder with the wording of the settings."""
-        words, wording, chat = settings.vocabulary, settings.instruction, settings.chat
-        return cls(tokenizer, words, wording, chat, shots, scenario, settings.nas_rows)
+        return cls(
+            tokenizer,
+            settings.vocabulary,
+            settings.instruction,
+            settings.chat,
+            shots,
+            scenario,
+            settings.nas_rows,
+            template_of(settings),
+            settings.date,
+        )
 
     @property
-    def words(self) -> Vocabulary:
-        """The answer words."""
-        return VOCABULARIES[self.vocabulary]
+    def names_words(self) -> bool:
+        """Whether the prompts name both answer words, which NAS needs."""
+        return self.template is None or self.template.places(self.words) is not None
 
     def binary(self, example: BinaryExample) -> BinaryPrompt:
-        """Render Prompt I (Section 3.1.1), or a yes/no question as it is.
+        """Render Prompt I (Section 3.1.1), or a yes/no question as it is, or the user's template.
 
-        Raise PromptError if an answer word has no token of its own, or if the template rewrites it.
+        Raises:
+            PromptError: an answer word has no token of its own, the chat template rewrites the
+                message, or the user's template does not fit the example.
         """
-        words = self.words
-        template = instruction_in(self.scenario, INSTRUCTIONS[self.instruction])
-        instruction = template.format(positive=words.positive, negative=words.negative)
-        said = {True: words.positive, False: words.negative}
-        shots = (
-            f"{_body(shot, words, self.scenario)} {said[shot.known_label]}\n" for shot in self.shots
-        )
-        content = f"{instruction} {''.join(shots)}{_body(example, words, self.scenario)}"
-        text = self._render(content)
-        start = text.find(content)
-        if start < 0:
-            raise PromptError(f"The chat template rewrites the message {shortened(content)}.")
-        ids, offsets = self._encode(text, [content])
+        turns = [
+            turn
+            for shot in (self.shots if self.template else ())
+            for turn in (("user", self._filled(shot).messages["user"]), self._said(shot))
+        ]
+        filled = self._filled(example)
+        if self.chat and "system" in filled.messages and not self._chat.takes_system:
+            filled = filled.joined()
+        parts: dict[Part, str] = filled.messages
+        turns = [(part, text) for part, text in parts.items() if part == "system"] + turns
+        turns.append(("user", parts["user"]))
+        text = self._render(turns)
+        starts = self._starts(parts, text)
+        # What others have written stays text; a template may hold special tokens of its own.
+        values = [(starts[part] + begin, starts[part] + end) for part, begin, end in filled.values]
+        ids, offsets = self._encode(text, values)
+        part, end = filled.end
+        after = _token_after(offsets, starts[part] + end)
 
-        def locate(word: str, place: int) -> int:
-            return locate_word(self.tokenizer, word, place, ids, offsets, text)
+        def position_of(word: tuple[Part, int, str]) -> int:
+            in_part, place, written = word
+            start = starts[in_part] + place
+            return locate_word(self.tokenizer, written, start, ids, offsets, text)
 
-        # The words are located in the instruction: the question may hold a "No" of its own.
-        positive = start + template.index("{positive}")
-        negative = start + template.format(positive=words.positive, negative="\0").index("\0")
-        end = start + len(instruction)
-        after = next(i for i, (begin, stop) in enumerate(offsets) if stop > begin >= end)
         return BinaryPrompt(
             text=text,
             token_ids=tuple(ids),
-            positive_position=locate(words.positive, positive),
-            negative_position=locate(words.negative, negative),
+            positive_position=position_of(filled.words[0]) if filled.words else 0,
+            negative_position=position_of(filled.words[1]) if filled.words else 0,
             # Taken at its word, Eq. 1 begins with row L_I, the instruction's last token.
-            first_row=after if self.nas_rows == "after_instruction" else after - 1,
-            answers=self._answer_tokens(content, text, ids),
+            first_row=after if self.nas_rows == "after_instruction" else max(0, after - 1),
+            answers=self._answer_tokens(text, ids, values),
+            named=filled.words is not None,
         )
 
     def parametric(self, question: Question, answer: str | None = None) -> tuple[int, ...]:
@@ -145,49 +168,111 @@ class PromptBuilder:
         context = f"Context: {question.context} " if question.context else ""
         asked = " ".join([question.question, *lettered(question.options)])
         content = f"{PARAMETRIC_INSTRUCTION} {context}Question: {asked} Answer:"
-        written = [content] if answer is None else [content, answer]
-        return tuple(self._encode(self._render(content, answer), written)[0])
+        turns = [("user", content)]
+        if answer is None:
+            return tuple(self._encode(self._render(turns), [content])[0])
+        text = self._chat.answered(turns, answer) if self.chat else f"{content} {answer}"
+        return tuple(self._encode(text, [content, answer])[0])
 
     def message(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a message as it is, without an instruction."""
-        return tuple(self._encode(self._render(text), [text])[0])
+        return tuple(self._encode(self._render([("user", text)]), [text])[0])
 
-    def _render(self, content: str, answer: str | None = None) -> str:
-        """The text the model reads; with ``answer``, the text in which it has answered."""
-        if not self.chat:
-            return content if answer is None else f"{content} {answer}"
-        messages = [{"role": "user", "content": content}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
-        return render(self.tokenizer, messages, answering=answer is None)
+    @property
+    def _chat(self) -> ChatTemplate:
+        return chat_template_of(self.tokenizer, self.today)
 
-    def _answer_tokens(self, content: str, text: str, ids: list[int]) -> AnswerTokens:
-        def first_token(continuation: str) -> int | None:
+    def _render(self, turns: Sequence[tuple[str, str]]) -> str:
+        """The text that the model reads; without a chat template, the turns one after the other."""
+        if self.chat:
+            return self._chat.prompt(turns)
+        return "\n".join(text for _, text in turns)
+
+    def _filled(self, example: BinaryExample) -> Filled:
+        """The messages of an example, before the chat template."""
+        if self.template is None:
+            return self._prompt_1(example)
+        values = {"question": example.question} | dict(example.fields)
+        if example.context:
+            values |= {"context": example.context}
+        if example.answer is not None:
+            if "answer" not in self.template.columns:
+                raise PromptError(
+                    f"The template does not show {{answer}}, so it cannot ask whether "
+                    f"{shortened(example.answer)} is the answer to "
+                    f"{shortened(example.question)}; name {{answer}}, or give labelled rows."
+                )
+            values |= {"answer": example.answer}
+        if example.negated:
+            raise PromptError("The scenario negated is of Prompt I; leave out the template.")
+        return self.template.fill(values, self.words)
+
+    def _prompt_1(self, example: BinaryExample) -> Filled:
+        words = self.words
+        template = INSTRUCTIONS[self.instruction]
+        if words.unsures:
+            template = f"{template.removesuffix('.')}, or {words.unsures[0]}."
+        instruction = template.format(positive=words.positive, negative=words.negative)
+        shots = (
+            f"{_body(shot, words, self.scenario)} {self._said(shot)[1]}\n" for shot in self.shots
+        )
+        content = f"{instruction} {''.join(shots)}{_body(example, words, self.scenario)}"
+        # The words are located in the instruction: the question may hold a "No" of its own.
+        positive = template.index("{positive}")
+        negative = template.format(positive=words.positive, negative="\0").index("\0")
+        return Filled(
+            {"user": content},
+            [("user", 0, len(content))],
+            (("user", positive, words.positive), ("user", negative, words.negative)),
+            ("user", len(instruction)),
+        )
+
+    def _said(self, shot: BinaryExample) -> tuple[str, str]:
+        """The turn of the model that answers an example rightly."""
+        return "assistant", self.words.positive if shot.known_label else self.words.negative
+
+    def _starts(self, parts: dict[Part, str], text: str) -> dict[Part, int]:
+        """Where each message stands in the rendered text; the user's is the last of its words."""
+        starts: dict[Part, int] = {}
+        for part, message in parts.items():
+            starts[part] = text.rfind(message) if part == "user" else text.find(message)
+            if starts[part] < 0:
+                raise PromptError(f"The chat template rewrites the message {shortened(message)}.")
+        return starts
+
+    def _answer_tokens(self, text: str, ids: list[int], values: Sequence[Span]) -> AnswerTokens:
+        def continued(continuation: str) -> list[int]:
             # Prompt and continuation are encoded together: on its own, the continuation would
             # begin with another token.
-            together, before = self._encode(text + continuation, [content])[0], len(ids)
-            if together[:before] != ids or len(together) == before:
-                return None
-            return int(together[before])
+            together, before = self._encode(text + continuation, values)[0], len(ids)
+            return together[before:] if together[:before] == ids else []
 
         tail = text[-TAIL:]
         if tail not in self._answers:
-            words = [self.words.positive, self.words.negative]
-            words += [UNSURE] if self.scenario == "unsure" else []
-            lead = self._lead(content, text)
-            self._answers[tail] = find_answer_tokens(self.tokenizer, first_token, words, lead, text)
+            space = self._chat.space if self.chat else None
+            if space is None:
+                space = "" if text[-1].isspace() else " "
+            self._answers[tail] = find_answer_tokens(
+                self.tokenizer, continued, self.words.forms, space, text
+            )
         return self._answers[tail]
 
-    def _lead(self, content: str, text: str) -> str:
-        """What stands between the prompt and the answer, such as a space or a newline.
 
-        The template knows: it is asked to render a turn that is answered already.
-        """
-        word = self.words.positive
-        answered = self._render(content, answer=word)
-        if answered.startswith(text) and word in answered[len(text) :]:
-            return answered[len(text) :].partition(word)[0]
-        return "" if text[-1].isspace() else " "
+def template_of(settings: Settings) -> PromptTemplate | None:
+    """Return the user's template of the settings, or None.
+
+    Raises:
+        PromptError: it has no placeholder.
+    """
+    if settings.template is None:
+        return None
+    return PromptTemplate(settings.template, settings.system)
+
+
+def _token_after(offsets: Sequence[Span], end: int) -> int:
+    """The first token that begins at a character or later; the last one if none does."""
+    later = (index for index, (begin, stop) in enumerate(offsets) if stop > begin >= end)
+    return next(later, len(offsets) - 1)
 
 
 def prompt_1(example: BinaryExample) -> str:
@@ -230,7 +315,7 @@ def locate_word(
     """Return the index of the token in which a word at a character begins, checked by decoding."""
     covering = (i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
     index = next(covering, -1)
-    decoded = tokenizer.decode([ids[index]]).strip() if index >= 0 else ""
+    decoded = first_characters(tokenizer, ids[index:]) if index >= 0 else ""
     if not decoded or not word.startswith(decoded):
         raise PromptError(
             f"The answer word {word!r} has no token of its own: the tokenizer reads "

@@ -26,11 +26,15 @@ class Encoder:
     tokenizer: PreTrainedTokenizerBase  # a fast one
     special: bool  # add its special tokens; the text of a chat template already has them
 
-    def __call__(self, text: str, written: Sequence[str]) -> tuple[list[int], list[Span]]:
+    def __call__(
+        self, text: str, written: Sequence[str] | Sequence[Span]
+    ) -> tuple[list[int], list[Span]]:
         """Return the T token ids of a prompt, and the span of characters of each.
 
-        Its parts that do not come from a template are ``written``, in their order. If one holds a
-        special token, the prompt is encoded again with that token as text; PromptError if none can.
+        Its parts that do not come from a template are ``written``, in their order: as texts, or as
+        spans of characters. If one holds a special token, the prompt is encoded again with that
+        token as text; PromptError if none can. A token for the end of a text, which some tokenizers
+        add, is left out: the answer follows.
         """
         try:
             encoded = self.tokenizer(
@@ -48,7 +52,13 @@ class Encoder:
             mark = self._mark_in(spans, text, ids, offsets)
             if mark:  # the vocabulary itself has it, not only the list of special tokens
                 raise _unreadable(mark)
+        while self.special and len(ids) > 1 and self._is_added(ids[-1], offsets[-1]):
+            ids, offsets = ids[:-1], offsets[:-1]
         return ids, offsets
+
+    def _is_added(self, number: int, span: Span) -> bool:
+        """Whether a token is a special one that stands for no character of the text."""
+        return span[0] == span[1] and number in self.tokenizer.all_special_ids
 
     @cached_property
     def _marks(self) -> dict[int, AddedToken]:
@@ -60,10 +70,13 @@ class Encoder:
             if token.special or (token.content.strip() and token.content in template)
         }
 
-    def _spans(self, text: str, written: Sequence[str]) -> list[Span]:
+    def _spans(self, text: str, written: Sequence[str] | Sequence[Span]) -> list[Span]:
         """Where the written parts stand in the text; a part that a template rewrote has no span."""
         spans, place = [], 0
         for part in written:
+            if not isinstance(part, str):
+                spans.append(part)
+                continue
             start = text.find(part, place)
             if start >= 0:
                 place = start + len(part)

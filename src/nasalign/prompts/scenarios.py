@@ -12,18 +12,18 @@ from dataclasses import replace
 from nasalign.config import Scenario
 from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.errors import DataError
+from nasalign.prompts.wordings import UNSURE, Vocabulary
 
-UNSURE = "I don't know"
-"""The third answer of the scenario ``unsure``."""
 _REASONING = (
     "Reason first, and end with a line that says Answer: {positive} or Answer: {negative}. "
     "Let's think step by step."
 )
 
 
-def instruction_in(scenario: Scenario, template: str) -> str:
-    """Return an instruction as a scenario words it; the answer words stay where they are."""
-    return f"{template.removesuffix('.')}, or {UNSURE}." if scenario == "unsure" else template
+def words_in(scenario: Scenario, words: Vocabulary) -> Vocabulary:
+    """Return the words that an answer may be: in ``unsure`` there always is a third one."""
+    unsure = scenario == "unsure" and not words.unsures
+    return replace(words, unsures=(UNSURE,)) if unsure else words
 
 
 def closing_in(scenario: Scenario, positive: str, negative: str) -> str:

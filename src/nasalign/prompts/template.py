@@ -1,4 +1,4 @@
-"""A tokenizer's chat template, which comes with the model and is a program.
+"""Running a tokenizer's chat template, which comes with the model and is a program.
 
 It runs in the sandbox of transformers, so that it reaches nothing, and in a process of its own, so
 that one which runs forever or takes all memory is ended without harm to this process.
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,27 @@ ROOM = 100_000
 """Characters that a template may add to the messages."""
 
 
+Message = Mapping[str, Any]
+"""``role`` and ``content``, a text or a list of parts; and what else a template may read."""
+
+
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], *, answering: bool
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    answering: bool,
+    today: str | None = None,
 ) -> str:
     """Return messages as the template writes them: ``tokenizer.apply_chat_template``'s text.
 
-    With ``answering``, the beginning of the model's turn follows. Raise PromptError if the template
-    fails, does not end, or writes too much, or if jinja2 is too old.
+    Args:
+        tokenizer: has the template.
+        messages: in their order.
+        answering: whether the beginning of the model's turn follows.
+        today: the date that the template is told, as ``YYYY-MM-DD``; today's unless given.
+
+    Raises:
+        PromptError: the template fails, does not end, or writes too much, or jinja2 is too old.
     """
     try:
         template = tokenizer.get_chat_template()
@@ -44,8 +59,11 @@ def render(
             "template": template,
             "messages": [dict(message) for message in messages],
             "answering": answering,
-            "variables": tokenizer.special_tokens_map | {"enable_thinking": False},
-            "longest": ROOM + 2 * sum(len(message["content"]) for message in messages),
+            "date": today or date.today().isoformat(),
+            # The answer is to follow at once: templates call this one or the other.
+            "variables": tokenizer.special_tokens_map
+            | {"enable_thinking": False, "thinking": False},
+            "longest": ROOM + 2 * sum(len(str(message["content"])) for message in messages),
         }
     )
     if "error" in reply:

@@ -8,9 +8,10 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
 MEMORY = 512 * 2**20
 """Bytes that a template may take, beyond what the process has when it is ready."""
@@ -19,6 +20,10 @@ MEMORY = 512 * 2**20
 def reply_to(request: Mapping[str, Any]) -> dict[str, str]:
     """Return ``text``, the rendered template, or ``error``, why there is none."""
     try:
+        # The compiled template is kept, and rendered below. A prompt must not change at midnight:
+        # its function for today's date is that of the run's.
+        compiled = _compile_jinja_template(request["template"])
+        compiled.globals["strftime_now"] = date.fromisoformat(request["date"]).strftime
         rendered, _ = render_jinja_template(
             [request["messages"]],
             chat_template=request["template"],

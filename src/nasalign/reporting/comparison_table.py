@@ -37,6 +37,7 @@ COLUMNS = {  # by the name in comparison.csv
     "yes_rate": Column("share of Yes", "yes\nrate"),
     "gap": Column("precision \N{MINUS SIGN} recall"),
     "invalid_rate": Column("share invalid"),
+    "coverage": Column("coverage"),
     "seconds_to_fit": Column("seconds to fit", "seconds\nto fit", ",.1f"),
     "seconds_to_evaluate": Column("seconds to evaluate", form=",.1f"),
     "trained_parameters": Column("trained numbers", "trained", "count"),

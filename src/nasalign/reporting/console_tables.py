@@ -33,8 +33,7 @@ def change_table(
 ) -> Table:
     """Return the table before, after, change, with 95 % intervals."""
     rows = []
-    for name in METRICS:
-        value, low, high = change[name]
+    for name, (value, low, high) in change.items():
         figures = number(before[name]), number(after[name]), f"{value:+.3f}"
         rows.append((_plain(name), *figures, f"{low:+.3f} to {high:+.3f}"))
     return columns_table(title, rows, ("", "before", "after", "change", "95 % interval"))
@@ -44,7 +43,8 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     """Return the table of one evaluation, with 95 % intervals."""
     rows = [
         (_plain(name), number(metrics[name]), _ends(metrics["intervals"][name]))
-        for name in (*METRICS, *(name for name in LEAN if name in metrics))
+        for name in (*METRICS, *LEAN)
+        if name in metrics
     ]
     return columns_table(title, rows, ("", "value", "95 % interval"))
 
@@ -130,15 +130,20 @@ def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
     return table
 
 
-def answer_tables(question: str, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+def answer_tables(
+    question: str, answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]
+) -> Iterator[Table]:
     """Yield the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
+    titles = {"p_yes": f"P({words[0]})", "p_no": f"P({words[1]})"}
+    titles |= {"coverage": "both words", "nas": "model NAS"}
     rows = [
-        [title, *(number(answers[side][name]) for side in sides)]
-        for name, title in (("p_yes", "P(Yes)"), ("p_no", "P(No)"), ("nas", "model NAS"))
+        [title, *(number(answers[side][name]) for side in sides)] for name, title in titles.items()
     ]
     rows.append(["verdict", *(answers[side]["verdict"] for side in sides)])
     yield columns_table(question, rows, ["", *sides])
+    if not any(answers[side]["heads"] for side in sides):
+        return
 
     heads = Table(title="Heads that weigh most, by NAS", title_justify="left")
     for side in sides:

@@ -133,7 +133,9 @@ class RowMeasurement:
         how = (settings.bootstrap_samples, settings.seed)
         metrics = evaluation.metrics(*how)
         figures: dict[str, Any] = {
-            metric: [metrics[metric], *metrics["intervals"][metric]] for metric in METRICS
+            metric: [metrics[metric], *metrics["intervals"][metric]]
+            for metric in METRICS
+            if metric in metrics
         }
         figures |= {"auc": evaluation.auc(*how), "gap": evaluation.gap(*how)}
         if rival.name != UNTOUCHED.name:

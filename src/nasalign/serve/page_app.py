@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.both_models import BothModels, shown_heads
 from nasalign.io.digests import content_source
@@ -42,13 +41,27 @@ def _text(name: str, at_least: int = 0) -> StringConstraints:
 
 
 class Asked(BaseModel):
-    """A question as the page sends it; an empty answer or context counts as none."""
+    """A question as the page sends it; an empty part counts as none.
+
+    ``columns`` has the placeholders of a template that are none of the others.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    question: Annotated[str, _text("question", 1)]
+    question: Annotated[str, _text("question")] = ""
     answer: Annotated[str, _text("answer")] | None = None
     context: Annotated[str, _text("context")] | None = None
+    columns: dict[str, Annotated[str, _text("context")]] = {}
+
+    @property
+    def values(self) -> dict[str, str | None]:
+        """All parts by name."""
+        return {
+            **self.columns,
+            "question": self.question,
+            "answer": self.answer,
+            "context": self.context,
+        }
 
 
 def make_app(models: BothModels, queue: AnswerQueue, host: str, name: str) -> ASGIApp:
@@ -57,6 +70,7 @@ def make_app(models: BothModels, queue: AnswerQueue, host: str, name: str) -> AS
     # The pages of documentation load scripts from elsewhere.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=_HANDLERS)
     about = {"model": name, "aligned": models.adapter is not None, "words": models.words}
+    about["columns"] = list(models.columns)
 
     @app.get("/", response_class=HTMLResponse)
     async def root() -> str:
@@ -75,8 +89,7 @@ def make_app(models: BothModels, queue: AnswerQueue, host: str, name: str) -> AS
 
 def _answer(models: BothModels, asked: Asked) -> Answer:
     """Return what was asked, the answer of each model, and where the shown heads look."""
-    # As ``nasalign ask`` asks it; the label is not used.
-    example = BinaryExample(asked.question, True, asked.answer or None, asked.context or None)
+    example = models.example(asked.values)
     sides = models.ask(example)
     looks = models.look(example, shown_heads(sides))
     return {"asked": asked.model_dump(), "sides": sides, "looks": looks}

@@ -82,7 +82,7 @@ def model_card(
             effects=effect_rows(files.side_effects or {}) if files else [],
             command=Markdown(_command(files)) if files else None,
             limits=limits(files, sets) if files else [],
-            instruction=Markdown(_instruction(files)),
+            prompt=Markdown(_prompt(files)),
         )
 
 
@@ -130,7 +130,7 @@ def _results(files: RunFiles) -> list[EvalResult] | None:
         after, before = sides["after"], sides.get("before", {})
         origin = str(read_from.get(name))
         other = "nasalign-facts" if origin == "embedded" else "local-file"  # unknown to the hub
-        for metric in METRICS:
+        for metric in (name for name in METRICS if name in after):
             found.append(
                 EvalResult(
                     task_type="text-generation",
@@ -156,7 +156,8 @@ def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
     """A table of a data set: each metric before, after, and its change."""
     sides = files.metrics[data.name]
     rows = []
-    for metric in METRICS:
+    given = [metric for metric in METRICS if all(metric in side for side in sides.values())]
+    for metric in given:
         cells = {"before": "", "after": "", "change": ""}
         for side, metrics in sides.items():
             cells[side] = with_interval(metrics[metric], metrics["intervals"][metric])
@@ -174,11 +175,15 @@ def _part(name: str, files: RunFiles) -> str:
     return str(files.facts.get("data_part") or files.settings.get("split", "auto"))
 
 
-def _instruction(files: RunFiles | None) -> str:
+def _prompt(files: RunFiles | None) -> str:
     settings = files.settings if files else {}
+    own = settings.get("template")
+    if own:
+        return "\n".join(filter(None, (settings.get("system"), own)))
     positive, negative = files.words if files else ("Yes", "No")
-    template = INSTRUCTIONS[settings.get("instruction", "nasa")]
-    return template.format(positive=positive, negative=negative)
+    wording = INSTRUCTIONS[settings.get("instruction", "nasa")]
+    said = wording.format(positive=positive, negative=negative)
+    return f"{said} Question: QUESTION Is the answer ANSWER? Answer:"
 
 
 def _command(files: RunFiles) -> str:

@@ -29,6 +29,7 @@ METRIC_NAMES = {
     "f1": "F1",
     "yes_rate": "share of Yes",
     "invalid_rate": "share invalid",
+    "coverage": "coverage",
     "ece": "calibration error",
     "ece_two_words": "calibration error over the two words",
     "nas": "model NAS",
@@ -150,7 +151,9 @@ def _data_set(name: str, files: RunFiles) -> DataSet:
 def _from_metrics(name: str, sides: Mapping[Side, Mapping[str, Any]]) -> DataSet:
     """A data set whose rows are not there any more: what ``metrics.json`` says of it."""
     figures: dict[Side, dict[str, Figure]] = {
-        side: {m: (sides[side][m], *sides[side]["intervals"][m]) for m in METRICS}
+        side: {
+            m: (sides[side][m], *sides[side]["intervals"][m]) for m in METRICS if m in sides[side]
+        }
         for side in SIDES
         if side in sides
     }
@@ -164,12 +167,14 @@ def _sums(rows: list[Row]) -> Array:
         [row["label"] for row in rows],
         [confidences(row["verdict"], row["p_yes"], row["p_no"]) for row in rows],
         np.array([row["nas"] for row in rows], dtype=np.float64),
+        np.array([row["p_yes"] + row["p_no"] + row.get("p_unsure", 0) for row in rows]),
     )
 
 
 def _with_gap(sums: Array) -> dict[str, Array]:
-    values = from_sums(sums)
-    return values | {"gap": gap_of(values)}
+    values = from_sums(sums) | {"gap": gap_of(from_sums(sums))}
+    recorded = not np.isnan(values["nas"]).any()  # the prompts may not name both words
+    return values if recorded else {name: of for name, of in values.items() if name != "nas"}
 
 
 def _ranking(rows: list[Row]) -> float | None:

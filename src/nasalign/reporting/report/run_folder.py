@@ -8,7 +8,7 @@ from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import Array
 from nasalign.io.files import read_json, read_jsonl, read_tensors
 from nasalign.io.storage import check_no_links
-from nasalign.prompts.wordings import VOCABULARIES
+from nasalign.prompts.wordings import Vocabulary
 from nasalign.run_file import read_run
 
 Side = Literal["before", "after"]
@@ -121,7 +121,7 @@ class RunFiles:
     @property
     def words(self) -> tuple[str, str]:
         """The positive and the negative answer word."""
-        words = VOCABULARIES[self.settings.get("vocabulary", "yes/no")]
+        words = Vocabulary.of(self.settings.get("vocabulary", "yes/no"))
         return words.positive, words.negative
 
     @property
