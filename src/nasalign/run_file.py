@@ -167,7 +167,7 @@ def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str
         yield name, old.get(name), new.get(name), "take the same"
     how = [dict(one.get("file_format") or {}) for one in (old, new)]
     for name, option in _FORMAT.items():
-        yield option, *(one.get(name) for one in how), "take the same"
+        yield option, how[0].get(name), how[1].get(name), "take the same"
     for origin, digest in new["digests"].items():
         before = old["digests"].get(origin)
         yield f"content of {origin}", before, digest, "put it back as it was"

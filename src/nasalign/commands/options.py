@@ -12,8 +12,8 @@ from nasalign.data.file_format import FileFormat
 
 DATA_HELP = (
     "facts; hotpotqa, strategyqa, musique, gsm8k-rephrased, math-rephrased, gsm8k, math, ar-lsat; "
-    "or your own: a .jsonl, .json, .csv, .tsv or .parquet file, a folder of datasets, or OWNER/NAME "
-    "on the hub."
+    "or your own: a .jsonl, .json, .csv, .tsv or .parquet file, a folder of datasets, or "
+    "OWNER/NAME on the hub."
 )
 Model = Annotated[
     str,

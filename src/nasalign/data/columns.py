@@ -8,30 +8,13 @@ from typing import Any
 
 from nasalign.data.file_format import OURS, FileFormat
 from nasalign.data.reading import is_missing
+from nasalign.data.records import package_table
 from nasalign.errors import DataError, shortened
 
 LISTED = 20
 """Columns that a sentence names at most."""
-_NAMES = {
-    "question": "claim statement query input prompt hypothesis assertion proposition "
-    "instruction problem utterance message user_input q questions sentence2",
-    "context": "passage evidence document article paragraph premise background abstract snippet "
-    "source_text source_document reference_text content body chunk story knowledge facts doc "
-    "contexts documents passages paragraphs retrieved_contexts supporting_text sentence1",
-    "label": "verdict gold_label judgement judgment is_correct is_relevant is_supported is_match "
-    "correctness relevance entailment veracity verdicts labels label_text",
-    "answer": "response output completion prediction candidate candidate_answer gold_answer "
-    "correct_answer best_answer reference_answer expected_answer final_answer short_answer answers "
-    "short_answers solution final_decision",
-    "aliases": "alias answer_aliases other_answers synonyms",
-    "wrong_answer": "distractor incorrect_answer negative_answer",
-    "options": "choices candidates",
-    "subject": "topic entity group cluster",
-}
-_NEAR = {name: ours for ours, names in _NAMES.items() for name in names.split()}
-_EITHER = frozenset("target gold expected ground_truth truth decision class y result".split())
-"""Names of a label or of an answer."""
-_CLAIM_OR_CONTEXT = frozenset({"text", "sentence"})
+_NEAR = {row["name"]: row["ours"].split(" or ") for row in package_table("column_names.csv")}
+"""Which of ours a column of another name may be."""
 _NEEDED = ("question", "context", "label", "answer")
 _OTHER = re.compile(r"_(id|ids|idx|index|type|start|end|len|length|url|title)$")
 _LIKE = 0.8
@@ -44,7 +27,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\W_]+", "_", words.casefold()).strip("_")
 
 
-KNOWN = frozenset({*OURS, *_NEAR, *_EITHER, *_CLAIM_OR_CONTEXT})
+KNOWN = frozenset({*OURS, *_NEAR})
 """Names by which the separator of a CSV file is told."""
 
 
@@ -144,26 +127,21 @@ class Columns:
     def _near(self, name: str) -> str | None:
         """Which of ours, among those that the file lacks, a column may be."""
         plain = plain_name(name)
-        if plain in _EITHER:
-            both = self._missing("answer") and self._missing("label")
-            return "answer" if both else "label" if self._missing("label") else None
-        if plain in _CLAIM_OR_CONTEXT:
-            return next((ours for ours in ("question", "context") if self._missing(ours)), None)
-        ours = _NEAR.get(plain)
+        ours = _NEAR.get(plain, [])
         if not ours and not _OTHER.search(plain):
-            ours = next(iter(difflib.get_close_matches(plain, OURS, 1, _LIKE)), None)
-        return ours if ours and self._missing(ours) else None
+            ours = difflib.get_close_matches(plain, OURS, 1, _LIKE)
+        missing = [one for one in ours if self._missing(one)]
+        if ours == ["answer", "label"] and missing == ["answer"]:
+            return None  # "gold" beside a label is nothing that the label is about
+        return missing[0] if missing else None
 
     def suggested(self) -> dict[str, str]:
         """Return columns that are not read, by which of ours they may be."""
         found: dict[str, str] = {}
         for name in self.unread():
             ours = self._near(name)
-            # In a file with labels, a claim may be in "question" and "statement" alike.
             if ours and ours not in found:
                 found[ours] = name
-        if "answer" in found and "label" in found and plain_name(found["answer"]) in _EITHER:
-            del found["answer"]
         return found
 
     def _check(self) -> None:
@@ -182,7 +160,9 @@ class Columns:
         says = [f"there is no column {ours}" for ours in lacks]
         says += [f"{suggested[ours]!r} is not read as {ours}" for ours in optional]
         give = ",".join(f"{ours}={suggested[ours]}" for ours in _NEEDED if ours in suggested)
-        ways = [f"give --columns {give}"] if give else ["name them by --columns question=COLUMN,..."]
+        ways = (
+            [f"give --columns {give}"] if give else ["name them by --columns question=COLUMN,..."]
+        )
         if optional:
             empty = ",".join(f"{ours}=" for ours in optional)
             ways.append(f"--columns {empty} to read the file without it")

@@ -20,7 +20,7 @@ OURS = (
 )
 """The columns that are read."""
 Labels = tuple[tuple[str, ...], ...]
-"""Spellings of Yes, of No, and perhaps of values that are neither; empty: no answer is a verdict."""
+"""Spellings of Yes, of No, and perhaps of what is neither; empty: no answer is a verdict."""
 _NEXT = re.compile(rf",(?=\s*(?:{'|'.join(OURS)})\s*=)")
 
 

@@ -48,7 +48,7 @@ def how_to_be_let_in(name: str, error: BaseException) -> str:
 
 
 def hub_rows(name: str, revision: str | None = None) -> Iterator[Row]:
-    """Stream the rows of ``OWNER/NAME``, with ``/CONFIGURATION`` and ``/SPLIT`` where it has several.
+    """Stream the rows of ``OWNER/NAME``, with ``/CONFIGURATION/SPLIT`` where it has several.
 
     Raises:
         DataError: there is no such data set, or it is not clear what of it is meant.
@@ -116,4 +116,6 @@ def stream(
             yield f"{part}, row {number}", values
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"The data set {name} cannot be read from {part}: {reason}{hint}") from error
+        raise DataError(
+            f"The data set {name} cannot be read from {part}: {reason}{hint}"
+        ) from error

@@ -10,40 +10,20 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from nasalign.data.file_format import Labels
-from nasalign.data.question_form import form_of
+from nasalign.data.question_form import Form, form_of
 from nasalign.data.reading import parts_of
+from nasalign.data.records import package_table
 from nasalign.errors import DataError, shortened
 
 Sign = Literal["yes", "no", "neither"]
-_YES = "yes true ja oui sí sim да 是 是的 はい 예 네 tak evet"
-_NO = "no false nein non não nao нет 否 不是 いいえ 아니요 아니오 nie hayır"
-_CORE: dict[str, Sign] = dict.fromkeys(_YES.split(), "yes")
-_CORE |= dict.fromkeys(_NO.split(), "no")
-_OTHERS: dict[str, Sign] = dict.fromkeys(
-    "y t 1 j si correct right relevant pass passed supports supported support entailment entailed "
-    "entails 对 正确".split(),
-    "yes",
-)
-_OTHERS |= dict.fromkeys(
-    "n f 0 incorrect wrong irrelevant fail failed refutes refuted refute contradiction "
-    "contradicted contradicts 错 错误".split(),
-    "no",
-)
-_OTHERS |= dict.fromkeys(
-    ("not relevant", "non relevant", "nonrelevant", "not supported", "unsupported"), "no"
-)
-_OTHERS |= dict.fromkeys(("not entailment", "not entailed", "not correct", "не"), "no")
-_NEITHER = frozenset(
-    "maybe neutral unclear unknown unsure uncertain nei n/a na none null undecided undetermined "
-    "unverifiable unverified mixed unanswerable inconclusive idk ? - vielleicht perhaps".split()
-) | {"not enough info", "not enough information", "not enough evidence", "cannot tell"}
-_NEITHER |= {"can't tell", "not sure", "i don't know", "don't know", "conflicting evidence"}
-_IN_MIXTURE = _CORE.keys() | _NEITHER
-"""What is no short answer in a column of both; "pass" and "si" may be."""
-_PHRASE = re.compile(r"([^\W\d_]+)(?:[,.;:!，。；：！]+|\s+[-–—])\s*(?=[^\W\d])")
+_WORDS = package_table("verdict_words.csv")
+_SIGNS = {row["word"]: cast(Sign, row["sign"]) for row in _WORDS}
+_CORE = {row["word"]: _SIGNS[row["word"]] for row in _WORDS if not row["also"]}
+"""What is no short answer where a column has both; "pass" and "si" may be one."""
+_PHRASE = re.compile(r"([^\W\d_]+)(?:[^\w\s'/-]+\s*|\s+-+\s+)(?=[^\W\d])")
 MOST = 0.8
 """Share of verdicts from which the other cells of a column are no short answers."""
 ALMOST = 0.9
@@ -56,7 +36,7 @@ def plain_value(value: Any) -> str:
     """Return a cell as it is compared: ``"Yes."``, ``1.0`` and ``NOT_RELEVANT`` in one form."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:g}"
-    text = unicodedata.normalize("NFKC", str(value)).casefold().strip(" \t\n\"'`*.!。")
+    text = unicodedata.normalize("NFKC", str(value)).casefold().strip(" \t\n\"'`*.!\u3002")
     text = re.sub(r"[\s_\-]+", " ", text).strip() or str(value).strip().casefold()
     return text[:1] if text in ("1.0", "0.0") else text
 
@@ -118,8 +98,7 @@ class LabelValues:
     @property
     def known(self) -> dict[str, Sign]:
         """What the cells mean that have a known meaning."""
-        every = dict.fromkeys(_NEITHER, "neither") | _CORE | _OTHERS
-        every = self._given or every
+        every = self._given or _SIGNS
         return {cell: every[cell] for cell in self.seen if cell in every}
 
     def rows(self, *signs: Sign | None) -> int:
@@ -146,7 +125,9 @@ class LabelValues:
         what = "short answers and verdicts" if self.mixed else "verdicts"
         neither = [cell for cell, sign in self.signs.items() if sign == "neither"]
         left_out = [f"{shortened(str(self.spelt[one]), 40)} ({self.seen[one]})" for one in neither]
-        others = f"; neither, and left out: {_listed(left_out)}" if neither and not self.mixed else ""
+        others = (
+            f"; neither, and left out: {_listed(left_out)}" if neither and not self.mixed else ""
+        )
         return f"The column {self.column} holds {what}: {_listed(parts)}{others}."
 
     def refusal(self, why: str, ways: str) -> DataError:
@@ -198,7 +179,7 @@ def decide_labels(values: LabelValues) -> None:
         raise values.refusal(
             why, f"say so by --labels {one!r} or {swapped!r}; a third value is one that is neither"
         )
-    values.signs = known | dict.fromkeys((one for one in values.seen if one not in known), "neither")
+    values.signs = {cell: known.get(cell, "neither") for cell in values.seen}
 
 
 def decide_answers(values: LabelValues, questions: Sequence[str]) -> None:
@@ -233,13 +214,13 @@ def decide_answers(values: LabelValues, questions: Sequence[str]) -> None:
             return
         no_open = not forms["open"] and both and signed >= sum(others.values())
         if forms["open"] > total / 2 or not (most or no_open):
-            values.signs = {cell: one for cell, one in known.items() if cell in _IN_MIXTURE}
+            values.signs = {cell: one for cell, one in known.items() if cell in _CORE}
             return
     values.mixed = False
-    values.signs = known | dict.fromkeys(others, "neither")
+    values.signs = {cell: known.get(cell, "neither") for cell in values.seen}
 
 
-def _asked_for(values: LabelValues, forms: Mapping[str, int], total: int) -> bool:
+def _asked_for(values: LabelValues, forms: Mapping[Form, int], total: int) -> bool:
     """Whether 1 and 0, or one label alone, are verdicts by the form of the questions.
 
     Raises:
@@ -252,7 +233,7 @@ def _asked_for(values: LabelValues, forms: Mapping[str, int], total: int) -> boo
     raise _unclear(values)
 
 
-def _refuse_two(values: LabelValues, forms: Counter[str]) -> None:
+def _refuse_two(values: LabelValues, forms: Mapping[Form, int]) -> None:
     """Refuse two texts that stand for all answers: they are labels, and not recognised."""
     texts = [cell for cell in values.seen if not _is_number(cell)]
     often = min(values.seen.values(), default=0) >= 2

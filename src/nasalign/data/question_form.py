@@ -3,27 +3,17 @@
 import re
 from typing import Literal
 
+from nasalign.data.records import package_table
+
 Form = Literal["closed", "open", "unknown"]
-_CLOSED = frozenset(
-    "is are was were am be do does did has have had can could will would shall should may might must "
-    "isn't aren't wasn't weren't don't doesn't didn't hasn't haven't hadn't can't couldn't won't "
-    "wouldn't shouldn't ist sind war waren hat haben hatte hatten kann können konnte wird werden "
-    "wurde soll muss darf gibt est-ce est sont a-t-il peut es está son fue hay puede tiene ha "
-    "czy".split()
-)
-_OPEN = frozenset(
-    "who whom whose what which when where why how wer wen wem wessen was wann wo woher wohin warum "
-    "wie wieso welche welcher welches welchen wieviele qui que quoi quand où quel quelle quels "
-    "quelles comment pourquoi combien quién qué cuándo dónde cuál cuáles cómo cuánto cuántos "
-    "quiénes".split()
-)
-_WITHIN = frozenset("who whom whose what which when where why how".split())
-_GERMAN = frozenset("ist sind der das ein eine einen dem den wird heißt".split())
-_BEFORE = frozenset("in on at of for to from by with under during about into".split())
-_OPEN_SIGNS = re.compile("谁|什么|哪|几|多少|为何|怎么|何|誰|どこ|いつ|なぜ|누구|무엇|어디")
-_CLOSED_SIGNS = re.compile("吗|是否|か[。？?]?$")
-_OR = frozenset({"or", "oder", "ou", "oder,", "或", "还是"})
-_WORD = re.compile(r"[\w'’-]+")
+_WORDS: dict[str, set[str]] = {}
+for _row in package_table("question_words.csv"):
+    _WORDS.setdefault(_row["form"], set()).add(_row["word"])
+_ANYWHERE = _WORDS["open anywhere"]
+_OPEN = _WORDS["open"] | _ANYWHERE
+_BEFORE = frozenset(("in", "on", "at", "of", "for", "to", "from", "by", "with", "under", "during"))
+_GERMAN = frozenset(("ist", "sind", "der", "das", "ein", "eine", "einen", "wird", "heißt"))
+_WORD = re.compile(r"[\w'-]+")
 
 
 def form_of(question: str) -> Form:
@@ -31,17 +21,17 @@ def form_of(question: str) -> Form:
 
     A question between two things is neither, and what is no question is ``unknown``.
     """
-    words = _WORD.findall(question.casefold().replace("’", "'"))
+    words = _WORD.findall(question.casefold().replace("\u2019", "'"))
     if not words:
         return "unknown"
-    if _OPEN_SIGNS.search(question):
+    if any(part in question for part in _WORDS["open part"]):
         return "open"
-    asked = question.rstrip().endswith(("?", "？"))
+    asked = question.rstrip().endswith(("?", "\uff1f"))
     begins = words[0] in _OPEN or (words[0] in _BEFORE and len(words) > 1 and words[1] in _OPEN)
     if begins and (words[0] != "was" or _GERMAN & set(words)):  # "Was ist ...?", "Was it ...?"
         return "open"
-    if _CLOSED_SIGNS.search(question):
+    if any(part in question for part in _WORDS["closed part"]):
         return "closed"
-    if words[0] in _CLOSED:
-        return "unknown" if _OR & set(words) else "closed"
-    return "open" if asked and _WITHIN & set(words) else "unknown"
+    if words[0] in _WORDS["closed"]:
+        return "unknown" if _WORDS["two"] & set(words) else "closed"
+    return "open" if asked and _ANYWHERE & set(words) else "unknown"

@@ -86,7 +86,9 @@ class Dropped:
 
     def _places(self, reason: str) -> str:
         shown = [one.where for one in self.rows[reason][:SHOWN]]
-        return f"the first is {shown[0]}" if len(shown) == 1 else f"the first are {'; '.join(shown)}"
+        return (
+            f"the first is {shown[0]}" if len(shown) == 1 else f"the first are {'; '.join(shown)}"
+        )
 
 
 def is_missing(value: Any) -> bool:

@@ -18,8 +18,12 @@ from nasalign.errors import DataError
 KINDS = ".jsonl, .json, .csv or .tsv (or these with .gz), .parquet or .xlsx"
 _SEPARATORS = ",;\t|"
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # the first line of a CSV file of Excel
-_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"))
-_MARKS += ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MARKS = (  # the longer ones first
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 Pairs = Iterator[tuple[str, Any]]
 """Rows as their places and values."""
 
@@ -89,7 +93,7 @@ def _csv_rows(path: Path, file: TextIO, known: Collection[str]) -> Pairs:
     csv.field_size_limit(2**31 - 1)  # a context may be long
     first, skipped = file.readline(), 0
     told = _SEP_LINE.fullmatch(first)
-    while first and (told and _SEP_LINE.fullmatch(first) or not first.strip()):
+    while first and ((told and _SEP_LINE.fullmatch(first)) or not first.strip()):
         first, skipped = file.readline(), skipped + 1
     separator = told[1] if told else _separator(first, known)
     lines = chain([first], file)

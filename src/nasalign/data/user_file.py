@@ -57,8 +57,7 @@ def load_file(
     known = KNOWN | {name.casefold() for name in (*how.columns.values(), how.group_by or "")}
     columns, dropped, rows = Columns(str(path), how), Dropped(), []
     here = Path(path).suffix or Path(path).is_dir()
-    found = read_data_rows(path, known) if here else hub_rows(str(path), revision)
-    for row in found:
+    for row in read_data_rows(path, known) if here else hub_rows(str(path), revision):
         held = columns.count(row.values)
         if held is None:
             dropped.add("the row is empty", row.where)

@@ -133,7 +133,7 @@ class FileReader:
             )
         if self.how.placeholders and "answer" not in self.how.placeholders:
             raise BrokenRow(row.where, "has no label, and the template does not name {answer}")
-        answer, *more = row.answers(read["answer"] if "answer" in read else "answer")
+        answer, *more = row.answers(read.get("answer", "answer"))
         options = row.texts(read.get("options", ""))
         aliases = dict.fromkeys([*more, *row.texts(read.get("aliases", ""))])
         return Question(
@@ -194,9 +194,7 @@ class FileReader:
     def _count(self, values: LabelValues, cell: Any) -> None:
         self.used.setdefault(values.column, Counter())[values.plain(cell)] += 1
 
-    def _question(
-        self, row: Row, context: str | None, fields: tuple[tuple[str, str], ...]
-    ) -> str:
+    def _question(self, row: Row, context: str | None, fields: tuple[tuple[str, str], ...]) -> str:
         """The question, or what a template asks about where it does not name one."""
         column, named = self.columns.read.get("question"), self.how.placeholders
         if not named or "question" in named or (column and row.has(column)):
