@@ -71,7 +71,7 @@ class Columns:
 
     def _may_be_read(self, name: str) -> bool:
         given = (*self.format.columns.values(), self.format.group_by or "")
-        named = {plain_name(one) for one in (*given, *self.format.placeholders)}
+        named = {plain_name(one) for one in (*given, *self.format.placeholders) if one}
         return plain_name(name) in named | set(OURS)
 
     def resolve(self) -> None:
@@ -150,19 +150,20 @@ class Columns:
         lacks = [ours for ours in needed if ours not in self.read]
         verdict = "answer" in self.read or "label" in self.read
         optional = [ours for ours in _NEEDED if ours in suggested and ours not in lacks]
+        if named:  # the template says what is used
+            optional = [ours for ours in optional if ours == "label"]
         if not verdict:
             lacks.append("answer or label")
+            optional = [ours for ours in optional if ours not in ("answer", "label")]
         elif "answer" in named and "answer" not in self.read:
             lacks.append("answer")
-            optional = [ours for ours in optional if ours not in ("answer", "label")]
+            optional = [ours for ours in optional if ours != "answer"]
         if not lacks and not optional:
             return
         says = [f"there is no column {ours}" for ours in lacks]
         says += [f"{suggested[ours]!r} is not read as {ours}" for ours in optional]
         give = ",".join(f"{ours}={suggested[ours]}" for ours in _NEEDED if ours in suggested)
-        ways = (
-            [f"give --columns {give}"] if give else ["name them by --columns question=COLUMN,..."]
-        )
+        ways = [f"give --columns {give or 'question=COLUMN,answer=COLUMN'}"]
         if optional:
             empty = ",".join(f"{ours}=" for ours in optional)
             ways.append(f"--columns {empty} to read the file without it")
@@ -179,11 +180,13 @@ class Columns:
         unread = self.unread()
         if not unread:
             return []
-        said = [f"{shortened(name, 60)} ({count} rows)" for name, count in unread.items()]
+        said = [f"{shortened(name, 60)} ({count})" for name, count in unread.items()]
         more = f" and {len(said) - LISTED} more" if len(said) > LISTED else ""
         hint = ",".join(f"{ours}={name}" for ours, name in self.suggested().items())
         hint = f" To read one: --columns {hint}." if hint else ""
-        return [f"Columns that are not read: {', '.join(said[:LISTED])}{more}.{hint}"]
+        return [
+            f"Columns that are not read, with their rows: {', '.join(said[:LISTED])}{more}.{hint}"
+        ]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -53,21 +53,23 @@ def hub_rows(name: str, revision: str | None = None) -> Iterator[Row]:
     Raises:
         DataError: there is no such data set, or it is not clear what of it is meant.
     """
-    if not _ID.fullmatch(name):
+    path, parts = Path(name), name.split("/")
+    near = (one for one in path.parents[:2] if one.name and (one / "README.md").exists())
+    folder = path if path.is_dir() else next(near, None)  # of the hub's layout
+    if not folder and not _ID.fullmatch(name):
         raise DataError(f"There is no data {name!r}: it is neither a file nor a folder.")
     import datasets
 
-    parts = name.split("/")
-    place, rest = "/".join(parts[:2]), parts[2:]
-    here = Path(place).is_dir()
-    silence = "" if here else silence_of_the_hub(place, dataset=True)
+    place = str(folder or "/".join(parts[:2]))
+    rest = list(path.relative_to(folder).parts) if folder else parts[2:]
+    silence = "" if folder else silence_of_the_hub(place, dataset=True)
     if silence:
         raise DataError(f"There is no file {name}, and as a data set it cannot be read: {silence}.")
     try:
         configs = datasets.get_dataset_config_names(place, revision=revision)
-        config = _chosen(name, "configuration", configs, rest)
+        config = _chosen(place, "configuration", configs, rest)
         splits = datasets.get_dataset_split_names(place, config, revision=revision)
-        split = _chosen(name, "split", splits, rest)
+        split = _chosen(place, "split", splits, rest)
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
@@ -75,23 +77,27 @@ def hub_rows(name: str, revision: str | None = None) -> Iterator[Row]:
         ) from error
     if rest:
         raise DataError(f"The data set {place} has no configuration or split {rest[0]!r}.")
-    rows = stream(place, config, split, revision, place)
-    features = datasets.load_dataset_builder(place, config, revision=revision).info.features
-    names = label_names(features)
-    yield from numbered((where, with_names(values, names)) for where, values in rows)
+    yield from numbered(stream(place, config, split, revision, place, named=True))
 
 
-def _chosen(name: str, what: str, known: Sequence[str], rest: list[str]) -> str:
+def _chosen(place: str, what: str, known: Sequence[str], rest: list[str]) -> str:
     """The first part of the rest of a name, where it is a known one; else the only one."""
     if rest and rest[0] in known:
         return rest.pop(0)
     if len(known) == 1 or (what == "configuration" and "default" in known):
         return "default" if "default" in known else known[0]
-    raise DataError(f"{name} has the {what}s {', '.join(known)}; name one, as {name}/{known[0]}.")
+    raise DataError(f"{place} has the {what}s {', '.join(known)}; name one, as {place}/{known[0]}.")
 
 
 def stream(
-    place: str, config: str | None, split: str, revision: str | None, name: str, hint: str = ""
+    place: str,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    name: str,
+    hint: str = "",
+    *,
+    named: bool = False,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the places and values of the rows of a split.
 
@@ -102,6 +108,7 @@ def stream(
         revision: its commit; the newest if None.
         name: what it is called in messages.
         hint: what to do if it cannot be read.
+        named: whether values of class labels are replaced by their names.
 
     Raises:
         DataError: it cannot be read.
@@ -112,8 +119,9 @@ def stream(
     part = "/".join(filter(None, (place, config, split)))
     try:
         rows = datasets.load_dataset(place, config, split=split, revision=revision, streaming=True)
+        names = label_names(getattr(rows, "features", None)) if named else {}
         for number, values in enumerate(rows, start=1):
-            yield f"{part}, row {number}", values
+            yield f"{part}, row {number}", with_names(values, names)
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(

@@ -19,6 +19,7 @@ from nasalign.data.records import package_table
 from nasalign.errors import DataError, shortened
 
 Sign = Literal["yes", "no", "neither"]
+_ORDER: tuple[Sign, ...] = ("yes", "no", "neither")
 _WORDS = package_table("verdict_words.csv")
 _SIGNS = {row["word"]: cast(Sign, row["sign"]) for row in _WORDS}
 _CORE = {row["word"]: _SIGNS[row["word"]] for row in _WORDS if not row["also"]}
@@ -79,8 +80,7 @@ class LabelValues:
     mixed: bool = False
 
     def __post_init__(self) -> None:
-        names: tuple[Sign, ...] = ("yes", "no", "neither")
-        sides = zip(names, self.labels or (), strict=False)
+        sides = zip(_ORDER, self.labels or (), strict=False)
         self._given = {plain_value(form): sign for sign, forms in sides for form in forms}
 
     def add(self, cell: Any) -> None:
@@ -146,9 +146,14 @@ class LabelValues:
         return dict(found)
 
     def form(self) -> str:
-        """Return the option by which the two most frequent cells would be read."""
+        """Return an option by which the cells could be read, as far as their meaning is known."""
+        known, sides = self.known, dict[Sign, list[str]]()
+        for cell, _ in self.seen.most_common(_LISTED):
+            sides.setdefault(known.get(cell, "neither"), []).append(str(self.spelt[cell]))
+        if len(sides) == 3 or sides.keys() == {"yes", "no"}:
+            return "/".join("|".join(sides[sign]) for sign in _ORDER if sign in sides)
         cells = [str(self.spelt[cell]) for cell, _ in self.seen.most_common(2)]
-        return "/".join([*cells, "..."][:2]) if len(cells) < 2 else "/".join(cells)
+        return "/".join([*cells, "OTHER"][:2])
 
 
 def _listed(parts: Sequence[str]) -> str:

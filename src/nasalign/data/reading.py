@@ -107,8 +107,9 @@ def parts_of(value: Any) -> Any:
     """
     if isinstance(value, str):
         read = _written(value.strip())
-        texts = isinstance(read, list) and all(isinstance(part, str) for part in read)
-        return parts_of(read) if texts or isinstance(read, dict) else value
+        found = parts_of(read) if isinstance(read, dict) else read
+        texts = isinstance(found, list) and all(isinstance(part, str) for part in found)
+        return found if texts else value
     if not isinstance(value, Mapping):
         return value
     first = value.get("value", value.get("text"))

@@ -198,8 +198,6 @@ def _saved_rows(path: Path) -> Pairs:
     if (path / "dataset_dict.json").exists():
         parts = sorted(part.name for part in path.iterdir() if part.is_dir())
         raise DataError(f"{path} holds the splits {', '.join(parts)}; name one, as {path}/SPLIT.")
-    if not (path / "state.json").exists():
-        raise DataError(f"{path} is a folder, but none that datasets.Dataset.save_to_disk wrote.")
     try:
         saved = datasets.load_from_disk(str(path))
         names = label_names(saved.features)

@@ -129,9 +129,10 @@ def load_data(
 
 
 def _stem(path: Path) -> str:
-    """The name of a data file without its endings."""
-    stem = Path(path.stem) if path.suffix.lower() == ".gz" else path
-    return stem.stem
+    """What a user's data is called: a file without its endings, and the hub's without its owner."""
+    if not path.suffix:
+        return path.name if path.exists() else "-".join(path.parts[1:])
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
 def _load_source(name: str, files: Sequence[Path], revision: str | None) -> Loaded:

@@ -56,7 +56,8 @@ def load_file(
     how = how or FileFormat()
     known = KNOWN | {name.casefold() for name in (*how.columns.values(), how.group_by or "")}
     columns, dropped, rows = Columns(str(path), how), Dropped(), []
-    here = Path(path).suffix or Path(path).is_dir()
+    saved = any((Path(path) / one).exists() for one in ("state.json", "dataset_dict.json"))
+    here = saved or (Path(path).suffix and not Path(path).is_dir())
     for row in read_data_rows(path, known) if here else hub_rows(str(path), revision):
         held = columns.count(row.values)
         if held is None:

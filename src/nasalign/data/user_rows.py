@@ -35,6 +35,7 @@ class FileReader:
     used: dict[str, Counter[str]] = field(default_factory=dict)  # verdicts by column and cell
     unused: Counter[str] = field(default_factory=Counter)  # columns of no use in yes/no rows
     mostly_labelled: bool = False
+    labels_fit: bool = False  # whether some cell is one that --labels names
 
     def read(self, rows: list[Row]) -> list[Record]:
         """Return the records of all rows.
@@ -94,16 +95,16 @@ class FileReader:
             self.answers = self._values(answer, rest)
             column = self.columns.read.get("question", "")
             decide_answers(self.answers, [str(row.values.get(column, "")) for row in rest])
+        if self.how.labels and not self.labels_fit:
+            self.columns.lacking.append(f"--labels {self.how.facts['labels']}")
 
     def _values(self, column: str, rows: list[Row]) -> LabelValues:
         """The cells of a column; ``--labels`` is for another file if none of them is one of it."""
         cells, path = [row.values[column] for row in rows], self.columns.path
         values = counted(cells, LabelValues(path, column, self.how.labels))
         if not self.how.labels or values.rows("yes", "no"):
+            self.labels_fit = True
             return values
-        text = self.how.facts["labels"]
-        if f"--labels {text}" not in self.columns.lacking:
-            self.columns.lacking.append(f"--labels {text}")
         return counted(cells, LabelValues(path, column))
 
     def _chooses(self, row: Row) -> bool:
