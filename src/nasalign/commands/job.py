@@ -64,9 +64,7 @@ class Job:
         Raises:
             NasAlignError: the settings file, an assignment or a source is broken.
         """
-        strict = "data" in groups and groups["data"].strict
-        run = Run(reporter=Terminal(console), strict=strict)
-        job = cls(model, command, run=run, **groups)
+        job = cls(model, command, run=Run(reporter=Terminal(console)), **groups)
         _ = job.given_settings, job.run_data  # refused before anything is loaded
         return job
 
@@ -92,8 +90,9 @@ class Job:
         """The reader of the data that the options name."""
         names = [self.data.data, self.data.probing_data, *self.further]
         sources = local_sources(self.data.source or [], names)
-        own = [name for name in names if name]
-        return RunData(self.run, self.given_settings, sources, self.data.file_format, own)
+        own, how = [name for name in names if name], self.data.file_format
+        self.run.strict = how.strict
+        return RunData(self.run, self.given_settings, sources, how, own)
 
     def splits(self, *, probed: bool = True) -> Splits:
         """Read the data and the probing data, and split them by subject (``RunData.splits``)."""
