@@ -58,7 +58,7 @@ def main() -> None:
     pool = load_facts()
     sets = {"development": sample(load_facts("development"), arguments.questions, 0)}
     for path in arguments.eval:
-        sets[path.stem] = sample(load_file(path), arguments.questions, 0)
+        sets[path.stem] = sample(load_file(path).records, arguments.questions, 0)
     examples = {name: to_binary(records, 0, pool).examples for name, records in sets.items()}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     finished = arguments.out.read_text().splitlines() if arguments.out.exists() else []

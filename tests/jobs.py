@@ -35,6 +35,7 @@ def make(
     changes: Mapping[str, Any] | None = None,
     further: Sequence[str | Path] = (),
     run: Run | None = None,
+    how: Mapping[str, Any] | None = None,
     **load: Any,
 ) -> Job:
     files = [f"{name}={path}" for name, paths in (sources or {}).items() for path in paths]
@@ -42,7 +43,7 @@ def make(
     return Job(
         str(model),
         command,
-        data=DataOptions(str(data), probing, files),
+        data=DataOptions(str(data), probing, files, **(how or {})),
         load=LoadOptions(**load),
         out=OutOptions(folder, overwrite),
         further=[str(one) for one in further],

@@ -33,7 +33,7 @@ def test_rows_have_the_columns_of_the_design_and_are_read_again(name: str, tmp_p
     }
     assert {row["dataset"] for row in written} == {name}
     assert len({row["id"] for row in written}) == len(written)
-    again = load_file(out)
+    again = load_file(out).records
     assert [(one.id, one.question, one.context, one.answer) for one in again] == [
         (row["id"], row["question"], row["context"], row["answer"]) for row in written
     ]
@@ -69,6 +69,9 @@ def test_what_is_dropped_is_told(tmp_path: Path) -> None:
     assert summary["dropped"] == {"no answer after ####": 1}
     assert "Left out: 1 (no answer after ####; the first is" in summary["said"]
     assert "gsm8k.jsonl, line 3)" in summary["said"].replace(" ,", ",")
+    assert summary["left_out"] == [
+        {"data": "gsm8k", "where": f"{path}, line 3", "reason": "no answer after ####"}
+    ]
 
 
 def test_facts_and_a_limit(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_an_old_file_is_kept_unless_asked_for(tmp_path: Path) -> None:
         (("facts", "--out", "x.jsonl", "--generator", "gpt-4"), "must be rules, self or openai"),
         (("facts", "--out", "x.jsonl", "--generator", "self"), "no model here that could be asked"),
         (("nothing", "--out", "x.jsonl"), "There is no data 'nothing'"),
-        (("ids.jsonl", "--out", "x.jsonl"), "ids.jsonl, line 2 has the id '7', as"),
+        (("ids.jsonl", "--strict", "--out", "x.jsonl"), "ids.jsonl, line 2 has the id '7', as"),
     ],
 )
 def test_mistakes_are_sentences(

@@ -9,14 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.config import Settings
-from nasalign.data.binary import sample
 from nasalign.data.records import Question
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import OnRecord, Record, choose_heads, tune
-from nasalign.nasa.probing import ProbingSet, check_probing_set, probe
+from nasalign.nasa.knowledge import what_it_knows
+from nasalign.nasa.probing import ProbingSet, check_probing_set, probing_set
 from nasalign.nasa_plus.joint_run import (
     choose_by_attribution,
     pairs_by_kind,
@@ -94,9 +94,10 @@ def correct(
 ) -> AlignResult:
     """Correct the model of a session as ``align`` does; changes it."""
     settings, run = session.settings, session.run
-    probing = probe(session, questions)
+    parametric = what_it_knows(session, questions)
+    probing = probing_set(session, parametric)
     if settings.method == "nasa+":
-        asked = sample(questions, settings.probing_questions, settings.seed)
+        asked = [one.question for one in parametric]
         return correct_jointly(session, asked, probing, on_record)
     heads = choose_heads(session, probing)
     run.save()

@@ -1,5 +1,6 @@
 """A run: its folder, the facts for ``run.json``, and the reporter that shows its progress."""
 
+import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.data.reading import Dropped
 from nasalign.errors import NasAlignError
-from nasalign.io.files import read_json, write_json
+from nasalign.io.files import read_json, read_jsonl, write_json, write_jsonl
 from nasalign.io.locks import LOCK
 from nasalign.io.storage import (
     SUMS,
@@ -32,8 +33,10 @@ from nasalign.models.loading import fingerprint
 from nasalign.progress import Progress, Quiet, Reporter
 from nasalign.run_file import as_written
 
+LEFT_OUT = "left_out.jsonl"
 _FILES = (
     "run.json",
+    LEFT_OUT,
     "parametric.jsonl",
     "probing.jsonl",
     "nas.safetensors",
@@ -63,6 +66,8 @@ class Run:
         reporter: shows sentences and progress bars.
         resuming: whether verified files of an earlier, unfinished run in the folder are reused.
         writes: whether files are written; of several processes, one does.
+        strict: whether a row that does not fit stops the run; else it is left out and counted.
+        left_out: each row that was left out, for ``left_out.jsonl``.
     """
 
     folder: Path | None = None
@@ -70,10 +75,12 @@ class Run:
     reporter: Reporter = field(default_factory=Quiet)
     resuming: bool = False
     writes: bool = True
+    strict: bool = False
+    left_out: list[dict[str, str]] = field(default_factory=list)
 
     def part(self, folder: Path | None) -> "Run":
         """Return a run with the same reporter, and a folder (or none) and facts of its own."""
-        return Run(folder, reporter=self.reporter)
+        return Run(folder, reporter=self.reporter, strict=self.strict)
 
     def say(self, text: str) -> None:
         """Show a sentence."""
@@ -154,16 +161,33 @@ class Run:
             yield done
 
     def drop(self, dropped: Dropped, data: str) -> None:
-        """Show and note which rows of some data cannot be used, and why."""
+        """Show and note which rows of some data cannot be used, and why.
+
+        Reasons that come from several stages add up. A run that is resumed goes through some of its
+        stages again, whose counts are noted already; so a count never falls.
+        """
         for sentence in dropped.sentences():
             self.say(f"{data}: {sentence}")
-        if dropped.counts:
+        for reason, rows in dropped.rows.items():
+            self.left_out += [
+                {"data": data, "where": one.where, "reason": reason}
+                | ({"detail": one.detail} if one.detail else {})
+                for one in rows
+            ]
+            found = sum(one["data"] == data and one["reason"] == reason for one in self.left_out)
             noted = self.facts.setdefault("dropped", {}).setdefault(data, {})
-            noted |= dropped.counts
+            noted[reason] = max(found, noted.get(reason, 0))
 
     def save(self) -> None:
-        """Write ``run.json``."""
+        """Write ``run.json``, and every row that was left out to ``left_out.jsonl``."""
         self.write("run.json", self.facts)
+        if not (self.folder and self.writes and self.left_out):
+            return
+        path = self.folder / LEFT_OUT
+        before = read_jsonl(path) if self.resuming and path.exists() else []
+        # A stage that is not run again when resuming has noted its rows before.
+        rows = {json.dumps(row): row for row in [*before, *self.left_out]}
+        write_jsonl(path, rows.values())
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

@@ -18,6 +18,13 @@ _ORIGINS = ("data", "data_origin", "probing_data", "probing_origin", "further")
 _OF_NO_FIGURE = ("max_calls", "concurrency", "replay_gib", "endpoint_model")
 """Settings that may differ when a run is resumed."""
 
+_FORMAT = {
+    "columns": "--columns",
+    "labels": "--labels",
+    "group_by": "--group-by",
+    "strict": "--strict",
+}
+
 _ANEW = "begin again with another --out (align and compare also take --overwrite)"
 
 _NOT_AS_WRITTEN = (
@@ -66,6 +73,8 @@ class _RunFile(_Checked):
     probing_origin: str = ""
     further: list[str] = []
     digests: dict[str, str] = {}
+    files: dict[str, dict[str, dict[str, Any]]] = {}
+    file_format: dict[str, Any] = {}
     examples: dict[str, dict[str, Scalar]] = {}
     dropped: dict[str, dict[str, int]] = {}
     endpoints: dict[str, dict[str, Scalar]] = {}
@@ -156,6 +165,9 @@ def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str
     """What must be the same: its name, what it was, what it is, and how it can be the same."""
     for name in _ORIGINS:
         yield name, old.get(name), new.get(name), "take the same"
+    how = [dict(one.get("file_format") or {}) for one in (old, new)]
+    for name, option in _FORMAT.items():
+        yield option, how[0].get(name), how[1].get(name), "take the same"
     for origin, digest in new["digests"].items():
         before = old["digests"].get(origin)
         yield f"content of {origin}", before, digest, "put it back as it was"

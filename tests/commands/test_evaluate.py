@@ -13,7 +13,7 @@ from nasalign.commands.evaluate import evaluate_job
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import DataError
-from nasalign.evaluation.examples import as_question
+from nasalign.evaluation.prompt_fit import as_question
 from nasalign.io.files import read_json, read_jsonl, write_json, write_jsonl
 from nasalign.nasa import knowledge
 from nasalign.reporting.report.run_folder import RunFiles

@@ -155,6 +155,6 @@ def test_questions_of_the_same_words_differ_by_what_they_are_about() -> None:
     other = asked("Tom had nine.", "tom")
     kept, left_out = unseen("mine", [other, asked("Ann had five.", "x"), other], used)
     assert kept == [other, other]
-    assert left_out.first == {"it is probed or tuned on": "How many are left?"}
+    assert left_out.first == {"it is probed or tuned on": "'How many are left?'"}
     for same in (asked(None), asked("Ann had 5.", "ann"), BinaryExample(other.question, True)):
         assert unseen("mine", [other, same], used)[0] == [other]

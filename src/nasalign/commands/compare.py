@@ -28,7 +28,8 @@ from nasalign.evaluation.free_answers import FreeQuestions
 from nasalign.io.files import read_json, write_json
 from nasalign.io.storage import make_subfolder, seal, write_text
 from nasalign.models import processes
-from nasalign.nasa.probing import probe
+from nasalign.nasa.knowledge import what_it_knows
+from nasalign.nasa.probing import probing_set
 from nasalign.reporting.comparison_table import as_csv, print_comparison
 from nasalign.reporting.report import write_report
 from nasalign.rivals.all import RIVALS
@@ -122,8 +123,9 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         more = job.run_data.further(splits, job.further)
         session = job.session()
         records, sets = example_sets(session, splits, more)
-        probing = probe(session, without_evidence(splits.probing))
-        material = material_of(session, splits, probing)
+        parametric = what_it_knows(session, without_evidence(splits.probing))
+        probing = probing_set(session, parametric)
+        material = material_of(session, splits, probing, [one.question for one in parametric])
         parts = {
             "same": material.same,
             "pairs": material.pairs,

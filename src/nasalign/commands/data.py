@@ -10,13 +10,17 @@ from nasalign.commands.job import Job
 from nasalign.commands.options import (
     DATA_HELP,
     AsJson,
+    Columns,
     DataOptions,
     Generator,
+    GroupBy,
+    Labels,
     Limit,
     MaxCalls,
     OutOptions,
     SettingOptions,
     Source,
+    Strict,
     grouped,
 )
 from nasalign.data.binary import Binary, sample, to_binary
@@ -36,6 +40,10 @@ def data(
     generator: Generator = None,
     max_calls: MaxCalls = None,
     limit: Limit = None,
+    columns: Columns = None,
+    labels: Labels = None,
+    group_by: GroupBy = None,
+    strict: Strict = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file if it is there.")
     ] = False,
@@ -43,7 +51,16 @@ def data(
 ) -> None:
     """Write a data set as yes/no rows, and say how many there are of each label."""
     with command(as_json) as (console, emit):
-        asked = DataOptions(data, source=source, generator=generator, max_calls=max_calls)
+        asked = DataOptions(
+            data,
+            source=source,
+            generator=generator,
+            max_calls=max_calls,
+            columns=columns,
+            labels=labels,
+            group_by=group_by,
+            strict=strict,
+        )
         job = Job.of(
             console, "data", data=asked, settings=settings, out=OutOptions(overwrite=overwrite)
         )
@@ -66,7 +83,7 @@ def data_job(job: Job, out: Path, limit: int | None = None) -> dict[str, Any]:
 
     Returns:
         The row of Table 8: ``positives``, ``negatives``, ``total``, the ``paper``'s counts, and
-        what was ``dropped`` by reason.
+        what was ``dropped`` by reason, and each row ``left_out``.
 
     Raises:
         NasAlignError: the data is broken, nothing is left, or the file cannot be written.
@@ -108,6 +125,7 @@ def data_job(job: Job, out: Path, limit: int | None = None) -> dict[str, Any]:
         "total": len(binary.examples),
         "paper": paper and {"positives": paper[0], "negatives": paper[1], "total": sum(paper)},
         "dropped": run.facts.get("dropped", {}).get(loaded.name, {}),
+        "left_out": run.left_out,
         "context": mode,
         "generator": settings.generator,
         "out": str(out),

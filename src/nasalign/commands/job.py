@@ -121,7 +121,9 @@ class Job:
         """The reader of the data that the options name."""
         names = [self.data.data, self.data.probing_data, *self.further]
         sources = local_sources(self.data.source or [], names)
-        return RunData(self.run, self.given_settings, sources)
+        own, how = [name for name in names if name], self.data.file_format
+        self.run.strict = how.strict
+        return RunData(self.run, self.given_settings, sources, how, own)
 
     def splits(self, *, probed: bool = True) -> Splits:
         """Read the data and the probing data, and split them by subject (``RunData.splits``)."""

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from nasalign.data.file_format import FileFormat
+
 DATA_HELP = (
     "facts; hotpotqa, strategyqa, musique, gsm8k-rephrased, math-rephrased, gsm8k, math, ar-lsat; "
-    "or a .jsonl, .json or .csv file with question and answer."
+    "or your own: a .jsonl, .json, .csv, .tsv or .parquet file, a folder of datasets, or "
+    "OWNER/NAME on the hub."
 )
 Model = Annotated[
     str,
@@ -56,6 +59,30 @@ Judge = Annotated[
 ]
 MaxCalls = Annotated[int | None, typer.Option(help="Calls of an endpoint at most.")]
 Limit = Annotated[int | None, typer.Option(help="Questions to take at most.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OURS=YOURS,...",
+        help="Which column of your file is which, such as question=claim,context=evidence; "
+        "context= says that there is none. May be repeated.",
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YES/NO",
+        help="What means Yes and what means No in your file, such as SUPPORTS/REFUTES or "
+        "Y|T/N|F; a third value is neither. none: no answer is a verdict.",
+    ),
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Rows of one value of this column stay in one split."),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop at the first row that does not fit, not leave it out."),
+]
 HarnessOut = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Also write the same examples there as a task of lm_eval."),
@@ -80,6 +107,15 @@ class DataOptions:
     generator: Generator = None
     max_calls: MaxCalls = None
     limit: Limit = None
+    columns: Columns = None
+    labels: Labels = None
+    group_by: GroupBy = None
+    strict: Strict = False
+
+    @property
+    def file_format(self) -> FileFormat:
+        """How your own files are to be read; DataError if an option does not have its form."""
+        return FileFormat.of(self.columns or (), self.labels, self.group_by, self.strict)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -8,17 +8,18 @@ from typing import Any
 from nasalign.adapters.adapter import load_adapter
 from nasalign.commands.job import Job
 from nasalign.config import Scenario
-from nasalign.data.records import BinaryExample, Question
+from nasalign.data.binary import Binary
+from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.splits import Splits, unseen
 from nasalign.errors import DataError
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.examples import (
-    as_question,
     as_scenario,
     evaluate_sets,
     make_examples,
     with_decoder_for,
 )
+from nasalign.evaluation.prompt_fit import as_question, fitting
 from nasalign.evaluation.shots import few_shots
 from nasalign.io.files import read_jsonl
 from nasalign.nasa.knowledge import Parametric, ask_and_judge, confident
@@ -88,21 +89,42 @@ def prepare(
     longest = session.with_settings(scenario=_longest(asked))
     first = few_shots(longest, splits)
     records, binary = make_examples(longest, splits.name, splits.test, splits.pool, first)
+    if knowledge or "context" in asked:
+        binary = _fitting_also(longest, splits, records, binary, first, knowledge, asked)
     examples, shots = {}, {}
     for scenario in asked:
         own = session.with_settings(scenario=scenario)
         shots[scenario] = few_shots(own, splits)
         examples[scenario] = as_scenario(own, splits.name, splits.test, binary)
-        # Renders one prompt, so that a fault shows before anything is asked.
-        own.builder(shots[scenario], scenario).binary(examples[scenario][0])
-    samples = []
+    samples, origins = [], binary.origins
     if knowledge:  # of the untouched model, as in Appendix G
-        samples = ask_and_judge(session, [as_question(record) for record in records])
+        kept = sorted(set(origins))
+        samples = ask_and_judge(session, [as_question(records[place]) for place in kept])
+        origins = [kept.index(origin) for origin in origins]
     if adapter:
         load_adapter(adapter_folder(adapter), session.model).apply(session.model)
     run.facts["adapter"] = str(adapter or "")
     side = "after" if adapter else "before"
-    return Prepared(session, splits, examples, binary.origins, samples, side, shots)
+    return Prepared(session, splits, examples, origins, samples, side, shots)
+
+
+def _fitting_also(
+    session: Session,
+    splits: Splits,
+    records: Sequence[Record],
+    binary: Binary,
+    shots: Sequence[BinaryExample],
+    knowledge: bool,
+    asked: Sequence[Scenario],
+) -> Binary:
+    """The examples that fit with their evidence and by Prompt II too, where they are asked so."""
+    given = binary
+    if "context" in asked:
+        session = session.with_settings(scenario="context")
+        shots = few_shots(session, splits)
+        given = replace(binary, examples=as_scenario(session, splits.name, splits.test, binary))
+    fit = fitting(session, splits.name, records, given, shots, freely=knowledge)
+    return binary.without(set(binary.origins) - set(fit.origins))
 
 
 def _longest(scenarios: Sequence[Scenario]) -> Scenario:

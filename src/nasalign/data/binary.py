@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,7 +11,7 @@ from nasalign.data.conversation import Chat
 from nasalign.data.generator import convert_questions, write_wrong_answers
 from nasalign.data.judge import normalise
 from nasalign.data.reading import Drop, Dropped
-from nasalign.data.records import BinaryExample, Question, Record
+from nasalign.data.records import BinaryExample, Question, Record, place_name
 from nasalign.data.wrong_answers import WrongAnswers
 from nasalign.progress import Progress
 
@@ -31,6 +31,15 @@ class Binary:
     origins: list[int] = field(default_factory=list)  # index of the record of each example
     dropped: Dropped = field(default_factory=Dropped)
     tasks: tuple[Task, ...] = ()  # of all records; more than one in a mixture
+
+    def without(self, records: Collection[int]) -> "Binary":
+        """Return it without the examples of some records, by their index."""
+        kept = [place for place, origin in enumerate(self.origins) if origin not in records]
+        return replace(
+            self,
+            examples=[self.examples[place] for place in kept],
+            origins=[self.origins[place] for place in kept],
+        )
 
 
 def positive_example(question: Question) -> BinaryExample:
@@ -82,7 +91,7 @@ def to_binary(
                     raise left_out[number]
                 part = [replace(make(number, one), id=_name(record, one, both)) for one in both]
             except Drop as reason:
-                binary.dropped.add(str(reason), record.id or repr(record.question))
+                binary.dropped.add(str(reason), place_name(record))
         binary.examples.extend(part)
         binary.origins.extend([index] * len(part))
     return binary
@@ -169,7 +178,9 @@ def _by_generator(
         if isinstance(text, Drop):
             raise text
         if (index, label) in converted:
-            return BinaryExample(_with_passage(text, questions[index].context), label)
+            rewritten = _verification(questions[index], text, label)
+            asked = _with_passage(text, questions[index].context)
+            return replace(rewritten, question=asked, answer=None, context=None)
         return _verification(questions[index], text, label)
 
     return make
@@ -183,7 +194,15 @@ def _with_passage(question: str, passage: str | None) -> str:
 
 
 def _verification(question: Question, answer: str, label: bool) -> BinaryExample:
-    return BinaryExample(question.question, label, answer, question.context, fields=question.fields)
+    return BinaryExample(
+        question.question,
+        label,
+        answer,
+        question.context,
+        subject=question.subject,
+        fields=question.fields,
+        where=question.where,
+    )
 
 
 def _name(question: Question, label: bool, labels: Sequence[bool]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from nasalign.data.final_answers import after_hashes, after_sentence, in_box
 from nasalign.data.reading import Drop, Row
 from nasalign.data.records import BinaryExample, Question, Record
-from nasalign.data.user_file import chosen_option
+from nasalign.data.user_rows import chosen_option
 
 Layout = Callable[[Row], Iterator[Record]]
 

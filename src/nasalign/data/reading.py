@@ -1,46 +1,134 @@
-"""Rows of JSONL, JSON and CSV files, each with its place in the file for messages.
+"""A row of data with its place in its file, and the rows that could not be used.
 
-A broken row ends the reading with an error. A valid row that cannot be used raises ``Drop``, and
-is counted in ``Dropped``.
+A row that cannot be read raises ``BrokenRow``. A valid row that is of no use raises ``Drop``. Both
+are counted in ``Dropped``.
 """
 
-import csv
+import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TextIO
+from datetime import date
+from decimal import Decimal
+from typing import Any
 
 from nasalign.errors import DataError, shortened
 
+SHOWN = 3
+"""Places that a sentence names for each reason; a run lists all of them in ``left_out.jsonl``."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_MISSING = frozenset({"", "nan", "NaN", "NAN", "<NA>", "NaT"})  # as pandas writes them
+_NOTHING = frozenset({"none", "null"})  # an answer can be "None", but no other column
+# How the arrays of numpy look in a cell of a CSV file that pandas has written.
+_ARRAY = re.compile(r"array\((\[[^\]]*\])(?:, dtype=\w+)?\)")
+_NO_COMMA = re.compile(r"(?<=['\"])\s+(?=['\"])")
 
 
 class Drop(Exception):  # noqa: N818 - it is a decision, not an error
     """A row cannot be used; the message is the reason, by which such rows are counted."""
 
 
+class BrokenRow(DataError):  # noqa: N818 - named after the row
+    """A row lacks a value, or has one that cannot be read.
+
+    Attributes:
+        reason: what is wrong without the value and the place, by which such rows are counted.
+    """
+
+    def __init__(self, where: str, what: str, reason: str = "") -> None:
+        super().__init__(f"{where} {what}.")
+        self.reason = reason or f"it {what}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One row or question that could not be used: its place, and what else there is to say."""
+
+    where: str
+    detail: str = ""
+
+
 @dataclass
 class Dropped:
-    """Rows and questions that could not be used: their counts and the first place, by reason."""
+    """Rows and questions that could not be used, by reason."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, list[LeftOut]] = field(default_factory=dict)
 
-    def add(self, reason: str, where: str) -> None:
-        """Count one."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.first.setdefault(reason, where)
+    def add(self, reason: str, where: str, detail: str = "") -> None:
+        """Note one."""
+        self.rows.setdefault(reason, []).append(LeftOut(where, detail))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of each reason."""
+        return {reason: len(rows) for reason, rows in self.rows.items()}
+
+    @property
+    def first(self) -> dict[str, str]:
+        """The first place of each reason."""
+        return {reason: rows[0].where for reason, rows in self.rows.items()}
+
+    def since(self, before: "Dropped") -> "Dropped":
+        """Return what was added to a copy of ``before``."""
+        rows = {why: found[len(before.rows.get(why, ())) :] for why, found in self.rows.items()}
+        return Dropped({why: found for why, found in rows.items() if found})
+
+    def copy(self) -> "Dropped":
+        """Return a copy to which more can be added."""
+        return Dropped({why: list(found) for why, found in self.rows.items()})
 
     def sentences(self) -> list[str]:
-        """Return one sentence for each reason, the most frequent first."""
-        order = sorted(self.counts, key=lambda reason: (-self.counts[reason], reason))
-        return [
-            f"Left out: {self.counts[reason]} ({reason}; the first is {self.first[reason]})."
-            for reason in order
-        ]
+        """Return one sentence for each reason, the most frequent first, with the first places."""
+        order = sorted(self.rows, key=lambda reason: (-len(self.rows[reason]), reason))
+        return [f"Left out: {len(self.rows[one])} ({one}; {self._places(one)})." for one in order]
+
+    def _places(self, reason: str) -> str:
+        shown = [one.where for one in self.rows[reason][:SHOWN]]
+        return (
+            f"the first is {shown[0]}" if len(shown) == 1 else f"the first are {'; '.join(shown)}"
+        )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, blank text, or what pandas writes for these."""
+    if isinstance(value, str):
+        return value.strip() in _MISSING
+    return value is None or value != value
+
+
+def parts_of(value: Any) -> Any:
+    """Return the list of a cell, also where it is written in text; any other value as it is.
+
+    Of ``{"value": ..., "aliases": [...]}`` and ``{"text": [...]}``, as in TriviaQA and SQuAD, the
+    list is the answers. A text in brackets is a list only if all of its parts are texts: ``[1, 2]``
+    may be an answer.
+    """
+    if isinstance(value, str):
+        read = _written(value.strip())
+        found = parts_of(read) if isinstance(read, dict) else read
+        texts = isinstance(found, list) and all(isinstance(part, str) for part in found)
+        return found if texts else value
+    if not isinstance(value, Mapping):
+        return value
+    first = value.get("value", value.get("text"))
+    more = value.get("aliases") or []
+    if first is None or not isinstance(more, list):
+        return value
+    return [*(first if isinstance(first, list) else [first]), *more]
+
+
+def _written(text: str) -> Any:
+    """The list or object that a text writes in JSON or Python, or None."""
+    if text[:1] + text[-1:] not in ("[]", "{}") or len(text) > 100_000:
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(_NO_COMMA.sub(", ", _ARRAY.sub(r"\1", text)) if "'" in text else text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+    return None
 
 
 @dataclass(frozen=True)
@@ -52,35 +140,54 @@ class Row:
     values: Mapping[str, Any]
 
     def text(self, key: str) -> str:
-        """Return a text or number as text, or raise DataError, as the other methods do."""
+        """Return a text or number as text, or raise BrokenRow, as the other methods do."""
         value = self.values.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(value) if value - value == 0 else None  # neither infinite nor NaN
-        if not isinstance(value, str) or not value.strip():
-            raise DataError(f"{self.where} has no text in {key!r}.")
-        return self._whole(value.strip(), key)
+        text = None if is_missing(value) else _as_text(value)
+        if not text:
+            raise BrokenRow(self.where, f"has no text in {key!r}")
+        return self._whole(text, key)
 
     def optional_text(self, key: str) -> str | None:
         """Return a text, or None where the column is missing or empty."""
-        return self.text(key) if self.values.get(key) not in (None, "") else None
+        return self.text(key) if self.has(key) else None
+
+    def has(self, key: str) -> bool:
+        """Whether a column that may be missing holds something."""
+        value = self.values.get(key)
+        nothing = isinstance(value, str) and value.strip().casefold() in _NOTHING
+        return not nothing and not is_missing(value)
+
+    def passage(self, key: str) -> str | None:
+        """Return a text, or a list of texts as one; None where the column is missing or empty."""
+        value = self.values.get(key)
+        if isinstance(value, list):
+            return " ".join(self.texts(key)) or None
+        return self.optional_text(key)
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts, or a text separated by ``|``, without the empty ones."""
-        value = self.values.get(key)
-        if value in (None, ""):
+        if not self.has(key):
             return ()
+        value = parts_of(self.values[key])
         parts = value.split("|") if isinstance(value, str) else value
-        valid = isinstance(parts, list) and all(isinstance(it, str | int | float) for it in parts)
-        if not valid:
-            raise DataError(f"{self.where} has neither a text nor a list in {key!r}.")
-        texts = (self._whole(str(part).strip(), key) for part in parts)
-        return tuple(text for text in texts if text)
+        texts = [_as_text(part) for part in self._list(key, parts) if not is_missing(part)]
+        if None in texts:
+            raise BrokenRow(self.where, f"has neither a text nor a list in {key!r}")
+        return tuple(self._whole(text, key) for text in texts if text)
+
+    def answers(self, key: str) -> tuple[str, ...]:
+        """Return the right answers: a list of texts, or a text or number alone; at least one."""
+        value = parts_of(self.values.get(key))
+        found = self.texts(key) if isinstance(value, list) else (self.text(key),)
+        if not found:
+            raise BrokenRow(self.where, f"has no text in {key!r}")
+        return tuple(dict.fromkeys(found))
 
     def rows(self, key: str) -> list["Row"]:
         """Return the rows of a list of objects, each with the place of this one."""
         value = self.values.get(key)
         if not isinstance(value, list) or not all(isinstance(part, Mapping) for part in value):
-            raise DataError(f"{self.where} has no list of objects in {key!r}.")
+            raise BrokenRow(self.where, f"has no list of objects in {key!r}")
         return [Row(self.where, self.number, part) for part in value]
 
     def truth(self, key: str) -> bool:
@@ -89,92 +196,46 @@ class Row:
         truth = _TRUTHS.get(str(value).strip().casefold())
         if truth is None:
             said = shortened(str(value))
-            raise DataError(f"{self.where} has the {key} {said}; it must be true or false.")
+            raise BrokenRow(
+                self.where,
+                f"has the {key} {said}; it must be true or false",
+                f"its {key} is neither true nor false",
+            )
         return truth
+
+    def _list(self, key: str, value: Any) -> Iterable[Any]:
+        if isinstance(value, list):
+            return value
+        raise BrokenRow(self.where, f"has neither a text nor a list in {key!r}")
 
     def _whole(self, text: str, key: str) -> str:
         """Return a text, unless no file and no tokenizer can take it."""
         if _SURROGATE.search(text):
-            raise DataError(
-                f"{self.where} has half a character in {key!r} (a lone UTF-16 surrogate, such as "
-                "\\ud800); write it as valid Unicode."
+            raise BrokenRow(
+                self.where,
+                f"has half a character in {key!r} (a lone UTF-16 surrogate, such as \\ud800); "
+                "write it as valid Unicode",
+                f"it has half a character in {key!r}",
             )
         return text
 
 
-def read_data_rows(path: str | Path) -> Iterator[Row]:
-    """Yield the rows of a ``.jsonl``, ``.json`` (an array, read whole) or ``.csv`` file.
-
-    Raise DataError if it cannot be read, is not UTF-8, or is broken; file and line are named.
-    """
-    path = Path(path)
-    readers = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}
-    reader = readers.get(path.suffix.lower())
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            if reader is None:
-                raise DataError(f"{path} is neither .jsonl nor .json nor .csv.")
-            for number, (where, values) in enumerate(reader(path, file), start=1):
-                if not isinstance(values, Mapping):
-                    raise DataError(f"{where} is not an object with columns by name.")
-                yield Row(where, number, values)
-    except OSError as error:
-        raise DataError(f"Cannot read the data file {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        place = _place_of_bad_byte(path)
-        raise DataError(f"{path} is not UTF-8 text: {error.reason} at {place}.") from error
+def _as_text(value: Any) -> str | None:
+    """A text, number or date as text; None for anything else."""
+    if isinstance(value, float):
+        if value - value != 0:  # infinite or NaN
+            return None
+        # pandas makes 8.0 of the integer 8 where another row of the column is empty.
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else str(value)
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if number or isinstance(value, Decimal | date):
+        return str(value)
+    return value.strip() if isinstance(value, str) else None
 
 
-def _csv_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(2**31 - 1)  # a context may be long
-    reader = csv.DictReader(file, strict=True)
-    try:
-        names = [name for name in reader.fieldnames or () if name]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise DataError(f"{path} has the column {twice[0]!r} twice; only one could be read.")
-        for values in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in values:
-                raise DataError(f"{where} has more fields than the header; quote what has a comma.")
-            yield where, values
-    except csv.Error as error:
-        raise DataError(f"{path}, after line {reader.line_num}, is not CSV: {error}.") from error
-
-
-def _jsonl_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(file, start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            yield where, _parsed(where, line)
-
-
-def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
-    rows = _parsed(str(path), file.read())
-    if not isinstance(rows, list):
-        raise DataError(f"{path} must hold a JSON array of rows.")
-    for number, values in enumerate(rows, start=1):
-        yield f"{path}, row {number}", values
-
-
-def _parsed(where: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        at = f"{f'line {error.lineno}, ' if error.lineno > 1 else ''}column {error.colno}"
-        raise DataError(f"{where} is not valid JSON: {error.msg} at {at}.") from error
-    except RecursionError as error:
-        raise DataError(f"{where} has lists or objects nested too deep.") from error
-    except ValueError as error:  # Python reads no number of more than 4,300 digits
-        raise DataError(f"{where} has a number of too many digits.") from error
-
-
-def _place_of_bad_byte(path: Path) -> str:
-    """Line and byte of the first byte that is not UTF-8; the error counts from its buffer."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                return f"line {number}, byte {error.start + 1}"
-    return "its end"
+def numbered(rows: Iterator[tuple[str, Any]]) -> Iterator[Row]:
+    """Yield rows of their places and values; raise DataError where one has no columns."""
+    for number, (where, values) in enumerate(rows, start=1):
+        if not isinstance(values, Mapping):
+            raise DataError(f"{where} is not an object with columns by name.")
+        yield Row(where, number, values)

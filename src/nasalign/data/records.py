@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -29,7 +29,8 @@ class Question:
         id: what the data calls it, or an empty text.
         options: the answers to choose from, the right one among them, or none.
         brief: the part of the context that suffices, where the data marks one.
-        fields: further columns of the user's row that the prompt template names.
+        fields: further columns of the row that a prompt template names, as text.
+        where: its place in the data, for messages.
     """
 
     question: str
@@ -42,7 +43,8 @@ class Question:
     id: str = ""
     options: tuple[str, ...] = ()
     brief: str | None = None
-    fields: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    where: str = field(default="", compare=False, repr=False)
 
     @property
     def right_answers(self) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Question:
     @property
     def about(self) -> str:
         """Its subject (or the question itself, without one) in a form that can be compared."""
-        return (self.subject or self.question).casefold().strip()
+        return _comparable(self.subject or self.question)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class BinaryExample:
         context: a text that stands before the question, or None.
         id: what the data calls it, or an empty text.
         negated: whether the question is if the answer is not ``answer``; ``label`` answers that.
-        fields: further columns of the user's row that the prompt template names.
+        subject: what it is about, if the data says so.
+        fields: further columns of the row that a prompt template names, as text.
+        where: its place in the data, for messages.
     """
 
     question: str
@@ -76,7 +80,14 @@ class BinaryExample:
     context: str | None = None
     id: str = ""
     negated: bool = False
-    fields: tuple[tuple[str, str], ...] = ()
+    subject: str = field(default="", repr=False)
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    where: str = field(default="", compare=False, repr=False)
+
+    @property
+    def about(self) -> str:
+        """Its subject (or the question itself, without one) in a form that can be compared."""
+        return _comparable(self.subject or self.question)
 
     @property
     def known_label(self) -> bool:
@@ -90,6 +101,15 @@ class BinaryExample:
 
 
 Record = Question | BinaryExample
+
+
+def place_name(record: Record) -> str:
+    """Return what a record is called in messages: its place in the data, its id or its question."""
+    return record.where or record.id or repr(record.question)
+
+
+def _comparable(subject: str) -> str:
+    return subject.casefold().strip()
 
 
 def lettered(options: Sequence[str]) -> list[str]:

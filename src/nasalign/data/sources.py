@@ -4,14 +4,16 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count, product
+from itertools import chain, product
 from pathlib import Path
 
 from nasalign.data import layouts
-from nasalign.data.hub import silence_of_the_hub
-from nasalign.data.reading import Drop, Dropped, Row, read_data_rows
-from nasalign.data.records import Question, Record, load_facts, package_table
-from nasalign.data.user_file import load_file
+from nasalign.data.file_format import FileFormat
+from nasalign.data.hub import silence_of_the_hub, stream
+from nasalign.data.reading import Drop, Dropped, Row, numbered
+from nasalign.data.records import BinaryExample, Question, Record, load_facts, package_table
+from nasalign.data.row_files import read_data_rows
+from nasalign.data.user_file import UserFile, load_file
 from nasalign.errors import DataError
 from nasalign.io.digests import sha256
 
@@ -65,6 +67,7 @@ class Loaded:
     origin: str = ""  # "embedded", files, or a hub id with its revision
     digest: str = ""  # see ``digest_of``
     source: Source | None = None  # None for a file, even one that is called like a named data set
+    file: UserFile | None = None  # what was found in a user's file
 
     @property
     def questions(self) -> list[Question]:
@@ -92,11 +95,19 @@ def _on_disk(name: str) -> str:
     return _NO_NAME.sub("_", unicodedata.normalize("NFKC", folded))
 
 
-def load_data(name: str, files: Sequence[str | Path] = (), revision: str | None = None) -> Loaded:
-    """Read ``facts``, a key of ``SOURCES``, or a user's .jsonl, .json or .csv file.
+def load_data(
+    name: str,
+    files: Sequence[str | Path] = (),
+    revision: str | None = None,
+    how: FileFormat | None = None,
+) -> Loaded:
+    """Read ``facts``, a key of ``SOURCES``, or a user's own data (``user_file.load_file``).
 
     A named data set is read from local ``files`` in the upstream layout, from one folder in the
     hub's layout, or from the hub, at the pinned commit unless another ``revision`` is given.
+
+    Raises:
+        DataError: there is no such data, or it cannot be read ``how`` it should be.
     """
     if name in SOURCES:
         return _load_source(name, [Path(file) for file in files], revision)
@@ -106,11 +117,22 @@ def load_data(name: str, files: Sequence[str | Path] = (), revision: str | None 
         facts: list[Record] = list(load_facts())
         return Loaded("facts", facts, origin="embedded", digest=digest_of((), facts))
     path = Path(name)
-    if not path.suffix:
+    if not path.suffix and not path.exists() and "/" not in name:
         known = ", ".join(["facts", *SOURCES])
-        raise DataError(f"There is no data {name!r}: it is neither a file nor one of {known}.")
-    records = load_file(path)
-    return Loaded(path.stem, records, origin=str(path), digest=digest_of([path], records))
+        raise DataError(
+            f"There is no data {name!r}: it is neither a file, nor a folder, nor OWNER/NAME on the "
+            f"hub, nor one of {known}."
+        )
+    file = load_file(name, how, revision)
+    digest = digest_of([path], file.records)
+    return Loaded(_stem(path), file.records, file.dropped, name, digest, file=file)
+
+
+def _stem(path: Path) -> str:
+    """What a user's data is called: a file without its endings, and the hub's without its owner."""
+    if not path.suffix:
+        return path.name if path.exists() else "-".join(path.parts[1:])
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
 def _load_source(name: str, files: Sequence[Path], revision: str | None) -> Loaded:
@@ -135,7 +157,7 @@ def _load_source(name: str, files: Sequence[Path], revision: str | None) -> Load
                 if record.id in records:
                     dropped.add("its id is there already", f"{row.where}, {record.id}")
                 else:
-                    records[record.id] = record
+                    records[record.id] = replace(record, where=row.where)
         except Drop as reason:
             dropped.add(str(reason), row.where)
     if not records:
@@ -149,33 +171,23 @@ def digest_of(files: Sequence[str | Path], records: Sequence[Record] = ()) -> st
     """Return the SHA-256 of files, or of the records where not all can be read twice."""
     paths = [Path(path) for path in files]
     whole = paths and all(path.is_file() for path in paths)
-    return sha256(paths if whole else map(repr, records))
+    return sha256(paths if whole else map(_digested, records))
+
+
+def _digested(record: Record) -> str:
+    """A record as text; what named data sets do not have changes no digest of theirs."""
+    own = record.fields or (isinstance(record, BinaryExample) and record.subject)
+    return f"{record!r}{(record.subject, record.fields)!r}" if own else repr(record)
 
 
 def _hub_rows(name: str, source: Source, place: str, revision: str | None) -> Iterator[Row]:
     """Stream the rows of a data set on the hub, or of a folder in the hub's layout."""
-    import datasets  # takes a second, and only this needs it
-    from huggingface_hub.errors import HfHubHTTPError
-
     silence = silence_of_the_hub(place, dataset=True) if revision else ""
     if silence:
         raise DataError(
             f"The data set {name} cannot be read: {silence}. Give a local copy with --source FILE."
         )
-    datasets.disable_progress_bars()
-    number = count(1)
-    for config, split in product(source.configs, source.splits):
-        part = "/".join(filter(None, (place, config, split)))
-        try:
-            stream = datasets.load_dataset(
-                place, config, split=split, revision=revision, streaming=True
-            )
-            for values in stream:
-                row = next(number)
-                yield Row(f"{part}, row {row}", row, values)
-        except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise DataError(
-                f"The data set {name} cannot be read from {part}: {reason} Give a local copy with "
-                "--source FILE."
-            ) from error
+    hint = " Give a local copy with --source FILE."
+    parts = product(source.configs, source.splits)
+    rows = (stream(place, config, split, revision, name, hint) for config, split in parts)
+    yield from numbered(chain.from_iterable(rows))

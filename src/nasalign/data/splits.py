@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from nasalign.config import ContextMode, SplitChoice
 from nasalign.data.reading import Dropped
-from nasalign.data.records import BinaryExample, Question, Record, split_of
+from nasalign.data.records import BinaryExample, Question, Record, place_name, split_of
 from nasalign.data.sources import Loaded
 from nasalign.errors import DataError
 
@@ -66,6 +66,7 @@ class Splits:
             if isinstance(record, BinaryExample) or part in ("all", split_of(record.subject))
         ]
         test, left_out = unseen(data.name, chosen, used)
+        test = _of_other_subjects(data.name, test, used, left_out)
         return cls(
             name=data.name,
             test=test,
@@ -99,10 +100,10 @@ class Splits:
                 "the answer Yes; set shots lower, or give more rows."
             )
         subjects, by_words = {_subject_of(one) for one in shown}, _by_words(shown)
-        test, left_out = [], replace(self.left_out, counts=dict(self.left_out.counts))
+        test, left_out = [], self.left_out.copy()
         for record in self.test:
             if _subject_of(record) in subjects or _asked_in(record, by_words):
-                left_out.add("it is for the few-shot examples", record.id or record.question)
+                left_out.add("it is for the few-shot examples", place_name(record))
             else:
                 test.append(record)
         if not test:
@@ -127,7 +128,24 @@ def _to_show(records: Sequence[Record], count: int, seed: int) -> list[Record]:
 
 
 def _subject_of(record: Record) -> str:
-    return record.about if isinstance(record, Question) else _plain(record.question)
+    named = isinstance(record, Question) or record.subject
+    return record.about if named else _plain(record.question)
+
+
+def _of_other_subjects(
+    name: str, records: Sequence[Record], used: Sequence[Question], left_out: Dropped
+) -> list[Record]:
+    """Records without the yes/no examples of a subject that is probed; these are counted."""
+    probed = {one.about for one in used}
+    kept = []
+    for record in records:
+        if isinstance(record, BinaryExample) and record.subject and record.about in probed:
+            left_out.add("its subject is probed", place_name(record))
+        else:
+            kept.append(record)
+    if records and not kept:
+        raise DataError(f"Of {name} nothing is left to evaluate: all of its subjects are probed.")
+    return kept
 
 
 def unseen(
@@ -145,7 +163,7 @@ def unseen(
     by_words, kept, left_out = _by_words(used), [], Dropped()
     for record in records:
         if _asked_in(record, by_words):
-            left_out.add(why, record.id or record.question)
+            left_out.add(why, place_name(record))
         else:
             kept.append(record)
     if left_out.counts and not kept:
@@ -183,7 +201,7 @@ def _same(record: Record, used: Record) -> bool:
 
 
 def _marks_of(record: Record) -> list[str | None]:
-    return [record.brief, record.subject] if isinstance(record, Question) else []
+    return [record.brief if isinstance(record, Question) else None, record.subject]
 
 
 def _plain(text: str) -> str:

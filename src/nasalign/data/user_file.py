@@ -1,63 +1,73 @@
-"""A user's own questions: JSONL, JSON or CSV with the columns ``question`` and ``answer``."""
+"""A user's own questions: which columns hold what is told from the whole file."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nasalign.data.reading import Row, read_data_rows
-from nasalign.data.records import BinaryExample, Question, Record
-from nasalign.errors import DataError, shortened
+from nasalign.data.columns import KNOWN, Columns, columns_found
+from nasalign.data.file_format import FileFormat
+from nasalign.data.hub import hub_rows
+from nasalign.data.reading import Dropped, Row
+from nasalign.data.records import Record
+from nasalign.data.row_files import read_data_rows
+from nasalign.data.user_rows import FileReader
+from nasalign.errors import DataError
 
 
-def load_file(path: str | Path) -> list[Record]:
-    """Read a JSONL, JSON (an array) or CSV file with the columns ``question`` and ``answer``.
+@dataclass(frozen=True)
+class UserFile:
+    """A user's file that has been read.
 
-    Optional columns: ``id``, ``context``, ``label``, ``wrong_answer``, ``aliases``, ``options``,
-    ``subject``. A row with a ``label``, or whose answer is true, false, yes or no, is a yes/no
-    example; any other is a short-answer question. Raise DataError if the file cannot be read, is
-    empty, or a row is broken (its line is named).
+    Attributes:
+        records: in the order of the file.
+        dropped: rows that were left out.
+        notes: sentences on the columns that are not read and on the verdicts.
+        facts: the same for ``run.json``.
+        lacking: options of ``FileFormat`` that nothing in the file fits.
+        found: its columns, for messages.
     """
-    records: list[Record] = []
-    places: dict[str, str] = {}
-    for row in read_data_rows(path):
-        record = _record(row)
-        if record.id and record.id in places:
-            raise DataError(f"{row.where} has the id {record.id!r}, as {places[record.id]} has.")
-        places[record.id] = row.where
-        records.append(record)
-    if not records:
+
+    records: list[Record]
+    dropped: Dropped
+    notes: list[str]
+    facts: dict[str, Any]
+    lacking: list[str]
+    found: str = ""
+
+
+def load_file(
+    path: str | Path, how: FileFormat | None = None, revision: str | None = None
+) -> UserFile:
+    """Read a file (see ``row_files``), a folder of ``datasets``, or a data set of the hub.
+
+    Its columns are ``question``, ``answer`` and those of ``file_format.OURS``. A row with a
+    ``label``, or whose answer is a verdict such as yes or false, is a yes/no example; any other is
+    a short-answer question. A row that does not fit is left out and counted.
+
+    Args:
+        path: the file, the folder, or ``OWNER/NAME``, ``OWNER/NAME/CONFIGURATION/SPLIT``.
+        how: how it is to be read.
+        revision: of a data set of the hub; the newest unless given.
+
+    Raises:
+        DataError: it cannot be read or is empty, its columns or verdicts are not clear, or, if
+            ``how`` is strict, a row does not fit.
+    """
+    how = how or FileFormat()
+    known = KNOWN | {name.casefold() for name in (*how.columns.values(), how.group_by or "")}
+    columns, dropped, rows = Columns(str(path), how), Dropped(), []
+    saved = any((Path(path) / one).exists() for one in ("state.json", "dataset_dict.json"))
+    here = saved or (Path(path).suffix and not Path(path).is_dir())
+    for row in read_data_rows(path, known) if here else hub_rows(str(path), revision):
+        held = columns.count(row.values)
+        if held is None:
+            dropped.add("the row is empty", row.where)
+        else:
+            rows.append(Row(row.where, row.number, held))
+    if not rows:
         raise DataError(f"{path} holds no rows.")
-    return records
-
-
-def _record(row: Row) -> Record:
-    question, context = row.text("question"), row.optional_text("context")
-    name = row.optional_text("id") or ""
-    if row.values.get("label") not in (None, ""):
-        answer = row.optional_text("answer")
-        return BinaryExample(question, row.truth("label"), answer, context, name)
-    answer = row.values.get("answer")
-    # "1" and "0" are true and false in the column label; as an answer they are numbers.
-    if isinstance(answer, bool) or str(answer).strip().casefold() in ("true", "false", "yes", "no"):
-        return BinaryExample(question, row.truth("answer"), None, context, name)
-    options = row.texts("options")
-    return Question(
-        question=question,
-        answer=chosen_option(row, options, row.text("answer")) if options else row.text("answer"),
-        context=context,
-        aliases=row.texts("aliases"),
-        wrong_answer=row.optional_text("wrong_answer"),
-        subject=row.optional_text("subject") or question,
-        id=name,
-        options=options,
-    )
-
-
-def chosen_option(row: Row, options: tuple[str, ...], answer: str) -> str:
-    """Return the option that an answer names, by its text or by its letter, or raise DataError."""
-    if answer in options:
-        return answer
-    place = ord(answer.upper()) - ord("A") if len(answer) == 1 and answer.isascii() else -1
-    if not 0 <= place < len(options):
-        raise DataError(
-            f"{row.where} has the answer {shortened(answer)}, which is none of its options."
-        )
-    return options[place]
+    columns.resolve()
+    reader = FileReader(columns, how, dropped)
+    records = reader.read(rows)
+    lacking, found = columns.lacking, columns_found(columns)
+    return UserFile(records, dropped, reader.notes(), reader.facts(), lacking, found)

@@ -7,16 +7,15 @@ from typing import Any
 import torch
 
 from nasalign.config import Scenario
-from nasalign.data.binary import Binary, positive_example, sample, to_binary
+from nasalign.data.binary import Binary, sample, to_binary
 from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.splits import Splits, with_context
 from nasalign.errors import DataError, ModelError, NasAlignError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
 from nasalign.evaluation.metrics import LOW_COVERAGE, low_coverage
+from nasalign.evaluation.prompt_fit import fits, fitting
 from nasalign.evaluation.run_data import Further
-from nasalign.inference.scoring import VERDICT_TOKENS
 from nasalign.io.files import read_jsonl, write_jsonl
-from nasalign.models.loading import context_length
 from nasalign.prompts.scenarios import evidence_of, in_scenario
 from nasalign.session import Session
 
@@ -38,18 +37,23 @@ def make_examples(
         shots: few-shot examples, with which the prompts must fit the model.
 
     Returns:
-        The sampled records with their context, and their examples.
+        The sampled records with their context, and the examples of those whose prompts fit.
 
     Raises:
         DataError: no example is left.
+        PromptError: no prompt fits the model, or one does not and the run is strict.
     """
     settings, run = session.settings, session.run
     chosen = sample(records, settings.size_of(name), settings.seed)
-    chosen, mode = with_context(chosen, settings.context, lambda one: fits(session, one, shots))
+    # A prompt that cannot be made at all says nothing of the length of the others.
+    chosen, mode = with_context(
+        chosen, settings.context, lambda one: fits(session, one, shots, unmade=True)
+    )
     if mode != settings.context and any(getattr(one, "brief", None) for one in chosen):
         run.say(f"{name}: {mode} of the context is given.")
     binary = write_examples(session, f"examples/{name}", chosen, pool, settings.sides)
     run.drop(binary.dropped, name)
+    binary = fitting(session, name, chosen, binary, shots)
     run.facts.setdefault("examples", {})[name] = {
         "context": mode,
         "generator": settings.generator,
@@ -192,21 +196,6 @@ def _warn_of_coverage(session: Session, what: str, found: Evaluation) -> None:
         session.run.say(low_coverage(coverage))
 
 
-def fits(session: Session, question: Question, shots: Sequence[BinaryExample] = ()) -> bool:
-    """Whether both prompts of a question, with their answers, fit the model's context."""
-    limit, settings = context_length(session.model), session.settings
-    if limit is None:
-        return True
-    builder = session.builder(shots, settings.scenario)
-    answer = settings.reasoning_tokens if settings.scenario == "cot" else VERDICT_TOKENS
-    example = positive_example(question)
-    if settings.scenario == "negated":
-        [example] = in_scenario([example], "negated")
-    binary = len(builder.binary(example).token_ids) + answer
-    free = len(builder.parametric(question)) + settings.answer_tokens
-    return max(binary, free) <= limit
-
-
 def with_decoder_for(
     session: Session, changes: Mapping[str, Any], scenarios: Sequence[Scenario]
 ) -> Session:
@@ -240,15 +229,3 @@ def without_evidence(questions: Sequence[Question]) -> list[Question]:
     marked part, such as the passage of AR-LSAT, is part of the question and stays.
     """
     return [replace(one, context=None) if one.brief else one for one in questions]
-
-
-def as_question(record: Record) -> Question:
-    """Return a record as a question for Prompt II; the answer to a yes/no question is yes or no."""
-    if isinstance(record, Question):
-        return record
-    word = "Yes" if record.known_label else "No"
-    if record.answer is None:
-        asked = record.question
-    else:
-        asked = f"{record.question} Is the answer {record.answer}?"
-    return Question(asked, word, record.context, (word.lower(), word.upper()), id=record.id)

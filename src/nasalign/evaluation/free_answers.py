@@ -7,9 +7,10 @@ from typing import Any
 
 from nasalign.adapters.adapter import Adapter, rows_put_back
 from nasalign.data.binary import sample
-from nasalign.data.records import Question, Record, split_of
+from nasalign.data.reading import Dropped
+from nasalign.data.records import Question, Record, place_name, split_of
 from nasalign.data.splits import Splits, with_context
-from nasalign.evaluation.examples import fits
+from nasalign.evaluation.prompt_fit import fits
 from nasalign.evaluation.side_effects import (
     Change,
     accuracy_change,
@@ -51,7 +52,14 @@ class FreeQuestions:
             briefly, _ = with_context(rest, settings.context)
             questions = [one for one in briefly if isinstance(one, Question)]
         chosen = sample(questions, settings.side_effect_questions, settings.seed)
-        return cls(name, [question for question in chosen if fits(session, question)])
+        kept, left_out = [], Dropped()
+        for question in chosen:
+            if fits(session, question):
+                kept.append(question)
+            else:
+                left_out.add("its prompt does not fit the model", place_name(question))
+        session.run.drop(left_out, f"{name} (free answers)")
+        return cls(name, kept)
 
     def answered(self, session: Session, side: str, on: Change = nullcontext) -> list[Parametric]:
         """Ask by Prompt II under a change of the untouched model, and judge the answers.

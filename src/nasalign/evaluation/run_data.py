@@ -5,9 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nasalign.config import Settings
+from nasalign.data.file_format import FileFormat
 from nasalign.data.records import Question, Record, load_facts
-from nasalign.data.sources import Loaded, distinct, load_data
+from nasalign.data.sources import SOURCES, Loaded, distinct, load_data
 from nasalign.data.splits import Splits, unseen
+from nasalign.data.user_file import UserFile
+from nasalign.errors import DataError
 from nasalign.run import Run
 
 Further = dict[str, tuple[list[Record], list[Question]]]
@@ -22,11 +25,16 @@ class RunData:
         run: notes origins, digests and dropped rows.
         settings: split, few-shot examples, method and revision.
         sources: local files of named data sets, by name.
+        how: how a user's files are to be read.
+        names: of all data that will be read; an option must fit one of them, not each.
     """
 
     run: Run
     settings: Settings
     sources: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    how: FileFormat = field(default_factory=FileFormat)
+    names: Sequence[str] = ()
+    _files: dict[str, UserFile] = field(default_factory=dict, repr=False)
 
     def read(self, name: str) -> Loaded:
         """Read a data set.
@@ -34,10 +42,34 @@ class RunData:
         Raises:
             DataError: there is no such data, or it is broken.
         """
-        loaded = load_data(name, self.sources.get(name, ()), self.settings.data_revision)
-        self.run.drop(loaded.dropped, loaded.name)
+        files, revision = self.sources.get(name, ()), self.settings.data_revision
+        loaded = load_data(name, files, revision, self.how)
         self.run.facts.setdefault("digests", {})[loaded.origin] = loaded.digest
+        if loaded.file:
+            self._files[name] = loaded.file
+            self._check_options()
+            for note in loaded.file.notes:
+                self.run.say(f"{loaded.name}: {note}")
+            self.run.facts.setdefault("files", {})[loaded.origin] = loaded.file.facts
+            if self.how.facts:
+                self.run.facts["file_format"] = self.how.facts
+        self.run.drop(loaded.dropped, loaded.name)
         return loaded
+
+    def _check_options(self) -> None:
+        """Refuse an option that fits none of the files, once all of them are read.
+
+        Raises:
+            DataError: names the option, and the columns of the files.
+        """
+        read = self._files
+        named = [one for one in self.names if one != "facts" and one not in SOURCES]
+        if not set(named) <= read.keys():
+            return
+        lacking = set.intersection(*(set(file.lacking) for file in read.values()))
+        for option in sorted(lacking):
+            found = "; ".join(f"{name} has {file.found}" for name, file in read.items())
+            raise DataError(f"Nothing in the data fits {option}: {found}.")
 
     def splits(self, name: str, probing_name: str | None, *, probed: bool = True) -> Splits:
         """Read the evaluated and the probed data, and split them by subject.
@@ -78,9 +110,7 @@ class RunData:
             DataError: there are too few.
         """
         held = splits.holding_out(count, self.settings.seed)
-        before = splits.left_out.counts
-        new = {why: one for why, one in held.left_out.counts.items() if why not in before}
-        self.run.drop(replace(held.left_out, counts=new), splits.name)
+        self.run.drop(held.left_out.since(splits.left_out), splits.name)
         return held
 
     def apart(self, splits: Splits, used: Sequence[Question], why: str) -> Splits:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from nasalign.data.binary import sample
+from nasalign.data.binary import positive_example, sample
 from nasalign.data.conversation import Chat
 from nasalign.data.judge import includes, judge
 from nasalign.data.non_answers import declines
 from nasalign.data.records import Question
 from nasalign.errors import DataError
+from nasalign.inference.fitting import unfit_records
 from nasalign.inference.generation import FIRST_LINE, Generated, TokenIds, generate
 from nasalign.io.files import check_rows, read_jsonl, write_jsonl
 from nasalign.progress import Progress
@@ -133,9 +134,12 @@ def ask_and_judge(
 
 
 def what_it_knows(session: Session, questions: Sequence[Question]) -> list[Parametric]:
-    """Ask a sample of the probing questions by Prompt II; write ``parametric.jsonl``."""
+    """Ask a sample of the probing questions by Prompt II; write ``parametric.jsonl``.
+
+    Questions whose prompts do not fit the model are left out and counted.
+    """
     settings, run = session.settings, session.run
-    asked = sample(questions, settings.probing_questions, settings.seed)
+    asked = _fitting(session, sample(questions, settings.probing_questions, settings.seed))
     samples = run.cached(
         "parametric.jsonl",
         make=lambda: ask_and_judge(session, asked),
@@ -145,6 +149,21 @@ def what_it_knows(session: Session, questions: Sequence[Question]) -> list[Param
     known = sum(item.known for item in samples)
     run.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
     return samples
+
+
+def _fitting(session: Session, questions: Sequence[Question]) -> list[Question]:
+    """Questions of which both prompts fit, with an answer; Prompt I may ask about a longer one."""
+    builder, room = session.builder(), session.settings.answer_tokens
+
+    def tokens_of(place: int) -> int:
+        question = questions[place]
+        binary = builder.binary(positive_example(question)).token_ids
+        return max(len(builder.parametric(question)), len(binary)) + room
+
+    strict = session.run.strict
+    unfit, dropped = unfit_records(session.model, questions, tokens_of, strict=strict)
+    session.run.drop(dropped, "probing")
+    return [question for place, question in enumerate(questions) if place not in unfit]
 
 
 def known_of(samples: Sequence[Parametric]) -> list[Parametric]:

@@ -10,7 +10,8 @@ from nasalign.data.records import BinaryExample, Question
 from nasalign.data.sources import Loaded
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
-from nasalign.evaluation.examples import as_question, make_examples
+from nasalign.evaluation.examples import make_examples
+from nasalign.evaluation.prompt_fit import as_question
 from nasalign.evaluation.run_data import RunData
 from nasalign.evaluation.shots import few_shots
 from nasalign.io.files import read_json, write_json
@@ -42,12 +43,12 @@ class Sampled:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Sampled":
         """Return what ``dataclasses.asdict`` has written."""
-        lists = ("aliases", "options")  # JSON has no tuples
+        lists = ("aliases", "options", "fields")  # JSON has no tuples
         questions = [
-            Question(**(one | {name: tuple(one[name]) for name in lists}))
+            Question(**(one | {name: tuple(one.get(name, ())) for name in lists}))
             for one in values["questions"]
         ]
-        examples = [BinaryExample(**one) for one in values["examples"]]
+        examples = [BinaryExample(**(one | {"fields": ()})) for one in values["examples"]]
         return cls(questions, examples, values["origins"], values["tasks"], values["dropped"])
 
 

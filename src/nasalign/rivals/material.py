@@ -8,6 +8,7 @@ from nasalign.data.records import BinaryExample, Question, split_of
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
 from nasalign.evaluation.examples import without_evidence, write_examples
+from nasalign.evaluation.prompt_fit import fitting
 from nasalign.evaluation.shots import few_shots
 from nasalign.nasa.probing import ProbingSet
 from nasalign.rivals.rival import Material
@@ -17,13 +18,16 @@ SHOTS = 4
 """Examples that a row may show before each question."""
 
 
-def material_of(session: Session, splits: Splits, probing: ProbingSet) -> Material:
+def material_of(
+    session: Session, splits: Splits, probing: ProbingSet, asked: Sequence[Question]
+) -> Material:
     """Return what rows are fitted on: the probing and the development split, never the test.
 
     Args:
         session: with the untouched model.
         splits: the data of the run.
         probing: the probing set.
+        asked: the questions that were probed.
 
     Raises:
         DataError: nothing is left to choose settings on.
@@ -47,7 +51,7 @@ def material_of(session: Session, splits: Splits, probing: ProbingSet) -> Materi
         )
     return Material(
         session=session,
-        asked=sample(without_evidence(splits.probing), settings.probing_questions, settings.seed),
+        asked=list(asked),
         probing=probing,
         same=same,
         pairs=_both_sides(session, splits, "pairs", mistaken),
@@ -62,5 +66,6 @@ def _both_sides(
     """Each question with its right and a wrong answer."""
     stage, pool = f"material/{part}", splits.probing_pool
     binary = write_examples(session, stage, questions, pool, "both")
-    session.run.drop(binary.dropped, f"{splits.probing_name} ({part})")
-    return binary.examples
+    name = f"{splits.probing_name} ({part})"
+    session.run.drop(binary.dropped, name)
+    return fitting(session, name, questions, binary).examples
