@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nasalign.inference.scoring import Scores, score
     from nasalign.models.loading import load
     from nasalign.nas.heads import Head, select_heads
+    from nasalign.prompts.user_template import PromptTemplate
     from nasalign.session import preset_for
 
 _MODULES = {
@@ -28,6 +29,7 @@ _MODULES = {
     "BinaryExample": "nasalign.data.records",
     "Head": "nasalign.nas.heads",
     "NasAlignError": "nasalign.errors",
+    "PromptTemplate": "nasalign.prompts.user_template",
     "Question": "nasalign.data.records",
     "Scores": "nasalign.inference.scoring",
     "Settings": "nasalign.config",
@@ -48,6 +50,7 @@ __all__ = [
     "BinaryExample",
     "Head",
     "NasAlignError",
+    "PromptTemplate",
     "Question",
     "Scores",
     "Settings",

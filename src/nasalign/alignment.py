@@ -9,13 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.config import Settings
-from nasalign.data.records import Question
+from nasalign.data.records import BinaryExample, Question
+from nasalign.errors import PromptError
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry, RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import OnRecord, Record, choose_heads, tune
-from nasalign.nasa.knowledge import what_it_knows
+from nasalign.nasa.knowledge import Parametric, what_it_knows
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probing_set
 from nasalign.nasa_plus.joint_run import (
     choose_by_attribution,
@@ -56,7 +57,7 @@ class AlignResult:
 def align(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
+    questions: Sequence[Question | BinaryExample],
     settings: Settings | None = None,
     *,
     run: Run | None = None,
@@ -68,7 +69,8 @@ def align(
         model: a causal language model; the query and key rows of some heads change, and its
             parameters no longer require gradients.
         tokenizer: its tokenizer.
-        questions: short-answer questions; those the model answers correctly are the probing set.
+        questions: short-answer questions, of which those the model answers correctly are the
+            probing set; or labelled yes/no examples, which are tuned on as they are.
         settings: the preset for the model's size unless given (``preset_for``).
         run: where to write and show progress; nothing is written or shown unless given.
         on_record: called after each epoch and head with an ``EpochRecord``, ``HeadRecord`` or, with
@@ -90,15 +92,17 @@ def align(
 
 
 def correct(
-    session: Session, questions: Sequence[Question], on_record: OnRecord | None = None
+    session: Session,
+    records: Sequence[Question | BinaryExample],
+    on_record: OnRecord | None = None,
 ) -> AlignResult:
     """Correct the model of a session as ``align`` does; changes it."""
     settings, run = session.settings, session.run
-    parametric = what_it_knows(session, questions)
+    check_names_words(session)
+    parametric = what_it_knows(session, records)
     probing = probing_set(session, parametric)
     if settings.method == "nasa+":
-        asked = [one.question for one in parametric]
-        return correct_jointly(session, asked, probing, on_record)
+        return correct_jointly(session, parametric, probing, on_record)
     heads = choose_heads(session, probing)
     run.save()
     check_probing_set(probing)
@@ -106,9 +110,27 @@ def correct(
     return AlignResult(probing, heads, history, adapter)
 
 
+def check_names_words(session: Session) -> None:
+    """Refuse a template without both answer words where heads are chosen or tuned by NAS.
+
+    Raises:
+        PromptError: the user's template does not name both.
+    """
+    settings, builder = session.settings, session.builder()
+    if settings.method == "nasa+" and settings.selection == "attribution":
+        return
+    if not builder.names_words:
+        words = builder.words
+        raise PromptError(
+            f"The template does not name both {words.positive} and {words.negative}, between which "
+            "NAS compares the attention; name them, or take --method nasa+ with "
+            "selection=attribution."
+        )
+
+
 def correct_jointly(
     session: Session,
-    asked: Sequence[Question],
+    asked: Sequence[Parametric],
     probing: ProbingSet,
     on_record: OnRecord | None = None,
 ) -> AlignResult:
@@ -116,8 +138,8 @@ def correct_jointly(
 
     Args:
         session: with the untouched model.
-        asked: the questions that were probed.
-        probing: what the model knows of them.
+        asked: what was probed.
+        probing: what the model knows of it.
         on_record: as for ``align``.
 
     Raises:

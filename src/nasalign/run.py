@@ -38,6 +38,7 @@ _FILES = (
     "run.json",
     LEFT_OUT,
     "parametric.jsonl",
+    "labelled.jsonl",
     "probing.jsonl",
     "nas.safetensors",
     "heads.json",

@@ -154,3 +154,17 @@ def test_a_model_in_memory_can_be_asked(llama: Llama, template: bool | str) -> N
         assert "Be short." in shown
         assert conversation.user in shown
         assert ("<|im_start|>" in shown) == (template is not False)
+
+
+@pytest.mark.parametrize("padding", ["none", "beyond the embedding"])
+def test_rows_are_filled_up_whatever_the_tokenizer_has(llama: Llama, padding: str) -> None:
+    model, tokenizer = llama
+    builder = PromptBuilder(tokenizer)
+    prompts = [builder.binary(example) for example in EXAMPLES]
+    expected = generate(model, tokenizer, prompts, 4).texts
+    if padding == "none":
+        tokenizer.pad_token = None
+    else:
+        tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+        assert tokenizer.pad_token_id >= model.get_input_embeddings().weight.shape[0]
+    assert generate(model, tokenizer, prompts, 4).texts == expected

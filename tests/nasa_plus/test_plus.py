@@ -14,10 +14,11 @@ from nasalign.errors import DataError
 from nasalign.head_rows.rows import head_slices
 from nasalign.io.files import read_json, read_jsonl
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nasa.probing import ProbingSet, probe
+from nasalign.nasa.knowledge import what_it_knows
+from nasalign.nasa.probing import ProbingSet, probing_set
 from nasalign.nasa_plus.attribution import attribution
-from nasalign.nasa_plus.joint_run import held_back, pairs_by_kind, rendered
-from nasalign.nasa_plus.kinds import Pair
+from nasalign.nasa_plus.joint_run import pairs_by_kind, rendered
+from nasalign.nasa_plus.kinds import Pair, held_back
 from nasalign.run import Run
 from nasalign.session import Session
 
@@ -50,8 +51,9 @@ def probed(
 ) -> tuple[Session, ProbingSet, dict[str, list[Pair]]]:
     model.requires_grad_(False)
     session = Session(model, tokenizer, SETTINGS)
-    probing = probe(session, QUESTIONS)
-    return session, probing, pairs_by_kind(session, QUESTIONS, probing)
+    asked = what_it_knows(session, QUESTIONS)
+    probing = probing_set(session, asked)
+    return session, probing, pairs_by_kind(session, asked, probing)
 
 
 def changed(before: dict[str, torch.Tensor], model: PreTrainedModel) -> set[str]:

@@ -32,7 +32,7 @@ def material(
     session = Session(model, tokenizer, chosen)
     return Material(
         session=session,
-        asked=questions,
+        asked=known,
         probing=build_probing_set(session, known),
         same=[example for example in pairs if example.label],
         pairs=pairs,

@@ -21,7 +21,7 @@ from nasalign.commands.options import (
     grouped,
     run_folder,
 )
-from nasalign.data.records import BinaryExample, load_facts, split_of
+from nasalign.data.records import BinaryExample, load_facts
 from nasalign.errors import DataError, NasAlignError
 from nasalign.evaluation.examples import example_sets, without_evidence
 from nasalign.evaluation.free_answers import FreeQuestions
@@ -115,8 +115,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
                 "Rows are chosen on the development split, so they cannot be compared on it; take "
                 "split=test."
             )
-        watched = [one for one in splits.probing_pool if split_of(one.subject) == "development"]
-        fitted_on = [*watched, *load_facts("probing")]
+        fitted_on = [*splits.of_development, *load_facts("probing")]
         splits = job.run_data.holding_out(splits, SHOTS)
         splits = job.run_data.apart(splits, fitted_on, "rows are fitted or chosen on it")
         run.say(splits.sentence)
@@ -125,7 +124,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         records, sets = example_sets(session, splits, more)
         parametric = what_it_knows(session, without_evidence(splits.probing))
         probing = probing_set(session, parametric)
-        material = material_of(session, splits, probing, [one.question for one in parametric])
+        material = material_of(session, splits, probing, parametric)
         parts = {
             "same": material.same,
             "pairs": material.pairs,

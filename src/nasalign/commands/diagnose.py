@@ -78,7 +78,7 @@ def diagnose_job(job: Job) -> dict[str, Any]:
         known = known_of(parametric)
         asking = session
         if splits.same:
-            asked: Sequence[Record] = [item.question for item in known]
+            asked: Sequence[Record] = [item.example or item.question for item in known]
             asking = session.with_settings(sides="both")  # the lean is told from an even share
             name, pool = "known", splits.probing_pool
         else:

@@ -80,6 +80,7 @@ def evaluate(
             settings=settings,
             out=out,
             shortcuts={"split": split, "decoder": decoder},
+            adapter=adapter,
         )
         if scenario:
             result = scenarios_job(job, scenario, adapter, knowledge)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,11 @@ class Job:
         """The reader of the data that the options name."""
         names = [self.data.data, self.data.probing_data, *self.further]
         sources = local_sources(self.data.source or [], names)
-        own, how = [name for name in names if name], self.data.file_format
+        own, settings = [name for name in names if name], self.given_settings
+        template = template_of(settings)
+        how = replace(self.data.file_format, placeholders=template.columns if template else ())
         self.run.strict = how.strict
-        return RunData(self.run, self.given_settings, sources, how, own)
+        return RunData(self.run, settings, sources, how, own)
 
     def splits(self, *, probed: bool = True) -> Splits:
         """Read the data and the probing data, and split them by subject (``RunData.splits``)."""

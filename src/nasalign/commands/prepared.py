@@ -22,7 +22,7 @@ from nasalign.evaluation.examples import (
 from nasalign.evaluation.prompt_fit import as_question, fitting
 from nasalign.evaluation.shots import few_shots
 from nasalign.io.files import read_jsonl
-from nasalign.nasa.knowledge import Parametric, ask_and_judge, confident
+from nasalign.nasa.knowledge import LABELLED, Parametric, ask_and_judge, confident
 from nasalign.run import adapter_folder, run_of
 from nasalign.run_file import as_written, read_run
 from nasalign.session import Session
@@ -156,7 +156,13 @@ def _unseen(job: Job, splits: Splits, adapter: Path) -> Splits:
     path = run / "parametric.jsonl"
     with as_written(run):  # of questions that need a context, the answer tells which it is
         rows = read_jsonl(path) if path.exists() else []
-        used = [Question(row["question"], row["answer"], context=row["answer"]) for row in rows]
+        used: list[Record] = [
+            Question(row["question"], row["answer"], context=row["answer"]) for row in rows
+        ]
+        tuned = read_jsonl(run / LABELLED) if (run / LABELLED).exists() else []
+        used += [
+            BinaryExample(row["question"], row["label"], None, row["context"]) for row in tuned
+        ]
     if splits.shown:
         shown, _ = unseen(splits.name, splits.shown, used)
         splits = replace(splits, shown=shown)

@@ -90,6 +90,12 @@ class BinaryExample:
         return _comparable(self.subject or self.question)
 
     @property
+    def shown(self) -> str:
+        """All that a prompt shows of it, but for the answer to verify."""
+        parts = [self.question, self.context or "", *(text for _, text in self.fields)]
+        return "\n".join(parts)
+
+    @property
     def known_label(self) -> bool:
         """The label, for metrics and tuning; DataError if it is None."""
         if self.label is None:

@@ -20,10 +20,11 @@ class Splits:
     test: list[Record]  # evaluated
     pool: list[Question]  # whose answers may serve as wrong ones in the evaluation
     probing_name: str  # of the probed data
-    probing: list[Question]  # probed
+    probing: Sequence[Record]  # probed: questions, or labelled rows that are tuned on as they are
     probing_pool: list[Question]  # as ``pool``, for the probed ones
+    probing_data: Sequence[Record]  # all splits of what is probed
     part: str  # which subjects of the data are evaluated: "all" or a split
-    used: list[Question] = field(default_factory=list)  # probed or tuned on: never evaluated
+    used: list[Record] = field(default_factory=list)  # probed or tuned on: never evaluated
     same: bool = False  # whether the probed data are the evaluated ones
     named: bool = False  # whether it is a named data set, and not a file that is called like one
     left_out: Dropped = field(default_factory=Dropped)  # not evaluated, because they are used
@@ -33,10 +34,24 @@ class Splits:
     def sentence(self) -> str:
         """A sentence on what is probed and what is evaluated."""
         which = "whole" if self.part == "all" else f"{self.part} split"
+        does = f"Probed are {len(self.probing):,} questions"
+        if self.labelled:
+            does = f"Tuned on are {len(self.probing):,} labelled rows"
         return (
-            f"Probed are {len(self.probing):,} questions of {self.probing_name}; evaluated are "
-            f"{len(self.test):,} of {self.name} ({which})."
+            f"{does} of {self.probing_name}; evaluated are {len(self.test):,} of {self.name} "
+            f"({which})."
         )
+
+    @property
+    def of_development(self) -> list[Record]:
+        """The development split of what is probed, on which settings are chosen."""
+        every = self.probing_data
+        return [one for one in every if split_of(one.subject or one.question) == "development"]
+
+    @property
+    def labelled(self) -> list[BinaryExample]:
+        """The labelled rows that are tuned on; none where questions are probed."""
+        return [one for one in self.probing if isinstance(one, BinaryExample)]
 
     @classmethod
     def of(
@@ -44,9 +59,10 @@ class Splits:
     ) -> "Splits":
         """Split by subject, and evaluate no question that is probed, whatever file it is in.
 
-        With ``auto``, data of the paper are evaluated whole and others on their test split. Yes/no
-        examples, which are never probed, are always evaluated. Without ``probed``, no question is
-        probed. Raise DataError where nothing is left to evaluate.
+        With ``auto``, data of the paper are evaluated whole and others on their test split. Where
+        the probed data has no short-answer question, its labelled rows are split likewise; beside
+        questions, yes/no examples are all evaluated. Without ``probed``, nothing is probed. Raise
+        DataError where nothing is left to evaluate.
         """
         same = data.origin == probing.origin or (data.source and data.source is probing.source)
         same = probed and bool(same or data.records == probing.records)
@@ -58,12 +74,16 @@ class Splits:
                 "other data with --probing-data."
             )
         pool = probing.questions
-        asked = [question for question in pool if split_of(question.subject) == "probing"]
+        own: Sequence[Record] = pool or labelled_rows(probing.records)
+        asked = [one for one in own if split_of(one.subject or one.question) == "probing"]
         used = asked if probed else []
+        records = labelled_rows(data.records) if same and not pool else data.records
+        always = not same or bool(pool)  # yes/no examples that are not tuned on
         chosen = [
             record
-            for record in data.records
-            if isinstance(record, BinaryExample) or part in ("all", split_of(record.subject))
+            for record in records
+            if (always and isinstance(record, BinaryExample))
+            or part in ("all", split_of(record.subject or record.question))
         ]
         test, left_out = unseen(data.name, chosen, used)
         test = _of_other_subjects(data.name, test, used, left_out)
@@ -74,6 +94,7 @@ class Splits:
             probing_name=probing.name,
             probing=asked,
             probing_pool=pool,
+            probing_data=own,
             part=part,
             used=used,
             same=same,
@@ -111,6 +132,18 @@ class Splits:
         return replace(self, test=test, shown=shown, left_out=left_out)
 
 
+def labelled_rows(records: Sequence[Record]) -> list[BinaryExample]:
+    """Return the yes/no examples that have a label, each with a subject to be split by.
+
+    That is the question, unless the data names another. Where few questions are asked about many
+    contexts ("Does the passage support the claim?"), it is everything that the row shows.
+    """
+    rows = [one for one in records if isinstance(one, BinaryExample) and one.label is not None]
+    if len({one.about for one in rows}) * 10 > len(rows):
+        return rows
+    return [one if one.subject else replace(one, subject=one.shown) for one in rows]
+
+
 def _to_show(records: Sequence[Record], count: int, seed: int) -> list[Record]:
     """Records of different subjects to make ``count`` examples of, or none if they do not suffice.
 
@@ -133,7 +166,7 @@ def _subject_of(record: Record) -> str:
 
 
 def _of_other_subjects(
-    name: str, records: Sequence[Record], used: Sequence[Question], left_out: Dropped
+    name: str, records: Sequence[Record], used: Sequence[Record], left_out: Dropped
 ) -> list[Record]:
     """Records without the yes/no examples of a subject that is probed; these are counted."""
     probed = {one.about for one in used}
@@ -151,7 +184,7 @@ def _of_other_subjects(
 def unseen(
     name: str,
     records: Sequence[Record],
-    used: Sequence[Question],
+    used: Sequence[Record],
     why: str = "it is probed or tuned on",
 ) -> tuple[list[Record], Dropped]:
     """Return the records that ask none of the used questions, and count the others.

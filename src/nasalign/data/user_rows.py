@@ -229,6 +229,9 @@ class FileReader:
             self.unused[read.get(name, "")] += row.has(read.get(name, ""))
         column = read.get("answer", "")
         labelled = "label" in read and row.has(read["label"])
+        if self.how.placeholders and "answer" not in self.how.placeholders:
+            self.unused[column] += labelled and row.has(column)
+            return None
         if labelled and row.has(column):
             return row.answers(column)[0]
         if "answer" in self.how.placeholders:

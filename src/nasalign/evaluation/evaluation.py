@@ -47,6 +47,16 @@ class Evaluation:
         """The right verdicts, True for the positive word."""
         return [example.known_label for example in self.examples]
 
+    @property
+    def clusters(self) -> list[str]:
+        """What the bootstrap draws: the question of each example, or all that is shown with it.
+
+        The latter is for data that ask the same about many contexts.
+        """
+        questions = [example.question for example in self.examples]
+        shown = [example.shown for example in self.examples]
+        return questions if len(set(shown)) == len(set(questions)) else shown
+
     def sums(self) -> Array:
         """Return each sample's part of the metrics' sums, [N, columns]."""
         scores = self.scores
@@ -173,11 +183,14 @@ class Evaluation:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a plain row a sample, for ``eval/*.jsonl``."""
-        nas, scores = model_nas(self.scores.nas), self.scores
+        nas, scores, clusters = model_nas(self.scores.nas), self.scores, self.clusters
+        by_question = clusters == [example.question for example in self.examples]
+        numbers = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
         return [
             {
                 **({"id": example.id} if example.id else {}),
                 "question": example.question,
+                **({} if by_question else {"cluster": numbers[clusters[index]]}),
                 "answer": example.answer,
                 **({"negated": True} if example.negated else {}),
                 "label": example.label,
@@ -192,7 +205,7 @@ class Evaluation:
         ]
 
     def _weights(self, samples: int, seed: int) -> Array:
-        return bootstrap_weights([example.question for example in self.examples], samples, seed)
+        return bootstrap_weights(self.clusters, samples, seed)
 
 
 def _figures(

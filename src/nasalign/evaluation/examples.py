@@ -222,10 +222,13 @@ def with_decoder_for(
     return session
 
 
-def without_evidence(questions: Sequence[Question]) -> list[Question]:
-    """Return questions as they are probed: where the data marks evidence, it is not shown.
+def without_evidence(records: Sequence[Record]) -> list[Record]:
+    """Return records as they are probed: where the data marks evidence, it is not shown.
 
     The probing set is what the model knows without any context (Appendix E). A context without a
     marked part, such as the passage of AR-LSAT, is part of the question and stays.
     """
-    return [replace(one, context=None) if one.brief else one for one in questions]
+    return [
+        replace(one, context=None) if isinstance(one, Question) and one.brief else one
+        for one in records
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 from nasalign.adapters.adapter import Adapter, rows_put_back
 from nasalign.data.binary import sample
 from nasalign.data.reading import Dropped
-from nasalign.data.records import Question, Record, place_name, split_of
+from nasalign.data.records import Question, Record, load_facts, place_name, split_of
 from nasalign.data.splits import Splits, with_context
 from nasalign.evaluation.prompt_fit import fits
 from nasalign.evaluation.side_effects import (
@@ -40,15 +40,17 @@ class FreeQuestions:
     def held_out(
         cls, session: Session, splits: Splits, records: Sequence[Record]
     ) -> "FreeQuestions":
-        """Take questions of the evaluated data, or of the probed data where it has none.
+        """Take questions of the evaluated data, or else of the probed data, or else facts.
 
         ``records`` are the evaluated ones, with their context.
         """
         settings, name = session.settings, splits.name
         questions = [record for record in records if isinstance(record, Question)]
         if not questions:  # all of the data are yes/no questions
-            name = splits.probing_name
-            rest = [one for one in splits.probing_pool if split_of(one.subject) == "test"]
+            name, pool = splits.probing_name, splits.probing_pool
+            if not pool:  # and so are the probed ones
+                name, pool = "facts", load_facts()
+            rest = [one for one in pool if split_of(one.subject) == "test"]
             briefly, _ = with_context(rest, settings.context)
             questions = [one for one in briefly if isinstance(one, Question)]
         chosen = sample(questions, settings.side_effect_questions, settings.seed)

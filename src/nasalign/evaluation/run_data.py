@@ -8,11 +8,13 @@ from nasalign.config import Settings
 from nasalign.data.file_format import FileFormat
 from nasalign.data.records import Question, Record, load_facts
 from nasalign.data.sources import SOURCES, Loaded, distinct, load_data
-from nasalign.data.splits import Splits, unseen
+from nasalign.data.splits import Splits, labelled_rows, unseen
 from nasalign.data.user_file import UserFile
 from nasalign.errors import DataError
 from nasalign.run import Run
 
+LEAST_LABELLED = 40
+"""Rows of either label from which on a file's own rows are tuned on, not the embedded facts."""
 Further = dict[str, tuple[list[Record], list[Question]]]
 """By name: the records that are not probed, and questions whose answers may serve as wrong ones."""
 
@@ -74,8 +76,8 @@ class RunData:
     def splits(self, name: str, probing_name: str | None, *, probed: bool = True) -> Splits:
         """Read the evaluated and the probed data, and split them by subject.
 
-        Without ``probing_name``, the data itself is probed, or the facts if all of the data is
-        yes/no questions already.
+        Without ``probing_name``, the data itself is probed. Where all of it is yes/no questions
+        already, its labelled rows are tuned on, or the facts are probed if these are too few.
 
         Args:
             name: the evaluated data.
@@ -89,7 +91,7 @@ class RunData:
         probing = data
         if probing_name not in (None, name):
             probing = self.read(str(probing_name))
-        elif not data.questions:
+        elif not data.questions and not self._tunes_on(data.records):
             probing = self.read("facts")
         facts, settings = self.run.facts, self.settings
         facts |= {"data": data.name, "data_origin": data.origin}
@@ -103,6 +105,12 @@ class RunData:
             return self.apart(splits, load_facts("probing"), "nasa+ is tuned on it")
         return splits
 
+    def _tunes_on(self, records: Sequence[Record]) -> bool:
+        """Whether the labelled rows of the data are tuned on; no facts fit another template."""
+        rows = labelled_rows(records)
+        enough = min(sum(one.label is label for one in rows) for label in (True, False))
+        return enough >= LEAST_LABELLED or not {"question", "answer"} >= set(self.how.placeholders)
+
     def holding_out(self, splits: Splits, count: int) -> Splits:
         """Return splits with records to make ``count`` few-shot examples of; none is evaluated.
 
@@ -113,7 +121,7 @@ class RunData:
         self.run.drop(held.left_out.since(splits.left_out), splits.name)
         return held
 
-    def apart(self, splits: Splits, used: Sequence[Question], why: str) -> Splits:
+    def apart(self, splits: Splits, used: Sequence[Record], why: str) -> Splits:
         """Return splits whose evaluated part leaves out further questions, for a reason.
 
         Raises:

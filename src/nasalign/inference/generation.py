@@ -93,7 +93,7 @@ def generate(
             suppress_tokens=None,
             num_return_sequences=1,
             return_dict_in_generate=False,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=_padding(model, tokenizer),
             logits_processor=LogitsProcessorList([first]),
             stopping_criteria=StoppingCriteriaList(
                 [_Ended(tokenizer, length, until)] if until else []
@@ -128,8 +128,7 @@ def _inputs(
     window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
     prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
     prefix = prefix_worth_sharing(model, len(prompts), prefix)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    ids = torch.full((len(prompts), longest), padding)
+    ids = torch.full((len(prompts), longest), _padding(model, tokenizer))
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         start = longest - len(prompt.token_ids) + prefix
@@ -138,6 +137,16 @@ def _inputs(
         mask[row, :prefix] = mask[row, start:] = 1
     inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
     return inputs | ({"past_key_values": prefix_cache(model, prompts, prefix)} if prefix else {})
+
+
+def _padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills up a row: the tokenizer's, or one that ends an answer.
+
+    Some tokenizers have none, or one that was added beyond the model's embedding.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    choices = (tokenizer.pad_token_id, tokenizer.eos_token_id, *sorted(_stop_tokens(model)))
+    return next((one for one in choices if one is not None and one < rows), 0)
 
 
 def _stop_tokens(model: PreTrainedModel) -> set[int]:

@@ -80,16 +80,31 @@ class Mistakes:
         }
 
 
+def right_examples(
+    known: Sequence[Parametric],
+) -> tuple[list[Parametric], list[BinaryExample]]:
+    """Return what is known with its examples of label Yes: all but labelled rows of label No."""
+    both = [(one, one.example or positive_example(one.question)) for one in known]
+    right = [(one, example) for one, example in both if example.known_label]
+    return [one for one, _ in right], [example for _, example in right]
+
+
 def wrong_examples(
     known: Sequence[Parametric], asked: Sequence[Parametric], settings: Settings
 ) -> tuple[list[Parametric], list[BinaryExample], Dropped]:
     """Return the known questions with a wrong answer, their examples, and why others have none.
+
+    Of labelled rows, these are those whose label is No.
 
     Args:
         known: what the model knows.
         asked: all questions; their answers may serve as wrong ones.
         settings: the seed decides which.
     """
+    rows = [(one, one.example) for one in known if one.example]
+    if rows:
+        denied = [(one, row) for one, row in rows if not row.known_label]
+        return [one for one, _ in denied], [row for _, row in denied], Dropped()
     questions = [one.question for one in known]
     binary = to_binary(questions, settings.seed, [one.question for one in asked])
     wrong = [
@@ -106,12 +121,16 @@ def weigh(
     """Ask for the right and a wrong answer to at most 200 known questions, and count mistakes."""
     known = [one for one in samples if one.known]
     with_wrong, wrong, _ = wrong_examples(known, samples, session.settings)
-    pairs = sample(list(zip(with_wrong, wrong, strict=True)), WEIGHED, session.settings.seed)
-    if not pairs:
+    if any(one.example for one in known):
+        drawn = (right_examples(known)[1], wrong)
+        examples = [one for side in drawn for one in sample(side, WEIGHED, session.settings.seed)]
+    else:
+        pairs = sample(list(zip(with_wrong, wrong, strict=True)), WEIGHED, session.settings.seed)
+        examples = [
+            example for one, false in pairs for example in (positive_example(one.question), false)
+        ]
+    if not examples:
         return Mistakes(0, 0, 0, 0)
-    examples = [
-        example for one, false in pairs for example in (positive_example(one.question), false)
-    ]
     plain = replace(session.settings, scenario="plain")  # as heads are tuned
     scores = score_as(
         session.model, session.tokenizer, examples, plain, record=False, progress=progress

@@ -9,14 +9,17 @@ from nasalign.data.binary import positive_example, sample
 from nasalign.data.conversation import Chat
 from nasalign.data.judge import includes, judge
 from nasalign.data.non_answers import declines
-from nasalign.data.records import Question
+from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.errors import DataError
 from nasalign.inference.fitting import unfit_records
 from nasalign.inference.generation import FIRST_LINE, Generated, TokenIds, generate
 from nasalign.io.files import check_rows, read_jsonl, write_jsonl
 from nasalign.progress import Progress
+from nasalign.prompts.wordings import Vocabulary
 from nasalign.session import Session
 
+LABELLED = "labelled.jsonl"
+"""The labelled rows that a run was tuned on."""
 Knowledge = Literal["Det-T", "Det-F", "Non-Det", "unclear"]
 
 
@@ -30,6 +33,8 @@ class Parametric:
         right: whether that is the answer; None where the judge said neither yes nor no.
         entropy: of the distribution of its first token, in nats.
         cut: whether the limit of tokens ended the answer.
+        example: the labelled row that it is, which is asked as it stands; what the model knows of
+            it was not asked.
     """
 
     question: Question
@@ -37,6 +42,7 @@ class Parametric:
     right: bool | None
     entropy: float = 0.0
     cut: bool = False
+    example: BinaryExample | None = None
 
     @property
     def contains(self) -> bool:
@@ -133,13 +139,19 @@ def ask_and_judge(
     return samples
 
 
-def what_it_knows(session: Session, questions: Sequence[Question]) -> list[Parametric]:
+def what_it_knows(session: Session, records: Sequence[Record]) -> list[Parametric]:
     """Ask a sample of the probing questions by Prompt II; write ``parametric.jsonl``.
 
-    Questions whose prompts do not fit the model are left out and counted.
+    Labelled rows have no short answer that could be asked for: they are taken as known, as they
+    are, and written to ``labelled.jsonl``. Records whose prompts do not fit the model are left out
+    and counted.
     """
     settings, run = session.settings, session.run
-    asked = _fitting(session, sample(questions, settings.probing_questions, settings.seed))
+    drawn = sample(records, settings.probing_questions, settings.seed)
+    rows = [one for one in drawn if isinstance(one, BinaryExample)]
+    if rows:
+        return _labelled(session, rows)
+    asked = _fitting(session, [one for one in drawn if isinstance(one, Question)])
     samples = run.cached(
         "parametric.jsonl",
         make=lambda: ask_and_judge(session, asked),
@@ -149,6 +161,43 @@ def what_it_knows(session: Session, questions: Sequence[Question]) -> list[Param
     known = sum(item.known for item in samples)
     run.say(f"The model answers {known} of {len(asked)} questions correctly (Prompt II).")
     return samples
+
+
+def _labelled(session: Session, rows: Sequence[BinaryExample]) -> list[Parametric]:
+    """Labelled rows that fit the model as samples of a probing set."""
+    builder, run = session.builder(), session.run
+    unfit, dropped = unfit_records(
+        session.model,
+        rows,
+        lambda place: len(builder.binary(rows[place]).token_ids),
+        strict=run.strict,
+    )
+    run.drop(dropped, "labelled rows")
+    kept = [one for place, one in enumerate(rows) if place not in unfit]
+    if run.folder and run.writes:
+        content = [
+            {"question": one.question, "context": one.context, "label": one.label} for one in kept
+        ]
+        write_jsonl(run.folder / LABELLED, content)
+    words, yes = builder.words, sum(one.known_label for one in kept)
+    run.say(
+        f"{yes} labelled rows have the answer {words.positive} and {len(kept) - yes} "
+        f"{words.negative}. Whether the model knows the answers is not asked: that takes short "
+        "answers (Prompt II)."
+    )
+    return [Parametric(_as_question(one, words), "", True, example=one) for one in kept]
+
+
+def _as_question(row: BinaryExample, words: Vocabulary) -> Question:
+    """A labelled row as a question, whose answer is a verdict."""
+    return Question(
+        row.question,
+        words.positive if row.known_label else words.negative,
+        row.context,
+        subject=row.subject,
+        fields=row.fields,
+        where=row.where,
+    )
 
 
 def _fitting(session: Session, questions: Sequence[Question]) -> list[Question]:

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from nasalign.config import Settings
-from nasalign.data.binary import positive_example
-from nasalign.data.records import BinaryExample, Question
+from nasalign.data.records import BinaryExample, Record
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.inference.scoring import Scores, score_prompts, with_generated
 from nasalign.inference.verdicts import Verdict
 from nasalign.io.files import check_rows, read_jsonl, read_tensors, write_jsonl, write_tensors
 from nasalign.nas.heads import model_nas
-from nasalign.nasa.direction import Lean, choose_direction, wrong_examples
+from nasalign.nasa.direction import Lean, choose_direction, right_examples, wrong_examples
 from nasalign.nasa.knowledge import Parametric, known_of, what_it_knows
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
@@ -108,7 +107,7 @@ class ProbingSet:
         ]
 
 
-def probe(session: Session, questions: Sequence[Question]) -> ProbingSet:
+def probe(session: Session, questions: Sequence[Record]) -> ProbingSet:
     """Ask what the model knows and build the probing set (``what_it_knows``, ``probing_set``)."""
     return probing_set(session, what_it_knows(session, questions))
 
@@ -196,7 +195,7 @@ def _put_back(scores: Scores) -> Scores:
 
 
 def _wrong(examples: Sequence[BinaryExample], direction: Lean) -> list[str] | None:
-    return None if direction == "negative" else [str(example.answer) for example in examples]
+    return None if direction == "negative" else [example.answer or "" for example in examples]
 
 
 def probing_set_from_rows(
@@ -233,7 +232,9 @@ def _rendered(
     """What is known, the answers asked about, their Prompt I, and the answer words."""
     known, builder = known_of(samples), session.builder()
     if direction == "negative":
-        examples = [positive_example(sample.question) for sample in known]
+        known, examples = right_examples(known)
+        if not known:
+            raise DataError("No labelled row has the answer Yes, so a lean to No has no example.")
         return known, examples, [builder.binary(example) for example in examples], builder.words
     known, examples, _ = wrong_examples(known, samples, session.settings)
     if not known:

@@ -10,61 +10,69 @@ from typing import Any
 import torch
 
 from nasalign.data.binary import sample
-from nasalign.data.records import Question, place_of
+from nasalign.data.records import Question, load_facts
 from nasalign.errors import DataError
 from nasalign.io.files import append_jsonl
 from nasalign.models import processes
 from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nasa.knowledge import Parametric, ask_and_judge
 from nasalign.nasa.probing import ProbingSet
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import answered
 from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
-from nasalign.nasa_plus.kinds import Pair, anchors, pairs_of
+from nasalign.nasa_plus.kinds import Pair, anchors, held_back, pairs_of, row_pairs
 from nasalign.session import Session
 
-HELD_BACK = 0.15
-"""Share of the subjects whose pairs choose the epoch and are never trained on."""
 FREE_ANSWERS = 64
 """Right free answers at most in the divergence term; each takes megabytes."""
 ONE_FOR = {"known": 1, "unknown": 3, "direct": 2, "context": 2, "numbers": 3}
 """Number of known pairs for each pair of a kind."""
+OWN_KINDS = ("known", "rows")
+"""Kinds whose right answers are known to the model, or given by the user."""
 ONE_OF = 10
 """One head in so many is tuned: a tenth does most of what all of them can (docs/study.md)."""
 
 
 def pairs_by_kind(
-    session: Session, questions: Sequence[Question], probing: ProbingSet
+    session: Session, asked: Sequence[Parametric], probing: ProbingSet
 ) -> dict[str, list[Pair]]:
     """Return the pairs that nasa+ may use, by kind: ``known_pairs`` at most, of others a share.
 
     ``known`` and ``unknown`` are questions of the probing data, by whether the model answers them
-    under Prompt II; the others need no data (``kinds.anchors``).
+    under Prompt II; ``rows`` are labelled rows. The others need no data (``kinds.anchors``), and
+    are of Prompt I, so that a template of the user's own leaves them out.
 
     Args:
         session: sizes, kinds and seed.
-        questions: those that were probed.
-        probing: what the model knows of them.
+        asked: what was probed.
+        probing: what the model knows of it.
     """
     settings, seed = session.settings, session.settings.seed
+    sizes = {kind: -(-settings.known_pairs // part) for kind, part in ONE_FOR.items()}
+    rows = [one.example for one in asked if one.example]
+    if rows:
+        drawn = sample(row_pairs(rows, seed), settings.known_pairs, seed)
+        own = {"rows": drawn}
+    else:
+        own = _pairs_of_questions([one.question for one in asked], probing, sizes, seed)
+    if settings.kinds == "known":
+        return {kind: pairs for kind, pairs in own.items() if kind in OWN_KINDS}
+    return own if settings.template else own | anchors(sizes, seed)
+
+
+def _pairs_of_questions(
+    questions: Sequence[Question], probing: ProbingSet, sizes: Mapping[str, int], seed: int
+) -> dict[str, list[Pair]]:
     known = {one.question.question for one in probing.samples}
     parts = {
         "known": [one for one in questions if one.question in known],
         "unknown": [one for one in questions if one.question not in known],
     }
-    sizes = {kind: -(-settings.known_pairs // part) for kind, part in ONE_FOR.items()}
-    own = {
+    return {
         kind: pairs_of(sample(part, sizes[kind], seed), questions, seed)
         for kind, part in parts.items()
         if part
     }
-    if settings.kinds == "known":
-        return {kind: pairs for kind, pairs in own.items() if kind == "known"}
-    return own | anchors(sizes, seed)
-
-
-def held_back(subject: str, seed: int) -> bool:
-    """Whether the pairs of a subject choose the epoch; the same for all kinds."""
-    return place_of(f"{seed}/{subject}") < HELD_BACK
 
 
 def rendered(
@@ -72,7 +80,8 @@ def rendered(
 ) -> JointSamples:
     """Return the pairs to learn from and the held-back ones, of other subjects, as prompts.
 
-    With them come the free answers by which the model knew what was probed.
+    With them come the free answers by which the model knew what was probed, or, of labelled rows,
+    what it knows of the embedded facts.
 
     Raises:
         DataError: one of the two would be empty.
@@ -85,8 +94,20 @@ def rendered(
             parts[held_back(pair.subject, settings.seed)].append(one)
     if not all(parts):
         raise DataError("There are too few questions to learn from some and hold others back.")
-    free = sample(probing.samples, FREE_ANSWERS if settings.kl_weight else 0, settings.seed)
-    return JointSamples(*parts, answered(builder, free))
+    return JointSamples(*parts, answered(builder, _free_answers(session, probing)))
+
+
+def _free_answers(session: Session, probing: ProbingSet) -> list[Parametric]:
+    """Free answers of the untouched model that are right."""
+    settings, known = session.settings, probing.samples
+    if not settings.kl_weight:
+        return []
+    if any(one.example for one in known):
+        facts = sample(load_facts("probing"), 4 * FREE_ANSWERS, settings.seed)
+        known = [one for one in ask_and_judge(session, facts) if one.known]
+        if not known:
+            session.run.say("The model answers no embedded fact, so free answers are not held.")
+    return sample(known, FREE_ANSWERS, settings.seed)
 
 
 def choose_by_attribution(
@@ -100,16 +121,17 @@ def choose_by_attribution(
         probing: the heads' NAS is the mean over its samples.
     """
     settings, run = session.settings, session.run
-    known = [(one.right, one.wrong) for one in pairs if one.kind == "known"]
+    known = [(one.right, one.wrong) for one in pairs if one.kind in OWN_KINDS]
     with run.stage("attribution", "What each head does to the answer", 2 * len(known)) as done:
         norms = attribution(session.model, known, settings.batch_size, done)
     count = settings.joint_heads or max(1, norms.numel() // ONE_OF)
-    nas = single_head_nas(probing.nas)
+    measured = probing.nas.numel()
+    nas = single_head_nas(probing.nas) if measured else torch.zeros_like(norms)
     order = torch.argsort(norms.flatten(), descending=True, stable=True)[:count].tolist()
     places: list[tuple[int, int]] = [divmod(place, norms.shape[1]) for place in order]
     heads = [Head(*place, float(nas[place])) for place in places]
     run.say(
-        f"{len(heads)} heads of {norms.numel()} have the highest attribution on {len(known)} known "
+        f"{len(heads)} heads of {norms.numel()} have the highest attribution on {len(known)} "
         f"pairs; the first is layer {heads[0].layer}, head {heads[0].head}."
     )
     rows = [head._asdict() | {"attribution": float(norms[head[:2]])} for head in heads]

@@ -16,7 +16,8 @@ from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
-from nasalign.nasa_plus.joint_run import held_back, pairs_by_kind
+from nasalign.nasa_plus.joint_run import pairs_by_kind
+from nasalign.nasa_plus.kinds import held_back
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 IN_WEIGHTS = "nothing"

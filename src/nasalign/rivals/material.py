@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
-from nasalign.data.binary import positive_example, sample
-from nasalign.data.records import BinaryExample, Question, split_of
+from nasalign.config import Settings
+from nasalign.data.binary import Binary, positive_example, sample
+from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
 from nasalign.evaluation.examples import without_evidence, write_examples
 from nasalign.evaluation.prompt_fit import fitting
 from nasalign.evaluation.shots import few_shots
+from nasalign.nasa.knowledge import Parametric
 from nasalign.nasa.probing import ProbingSet
 from nasalign.rivals.rival import Material
 from nasalign.session import Session
@@ -19,7 +22,7 @@ SHOTS = 4
 
 
 def material_of(
-    session: Session, splits: Splits, probing: ProbingSet, asked: Sequence[Question]
+    session: Session, splits: Splits, probing: ProbingSet, asked: Sequence[Parametric]
 ) -> Material:
     """Return what rows are fitted on: the probing and the development split, never the test.
 
@@ -27,23 +30,20 @@ def material_of(
         session: with the untouched model.
         splits: the data of the run.
         probing: the probing set.
-        asked: the questions that were probed.
+        asked: what was probed.
 
     Raises:
         DataError: nothing is left to choose settings on.
     """
-    places = [place for place, part in enumerate(probing.parts) if part == "tuning"]
-    mistaken = [probing.samples[place].question for place in places]
-    same = [positive_example(question) for question in mistaken]
-    if probing.wrong is not None:  # a lean to Yes: D are wrong answers that it affirms
-        same = [
-            replace(one, answer=probing.wrong[place], label=False)
-            for one, place in zip(same, places, strict=True)
-        ]
-    rest = [one for one in splits.probing_pool if split_of(one.subject) == "development"]
     settings = session.settings
-    watched = without_evidence(sample(rest, settings.evaluation_questions, settings.seed))
-    development = _both_sides(session, splits, "development", watched)
+    rest = sample(splits.of_development, settings.evaluation_questions, settings.seed)
+    if splits.labelled:
+        same, pairs = _labelled(splits, probing, settings)
+        development = _fitting_rows(session, splits, rest)
+    else:
+        same, mistaken = _mistaken(probing)
+        pairs = _both_sides(session, splits, "pairs", mistaken)
+        development = _both_sides(session, splits, "development", without_evidence(rest))
     if not development:
         raise DataError(
             f"{splits.probing_name} has no question in its development split, on which settings "
@@ -54,14 +54,47 @@ def material_of(
         asked=list(asked),
         probing=probing,
         same=same,
-        pairs=_both_sides(session, splits, "pairs", mistaken),
+        pairs=pairs,
         development=development,
         shots=few_shots(session.with_settings(shots=SHOTS), splits),
     )
 
 
+def _mistaken(probing: ProbingSet) -> tuple[list[BinaryExample], list[Question]]:
+    """D as examples, and its questions."""
+    places = [place for place, part in enumerate(probing.parts) if part == "tuning"]
+    mistaken = [probing.samples[place].question for place in places]
+    same = [positive_example(question) for question in mistaken]
+    if probing.wrong is not None:  # a lean to Yes: D are wrong answers that it affirms
+        same = [
+            replace(one, answer=probing.wrong[place], label=False)
+            for one, place in zip(same, places, strict=True)
+        ]
+    return same, mistaken
+
+
+def _labelled(
+    splits: Splits, probing: ProbingSet, settings: Settings
+) -> tuple[list[BinaryExample], list[BinaryExample]]:
+    """D of labelled rows, and the same with as many rows of the other label."""
+    parts = zip(probing.samples, probing.parts, strict=True)
+    same = [one.example for one, part in parts if part == "tuning" and one.example]
+    others = [one for one in splits.labelled if same and one.label is not same[0].label]
+    drawn = sample(others, len(same), settings.seed)
+    return same, [row for pair in zip_longest(same, drawn) for row in pair if row]
+
+
+def _fitting_rows(
+    session: Session, splits: Splits, records: Sequence[Record]
+) -> list[BinaryExample]:
+    """Labelled rows whose prompts fit the model."""
+    rows = [one for one in records if isinstance(one, BinaryExample)]
+    name = f"{splits.probing_name} (development)"
+    return fitting(session, name, rows, Binary(rows, list(range(len(rows))))).examples
+
+
 def _both_sides(
-    session: Session, splits: Splits, part: str, questions: Sequence[Question]
+    session: Session, splits: Splits, part: str, questions: Sequence[Record]
 ) -> list[BinaryExample]:
     """Each question with its right and a wrong answer."""
     stage, pool = f"material/{part}", splits.probing_pool

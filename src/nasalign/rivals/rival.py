@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nasalign.config import Settings
-from nasalign.data.records import BinaryExample, Question
+from nasalign.data.records import BinaryExample
 from nasalign.evaluation.evaluation import Evaluation
 from nasalign.evaluation.ranking import log_odds
 from nasalign.inference.scoring import Scores, score_as
+from nasalign.nasa.knowledge import Parametric
 from nasalign.nasa.probing import ProbingSet
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.run import Run
@@ -29,7 +30,7 @@ class Material:
     """
 
     session: Session  # the untouched model, and a run of this rival alone
-    asked: Sequence[Question]  # the probed questions
+    asked: Sequence[Parametric]  # what was probed
     probing: ProbingSet  # what the model knows, under Prompt I with the right answer (Section 4.1)
     same: Sequence[BinaryExample]  # the tuning set D of the paper: known answers, all of label Yes
     pairs: Sequence[BinaryExample]  # the questions of D, each with its right and a wrong answer

@@ -117,7 +117,7 @@ def _data_set(name: str, files: RunFiles) -> DataSet:
     if not any(rows.values()):
         return _from_metrics(name, files.metrics[name])
     one = next(iter(rows.values()))
-    questions = [row["question"] for row in one]
+    questions = [str(row.get("cluster", row["question"])) for row in one]
     samples, seed = files.settings.get("bootstrap_samples", 2000), files.settings.get("seed", 0)
     # The same draws of questions on both sides, so that the change is paired.
     weights = bootstrap_weights(questions, samples, seed)

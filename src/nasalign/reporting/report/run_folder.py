@@ -140,7 +140,8 @@ def _rows(path: Path) -> list[Row]:
 
 def _nas(path: Path) -> Array | None:
     try:
-        return read_tensors(path)["nas"].double().numpy() if path.exists() else None
+        nas = read_tensors(path)["nas"].double().numpy() if path.exists() else None
+        return nas if nas is not None and nas.size else None  # none where the words are not named
     except (NasAlignError, KeyError) as error:
         raise NasAlignError(f"{path} holds no scores of heads: {error}.") from error
 
