@@ -27,6 +27,7 @@ from nasalign.models.names import hub_id
 from nasalign.reporting.card import Form
 from nasalign.reporting.console_tables import (
     columns_table,
+    copied_texts,
     reduction_rows,
     reduction_text,
     rounding_text,
@@ -97,6 +98,8 @@ def export(
         job = Job.of(console, "export", model, load=replace(written, dtype=None))
         done = export_job(job, run_folder, target, form, written.dtype, rank)
         console.print(f"Written to {done.target}.", highlight=False, soft_wrap=True)
+        for text in copied_texts(done.copied):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         if done.reduction:
             header = ("module", "changed rows", "relative error")
             console.print(columns_table("", reduction_rows(done.reduction), header))
@@ -114,6 +117,8 @@ def export(
                 "dtype": done.dtype,
                 "rounding": asdict(done.rounding) if done.rounding else None,
                 "reduction": asdict(done.reduction) if done.reduction else None,
+                "copied": done.copied.names,
+                "not_copied": done.copied.left_out,
                 "pushed": pushed,
             }
         )

@@ -106,7 +106,7 @@ def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) ->
     probed = published(str(files.facts.get("probing_origin"))) if files else None
     bias = "positive-bias" if files and files.to_no else "negative-bias"
     return ModelCardData(
-        base_model=base.hub,
+        base_model=base.hub or (base.into.hub if base.into else None),
         base_model_relation="adapter" if form == "adapter" else "finetune",
         library_name={"adapter": "peft", "merged": "transformers"}.get(form),
         pipeline_tag="text-generation",
