@@ -1,9 +1,12 @@
 """A run directory with the adapter of a tiny model, for what is done with a result."""
 
+import contextlib
 import json
+import re
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tiny
@@ -58,3 +61,16 @@ def changed(
         write_rows(model, where, rows + change * torch.randn(rows.shape, generator=generator))
     Adapter.between(before, model, print_of_base).save(run / "adapter", source)
     return run
+
+
+def loaded_as_the_card_says(folder: Path) -> PreTrainedModel:
+    """Runs the code of a card in its folder; the base model's folder is there by its name."""
+    text = ModelCard.load(folder / "README.md").text
+    [code] = re.findall(r"```python\n(.*?)\n```\n", text, flags=re.DOTALL)
+    if not (folder / "model").exists():
+        (folder / "model").symlink_to(folder.parent / "model")
+    names: dict = {}
+    with contextlib.chdir(folder):
+        exec(compile(code, "card", "exec"), names)
+    assert names["tokenizer"].chat_template
+    return names["model"].eval()

@@ -8,17 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
+from peft import PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import PreTrainedModel
 
 import tiny
+from lora import PLAIN, adapter, logits, written
 from nasalign.errors import ModelError
 from nasalign.models.loading import fingerprint, load
 
-IDS = torch.arange(5, 30)[None]
-PLAIN: dict[str, Any] = {"r": 4, "lora_alpha": 16, "target_modules": ["q_proj", "o_proj"]}
 KINDS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
     "all linear layers": PLAIN | {"target_modules": "all-linear"},
@@ -29,31 +26,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "some tokens": PLAIN | {"trainable_token_indices": [7, 8]},
     "some layers": PLAIN | {"layers_to_transform": [1]},
 }
-
-
-@torch.no_grad()
-def logits(model: torch.nn.Module) -> Tensor:
-    output: Tensor = model.eval()(IDS).logits
-    return output
-
-
-def written(model: PreTrainedModel, base: Path, folder: Path, **config: Any) -> Tensor:
-    """Write an adapter of random weights as PEFT does, and return what its model says."""
-    model = get_peft_model(model, LoraConfig(**(PLAIN | config)))
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.requires_grad:
-                generator = torch.Generator().manual_seed(len(name))
-                weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    said = logits(model)
-    model.peft_config["default"].base_model_name_or_path = str(base)
-    model.save_pretrained(folder)
-    return said
-
-
-def adapter(base: Path, folder: Path, family: str = "llama", **config: Any) -> Tensor:
-    """Write such an adapter for a tiny model of a family."""
-    return written(tiny.build_model(family), base, folder, **config)
 
 
 @pytest.fixture
