@@ -73,6 +73,7 @@ class AdapterFile:
     changes: Changes
     origin: Origin
     base_model: str  # as the configuration says
+    rank: int  # of every module, with the padding
 
     @property
     def rows(self) -> dict[str, list[int]]:
@@ -119,13 +120,14 @@ def read_adapter(folder: Path) -> AdapterFile:
     if origin.content not in ("", tensor_digest(tensors)):
         fault = "its tensors were changed"
     fault = fault or config_fault(given, changes)
+    rank = max((len(a) for a, _ in changes.values()), default=0)
     if not fault and origin.reduction:
         fault = reduction_fault(changes, origin.reduction.rank, origin.reduction.rows)
     elif not fault:
         changes, fault = real_rows(changes)
     if fault:
         raise ModelError(f"The adapter {folder} is not what nasalign wrote: {fault}.")
-    return AdapterFile(changes, origin, base_model)
+    return AdapterFile(changes, origin, base_model, rank)
 
 
 def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: str) -> None:

@@ -44,6 +44,7 @@ class Exported:
         rounding: what is left of the change, where the weights were rounded to another dtype.
         reduction: what the adapter lacks of the exact one, where it was reduced.
         copied: what was copied into a checkpoint of what stands beside the base model's weights.
+        rank: of an adapter's modules; None for a checkpoint.
     """
 
     target: Path
@@ -52,6 +53,7 @@ class Exported:
     rounding: Rounding | None
     reduction: Reduction | None
     copied: Copied = field(default_factory=Copied)
+    rank: int | None = None
 
 
 def export_adapter(
@@ -66,8 +68,9 @@ def export_adapter(
             file = read_adapter(adapter)
             write_adapter(place, file.changes, file.origin, base)
         write_text(place / FILE, model_card(run, place, "adapter", base))
-        reduction = read_adapter(place).origin.reduction
-        return Exported(target, "float32", _files(place, target), None, reduction)
+        made = read_adapter(place)
+        files = _files(place, target)
+        return Exported(target, "float32", files, None, made.origin.reduction, rank=made.rank)
 
 
 def export_model(
