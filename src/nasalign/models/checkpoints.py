@@ -175,9 +175,17 @@ def _quantization(bits: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
+def local_path(name: str) -> Path:
+    """Return a name as a path, with the home folder for ``~``, if there is such a user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def is_on_hub(name: str) -> bool:
     """Whether ``load`` takes a name for the id of a model on the hub."""
-    local = name in EMBEDDED_MODELS or name.endswith(".gguf") or Path(name).expanduser().is_dir()
+    local = name in EMBEDDED_MODELS or name.endswith(".gguf") or local_path(name).is_dir()
     return not local and name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
@@ -185,7 +193,7 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
     """The folder or hub id to load from, and extra arguments for a GGUF file."""
     if name in EMBEDDED_MODELS:
         return str(embedded_folder(name)), {}
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"There is no GGUF file {path}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from nasalign.models.checkpoints import is_on_hub
+from nasalign.models.checkpoints import is_on_hub, local_path
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
 from nasalign.models.merging import find_adapter
 from nasalign.models.safety import LARGEST
@@ -77,7 +77,7 @@ def _folder(name: str, copied: Copied) -> Path | None:
     if name in EMBEDDED_MODELS:
         return embedded_folder(name)
     if not is_on_hub(name):
-        path = Path(name).expanduser()
+        path = local_path(name)
         return path.parent if path.suffix == ".gguf" else path
     unwanted = [*_WEIGHTS, *_OF_TRAINING, "*/*"]
     try:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from nasalign.errors import ModelError, shortened
-from nasalign.models.checkpoints import is_on_hub
+from nasalign.models.checkpoints import is_on_hub, local_path
 from nasalign.models.memory import is_out_of_memory
 from nasalign.models.safety import check_sizes
 
@@ -158,7 +158,7 @@ def find_adapter(
         ModelError: it is no LoRA, is incomplete, is a pickle, holds a model too, or nasalign wrote
             it, which takes it by ``--adapter``.
     """
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if not (is_on_hub(name) or folder.is_dir()):
         return None
     place = str(folder) if folder.is_dir() else name

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
+from nasalign.models.checkpoints import local_path
 from nasalign.models.embedded import EMBEDDED_MODELS
 from nasalign.models.merging import find_adapter
 
@@ -40,7 +41,7 @@ def weights_stamp(name: str) -> list[list[str | int]]:
 def _stamp(name: str) -> list[list[str | int]]:
     if name in EMBEDDED_MODELS:
         return [[EMBEDDED_MODELS[name].sha256]]
-    path = Path(name).expanduser()
+    path = local_path(name)
     files = sorted(path.iterdir()) if path.is_dir() else [path] * path.is_file()
     if files:
         return [[one.name, one.stat().st_size, one.stat().st_mtime_ns] for one in files]
