@@ -3,11 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -15,6 +18,7 @@ import tiny
 from lora import PLAIN, adapter, logits, written
 from nasalign.errors import ModelError
 from nasalign.models.loading import fingerprint, load
+from nasalign.models.lora_files import find_adapter
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
@@ -33,6 +37,14 @@ def lora(saved: Path, tmp_path: Path) -> Path:
     """The folder of a plain adapter for a tiny Llama."""
     adapter(saved, tmp_path / "lora")
     return tmp_path / "lora"
+
+
+@pytest.fixture(scope="module")
+def some_lora(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, which each example puts back as it was."""
+    folder = tmp_path_factory.mktemp("some") / "lora"
+    adapter(saved, folder)
+    return folder
 
 
 def change(folder: Path, **values: object) -> None:
@@ -129,7 +141,7 @@ def test_a_base_that_cannot_be_taken_is_named_with_where_it_is_said(
     (few / "config.json").write_text(json.dumps(config | {"quantization_config": bits}))
     change(lora, base_model_name_or_path=str(few))
     refused(lora, f"{says}.*The weights of '{few}' are quantised.*{ways}")
-    for nothing in (None, "", " ", 3):
+    for nothing in (None, "", " "):
         change(lora, base_model_name_or_path=nothing)
         refused(lora, "does not say for which model")
 
@@ -175,8 +187,18 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: change(folder, layer_replication=[[0, 2], [1, 3]]),
         "it repeats layers",
     ),
-    "a rank without end": (lambda folder: change(folder, r=10**12), "its rank is '1000000000000'"),
-    "no number": (lambda folder: change(folder, r="8"), "its rank is '8'"),
+    "a rank without end": (
+        lambda folder: change(folder, r=10**12),
+        "says the rank 1,000,000,000,000, where",
+    ),
+    "no number": (lambda folder: change(folder, r="8"), "is broken, at 'r': "),
+    "no rank": (lambda folder: change(folder, r=0), "is broken, at 'r': "),
+    "no patterns": (lambda folder: change(folder, rank_pattern=[8]), "at 'rank_pattern"),
+    "no name": (lambda folder: change(folder, base_model_name_or_path=3), "at 'base_model_name"),
+    "deep": (
+        lambda folder: (folder / "adapter_config.json").write_text("[" * 10**5),
+        "is broken",
+    ),
     "a model beside it": (
         lambda folder: (folder / "model.safetensors").write_bytes(b"weights"),
         "beside a model, so it is not clear which of the two is meant",
@@ -210,6 +232,29 @@ def test_tensors_that_do_not_fit_are_refused(breaks: str, lora: Path) -> None:
             tensors[name.replace("q_proj", "v_proj")] = tensor
     save_file(tensors, path, metadata={"format": "pt"})
     refused(lora, "not finite" if breaks == "not finite" else "does not fit its base model")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+KEYS = ("peft_type", "base_model_name_or_path", "revision", "r", "rank_pattern", "megatron_config")
+
+
+@settings(max_examples=150, deadline=None)
+@given(key=st.sampled_from(KEYS), value=VALUES)
+def test_whatever_a_configuration_says_it_is_read_or_refused(
+    key: str, value: object, some_lora: Path
+) -> None:
+    path = some_lora / "adapter_config.json"
+    known = path.read_text()
+    change(some_lora, **{key: value})
+    try:
+        with suppress(ModelError):
+            assert find_adapter(str(some_lora))
+    finally:
+        path.write_text(known)
 
 
 def test_options_that_do_not_fit_a_merge_are_refused(lora: Path, saved: Path) -> None:

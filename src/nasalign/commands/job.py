@@ -20,7 +20,7 @@ from nasalign.io.storage import check_no_links, remove_folder, sweep, whole
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
-from nasalign.models.merging import find_adapter
+from nasalign.models.lora_files import find_adapter
 from nasalign.progress import Terminal
 from nasalign.reporting.report import write_report
 from nasalign.run import Run, check_folder, make_folder

@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from nasalign.models.checkpoints import is_on_hub, local_path
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
-from nasalign.models.merging import find_adapter
+from nasalign.models.lora_files import find_adapter
 from nasalign.models.safety import LARGEST
 
 _WEIGHTS = (

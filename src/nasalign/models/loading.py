@@ -13,8 +13,9 @@ from nasalign.extras import require
 from nasalign.io.digests import sha256
 from nasalign.models import processes
 from nasalign.models.checkpoints import How, failure, is_on_hub, load_checkpoint
+from nasalign.models.lora_files import find_adapter
 from nasalign.models.memory import free, is_out_of_memory, not_held
-from nasalign.models.merging import LoraAdapter, find_adapter
+from nasalign.models.merging import LoraAdapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

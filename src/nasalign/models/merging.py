@@ -1,40 +1,26 @@
-"""A LoRA adapter of PEFT in place of a model: it is found, checked, and merged into its base.
+"""A LoRA adapter of PEFT in place of a model, and merging it into its base model.
 
-PEFT computes the merged weights; here is only what it would do without a word: read a pickle,
-import a module that a configuration names, or leave out tensors that do not fit.
+PEFT computes the merged weights; added is only that nothing is left out without a word, as it does
+with tensors that do not fit.
 """
 
-import json
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
 
 from nasalign.errors import ModelError, shortened
-from nasalign.models.checkpoints import is_on_hub, local_path
 from nasalign.models.memory import is_out_of_memory
-from nasalign.models.safety import check_sizes
 
 CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
 OURS = "nasalign"
 """The one key in the metadata of an adapter of ours: safetensors does not fix their order."""
-_NOT_MERGED = {
-    "megatron_config": "it imports a module that it names",
-    "layer_replication": "it repeats layers",
-    "alora_invocation_tokens": "it acts on some tokens alone",
-    "arrow_config": "it chooses among several adapters for each token",
-}
 _WRAPPED = re.compile(r"\.(modules_to_save|original_module|token_adapter|base_layer)(?=\.)")
 """What PEFT puts into the name of an embedding that it has wrapped."""
-_MODEL_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 
 @dataclass(frozen=True)
@@ -90,8 +76,8 @@ class LoraAdapter:
     def merge_into(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return the model with the adapter in its weights; changes the model.
 
-        On the CPU, so that the sums and with them the fingerprint are the same whatever device
-        the model goes to.
+        It is on the CPU still, unless it is spread, so that the fingerprint does not depend on the
+        device that it goes to.
 
         Raises:
             ModelError: the adapter is for another model, or PEFT cannot merge it.
@@ -142,112 +128,3 @@ class LoraAdapter:
 
     def _refusal(self, reason: str) -> ModelError:
         return ModelError(f"The LoRA adapter {self.name!r} cannot be taken as a model: {reason}.")
-
-
-def find_adapter(
-    name: str, *, revision: str | None = None, offline: bool = False
-) -> LoraAdapter | None:
-    """Return the adapter that a name stands for; None if it has no ``adapter_config.json``.
-
-    Args:
-        name: as ``load`` takes it.
-        revision: of a hub id.
-        offline: look only into the hub's cache.
-
-    Raises:
-        ModelError: it is no LoRA, is incomplete, is a pickle, holds a model too, or nasalign wrote
-            it, which takes it by ``--adapter``.
-    """
-    folder = local_path(name)
-    if not (is_on_hub(name) or folder.is_dir()):
-        return None
-    place = str(folder) if folder.is_dir() else name
-    found = partial(_file, place, revision, offline)
-    config_path = found(CONFIG)
-    if config_path is None:
-        return None
-    if folder.is_dir():
-        check_sizes(folder)
-    if _holds_a_model(folder) if folder.is_dir() else found("config.json"):
-        raise ModelError(
-            f"{name!r} holds an {CONFIG} beside a model, so it is not clear which of the two is "
-            "meant; name a folder that holds the model or the adapter alone."
-        )
-    config = _read_config(name, config_path)
-    path = found(FILE)
-    if path is None:
-        raise ModelError(
-            f"{name!r} is an adapter by its {CONFIG}, but has no {FILE}, and only safetensors are "
-            "read: a pickle (adapter_model.bin) can run code. Load it where you trust it, and save "
-            "it by PEFT's save_pretrained, which writes safetensors."
-        )
-    base, tokenizer = str(config["base_model_name_or_path"]), found("tokenizer_config.json")
-    shapes = _shapes(name, path, config)
-    return LoraAdapter(name, path.parent, base, config.get("revision"), shapes, bool(tokenizer))
-
-
-def _file(place: str, revision: str | None, offline: bool, name: str) -> Path | None:
-    """A file of a folder or a hub id, fetched if need be; None if it has none."""
-    found = cached_file(
-        place,
-        name,
-        revision=revision,
-        local_files_only=offline,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return Path(found) if found else None
-
-
-def _holds_a_model(folder: Path) -> bool:
-    """Whether there are a model's weights; trainers leave its config.json beside an adapter."""
-    return any(any(folder.glob(pattern)) for pattern in _MODEL_WEIGHTS)
-
-
-def _read_config(name: str, path: Path) -> dict[str, Any]:
-    """The configuration of an adapter that PEFT can merge without a module from elsewhere."""
-    try:
-        config = json.loads(path.read_bytes())
-        kind, base = config.get("peft_type"), config.get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is broken; get the adapter anew.") from error
-    if kind != "LORA":
-        raise ModelError(
-            f"{name!r} is an adapter of the kind {shortened(str(kind))}, and only LoRA is merged; "
-            "merge it by PEFT, if it can be, and name the result."
-        )
-    if not isinstance(base, str) or not base.strip():
-        raise ModelError(
-            f"{name!r} is a LoRA adapter whose {CONFIG} does not say for which model; write that "
-            "as base_model_name_or_path."
-        )
-    for key, why in _NOT_MERGED.items():
-        if config.get(key):
-            raise ModelError(f"The LoRA adapter {name!r} cannot be merged: {why} ({key}).")
-    return dict(config)
-
-
-def _shapes(name: str, path: Path, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors; no rank of the configuration is larger than any of them."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            ours = OURS in (file.metadata() or {})
-            names = file.keys()
-            shapes = {one: tuple(file.get_slice(one).get_shape()) for one in names}
-    except (SafetensorError, OSError) as error:
-        reason = shortened(" ".join(str(error).split()))
-        raise ModelError(f"The adapter {path} is broken and cannot be read: {reason}.") from error
-    if ours:
-        raise ModelError(
-            f"{name!r} is an adapter that align made; name its base model, and the adapter with "
-            "--adapter."
-        )
-    ranks = [config.get("r", 8), *(config.get("rank_pattern") or {}).values()]
-    largest = max((size for shape in shapes.values() for size in shape), default=0)
-    if not all(type(rank) is int and 0 < rank <= largest for rank in ranks):
-        raise ModelError(
-            f"The LoRA adapter {name!r} is broken: by its {CONFIG} its rank is "
-            f"{shortened(str(max(ranks, key=str)))}, and its largest tensor has {largest} rows."
-        )
-    return shapes

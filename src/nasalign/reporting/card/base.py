@@ -7,7 +7,7 @@ import yaml  # type: ignore[import-untyped]
 from huggingface_hub import ModelCard, try_to_load_from_cache
 
 from nasalign.models.embedded import EMBEDDED_MODELS
-from nasalign.models.merging import find_adapter
+from nasalign.models.lora_files import find_adapter
 from nasalign.models.names import hub_id, public_name
 
 
