@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 
+import plain_reader
 from cases import AFFIRMS, DENIES, case, lean_the_other_way, sets
 from fault_tools import printed
 from nasalign.models.loading import load
@@ -55,6 +57,10 @@ def test_align_leaves_what_the_design_names_and_its_adapter_is_exact(tmp_path: P
     export = tmp_path / "merged"
     run("export", tmp_path / "run", export, settings=())
     torch.testing.assert_close(logits(export), tuned, atol=1e-5, rtol=0)
+    weights = load_file(Path(model) / "model.safetensors")
+    one_rank = plain_reader.merged(weights, tmp_path / "run" / "adapter")
+    ours = load_file(export / "model.safetensors")
+    assert all(torch.equal(one_rank[name], weight) for name, weight in ours.items())
 
     again = run("evaluate", model, "--data", data, "--adapter", tmp_path / "run")
     assert again["recall"] == printed["datasets"]["questions"]["after"]["recall"]

@@ -54,6 +54,7 @@ class _Model(_Checked):
     device: str
     fingerprint: str
     source: str = ""
+    base: str = ""  # into which it was merged, where it is a LoRA adapter
     quantize: str | None = None
 
 

@@ -176,25 +176,6 @@ def test_all_modules_have_one_rank_filled_up_with_zeros(name: str, tmp_path: Pat
     assert file.changed_weights == adapter.parameters
 
 
-@each_layout
-def test_a_reader_that_knows_no_patterns_computes_the_tuned_model(
-    name: str, tmp_path: Path
-) -> None:
-    """As llama.cpp scales: alpha of the configuration over the rank of the tensor."""
-    model, adapter = tuned(name)
-    adapter.save(tmp_path, "base")
-    alpha = json.loads((tmp_path / "adapter_config.json").read_text())["lora_alpha"]
-    tensors = load_file(tmp_path / "adapter_model.safetensors")
-    weights = tiny.build_model(name).state_dict()
-    for key, a in tensors.items():
-        if "lora_A" in key:
-            module = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            b = tensors[key.replace("lora_A", "lora_B")]
-            weights[f"{module}.weight"] += alpha / len(a) * (b @ a)
-    for key, tensor in model.state_dict().items():
-        torch.testing.assert_close(weights[key], tensor, rtol=1e-6, atol=1e-7)
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [("llama", {"seed": 1}), ("mistral", {}), ("llama", {"dtype": torch.bfloat16})],

@@ -1,7 +1,6 @@
 """An exported model loads as its card says, without nasalign, and both forms are the same model."""
 
 import contextlib
-import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from aligned import aligned
+from aligned import aligned, loaded_as_the_card_says
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError
@@ -25,19 +24,6 @@ IDS = torch.arange(5, 45)[None]
 def run(tmp_path: Path) -> Path:
     """A run directory with the adapter of a tiny model."""
     return aligned(tmp_path)
-
-
-def loaded_as_the_card_says(folder: Path) -> PreTrainedModel:
-    """Runs the code of a card in its folder; the base model's folder is there by its name."""
-    text = ModelCard.load(folder / "README.md").text
-    [code] = re.findall(r"```python\n(.*?)\n```\n", text, flags=re.DOTALL)
-    if not (folder / "model").exists():
-        (folder / "model").symlink_to(folder.parent / "model")
-    names: dict = {}
-    with contextlib.chdir(folder):
-        exec(compile(code, "card", "exec"), names)
-    assert names["tokenizer"].chat_template
-    return names["model"].eval()
 
 
 def test_both_forms_are_the_same_model(run: Path, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from aligned import aligned
 from fault_tools import done, printed, said
+from nasalign.adapters.rank import vllm_text
 
 IDS = torch.arange(5, 45)[None]
 
@@ -27,6 +29,34 @@ def test_console_json_and_card_say_what_is_lacking(tmp_path: Path) -> None:
             assert f"{error:.4f}" in text
     whole = done("export", run, tmp_path / "whole", "--format", "adapter")
     assert "lacks" not in whole.output + (tmp_path / "whole" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("rank", "least"), [(1, 1), (2, 8), (8, 8), (48, 64), (144, 256), (257, 320), (384, 512)]
+)
+def test_vllm_is_told_the_least_rank_of_its_list(rank: int, least: int) -> None:
+    assert vllm_text(rank).endswith(f"--enable-lora --max-lora-rank {least}.")
+    assert f"Its rank is {rank};" in vllm_text(rank)
+
+
+def test_a_rank_above_its_list_is_said_with_the_ways_out() -> None:
+    assert "vLLM takes at most 512; for vLLM, export it with --rank 512" in vllm_text(513)
+    assert "max-lora-rank" not in vllm_text(513)
+
+
+@pytest.mark.parametrize(("asked", "rank", "least"), [((), 32, 32), (("--rank", "9"), 9, 16)])
+def test_console_json_and_card_say_the_rank(
+    asked: tuple[str, ...], rank: int, least: int, tmp_path: Path
+) -> None:
+    run = aligned(tmp_path)
+    how = ("--format", "adapter", *asked)
+    sentence = f"Its rank is {rank}; vLLM serves it with --enable-lora --max-lora-rank {least}."
+    assert sentence in said(done("export", run, tmp_path / "one", *how))
+    assert printed("export", run, tmp_path / "two", *how)["rank"] == rank
+    card = (tmp_path / "two" / "README.md").read_text().replace("\\", "")
+    assert sentence in card
+    whole = said(done("export", run, tmp_path / "three"))
+    assert "vLLM" not in whole + (tmp_path / "three" / "README.md").read_text()
 
 
 def test_a_copy_and_a_checkpoint_of_a_reduced_adapter_say_so_too(tmp_path: Path) -> None:

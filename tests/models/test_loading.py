@@ -87,7 +87,9 @@ def test_missing_weights_are_refused(folder: Path) -> None:
     refused(folder, r"model\.layers\.1\.self_attn\.q_proj\.weight")
 
 
-@pytest.mark.parametrize("name", ["nonesuch", "gpt2", "./nonesuch", "~/none", "a/b/c", "/none"])
+@pytest.mark.parametrize(
+    "name", ["nonesuch", "gpt2", "./nonesuch", "~/none", "~nobody/x", "a/b/c", "/none"]
+)
 def test_a_name_that_is_nothing_lists_what_it_could_be(name: str) -> None:
     sentence = rf"no model '{name}': .*folder.*\.gguf.*owner/name.*alias \(smollm2-135m\)"
     refused(name, sentence)

@@ -7,7 +7,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nasalign
+import plain_reader
 import tiny
+from nasalign.adapters.adapter import load_adapter
 from nasalign.config import Settings
 from nasalign.data.records import Question, load_facts
 from nasalign.errors import DataError
@@ -103,6 +105,9 @@ def test_only_rows_of_the_chosen_heads_move(llama: Llama, tmp_path: Path, select
     assert changed(before, model) == {f"{where.module}.weight" for where in slices}
     result.adapter.revert(model)
     assert not changed(before, model)
+    result.adapter.save(tmp_path / "adapter", "base")
+    load_adapter(tmp_path / "adapter", model).apply(model)
+    assert not changed(plain_reader.merged(before, tmp_path / "adapter"), model)
 
 
 def test_the_heads_are_those_of_highest_attribution(llama: Llama, tmp_path: Path) -> None:

@@ -23,10 +23,8 @@ from nasalign.adapters.adapter_checks import (
 from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.io.files import tensor_digest, write_json, write_tensors
 from nasalign.io.storage import make_subfolder, replacing
+from nasalign.models.merging import CONFIG, FILE, OURS
 from nasalign.models.names import public_name
-
-CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
-_KEY = "nasalign"  # a single metadata key: safetensors does not fix the order of several
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,12 @@ class Origin:
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of the safetensors file."""
-        return {_KEY: json.dumps(asdict(self), sort_keys=True)}
+        return {OURS: json.dumps(asdict(self), sort_keys=True)}
 
     @classmethod
     def of(cls, metadata: dict[str, str] | None) -> "Origin | None":
         """Read the metadata of a safetensors file; None if nasalign did not write it."""
-        text = (metadata or {}).get(_KEY)
+        text = (metadata or {}).get(OURS)
         if text is None:
             return None
         try:
@@ -75,6 +73,7 @@ class AdapterFile:
     changes: Changes
     origin: Origin
     base_model: str  # as the configuration says
+    rank: int  # of every module, with the padding
 
     @property
     def rows(self) -> dict[str, list[int]]:
@@ -113,18 +112,22 @@ def read_adapter(folder: Path) -> AdapterFile:
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ModelError(f"{config} is broken; make the adapter again.") from error
     if origin is None:
-        raise ModelError(f"{path} was not written by nasalign.")
+        raise ModelError(
+            f"{path} was not written by nasalign. If another tool made it as a LoRA of "
+            f"{shortened(base_model)}, give the folder as MODEL: it is merged into that on loading."
+        )
     changes, fault = changes_of(tensors)
     if origin.content not in ("", tensor_digest(tensors)):
         fault = "its tensors were changed"
     fault = fault or config_fault(given, changes)
+    rank = max((len(a) for a, _ in changes.values()), default=0)
     if not fault and origin.reduction:
         fault = reduction_fault(changes, origin.reduction.rank, origin.reduction.rows)
     elif not fault:
         changes, fault = real_rows(changes)
     if fault:
         raise ModelError(f"The adapter {folder} is not what nasalign wrote: {fault}.")
-    return AdapterFile(changes, origin, base_model)
+    return AdapterFile(changes, origin, base_model, rank)
 
 
 def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: str) -> None:

@@ -9,6 +9,23 @@ from nasalign.adapters.adapter_checks import Changes
 from nasalign.adapters.adapter_file import Reduction, read_adapter, write_adapter
 from nasalign.errors import NasAlignError
 
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as ``--max-lora-rank`` (``MaxLoRARanks`` of vllm/config/lora.py, 0.14 to 0.27).
+
+It refuses an adapter of a higher rank, and pads one of a lower rank itself.
+"""
+
+
+def vllm_text(rank: int) -> str:
+    """Return how vLLM serves an adapter of a rank, as a sentence."""
+    least = next((one for one in VLLM_RANKS if one >= rank), None)
+    if least is None:
+        return (
+            f"Its rank is {rank}, and vLLM takes at most {VLLM_RANKS[-1]}; for vLLM, export it "
+            f"with --rank {VLLM_RANKS[-1]}, or as a whole checkpoint."
+        )
+    return f"Its rank is {rank}; vLLM serves it with --enable-lora --max-lora-rank {least}."
+
 
 def reduce_adapter(source: Path, target: Path, rank: int, base_model: str = "") -> Reduction:
     """Write the best approximation of an exact adapter whose modules all have the same rank.

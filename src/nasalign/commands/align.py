@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from nasalign.adapters.adapter_file import CONFIG
 from nasalign.alignment import AlignResult, correct
 from nasalign.commands.app import command
 from nasalign.commands.diagnose import diagnosis
@@ -34,6 +33,7 @@ from nasalign.evaluation.examples import (
 from nasalign.evaluation.free_answers import side_effects
 from nasalign.evaluation.shots import few_shots
 from nasalign.io.storage import remove_folder, seal
+from nasalign.models.merging import CONFIG
 from nasalign.reporting.console_tables import change_table
 from nasalign.reporting.report import write_report
 from nasalign.session import Session

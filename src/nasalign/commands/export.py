@@ -8,6 +8,7 @@ import torch
 import typer
 
 from nasalign.adapters.adapter_file import AdapterFile, read_adapter
+from nasalign.adapters.rank import vllm_text
 from nasalign.commands.app import command
 from nasalign.commands.export_files import (
     Exported,
@@ -27,6 +28,7 @@ from nasalign.models.names import hub_id
 from nasalign.reporting.card import Form
 from nasalign.reporting.console_tables import (
     columns_table,
+    copied_texts,
     reduction_rows,
     reduction_text,
     rounding_text,
@@ -69,7 +71,7 @@ def export(
             min=1,
             metavar="N",
             help="Reduce an adapter to this rank, the same for every module, for servers that cap "
-            "it; exact unless given.",
+            "it, as vLLM does at 512; exact unless given.",
         ),
     ] = None,
     push: Annotated[
@@ -97,6 +99,10 @@ def export(
         job = Job.of(console, "export", model, load=replace(written, dtype=None))
         done = export_job(job, run_folder, target, form, written.dtype, rank)
         console.print(f"Written to {done.target}.", highlight=False, soft_wrap=True)
+        for text in copied_texts(done.copied):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if done.rank:
+            console.print(vllm_text(done.rank), highlight=False, soft_wrap=True)
         if done.reduction:
             header = ("module", "changed rows", "relative error")
             console.print(columns_table("", reduction_rows(done.reduction), header))
@@ -113,7 +119,10 @@ def export(
                 "format": form,
                 "dtype": done.dtype,
                 "rounding": asdict(done.rounding) if done.rounding else None,
+                "rank": done.rank,
                 "reduction": asdict(done.reduction) if done.reduction else None,
+                "copied": done.copied.names,
+                "not_copied": done.copied.left_out,
                 "pushed": pushed,
             }
         )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from nasalign.adapters.rounding import Rounding
 from nasalign.commands.job import Job
 from nasalign.errors import NasAlignError, OutOfMemoryError, StorageError
 from nasalign.io.storage import beside, write_text
+from nasalign.models.companions import Copied, copy_companions
 from nasalign.models.loading import DTYPES
 from nasalign.models.memory import explained
 from nasalign.reporting.card import FILE, Form, model_card
@@ -42,6 +43,8 @@ class Exported:
             what somebody else adds to the folder is not uploaded.
         rounding: what is left of the change, where the weights were rounded to another dtype.
         reduction: what the adapter lacks of the exact one, where it was reduced.
+        copied: what was copied into a checkpoint of what stands beside the base model's weights.
+        rank: of an adapter's modules; None for a checkpoint.
     """
 
     target: Path
@@ -49,6 +52,8 @@ class Exported:
     files: Mapping[str, Path]
     rounding: Rounding | None
     reduction: Reduction | None
+    copied: Copied = field(default_factory=Copied)
+    rank: int | None = None
 
 
 def export_adapter(
@@ -63,8 +68,9 @@ def export_adapter(
             file = read_adapter(adapter)
             write_adapter(place, file.changes, file.origin, base)
         write_text(place / FILE, model_card(run, place, "adapter", base))
-        reduction = read_adapter(place).origin.reduction
-        return Exported(target, "float32", _files(place, target), None, reduction)
+        made = read_adapter(place)
+        files = _files(place, target)
+        return Exported(target, "float32", files, None, made.origin.reduction, rank=made.rank)
 
 
 def export_model(
@@ -91,12 +97,15 @@ def export_model(
         checkpoint = workplace / "checkpoint" if converter else place
         model.save_pretrained(checkpoint)
         tokenizer.save_pretrained(checkpoint)
+        copied = copy_companions(job.model, checkpoint, code=job.load.trust_remote_code)
         if converter:
             job.run.say(f"Converting it by {converter}.")
             _convert(converter, checkpoint, place, written)
         write_text(card_path(place, form), text)
         files = {target.name: target, FILE: card} if converter else _files(place, target)
-    return Exported(target, written, files, rounding, reduction)
+    if converter:  # which has read what it needs of them
+        copied = Copied()
+    return Exported(target, written, files, rounding, reduction, copied)
 
 
 def _merge(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding | None:

@@ -20,6 +20,7 @@ from nasalign.io.storage import check_no_links, remove_folder, sweep, whole
 from nasalign.models import processes
 from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
 from nasalign.models.loading import load
+from nasalign.models.lora_files import find_adapter
 from nasalign.progress import Terminal
 from nasalign.prompts.builder import template_of
 from nasalign.prompts.user_template import PromptTemplate
@@ -158,6 +159,10 @@ class Job:
         session = Session.start(model, tokenizer, settings, run, self.endpoints)
         run.facts["command"] = self.command
         run.facts["model"] |= {"source": self.model, "quantize": self.load.quantize}
+        merged = find_adapter(self.model, offline=True)  # it is in the cache now
+        if merged:
+            run.facts["model"]["base"] = merged.base
+            run.say(f"{self.model} is a LoRA adapter, merged into its base model {merged.base}.")
         if folder and begun is not None:
             check_same(folder, begun, run.facts)
             run.facts.clear()

@@ -19,7 +19,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A hub id, a local folder, a GGUF file, or the alias smollm2-135m.",
+        help="A hub id, a local folder, a GGUF file, or the alias smollm2-135m; a hub id or a "
+        "folder may be a LoRA adapter, which is merged into its base model.",
         show_default=False,
     ),
 ]

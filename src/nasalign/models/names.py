@@ -5,7 +5,9 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
+from nasalign.models.checkpoints import local_path
 from nasalign.models.embedded import EMBEDDED_MODELS
+from nasalign.models.lora_files import find_adapter
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -28,11 +30,18 @@ def weights_stamp(name: str) -> list[list[str | int]]:
     """Return what changes with the weights that ``load`` takes a name for, without reading them.
 
     Files of a local model with their sizes and times in nanoseconds, or the commit of a hub model
-    in the cache; empty where it is not in the cache yet.
+    in the cache; empty where it is not in the cache yet. Of an adapter, its base model's too.
     """
+    adapter = find_adapter(name, offline=True)
+    if adapter:
+        return _stamp(str(adapter.folder)) + _stamp(adapter.base)
+    return _stamp(name)
+
+
+def _stamp(name: str) -> list[list[str | int]]:
     if name in EMBEDDED_MODELS:
         return [[EMBEDDED_MODELS[name].sha256]]
-    path = Path(name).expanduser()
+    path = local_path(name)
     files = sorted(path.iterdir()) if path.is_dir() else [path] * path.is_file()
     if files:
         return [[one.name, one.stat().st_size, one.stat().st_mtime_ns] for one in files]

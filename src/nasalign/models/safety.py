@@ -18,7 +18,7 @@ _READ_WHOLE = (
     *("*config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*"),
     *("merges.txt", "*.model", "chat_template*", _INDEX),
 )
-_LARGEST = 100 * 2**20
+LARGEST = 100 * 2**20
 """Bytes of a file that is read into memory; the largest tokenizers have a third of that."""
 _LIMITS = (  # the first pattern that fits a name counts
     (re.compile(r"(?:n|num)_.*(?:layers?|blocks?)|.*_replace"), 1000),
@@ -34,16 +34,11 @@ CONVERT = (
 
 def check_model_folder(folder: Path) -> None:
     """Refuse a folder whose weights would be read from a pickle, an adapter or another folder."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"The folder {folder} holds no config.json, so it is not a model.")
     if (folder / "adapter_config.json").exists():  # transformers would load another base model
         raise ModelError(is_adapter(str(folder)))
-    for path in sorted({path for pattern in _READ_WHOLE for path in folder.glob(pattern)}):
-        if path.is_file() and path.stat().st_size > _LARGEST:
-            raise ModelError(
-                f"{path} has {path.stat().st_size / 2**20:,.0f} MiB, where at most "
-                f"{_LARGEST // 2**20} are read; get it anew."
-            )
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"The folder {folder} holds no config.json, so it is not a model.")
+    check_sizes(folder)
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
         if pickles:
@@ -53,6 +48,16 @@ def check_model_folder(folder: Path) -> None:
         )
     if (folder / _INDEX).exists():
         _check_index(folder / _INDEX)
+
+
+def check_sizes(folder: Path) -> None:
+    """Refuse a folder with a file that is read into memory and is too large for that."""
+    for path in sorted({path for pattern in _READ_WHOLE for path in folder.glob(pattern)}):
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise ModelError(
+                f"{path} has {path.stat().st_size / 2**20:,.0f} MiB, where at most "
+                f"{LARGEST // 2**20} are read; get it anew."
+            )
 
 
 def _check_index(path: Path) -> None:
@@ -118,7 +123,6 @@ def own_code(name: str) -> str:
 def is_adapter(name: str) -> str:
     """Return the message for an adapter where a model is expected."""
     return (
-        f"{name!r} holds an adapter_config.json, so it is an adapter and no model. Name its base "
-        "model, and with --adapter the adapter if align made it; merge any other into its base "
-        "(PEFT's merge_and_unload, then save_pretrained) and name the result."
+        f"{name!r} holds an adapter_config.json, so it is an adapter and no model. Merge it into "
+        "its base model (PEFT's merge_and_unload, then save_pretrained) and name the result."
     )

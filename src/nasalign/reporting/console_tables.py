@@ -10,6 +10,7 @@ from rich.table import Table
 from nasalign.adapters.adapter_file import Reduction
 from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import LEAN, METRICS
+from nasalign.models.companions import Copied
 from nasalign.reporting.formats import number, with_interval
 
 
@@ -186,3 +187,14 @@ def _plain(name: str) -> str:
 
 def _ends(interval: Sequence[float]) -> str:
     return f"{number(interval[0])} to {number(interval[1])}"
+
+
+def copied_texts(copied: Copied) -> list[str]:
+    """Return which files were copied beside a checkpoint and which were not, as sentences."""
+    said = []
+    if copied.names:
+        said.append(f"Copied from beside the base model's weights: {', '.join(copied.names)}.")
+    if copied.left_out:
+        why = (f"{name} ({reason})" for name, reason in copied.left_out.items())
+        said.append(f"Not copied from there: {', '.join(why)}.")
+    return said

@@ -1,12 +1,13 @@
 """What a card says of the base model: its id on the hub, its license, how it is loaded."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import ModelCard, try_to_load_from_cache
 
 from nasalign.models.embedded import EMBEDDED_MODELS
+from nasalign.models.lora_files import find_adapter
 from nasalign.models.names import hub_id, public_name
 
 
@@ -21,6 +22,8 @@ class Base:
         gguf: the file's name if it is one.
         license: ``license``, ``license_name`` and ``license_link``, as far as they are known.
         note: what a user should know of it.
+        into: where this is a LoRA adapter, the model into which it was merged.
+        tokenizer: whether it brings a tokenizer.
     """
 
     title: str
@@ -29,10 +32,25 @@ class Base:
     gguf: str = ""
     license: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    into: "Base | None" = None
+    tokenizer: bool = True
 
     @classmethod
     def of(cls, name: str) -> "Base":
         """Return the base model of a name by which it is loaded; ask no network."""
+        lora = find_adapter(name, offline=True)
+        if lora is None:
+            return cls._of_model(name)
+        itself, into = cls._of_model(name), cls._of_model(lora.base)
+        note = (
+            f"The base of the run was a LoRA adapter, {itself.title}, merged into {into.title} by "
+            "PEFT."
+        )
+        licensed = itself.license or into.license
+        return replace(itself, license=licensed, note=note, into=into, tokenizer=lora.tokenizer)
+
+    @classmethod
+    def _of_model(cls, name: str) -> "Base":
         title, hub = public_name(name), hub_id(name)
         if name in EMBEDDED_MODELS:
             note = (

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from nasalign.adapters.adapter_file import read_adapter
+from nasalign.adapters.rank import vllm_text
 from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import METRICS
 from nasalign.prompts.wordings import INSTRUCTIONS
@@ -75,6 +76,7 @@ def model_card(
             reduced=reduction_rows(reduction) if reduction else [],
             rounding=rounding_text(rounding) if rounding else "",
             weights=file.changed_weights,
+            vllm=vllm_text(file.rank) if form == "adapter" else "",
             files=files,
             sets=[_figures(one, files) for one in sets if one.name in files.metrics]
             if files
@@ -106,7 +108,7 @@ def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) ->
     probed = published(str(files.facts.get("probing_origin"))) if files else None
     bias = "positive-bias" if files and files.to_no else "negative-bias"
     return ModelCardData(
-        base_model=base.hub,
+        base_model=base.hub or (base.into.hub if base.into else None),
         base_model_relation="adapter" if form == "adapter" else "finetune",
         library_name={"adapter": "peft", "merged": "transformers"}.get(form),
         pipeline_tag="text-generation",

@@ -22,6 +22,8 @@ def public(files: RunFiles) -> RunFiles:
     source = str(model.get("source") or model["name"])
     known_as = public_name(source) if os.sep in source else source
     names = {source: known_as, str(model["name"]): known_as}
+    if model.get("base"):  # into which a LoRA adapter was merged
+        names[model["base"]] = public_name(model["base"])
     read = [facts.get("data_origin"), facts.get("probing_origin"), *facts.get("further", [])]
     paths = [str(origin) for origin in read if origin and not published(str(origin))]
     paths += [part for origin in paths for part in origin.split(", ")]
@@ -133,6 +135,7 @@ def model_rows(files: RunFiles) -> list[tuple[str, str]]:
     size = model.get("parameters", 0)
     rows = [
         ("Model", f"{model.get('source') or model['name']} ({model['architecture']})"),
+        *([("Merged into", model["base"])] if model.get("base") else []),
         ("Size", f"{size:,} parameters, {model['layers']} layers of {model['heads']} heads"),
         ("Computed", f"{model['dtype']} on {model['device']}, {facts.get('threads', '?')} threads"),
         ("Fingerprint", str(model["fingerprint"])),
