@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import cases
 import tiny
 from nasalign.commands import app
 from nasalign.io.files import read_json, read_jsonl
-from nasalign.prompts.template_worker import date
 
 JUDGE = '''
 system = "Pruefe die Aussage. Antworte nur mit Ja oder Nein."
@@ -89,7 +90,7 @@ def test_labelled_rows_are_tuned_on_and_split_by_group(world: Path, tuned: dict[
     assert facts["settings"]["vocabulary"] == "Ja/Nein"
     assert "{beleg}" in facts["settings"]["template"]
     groups = [
-        {int(row["question"].split()[0].removeprefix("word")) // 4 for row in rows}
+        {int(re.findall(r"word(\d+)", row["question"])[-1]) // 4 for row in rows}
         for rows in (used, after)
     ]
     assert all(groups)

@@ -51,10 +51,14 @@ def _item(folder: Path, result: Result) -> dict[str, Any]:
     if result.failure:
         return item | {"failure": result.failure}
     header, rows = lay_out(result)
-    pictures = [
-        {"name": name, "data": base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()}
-        for name in result.charts
-    ]
+    pictures = [_picture(folder, name) for name in result.charts]
     item |= {"title": result.title, "header": header, "rows": rows}
     item["labels"] = sum(name in result.keys for name in header)
     return item | {"notes": result.notes, "pictures": pictures}
+
+
+def _picture(folder: Path, name: str) -> dict[str, Any]:
+    """A PNG in the document: the text of an SVG may be cut off where its font is missing."""
+    content = (folder / f"{name}.png").read_bytes()
+    width = int.from_bytes(content[16:20]) // SCALE  # from the header of a PNG
+    return {"name": name, "data": base64.b64encode(content).decode(), "width": width}

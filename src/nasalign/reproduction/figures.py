@@ -56,6 +56,9 @@ def figure_1(studies: Studies) -> Result:
         if printed["method"] == "baseline":
             row = {"source": "paper"} | {key: printed[key] for key in ("dataset", *COLOURS)}
             rows.append(row | {"model": f"{PAPER_MODELS[str(printed['model'])]} (paper)"})
+    without = [f"{row['model']} on {row['dataset']}" for row in rows if not row["recall"]]
+    if without:
+        notes.append(f"Without a bar, since it says Yes to no right answer: {', '.join(without)}.")
     notes.append(
         "The paper prints no figures here: its bars are the baselines of Tables 3 and 4, and those "
         "of GPT-4 cannot be read off its picture."
