@@ -91,6 +91,20 @@ def test_a_third_value_is_never_an_answer(tmp_path: Path, third: str, column: st
     assert file.dropped.counts == {f"its {column} is neither Yes nor No": 3}
 
 
+def test_a_label_that_repeats_the_verdict_is_refused(tmp_path: Path) -> None:
+    """Read as they stand, the second row would ask: is the answer No? And the label is false."""
+    for yes, no in (("yes", "no"), (True, False), ("Ja.", "Nein.")):
+        rows = [{"question": "Is it?", "answer": one, "label": one in ("yes", True, "Ja.")} for one in (yes, no)]
+        path = tmp_path / "mine.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        with pytest.raises(DataError, match="answer and label hold the same verdicts; give --col"):
+            load_file(path)
+        assert said(load_file(path, FileFormat.of(["answer="]))) == [True, False]
+    rows = [{"question": "Is it?", "answer": one, "label": one == "no"} for one in ("yes", "no")]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [one.answer for one in load_file(path).records] == ["yes", "no"]  # answers to verify
+
+
 def test_a_missing_cell_among_verdicts_is_left_out(tmp_path: Path) -> None:
     file = read(tmp_path, ["yes", "no", float("nan"), None, "NaN"])
     assert said(file) == [True, False]
