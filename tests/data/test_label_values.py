@@ -49,6 +49,13 @@ def said(file: UserFile) -> list[bool | str | None]:
         ["Ja", "Nein", "ja, schon", "nein!"],
         ["Oui", "Non", "oui", "non."],
         ["Sí", "No", "sí", "no"],
+        ["WAHR", "FALSCH", "Wahr", "falsch"],  # as a German Excel writes them
+        ["VRAI", "FAUX", "vrai", "faux"],
+        ["V", "F", "V", "F"],
+        ["Ja", "Nee", "ja", "nee"],
+        ["Ja", "Nei", "ja", "Nei"],
+        ["\u2713", "\u2717", "\u2714", "\u2718"],
+        ["Yes it is one", "No it swims", "yes", "no they sink"],
         ["Sim", "Não", "sim", "nao"],
         ["да", "нет", "Да, это так", "Нет."],
         ["是", "否", "是的\uff0c它是鸟。", "不是"],
@@ -127,6 +134,8 @@ def test_an_own_word_among_many_verdicts_is_neither(tmp_path: Path) -> None:
         ([3, 4, 5], "--labels"),
         (["yes", "disputed", "disputed"], "--labels"),
         (["maybe", "unclear"], "--labels"),
+        (["yes", "nope"], "--labels 'yes/nope' or"),
+        (["Supported", "Disproved", "Supported"], "--labels 'Supported/Disproved' or"),
     ],
 )
 def test_labels_of_no_known_meaning_are_refused(
@@ -204,6 +213,7 @@ def test_short_answers_stay_short_answers(
         (("The house", "The garden"), ["left", "right"] * 3),
         (("It is so.",), ["yes"] * 4 + ["no"] * 4 + ["disputed"] * 6),
         (("It is so.",), ["pass"] * 3),
+        (("It is so.",), ["yes", "nope"]),
     ],
 )
 def test_what_is_not_clear_is_refused_with_the_ways_out(

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from nasalign.data.columns import Columns
 from nasalign.data.file_format import FileFormat
@@ -116,7 +115,6 @@ class FileVerdicts:
             return None
         cell, values = row.values[self.answers.column], self.answers
         if isinstance(cell, bool):
-            self._count(values, cell)
             return cell
         sign = values.sign(cell)
         if values.mixed:
@@ -138,7 +136,6 @@ class FileVerdicts:
         cell = row.values[values.column]
         sign = values.sign(cell)
         if sign in ("yes", "no"):
-            self._count(values, cell)
             return str(sign)
         if values.is_given(cell):
             raise Drop(f"its {kind} is neither Yes nor No, as --labels says")
@@ -148,8 +145,13 @@ class FileVerdicts:
             f"its {kind} is neither Yes nor No",
         )
 
-    def _count(self, values: LabelValues, cell: Any) -> None:
-        self.used.setdefault(values.column, Counter())[values.plain(cell)] += 1
+    def take(self, row: Row) -> None:
+        """Count a row whose verdict has been read."""
+        labelled = self.labels and row.has(self.labels.column)
+        values = self.labels if labelled else self.answers
+        assert values
+        cell = values.plain(row.values[values.column])
+        self.used.setdefault(values.column, Counter())[cell] += 1
 
     def sentences(self) -> list[str]:
         """Return what was recognised, a sentence for each column."""

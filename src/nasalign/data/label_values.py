@@ -23,7 +23,12 @@ _WORDS = package_table("verdict_words.csv")
 _SIGNS = {row["word"]: cast(Sign, row["sign"]) for row in _WORDS}
 CORE = {row["word"]: _SIGNS[row["word"]] for row in _WORDS if not row["also"]}
 """What is no short answer where a column has both; "pass" and "si" may be one."""
-_PHRASE = re.compile(r"([^\W\d_]+)(?:[^\w\s'/-]+\s*|\s+-+\s+)(?=[^\W\d])")
+_PHRASE = re.compile(
+    r"([^\W\d_]+)(?:[^\w\s'/-]+\s*(?=[^\W\d])|\s+-+\s+(?=[^\W\d])"
+    r"|\s+(?=(?:it|he|she|they|this|that|there|i|we|you)\b))",
+    re.IGNORECASE,
+)
+"""How an answer begins that says more than Yes or No."""
 _LISTED = 8
 
 
@@ -96,7 +101,10 @@ class LabelValues:
     def known(self) -> dict[str, Sign]:
         """What the cells mean that have a known meaning."""
         every = self._given or _SIGNS
-        return {cell: every[cell] for cell in self.seen if cell in every}
+        found = {cell: every[cell] for cell in self.seen if cell in every}
+        if "nei" in found and not self._given and "ja" not in found:
+            found["nei"] = "neither"  # it is no Norwegian No then, but "not enough info"
+        return found
 
     def rows(self, *signs: Sign | None) -> int:
         """Return how many rows have one of some meanings; None is that of any other cell."""

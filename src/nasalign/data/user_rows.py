@@ -56,6 +56,8 @@ class FileReader:
             except Drop as reason:
                 self.dropped.add(str(reason), row.where)
             else:
+                if isinstance(record, BinaryExample):
+                    self.verdicts.take(row)
                 places[record.id] = row.where
                 records.append(record)
         if not records:

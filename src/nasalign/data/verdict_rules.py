@@ -24,7 +24,9 @@ def decide_labels(values: LabelValues) -> None:
     verdicts = values.rows("yes", "no")
     numbers = [cell for cell in values.seen if is_number(cell)]
     graded = not values.labels and any(cell not in ("0", "1") for cell in numbers)
-    if graded or others > verdicts or not verdicts:
+    # Beside a word for Yes alone, an unknown one is likely to be that for No.
+    one_sided = not values.labels and others and len({*known.values()} - {"neither"}) < 2
+    if graded or others > verdicts or not verdicts or one_sided:
         why = "it is not clear which labels mean Yes and which No"
         one = values.form()
         swapped = "/".join(reversed(one.split("/", 1)))
@@ -59,8 +61,8 @@ def decide_answers(values: LabelValues, questions: Sequence[str]) -> None:
         return
     most = signed + values.rows("neither") >= MOST * total
     if values.labels is None:
-        _refuse_few(values, others, most)
         numeric, both = all(map(is_number, signs)), len(set(signs.values())) == 2
+        _refuse_few(values, others, most, both or bool(forms["open"]))
         doubtful = numeric or not (both or CORE.keys() & signs.keys())
         if doubtful and (not most or not _asked_for(values, forms, total)):
             return
@@ -93,9 +95,14 @@ def _refuse_two(values: LabelValues, forms: Mapping[Form, int]) -> None:
         raise _unclear(values)
 
 
-def _refuse_few(values: LabelValues, others: Mapping[str, int], most: bool) -> None:
-    """Refuse a column with verdicts in which a few other texts stand often."""
-    if not most and len(others) <= _FEW and sum(others.values()) >= 3 * len(others):
+def _refuse_few(values: LabelValues, others: Mapping[str, int], most: bool, told: bool) -> None:
+    """Refuse a column with verdicts in which a few other texts stand often.
+
+    One other text is enough unless it is ``told`` by a verdict of each kind, or by questions that
+    ask for more than a verdict.
+    """
+    often = len(others) <= _FEW and sum(others.values()) >= 3 * len(others)
+    if others and not most and (often or (len(others) == 1 and not told)):
         raise _unclear(values)
 
 
