@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 NEAR = [row["name"] for row in package_table("column_names.csv")]
 WORDS = {row["word"]: row["sign"] for row in package_table("verdict_words.csv")}
-QUESTIONS = ("Is ice cold?", "Who wrote Emma?", "Ice is cold.", "Ist Eis kalt?", "How many?", "冰冷吗")
+for _empty in ("none", "null"):  # in a column of labels, nothing
+    del WORDS[_empty]
+QUESTIONS = (
+    "Is ice cold?",
+    "Who wrote Emma?",
+    "Ice is cold.",
+    "Ist Eis kalt?",
+    "How many?",
+    "冰冷吗",
+)
 ANSWERS = ("Jane Austen", "7", "2.5", "blue", "right", "None", "[1, 2]", "['a', 'b']", "disputed")
 FORMS = ("{}", "{}.", " {} ", "'{}'", "{}, it is.", "{}!", "{} - they do", "{}-", "{}。")
 LABELS = ("yes/no", "SUPPORTS/REFUTES/NEI", "a|b/c|d", "none", "1/0", "0/1", "/", "x", "a/a", "|/|")
@@ -112,7 +121,9 @@ def csv_dialects(make: "Maker", folder: Path) -> None:
     writer.writerow(make.rng.choice((columns, [name.title() for name in columns])))
     count = make.rng.randint(1, 5)
     for number in range(count):
-        answer = make.rng.choice(("blue", "Jane; Austen", "a,b", "a\tb", 'say "x"', "a|b", "two\nlines"))
+        answer = make.rng.choice(
+            ("blue", "Jane; Austen", "a,b", "a\tb", 'say "x"', "a|b", "two\nlines")
+        )
         cells = [f"Who is {number}?", answer, make.rng.choice(("", "It is, so; they say.")), ""]
         writer.writerow(cells[: len(columns)])
     empty = make.rng.randint(0, 2)

@@ -101,7 +101,10 @@ def test_a_third_value_is_never_an_answer(tmp_path: Path, third: str, column: st
 def test_a_label_that_repeats_the_verdict_is_refused(tmp_path: Path) -> None:
     """Read as they stand, the second row would ask: is the answer No? And the label is false."""
     for yes, no in (("yes", "no"), (True, False), ("Ja.", "Nein.")):
-        rows = [{"question": "Is it?", "answer": one, "label": one in ("yes", True, "Ja.")} for one in (yes, no)]
+        rows = [
+            {"question": "Is it?", "answer": one, "label": one in ("yes", True, "Ja.")}
+            for one in (yes, no)
+        ]
         path = tmp_path / "mine.jsonl"
         path.write_text("\n".join(map(json.dumps, rows)))
         with pytest.raises(DataError, match="answer and label hold the same verdicts; give --col"):
@@ -131,6 +134,7 @@ def test_an_own_word_among_many_verdicts_is_neither(tmp_path: Path) -> None:
         (["positive", "negative"], "--labels"),
         ([0, 1, 2, 2], "--labels"),
         ([1, -1, 1], "--labels"),
+        (["1", "-1", "1"], "--labels"),
         ([3, 4, 5], "--labels"),
         (["yes", "disputed", "disputed"], "--labels"),
         (["maybe", "unclear"], "--labels"),

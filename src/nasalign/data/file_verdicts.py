@@ -69,7 +69,7 @@ class FileVerdicts:
         return counted(cells, LabelValues(path, column))
 
     def _refuse_two_verdicts(self, rows: list[Row], answer: str) -> None:
-        """Refuse labels that repeat the verdicts of ``answer``: "Is the answer No?" is not meant."""
+        """Refuse labels that repeat the answers; "Is the answer No?" is not meant."""
         assert self.labels
         answers = counted([row.values.get(answer) for row in rows], LabelValues("", answer))
         answers.signs = answers.known
@@ -125,8 +125,8 @@ class FileVerdicts:
             if form == "unknown" and sign in ("yes", "no"):
                 raise BrokenRow(
                     row.where,
-                    f"has the answer {shortened(values.shown(cell))}, which may be a verdict or a short "
-                    "answer; give it a label",
+                    f"has the answer {shortened(values.shown(cell))}, which may be a verdict or a "
+                    "short answer; give it a label",
                     "its answer may be a verdict or a short answer; a label would tell",
                 )
         return self._sign(row, values, "answer") == "yes"

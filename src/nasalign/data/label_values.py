@@ -39,8 +39,9 @@ def plain_value(value: Any) -> str:
     if isinstance(value, list | dict):  # too deep a one cannot even be shown
         return "a list or an object"
     text = unicodedata.normalize("NFKC", str(value)).casefold().strip(" \t\n\"'`*.!\u3002")
-    text = re.sub(r"[\s_\-]+", " ", text).strip() or str(value).strip().casefold()
-    return text[:1] if text in ("1.0", "0.0") else text
+    if is_number(text):
+        return text[:1] if text in ("1.0", "0.0") else text
+    return re.sub(r"[\s_\-]+", " ", text).strip() or str(value).strip().casefold()
 
 
 def _beginning(value: Any) -> str:

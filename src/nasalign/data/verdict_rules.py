@@ -62,8 +62,9 @@ def decide_answers(values: LabelValues, questions: Sequence[str]) -> None:
     most = signed + values.rows("neither") >= MOST * total
     if values.labels is None:
         numeric, both = all(map(is_number, signs)), len(set(signs.values())) == 2
-        _refuse_few(values, others, most, both or bool(forms["open"]))
-        doubtful = numeric or not (both or CORE.keys() & signs.keys())
+        core = bool(CORE.keys() & signs.keys())
+        _refuse_few(values, others, most, both or not core or bool(forms["open"]))
+        doubtful = numeric or not (both or core)
         if doubtful and (not most or not _asked_for(values, forms, total)):
             return
         no_open = not forms["open"] and both and signed >= sum(others.values())
