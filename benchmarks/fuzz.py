@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import run_folder
 import tiny
 import upstream
+from fuzz_files import FILES
 from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.config import Settings, parse_assignments, settings_from_file
 from nasalign.data.binary import to_binary
@@ -528,6 +529,7 @@ def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
     found: dict[str, tuple[Callable[[Maker, Path], None], float]] = {
         f"a user's .{suffix}": (user_file(suffix), 1.0) for suffix in ("jsonl", "json", "csv")
     }
+    found |= {name: (check, 1.0) for name, check in FILES.items()}
     found |= {name: (published(name), 0.5) for name in SOURCES}
     return found | {
         "prompts": (prompt_locator(), 1.0),

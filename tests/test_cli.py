@@ -70,7 +70,7 @@ MISTAKES = [
     ("align smollm3 --out RUN", "There is no model 'smollm3'"),
     ("align smollm3 --out RUN", "smollm2-135m"),
     ("diagnose MODEL --data BROKEN", "questions.jsonl, line 2 is not valid JSON"),
-    ("evaluate MODEL --data hotpot", "neither a file nor one of facts, hotpotqa, strategyqa"),
+    ("evaluate MODEL --data hotpot", "nor one of facts, hotpotqa, strategyqa"),
     ("evaluate MODEL --data gone.jsonl", "Cannot read the data file"),
     ("evaluate MODEL --set rate=1", "There is no setting 'rate'"),
     ("evaluate MODEL --set epochs=many", "must be a valid integer"),

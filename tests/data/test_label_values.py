@@ -49,6 +49,13 @@ def said(file: UserFile) -> list[bool | str | None]:
         ["Ja", "Nein", "ja, schon", "nein!"],
         ["Oui", "Non", "oui", "non."],
         ["Sí", "No", "sí", "no"],
+        ["WAHR", "FALSCH", "Wahr", "falsch"],  # as a German Excel writes them
+        ["VRAI", "FAUX", "vrai", "faux"],
+        ["V", "F", "V", "F"],
+        ["Ja", "Nee", "ja", "nee"],
+        ["Ja", "Nei", "ja", "Nei"],
+        ["\u2713", "\u2717", "\u2714", "\u2718"],
+        ["Yes it is one", "No it swims", "yes", "no they sink"],
         ["Sim", "Não", "sim", "nao"],
         ["да", "нет", "Да, это так", "Нет."],
         ["是", "否", "是的\uff0c它是鸟。", "不是"],
@@ -91,6 +98,23 @@ def test_a_third_value_is_never_an_answer(tmp_path: Path, third: str, column: st
     assert file.dropped.counts == {f"its {column} is neither Yes nor No": 3}
 
 
+def test_a_label_that_repeats_the_verdict_is_refused(tmp_path: Path) -> None:
+    """Read as they stand, the second row would ask: is the answer No? And the label is false."""
+    for yes, no in (("yes", "no"), (True, False), ("Ja.", "Nein.")):
+        rows = [
+            {"question": "Is it?", "answer": one, "label": one in ("yes", True, "Ja.")}
+            for one in (yes, no)
+        ]
+        path = tmp_path / "mine.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        with pytest.raises(DataError, match="answer and label hold the same verdicts; give --col"):
+            load_file(path)
+        assert said(load_file(path, FileFormat.of(["answer="]))) == [True, False]
+    rows = [{"question": "Is it?", "answer": one, "label": one == "no"} for one in ("yes", "no")]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [one.answer for one in load_file(path).records] == ["yes", "no"]  # answers to verify
+
+
 def test_a_missing_cell_among_verdicts_is_left_out(tmp_path: Path) -> None:
     file = read(tmp_path, ["yes", "no", float("nan"), None, "NaN"])
     assert said(file) == [True, False]
@@ -110,9 +134,12 @@ def test_an_own_word_among_many_verdicts_is_neither(tmp_path: Path) -> None:
         (["positive", "negative"], "--labels"),
         ([0, 1, 2, 2], "--labels"),
         ([1, -1, 1], "--labels"),
+        (["1", "-1", "1"], "--labels"),
         ([3, 4, 5], "--labels"),
         (["yes", "disputed", "disputed"], "--labels"),
         (["maybe", "unclear"], "--labels"),
+        (["yes", "nope"], "--labels 'yes/nope' or"),
+        (["Supported", "Disproved", "Supported"], "--labels 'Supported/Disproved' or"),
     ],
 )
 def test_labels_of_no_known_meaning_are_refused(
@@ -190,6 +217,7 @@ def test_short_answers_stay_short_answers(
         (("The house", "The garden"), ["left", "right"] * 3),
         (("It is so.",), ["yes"] * 4 + ["no"] * 4 + ["disputed"] * 6),
         (("It is so.",), ["pass"] * 3),
+        (("It is so.",), ["yes", "nope"]),
     ],
 )
 def test_what_is_not_clear_is_refused_with_the_ways_out(

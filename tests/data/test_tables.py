@@ -67,6 +67,7 @@ def test_packed_files_and_other_endings(tmp_path: Path) -> None:
         ("a.jsonl.gz", gzip.compress(lines)),
         ("a.json.gz", gzip.compress(b"[" + lines + b"]")),
         ("a.ndjson", lines),
+        ("a.json", lines + b'{"question": "", "answer": ""}\n'),  # as some programs name JSON lines
         ("a.tsv", table.replace(b";", b"\t")),
         ("a.tsv.gz", gzip.compress(table.replace(b";", b"\t"))),
     ):

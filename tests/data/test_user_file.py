@@ -107,6 +107,7 @@ GOOD = '{"question": "q?", "answer": "a"}'
         ("a.jsonl", "\n \n", r"a\.jsonl holds no rows"),
         ("a.json", f"[{GOOD}, 3]", r"a\.json, row 2 is not an object"),
         ("a.json", GOOD, r"a\.json must hold a JSON array"),
+        ("a.json", GOOD + "\n{]", r"a\.json, line 2 is not valid JSON"),
         ("a.json", "[{]", r"a\.json is not valid JSON"),
         ("a.json", '[\n{"question":\n]', r"a\.json.* line 3"),
         ("a.json", f"[{GOOD}] []", r"a\.json is not valid JSON: Extra data"),

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from nasalign.data.file_format import Labels
-from nasalign.data.question_form import Form, form_of
 from nasalign.data.reading import parts_of
 from nasalign.data.records import package_table
 from nasalign.errors import DataError, shortened
@@ -22,34 +21,38 @@ Sign = Literal["yes", "no", "neither"]
 _ORDER: tuple[Sign, ...] = ("yes", "no", "neither")
 _WORDS = package_table("verdict_words.csv")
 _SIGNS = {row["word"]: cast(Sign, row["sign"]) for row in _WORDS}
-_CORE = {row["word"]: _SIGNS[row["word"]] for row in _WORDS if not row["also"]}
+CORE = {row["word"]: _SIGNS[row["word"]] for row in _WORDS if not row["also"]}
 """What is no short answer where a column has both; "pass" and "si" may be one."""
-_PHRASE = re.compile(r"([^\W\d_]+)(?:[^\w\s'/-]+\s*|\s+-+\s+)(?=[^\W\d])")
-MOST = 0.8
-"""Share of verdicts from which the other cells of a column are no short answers."""
-ALMOST = 0.9
-"""Share of questions by whose form it is told what 1 and 0 are."""
-_FEW = 5
+_PHRASE = re.compile(
+    r"([^\W\d_]+)(?:[^\w\s'/-]+\s*(?=[^\W\d])|\s+-+\s+(?=[^\W\d])"
+    r"|\s+(?=(?:it|he|she|they|this|that|there|i|we|you)\b))",
+    re.IGNORECASE,
+)
+"""How an answer begins that says more than Yes or No."""
 _LISTED = 8
 
 
 def plain_value(value: Any) -> str:
     """Return a cell as it is compared: ``"Yes."``, ``1.0`` and ``NOT_RELEVANT`` in one form."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:g}"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, list | dict):  # too deep a one cannot even be shown
+        return "a list or an object"
     text = unicodedata.normalize("NFKC", str(value)).casefold().strip(" \t\n\"'`*.!\u3002")
-    text = re.sub(r"[\s_\-]+", " ", text).strip() or str(value).strip().casefold()
-    return text[:1] if text in ("1.0", "0.0") else text
+    if is_number(text):
+        return text[:1] if text in ("1.0", "0.0") else text
+    return re.sub(r"[\s_\-]+", " ", text).strip() or str(value).strip().casefold()
 
 
 def _beginning(value: Any) -> str:
     """The first word of "Yes, it is ...", if that is a word for Yes or No."""
     found = _PHRASE.match(value.strip()) if isinstance(value, str) else None
     word = plain_value(found[1]) if found else ""
-    return word if word in _CORE else ""
+    return word if word in CORE else ""
 
 
-def _is_number(value: str) -> bool:
+def is_number(value: str) -> bool:
+    """Whether a cell is a number, in the form of ``plain_value``."""
     try:
         float(value.replace(",", "."))
     except ValueError:
@@ -76,7 +79,7 @@ class LabelValues:
     labels: Labels | None = None
     signs: dict[str, Sign] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
-    spelt: dict[str, Any] = field(default_factory=dict)
+    spelt: dict[str, str] = field(default_factory=dict)
     mixed: bool = False
 
     def __post_init__(self) -> None:
@@ -87,7 +90,7 @@ class LabelValues:
         """Count a cell."""
         plain = self.plain(cell)
         self.seen[plain] += 1
-        self.spelt.setdefault(plain, cell)
+        self.spelt.setdefault(plain, plain if isinstance(cell, list | dict) else str(cell))
 
     def plain(self, cell: Any) -> str:
         """Return a cell in the form in which cells are counted; of "Yes, ..." the first word."""
@@ -99,7 +102,10 @@ class LabelValues:
     def known(self) -> dict[str, Sign]:
         """What the cells mean that have a known meaning."""
         every = self._given or _SIGNS
-        return {cell: every[cell] for cell in self.seen if cell in every}
+        found = {cell: every[cell] for cell in self.seen if cell in every}
+        if "nei" in found and not self._given and "ja" not in found:
+            found["nei"] = "neither"  # it is no Norwegian No then, but "not enough info"
+        return found
 
     def rows(self, *signs: Sign | None) -> int:
         """Return how many rows have one of some meanings; None is that of any other cell."""
@@ -116,15 +122,15 @@ class LabelValues:
 
     def sentence(self, used: Mapping[str, int]) -> str:
         """Return what was recognised, with the number of rows that were read so."""
-        said = {cell: self.signs.get(cell, _CORE.get(cell)) for cell in used}
+        said = {cell: self.signs.get(cell, CORE.get(cell)) for cell in used}
         order = sorted(used, key=lambda cell: (said[cell] != "yes", -used[cell]))
         parts = [
-            f"{shortened(str(self.spelt[cell]), 40)} as {str(said[cell]).title()} ({used[cell]})"
+            f"{shortened(self.spelt[cell], 40)} as {str(said[cell]).title()} ({used[cell]})"
             for cell in order
         ]
         what = "short answers and verdicts" if self.mixed else "verdicts"
         neither = [cell for cell, sign in self.signs.items() if sign == "neither"]
-        left_out = [f"{shortened(str(self.spelt[one]), 40)} ({self.seen[one]})" for one in neither]
+        left_out = [f"{shortened(self.spelt[one], 40)} ({self.seen[one]})" for one in neither]
         others = (
             f"; neither, and left out: {_listed(left_out)}" if neither and not self.mixed else ""
         )
@@ -133,26 +139,30 @@ class LabelValues:
     def refusal(self, why: str, ways: str) -> DataError:
         """Return the error that says what the column holds, and the ways out."""
         common = ", ".join(
-            f"{shortened(str(self.spelt[cell]), 40)} ({count})"
+            f"{shortened(self.spelt[cell], 40)} ({count})"
             for cell, count in self.seen.most_common(_LISTED)
         )
         return DataError(f"{self.path}: {why} (its column {self.column} holds {common}); {ways}.")
+
+    def shown(self, cell: Any) -> str:
+        """Return a cell for messages."""
+        return self.plain(cell) if isinstance(cell, list | dict) else str(cell)
 
     def counts(self, used: Mapping[str, int]) -> dict[str, int]:
         """Return the number of rows by verdict, of those that were read so."""
         found: Counter[str] = Counter()
         for cell, count in used.items():
-            found[str(self.signs.get(cell, _CORE.get(cell)))] += count
+            found[str(self.signs.get(cell, CORE.get(cell)))] += count
         return dict(found)
 
     def form(self) -> str:
         """Return an option by which the cells could be read, as far as their meaning is known."""
         known, sides = self.known, dict[Sign, list[str]]()
         for cell, _ in self.seen.most_common(_LISTED):
-            sides.setdefault(known.get(cell, "neither"), []).append(str(self.spelt[cell]))
+            sides.setdefault(known.get(cell, "neither"), []).append(self.spelt[cell])
         if len(sides) == 3 or sides.keys() == {"yes", "no"}:
             return "/".join("|".join(sides[sign]) for sign in _ORDER if sign in sides)
-        cells = [str(self.spelt[cell]) for cell, _ in self.seen.most_common(2)]
+        cells = [self.spelt[cell] for cell, _ in self.seen.most_common(2)]
         return "/".join([*cells, "OTHER"][:2])
 
 
@@ -167,100 +177,6 @@ def first_of(cell: Any) -> Any:
     return parts[0] if isinstance(parts, list) and parts else cell
 
 
-def decide_labels(values: LabelValues) -> None:
-    """Decide what the cells of the column ``label`` mean.
-
-    Raises:
-        DataError: most of them have no known meaning.
-    """
-    known, others = values.known, values.rows(None)
-    verdicts = values.rows("yes", "no")
-    numbers = [cell for cell in values.seen if _is_number(cell)]
-    graded = values.labels is None and any(cell not in ("0", "1") for cell in numbers)
-    if graded or others > verdicts or not verdicts:
-        why = "it is not clear which labels mean Yes and which No"
-        one = values.form()
-        swapped = "/".join(reversed(one.split("/", 1)))
-        raise values.refusal(
-            why, f"say so by --labels {one!r} or {swapped!r}; a third value is one that is neither"
-        )
-    values.signs = {cell: known.get(cell, "neither") for cell in values.seen}
-
-
-def decide_answers(values: LabelValues, questions: Sequence[str]) -> None:
-    """Decide which cells of the column ``answer`` are verdicts, in rows without a label.
-
-    Args:
-        values: the cells; their meanings are set.
-        questions: those of the same rows, in the order of ``values``.
-
-    Raises:
-        DataError: they may be verdicts or short answers.
-    """
-    values.mixed = True
-    if values.labels == ():
-        return
-    known = values.known
-    if values.labels is None and any(_is_number(one) and one not in known for one in values.seen):
-        known = {cell: sign for cell, sign in known.items() if not _is_number(cell)}
-    others = {cell: n for cell, n in values.seen.items() if cell not in known}
-    total, forms = sum(values.seen.values()), Counter(map(form_of, questions))
-    signs = {cell: sign for cell, sign in known.items() if sign != "neither"}
-    signed = sum(values.seen[cell] for cell in signs)
-    if not signs:
-        _refuse_two(values, forms)
-        return
-    most = signed + values.rows("neither") >= MOST * total
-    if values.labels is None:
-        _refuse_few(values, others, most)
-        numeric, both = all(map(_is_number, signs)), len(set(signs.values())) == 2
-        doubtful = numeric or not (both or _CORE.keys() & signs.keys())
-        if doubtful and (not most or not _asked_for(values, forms, total)):
-            return
-        no_open = not forms["open"] and both and signed >= sum(others.values())
-        if forms["open"] > total / 2 or not (most or no_open):
-            values.signs = {cell: one for cell, one in known.items() if cell in _CORE}
-            return
-    values.mixed = False
-    values.signs = {cell: known.get(cell, "neither") for cell in values.seen}
-
-
-def _asked_for(values: LabelValues, forms: Mapping[Form, int], total: int) -> bool:
-    """Whether 1 and 0, or one label alone, are verdicts by the form of the questions.
-
-    Raises:
-        DataError: the questions do not tell.
-    """
-    if forms["closed"] >= ALMOST * total:
-        return True
-    if forms["open"] >= ALMOST * total:
-        return False
-    raise _unclear(values)
-
-
-def _refuse_two(values: LabelValues, forms: Mapping[Form, int]) -> None:
-    """Refuse two texts that stand for all answers: they are labels, and not recognised."""
-    texts = [cell for cell in values.seen if not _is_number(cell)]
-    often = min(values.seen.values(), default=0) >= 2
-    if len(texts) == len(values.seen) == 2 and often and not forms["open"]:
-        raise _unclear(values)
-
-
-def _refuse_few(values: LabelValues, others: Mapping[str, int], most: bool) -> None:
-    """Refuse a column with verdicts in which a few other texts stand often."""
-    if not most and len(others) <= _FEW and sum(others.values()) >= 3 * len(others):
-        raise _unclear(values)
-
-
-def _unclear(values: LabelValues) -> DataError:
-    one = values.form()
-    return values.refusal(
-        "it is not clear whether its answers are verdicts or short answers",
-        f"say what means Yes and what means No, as in --labels {one!r}, or give --labels none "
-        "where all are short answers",
-    )
-
-
 def counted(cells: Iterable[Any], values: LabelValues) -> LabelValues:
     """Count the cells of a column."""
     for cell in cells:
@@ -270,4 +186,4 @@ def counted(cells: Iterable[Any], values: LabelValues) -> LabelValues:
 
 def is_verdict_word(text: str) -> bool:
     """Whether a text is a word for Yes or No."""
-    return plain_value(text) in _CORE
+    return plain_value(text) in CORE

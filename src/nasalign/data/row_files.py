@@ -137,7 +137,11 @@ def _jsonl_rows(path: Path, file: TextIO) -> Pairs:
 
 
 def _json_rows(path: Path, file: TextIO) -> Pairs:
-    rows = _parsed(str(path), file.read())
+    text = file.read()
+    if text.lstrip().startswith("{") and text.strip().count("}\n{"):  # JSON lines by another name
+        yield from _jsonl_rows(path, io.StringIO(text))
+        return
+    rows = _parsed(str(path), text)
     if not isinstance(rows, list):
         raise DataError(f"{path} must hold a JSON array of rows.")
     for number, values in enumerate(rows, start=1):

@@ -1,5 +1,6 @@
 """A user's own questions: which columns hold what is told from the whole file."""
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def load_file(
     """
     how = how or FileFormat()
     known = KNOWN | {name.casefold() for name in (*how.columns.values(), how.group_by or "")}
-    columns, dropped, rows = Columns(str(path), how), Dropped(), []
+    columns, dropped = Columns(str(path), how), Dropped()
+    rows: deque[Row] = deque()
     saved = any((Path(path) / one).exists() for one in ("state.json", "dataset_dict.json"))
     here = saved or (Path(path).suffix and not Path(path).is_dir())
     for row in read_data_rows(path, known) if here else hub_rows(str(path), revision):

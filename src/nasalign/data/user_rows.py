@@ -1,20 +1,13 @@
-"""Records from the rows of a user's file, whose verdicts are told by all rows together."""
+"""Records from the rows of a user's file."""
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from nasalign.data.columns import Columns, columns_found
 from nasalign.data.file_format import FileFormat
-from nasalign.data.label_values import (
-    LabelValues,
-    counted,
-    decide_answers,
-    decide_labels,
-    is_verdict_word,
-)
-from nasalign.data.question_form import form_of
+from nasalign.data.file_verdicts import FileVerdicts
 from nasalign.data.reading import BrokenRow, Drop, Dropped, Row
 from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.errors import DataError, shortened
@@ -30,25 +23,24 @@ class FileReader:
     columns: Columns
     how: FileFormat
     dropped: Dropped
-    labels: LabelValues | None = None
-    answers: LabelValues | None = None
-    used: dict[str, Counter[str]] = field(default_factory=dict)  # verdicts by column and cell
     unused: Counter[str] = field(default_factory=Counter)  # columns of no use in yes/no rows
-    mostly_labelled: bool = False
-    labels_fit: bool = False  # whether some cell is one that --labels names
 
-    def read(self, rows: list[Row]) -> list[Record]:
-        """Return the records of all rows.
+    def __post_init__(self) -> None:
+        self.verdicts = FileVerdicts(self.columns, self.how)
+
+    def read(self, rows: deque[Row]) -> list[Record]:
+        """Return the records of all rows, which are taken out of ``rows`` to save memory.
 
         Raises:
             DataError: the verdicts are not clear, no row can be used, or a row does not fit and
                 the format is strict.
         """
         self._template_columns()
-        self._decide(rows)
+        self.verdicts.decide(rows)
         records: list[Record] = []
         places: dict[str, str] = {}
-        for row in rows:
+        while rows:
+            row = rows.popleft()
             try:
                 record = self._record(row)
                 if record.id and record.id in places:
@@ -64,6 +56,8 @@ class FileReader:
             except Drop as reason:
                 self.dropped.add(str(reason), row.where)
             else:
+                if isinstance(record, BinaryExample):
+                    self.verdicts.take(row)
                 places[record.id] = row.where
                 records.append(record)
         if not records:
@@ -79,46 +73,8 @@ class FileReader:
                     f"its columns are {columns_found(self.columns)}."
                 )
 
-    def _decide(self, rows: list[Row]) -> None:
-        """Decide which labels and answers are verdicts, by all rows."""
-        label, answer = (self.columns.read.get(name) for name in ("label", "answer"))
-        rest = rows
-        if label:
-            labelled = [row for row in rows if row.has(label)]
-            rest = [row for row in rows if not row.has(label)]
-            if labelled:
-                self.labels = self._values(label, labelled)
-                decide_labels(self.labels)
-            self.mostly_labelled = 2 * len(labelled) >= len(rows)
-        if answer and not self.mostly_labelled:
-            rest = [row for row in rest if row.has(answer) and not self._chooses(row)]
-            self.answers = self._values(answer, rest)
-            column = self.columns.read.get("question", "")
-            decide_answers(self.answers, [str(row.values.get(column, "")) for row in rest])
-        if self.how.labels and not self.labels_fit:
-            self.columns.lacking.append(f"--labels {self.how.facts['labels']}")
-
-    def _values(self, column: str, rows: list[Row]) -> LabelValues:
-        """The cells of a column; ``--labels`` is for another file if none of them is one of it."""
-        cells, path = [row.values[column] for row in rows], self.columns.path
-        values = counted(cells, LabelValues(path, column, self.how.labels))
-        if not self.how.labels or values.rows("yes", "no"):
-            self.labels_fit = True
-            return values
-        return counted(cells, LabelValues(path, column))
-
-    def _chooses(self, row: Row) -> bool:
-        """Whether a row has options to choose from, other than Yes and No."""
-        column = self.columns.read.get("options")
-        try:
-            options = row.texts(column) if column else ()
-        except BrokenRow:
-            return True  # told later
-        return not all(map(is_verdict_word, options))
-
     def _record(self, row: Row) -> Record:
-        label, read = self.columns.read.get("label"), self.columns.read
-        verdict = self._label(row) if label and row.has(label) else self._verdict(row)
+        read, verdict = self.columns.read, self.verdicts.of(row)
         context, fields = self._context(row), self._fields(row)
         common: dict[str, Any] = {
             "question": self._question(row, context, fields),
@@ -145,55 +101,6 @@ class FileReader:
             options=options,
             **common,
         )
-
-    def _label(self, row: Row) -> bool:
-        """The label of a row that has one."""
-        assert self.labels
-        return self._sign(row, self.labels, "label") == "yes"
-
-    def _verdict(self, row: Row) -> bool | None:
-        """The verdict that the answer of a row without a label is; None of a short answer."""
-        column = self.columns.read.get("answer", "answer")
-        if self.mostly_labelled:
-            raise BrokenRow(row.where, "has no label, as most rows of the file have")
-        if not row.has(column) or not self.answers or self._chooses(row):
-            return None
-        cell, values = row.values[column], self.answers
-        if isinstance(cell, bool):
-            self._count(values, cell)
-            return cell
-        sign = values.sign(cell)
-        if values.mixed:
-            form = form_of(str(row.values.get(self.columns.read.get("question", ""), "")))
-            verdicts = {"yes", "no"} & set(values.signs.values())
-            if form == "open" or not verdicts or (sign is None and form != "closed"):
-                return None
-            if form == "unknown" and sign in ("yes", "no"):
-                raise BrokenRow(
-                    row.where,
-                    f"has the answer {shortened(str(cell))}, which may be a verdict or a short "
-                    "answer; give it a label",
-                    "its answer may be a verdict or a short answer; a label would tell",
-                )
-        return self._sign(row, values, "answer") == "yes"
-
-    def _sign(self, row: Row, values: LabelValues, kind: str) -> str:
-        """Yes or No of a cell; raises where it is neither."""
-        cell = row.values[values.column]
-        sign = values.sign(cell)
-        if sign in ("yes", "no"):
-            self._count(values, cell)
-            return str(sign)
-        if values.is_given(cell):
-            raise Drop(f"its {kind} is neither Yes nor No, as --labels says")
-        raise BrokenRow(
-            row.where,
-            f"has the {kind} {shortened(str(cell))}, which is neither Yes nor No",
-            f"its {kind} is neither Yes nor No",
-        )
-
-    def _count(self, values: LabelValues, cell: Any) -> None:
-        self.used.setdefault(values.column, Counter())[values.plain(cell)] += 1
 
     def _question(self, row: Row, context: str | None, fields: tuple[tuple[str, str], ...]) -> str:
         """The question, or what a template asks about where it does not name one."""
@@ -243,10 +150,7 @@ class FileReader:
 
     def notes(self) -> list[str]:
         """Return what is to be said of columns and verdicts, one sentence each."""
-        notes = self.columns.sentences()
-        for values in (self.labels, self.answers):
-            if values and values.column in self.used:
-                notes.append(values.sentence(self.used[values.column]))
+        notes = self.columns.sentences() + self.verdicts.sentences()
         unused = {name: count for name, count in self.unused.items() if count}
         if unused:
             said = ", ".join(f"{name} ({count})" for name, count in unused.items())
@@ -255,13 +159,8 @@ class FileReader:
 
     def facts(self) -> dict[str, Any]:
         """Return the same for ``run.json``."""
-        verdicts = {
-            values.column: values.counts(self.used[values.column])
-            for values in (self.labels, self.answers)
-            if values and values.column in self.used
-        }
         unread = dict(islice(self.columns.unread().items(), 100))
-        return {"columns": self.columns.read, "unread": unread, "verdicts": verdicts}
+        return {"columns": self.columns.read, "unread": unread, "verdicts": self.verdicts.counts()}
 
 
 def chosen_option(row: Row, options: tuple[str, ...], answer: str) -> str:
