@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nasalign.config import Settings
+from nasalign.data.binary import positive_example
 from nasalign.data.records import Question
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.inference import scoring
@@ -84,7 +85,7 @@ def test_what_is_known_is_scored(llama: Llama) -> None:
     probing = build_probing_set(Session(model, tokenizer, settings), samples, done.append)
     assert done == [3, 1]
     builder = PromptBuilder(tokenizer)
-    prompts = [builder.binary(module.positive_example(question)) for question in questions(4)]
+    prompts = [builder.binary(positive_example(question)) for question in questions(4)]
     scores = score_prompts(model, prompts, batch_size=3)
     assert probing.samples == samples[:4]
     assert probing.prompts == prompts
