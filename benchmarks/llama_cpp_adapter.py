@@ -82,7 +82,7 @@ def with_patterns(adapter: Path, folder: Path) -> set[int]:
     folder.mkdir()
     save_file({name: one.contiguous() for name, one in tensors.items()}, folder / FILE)
     config = peft_config(changes, max(ranks.values()), MODEL)
-    write_json(folder / CONFIG, config | {"rank_pattern": ranks})
+    write_json(folder / CONFIG, config | {"rank_pattern": ranks, "alpha_pattern": ranks})
     return set(ranks.values())
 
 
