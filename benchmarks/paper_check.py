@@ -87,7 +87,7 @@ def check(
 ) -> None:
     """Makes all comparisons."""
     text_checks.check_printed(paper, made, findings)
-    row_checks.check(made, findings)
+    row_checks.check(made, findings, data)
     folder = made.facts["model"]["name"]
     literal = Literal.load(folder)
     forms = {BEFORE: literal, AFTER: literal}

@@ -41,7 +41,7 @@ def contexts(data: Path, name: str, supporting: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     for row in upstream(data, name):
         if name == "strategyqa":
-            found[row["qid"]] = " ".join(row["facts"])
+            found[row["qid"]] = " ".join(fact.strip() for fact in row["facts"])
         elif name == "musique":
             parts = [one for one in row["paragraphs"] if one["is_supporting"] or not supporting]
             found[row["id"]] = " ".join(

@@ -59,6 +59,7 @@ def made(tmp_path: Path) -> Produced:
         for b in range(10)
     ]
     write(tmp_path, "figure-2", figure)
+    (tmp_path / "musique.json").write_text("[]")  # the data, of which aliases are read
     return Produced(tmp_path)
 
 
@@ -71,7 +72,7 @@ def write(folder: Path, name: str, rows: list[dict]) -> None:
 
 def verdicts(made: Produced) -> dict[str, str]:
     findings = Findings(quiet=True)
-    row_checks.check(made, findings)
+    row_checks.check(made, findings, made.folder)
     return {
         one.item: one.verdict
         for one in findings.made

@@ -93,7 +93,7 @@ def test_everything_agrees(world: tuple[Produced, Path, Path], tmp_path: Path) -
     forms = {BEFORE: Literal.load(folder), AFTER: Literal.load(folder, made.adapter())}
     checks = ModelChecks(made, forms[BEFORE], data, paper, 2)
     checks.check(findings, forms)
-    row_checks.check(made, findings)
+    row_checks.check(made, findings, data)
     tuning_checks.check(made, Literal.load(folder), checks.prompt_one, 2, findings)
     shot_checks.check(made, forms[BEFORE], checks.prompt_one, data, tmp_path / "tasks", findings)
     assert not [one.line() for one in findings.made if one.verdict != "ok"]
@@ -120,6 +120,6 @@ def test_an_altered_figure_is_found(
         writer.writeheader()
         writer.writerows(rows)
     findings = Findings(quiet=True)
-    row_checks.check(world[0], findings)
+    row_checks.check(world[0], findings, world[1])
     path.write_text(before)
     assert [one.item for one in findings.differ] == [item]
