@@ -37,6 +37,7 @@ import run_folder
 import tiny
 import upstream
 from fuzz_files import FILES
+from fuzz_templates import chat_templates, user_templates
 from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.config import Settings, parse_assignments, settings_from_file
 from nasalign.data.binary import to_binary
@@ -533,6 +534,8 @@ def targets() -> dict[str, tuple[Callable[[Maker, Path], None], float]]:
     found |= {name: (published(name), 0.5) for name in SOURCES}
     return found | {
         "prompts": (prompt_locator(), 1.0),
+        "user's templates": (user_templates(), 1.0),
+        "chat templates": (chat_templates(), 0.1),
         "settings file": (settings_file, 1.0),
         "--set": (settings_by_name, 1.0),
         "values": (values, 1.0),

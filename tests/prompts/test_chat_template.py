@@ -39,6 +39,11 @@ ENDINGS = {  # template, what stands between the user's turn and the content, wh
         "<assistant><think>\n\n</think>\n\n",
         "",
     ),
+    "an open block in place of what a past turn has": (
+        TURNS + "{% if add_generation_prompt %}[reason]{% endif %}",
+        "[reason]\n[/reason]\n\n",
+        "",
+    ),
     "an open block of square brackets": (
         TURNS + "{% if add_generation_prompt %}<assistant>[THINK]{% endif %}",
         "<assistant>[THINK]\n[/THINK]\n\n",

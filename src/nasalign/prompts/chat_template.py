@@ -94,7 +94,7 @@ class ChatTemplate:
         shorter = min(len(generated), len(answered))
         same = next((place for place, (one, other) in pairs if one != other), shorter)
         own, past = generated[same:], answered[same:]
-        if opened and not past.strip():
+        if opened and own.strip():
             return "", self._closing(opened), ""
         if own.strip() and ("think" in own.casefold() or not past.strip()):
             return "", "", None  # more than in a past turn, such as an empty block of reasoning
