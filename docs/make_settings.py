@@ -44,6 +44,9 @@ SECTIONS = {  # first setting of each section -> its title
     "batch_size": "Everywhere",
 }
 EXAMPLES = {  # of settings that are unset by default
+    "template": "{question} Yes or No?",
+    "system": "Be strict.",
+    "date": "2026-01-31",
     "chat": True,
     "data_revision": "main",
     "max_calls": 1000,
