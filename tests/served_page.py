@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -26,18 +26,22 @@ from nasalign.serve.server import make_server
 
 def opened(folders: tuple[Path, Path]) -> BothModels:
     """Opens a model and its adapter."""
-    return open_both(Job(model=str(folders[0])), folders[1])
+    return open_both(Job(model=str(folders[0]), adapter=folders[1]))
 
 
 class Slow:
     """In place of both models: answers when it may, and notes what it was asked."""
 
     adapter, model, words = None, None, ("Yes", "No")
+    columns = ("question", "answer", "context")
 
     def __init__(self) -> None:
         self.asked: Queue[str] = Queue()
         self.done: list[str] = []
         self.may_end = threading.Event()
+
+    def example(self, values: Mapping[str, str | None]) -> BinaryExample:
+        return BinaryExample(values["question"] or "", True)
 
     def ask(self, example: BinaryExample) -> dict[str, Any]:
         self.asked.put(example.question)

@@ -33,7 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def pair(folders: tuple[Path, Path]) -> BothModels:
-    return open_both(Job(model=str(folders[0])), folders[1])
+    return open_both(Job(model=str(folders[0]), adapter=folders[1]))
 
 
 def chat(folders: tuple[Path, Path], typed: str | bytes, *options: str) -> Result:
@@ -98,7 +98,7 @@ def test_it_says_where_the_heads_look(pair: BothModels) -> None:
 
 
 def test_a_scenario_words_the_prompt_that_is_looked_at(folders: tuple[Path, Path]) -> None:
-    pair = open_both(Job(model=str(folders[0]), shortcuts={"scenario": "unsure"}), None)
+    pair = open_both(Job(model=str(folders[0]), shortcuts={"scenario": "unsure"}))
     assert "or I don't know." in "".join(pair.look(PARIS, [(0, 0)])["tokens"])
 
 
@@ -184,4 +184,4 @@ def test_several_processes_are_refused(
 ) -> None:
     monkeypatch.setattr("nasalign.models.processes.count", lambda: 2)
     with pytest.raises(NasAlignError, match="One process is enough"):
-        open_both(Job(model=str(folders[0])), None)
+        open_both(Job(model=str(folders[0])))

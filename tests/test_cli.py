@@ -60,10 +60,11 @@ def test_an_empty_probing_set_is_said_and_the_run_can_be_overwritten(
     saved: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "questions.jsonl"
-    data.write_text('{"question": "Is it?", "label": true}\n')
+    data.write_text('{"question": "Is it?", "label": false}\n')
     for command in ("align", "align", "diagnose"):
         words = (command, saved, "--probing-data", data, "--out", tmp_path / "run", "--overwrite")
-        assert "The probing set is empty" in refused(invoke(*words))
+        words += ("--set", "direction=negative")
+        assert "No labelled row has the answer Yes" in refused(invoke(*words))
 
 
 MISTAKES = [

@@ -5,14 +5,13 @@ import random
 import signal
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from cases import DENIES, case, sets
 from fault_tools import Stop, assert_same_run, done, invoke, python, refused, said, start_python
 from nasalign import alignment as pipeline
-from nasalign.nasa import probing, training
+from nasalign.nasa import training
 
 SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")
 SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "halting_share=1.0")
@@ -79,9 +78,8 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
     assert len(ran) == epochs - (calls - 1)  # only the epoch that was cut off runs again
 
 
-@pytest.mark.parametrize(("place", "stage"), [(probing, "probing_set"), (pipeline, "choose_heads")])
+@pytest.mark.parametrize("stage", ["probing_set", "choose_heads"])
 def test_the_facts_of_a_stage_are_kept_with_its_file(
-    place: ModuleType,
     stage: str,
     command: list[str],
     tmp_path: Path,
@@ -95,7 +93,7 @@ def test_the_facts_of_a_stage_are_kept_with_its_file(
         started = [*command, "--set", "direction=auto", "--out", str(tmp_path / name)]
         if ends:
             with monkeypatch.context() as patch:
-                patch.setattr(place, stage, stop)
+                patch.setattr(pipeline, stage, stop)
                 assert invoke(*started).exit_code != 0
         done(*started, "--resume")
         facts = json.loads((tmp_path / name / "run.json").read_text())

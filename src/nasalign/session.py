@@ -1,9 +1,9 @@
 """A session: a model in memory with its tokenizer, settings and run."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -137,7 +137,7 @@ class Session:
         the date of today all the time, unless the settings have another.
         """
         run, settings = run or Run(), settings or preset_for(model)
-        settings = settings.replace({"date": settings.date or date.today().isoformat()})
+        settings = settings.replace({"date": settings.date or time.strftime("%Y-%m-%d")})
         model.requires_grad_(False).eval()
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         fingerprint = str(run.facts["model"]["fingerprint"])

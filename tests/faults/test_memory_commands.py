@@ -16,7 +16,7 @@ from fault_tools import assert_same_run, done, invoke, refused
 from memory_limit import MESSAGE
 from nasalign.commands import app
 from nasalign.errors import OutOfMemoryError
-from nasalign.models import loading
+from nasalign.models import checkpoints, loading
 from nasalign.models.loading import load
 from nasalign.nasa import training
 
@@ -33,7 +33,7 @@ def full(*_: object, **__: object) -> Any:
 
 NOT_FITTING = {
     "moving": (PreTrainedModel, "to"),
-    "reading": (loading.AutoModelForCausalLM, "from_pretrained"),
+    "reading": (checkpoints.AutoModelForCausalLM, "from_pretrained"),
     "checking": (loading, "_check_finite"),
 }
 RUNNING = "transformers.models.llama.modeling_llama.LlamaMLP.forward"

@@ -57,7 +57,7 @@ def test_a_model_s_name(command: str) -> None:
 
 def test_a_data_set_s_name_and_its_rows(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "[bold]set\x1b[31m.jsonl"
-    rows = [{"question": f"{HOSTILE} {number}", "answer": "yes"} for number in range(3)]
+    rows = [{"question": f"Is {HOSTILE} {number}?", "answer": "yes"} for number in range(3)]
     rows.append({"question": "What is zz?", "answer": "zz", "id": HOSTILE})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     shown = done("evaluate", saved, "--data", path, "--split", "all", "--limit", 9).output

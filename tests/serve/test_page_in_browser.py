@@ -166,7 +166,7 @@ def test_everything_has_a_name(browser: Browser, url: str) -> None:
 
 
 def test_without_an_adapter_there_is_one_side(browser: Browser, folders: tuple[Path, Path]) -> None:
-    with serving(open_both(Job(model=str(folders[0])), None)) as url:
+    with serving(open_both(Job(model=str(folders[0])))) as url:
         page = visited(browser, url).page
         assert "give --adapter" in page.locator("#model").inner_text()
         page.fill("#question", "Is it?")

@@ -63,7 +63,8 @@ def decide_answers(values: LabelValues, questions: Sequence[str]) -> None:
     if values.labels is None:
         numeric, both = all(map(is_number, signs)), len(set(signs.values())) == 2
         core = bool(CORE.keys() & signs.keys())
-        _refuse_few(values, others, most, both or not core or bool(forms["open"]))
+        if forms["open"] <= total / 2:
+            _refuse_few(values, others, most, both or not core or bool(forms["open"]))
         doubtful = numeric or not (both or core)
         if doubtful and (not most or not _asked_for(values, forms, total)):
             return

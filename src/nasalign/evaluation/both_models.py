@@ -76,6 +76,8 @@ class BothModels:
         unknown = [name for name in given if name not in columns]
         own = template_of(self.session.settings)
         missing = [name for name in (columns if own else ("question",)) if name not in given]
+        if missing == ["question"] and not own:
+            raise PromptError("There is no question; type one.")
         if unknown or missing:
             what = f"{unknown[0]} is not asked for" if unknown else f"{missing[0]} is missing"
             raise PromptError(f"The prompt takes {', '.join(columns)}; {what}.")

@@ -85,15 +85,18 @@ def find_adapter(
 
 def _file(place: str, revision: str | None, offline: bool, name: str) -> Path | None:
     """A file of a folder or a hub id, fetched if need be; None if it has none."""
-    found = cached_file(
-        place,
-        name,
-        revision=revision,
-        local_files_only=offline,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    try:
+        found = cached_file(
+            place,
+            name,
+            revision=revision,
+            local_files_only=offline,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError:  # no name that the hub allows
+        return None
     return Path(found) if found else None
 
 

@@ -10,9 +10,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def render(
             "template": template,
             "messages": [dict(message) for message in messages],
             "answering": answering,
-            "date": today or date.today().isoformat(),
+            "date": today or time.strftime("%Y-%m-%d"),
             # The answer is to follow at once: templates call this one or the other.
             "variables": tokenizer.special_tokens_map
             | {"enable_thinking": False, "thinking": False},

@@ -92,7 +92,8 @@ def _answer(models: BothModels, asked: Asked) -> Answer:
     example = models.example(asked.values)
     sides = models.ask(example)
     looks = models.look(example, shown_heads(sides))
-    return {"asked": asked.model_dump(), "sides": sides, "looks": looks}
+    parts = asked.model_dump(exclude=None if asked.columns else {"columns"})
+    return {"asked": parts, "sides": sides, "looks": looks}
 
 
 async def _unless_left(request: Request, future: "Future[Answer]") -> Answer:
@@ -126,8 +127,6 @@ def _explained(error: Answer) -> str:
     match error["type"]:
         case "string_too_long":
             return f"The {name} is longer than {LIMITS[name]:,} characters; shorten it."
-        case "string_too_short" | "missing" if name == "question":
-            return "There is no question; type one."
         case "extra_forbidden":
             return f"There is no {name!r}; send question, answer and context."
         case kind if kind.startswith("string"):
