@@ -61,7 +61,7 @@ def test_an_empty_probing_set_is_said_and_the_run_can_be_overwritten(
 ) -> None:
     data = tmp_path / "questions.jsonl"
     data.write_text('{"question": "Is it?", "label": false}\n')
-    for command in ("align", "align", "diagnose"):
+    for command in ("align", "align"):
         words = (command, saved, "--probing-data", data, "--out", tmp_path / "run", "--overwrite")
         words += ("--set", "direction=negative")
         assert "No labelled row has the answer Yes" in refused(invoke(*words))
