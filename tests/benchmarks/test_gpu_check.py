@@ -83,6 +83,7 @@ def test_weights_are_quantised_the_whole_job_decides_alike_and_layers_are_compil
     assert len(compared["float32"]["tuned"]) == 3
 
 
+@pytest.mark.long
 def test_a_stage_that_is_cut_short_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_stage_that_is_cut_short_leaves_the_others(
     assert all(0.5 <= end["seconds"] < 30 for end in ends)
 
 
+@pytest.mark.long
 def test_a_failed_stage_is_said(tmp_path: Path) -> None:
     done = check(tmp_path / "out", "--stage", "quant", "--seconds", "5")
     [_, end] = records(tmp_path / "out")

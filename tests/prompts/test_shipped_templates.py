@@ -60,7 +60,7 @@ def test_templates_in_the_sources_of_transformers() -> None:
 @pytest.mark.parametrize(
     ("package", "least"),
     [
-        pytest.param("axolotl", 30, marks=pytest.mark.slow),
+        pytest.param("axolotl", 30, marks=pytest.mark.long),
         pytest.param("trl", 60, marks=pytest.mark.long),
     ],
 )
