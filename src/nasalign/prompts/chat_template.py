@@ -46,7 +46,7 @@ class ChatTemplate:
         open is closed. White space before the content is not part of the prompt (``space``).
 
         Raises:
-            PromptError: the template fails, or it opens something that cannot be closed.
+            PromptError: the template fails.
         """
         text = self._render(turns, answering=True)
         lost, further, _ = self._ending

@@ -172,7 +172,8 @@ def _sums(rows: list[Row]) -> Array:
 
 
 def _with_gap(sums: Array) -> dict[str, Array]:
-    values = from_sums(sums) | {"gap": gap_of(from_sums(sums))}
+    values = from_sums(sums)
+    values["gap"] = gap_of(values)
     recorded = not np.isnan(values["nas"]).any()  # the prompts may not name both words
     return values if recorded else {name: of for name, of in values.items() if name != "nas"}
 
