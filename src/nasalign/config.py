@@ -180,6 +180,8 @@ class Settings:
     replay_gib: Weight | None = None
     """GiB on the device for the activations of replay; unset, a quarter of what is free; then main
     memory, then a file."""
+    reuse: bool = True
+    """Whether answers and scores of the untouched model are read back from earlier runs."""
     seed: Seed = 0
     """Of everything that is drawn."""
 

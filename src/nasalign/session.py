@@ -14,6 +14,7 @@ from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
 from nasalign.extras import require
 from nasalign.inference.generation import ModelChat
+from nasalign.inference.kept_results import KeptResults
 from nasalign.io.storage import cache_folder
 from nasalign.models import processes
 from nasalign.progress import Progress
@@ -113,6 +114,7 @@ class Session:
         run: where results are written and progress is shown.
         fingerprint: of the untouched model's weights (``models.loading.fingerprint``).
         endpoints: opened judge and generator endpoints.
+        kept: results of the untouched model from earlier runs, if they are to be reused.
     """
 
     model: PreTrainedModel
@@ -121,6 +123,7 @@ class Session:
     run: Run = field(default_factory=Run)
     fingerprint: str = ""
     endpoints: Endpoints = field(default_factory=Endpoints)
+    kept: KeptResults | None = None
 
     @classmethod
     def start(
@@ -142,6 +145,24 @@ class Session:
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}
         fingerprint = str(run.facts["model"]["fingerprint"])
         return cls(model, tokenizer, settings, run, fingerprint, endpoints or Endpoints())
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Let what the model is asked inside be read from earlier runs, and kept for later ones.
+
+        The model must be untouched.
+        """
+        if self.kept is None:
+            yield
+            return
+        before = dict(self.kept.reused)
+        with self.kept.active():
+            yield
+        new = {kind: n - before.get(kind, 0) for kind, n in self.kept.reused.items()}
+        if any(new.values()):
+            what = " and ".join(f"{n} {kind}" for kind, n in new.items() if n)
+            self.run.facts["reused"] = dict(self.kept.reused)
+            self.run.say(f"  ({what} of this model are kept from an earlier run)")
 
     def with_settings(self, **changes: Any) -> "Session":
         """Return the same session with some settings changed."""

@@ -15,6 +15,7 @@ from nasalign.data.sources import SOURCES
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
 from nasalign.evaluation.run_data import RunData
+from nasalign.inference.kept_results import KeptResults
 from nasalign.io.locks import one_run_in
 from nasalign.io.storage import check_no_links, remove_folder, sweep, whole
 from nasalign.models import processes
@@ -32,6 +33,10 @@ from nasalign.session import Endpoints, Session, preset_for
 
 PROMPT_SETTINGS = ("vocabulary", "instruction", "template", "system", "chat", "date")
 """Settings by which a model is asked as in another run."""
+
+REUSING = ("align", "diagnose", "evaluate")
+"""Commands that read back what the untouched model was asked in earlier runs; ``compare`` does not,
+since it reports what each stage costs."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,8 @@ class Job:
         if template:
             run.say(template.sentence(Vocabulary.of(settings.vocabulary)))
         session = Session.start(model, tokenizer, settings, run, self.endpoints)
+        if settings.reuse and self.command in REUSING:
+            session = replace(session, kept=KeptResults.of(model, tokenizer))
         run.facts["command"] = self.command
         run.facts["model"] |= {"source": self.model, "quantize": self.load.quantize}
         merged = find_adapter(self.model, offline=True)  # it is in the cache now

@@ -24,7 +24,7 @@ class AnswerCache:
     def _open(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)  # what SQLite keeps beside it gets the same rights
-        own = (path.name, "smollm2", ".smollm2")  # the embedded model is there too
+        own = (path.name, "results", "smollm2", ".smollm2")  # the embedded model is there too
         if all(one.name.startswith(own) for one in path.parent.iterdir()):
             _close_to_others(path.parent)  # not a folder with other files, such as /tmp
         for companion in ("", "-wal", "-shm", "-journal"):  # files that SQLite keeps beside it

@@ -1,6 +1,7 @@
 """From the records of a data set to yes/no examples for one model, and their evaluation."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -153,7 +154,9 @@ def evaluate_sets(
     def one_set(name: str, examples: list[BinaryExample]) -> Evaluation:
         def make() -> Evaluation:
             title = f"Evaluating {side}: {name}"
-            with session.run.stage(f"{side}/{name}", title, len(examples)) as done:
+            untouched = session.untouched() if side == "before" else nullcontext()
+            stage = session.run.stage(f"{side}/{name}", title, len(examples))
+            with untouched, stage as done:
                 found = run_evaluation(
                     session.model, session.tokenizer, examples, session.settings, shots, done
                 )

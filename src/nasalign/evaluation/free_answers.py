@@ -71,7 +71,9 @@ class FreeQuestions:
         if not self.questions:
             return []
         stage, total = f"side_effects/{side}", len(self.questions)
-        with session.run.stage(stage, f"Free answers {side}", total) as done, on(session.model):
+        reused = session.untouched() if side == "before" else nullcontext()
+        asking = session.run.stage(stage, f"Free answers {side}", total)
+        with reused, asking as done, on(session.model):
             answers = free_answers(session, self.questions, done)
         judge = session.chat(session.settings.judge)
         title = "Judging free answers"

@@ -6,7 +6,7 @@ The tokens that all prompts of a batch begin with run once.
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from nasalign.inference.forward import (
     prefix_worth_sharing,
     quick_kernels,
 )
+from nasalign.inference.kept_results import reusing
 from nasalign.models import processes
 from nasalign.models.loading import context_length
 from nasalign.progress import Progress
@@ -71,6 +72,26 @@ def generate(
     answer exceeds the model's context.
     """
     check_lengths(model, prompts, max_new_tokens)
+    return reusing(
+        "free answers",
+        prompts,
+        (max_new_tokens, until, batch_size),
+        lambda: _generate(model, tokenizer, prompts, max_new_tokens, until, batch_size, progress),
+        pack=lambda found: ({}, asdict(found)),
+        unpack=lambda _, values: Generated(**values),
+        progress=progress,
+    )
+
+
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[HasTokens],
+    max_new_tokens: int,
+    until: re.Pattern[str] | None,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> Generated:
     texts, entropies = [""] * len(prompts), torch.zeros(len(prompts), dtype=torch.float64)
     cut = torch.zeros(len(prompts), dtype=torch.int64)
     stops = _stop_tokens(model)

@@ -16,6 +16,7 @@ from nasalign.errors import NasAlignError
 from nasalign.inference.batches import check_lengths, in_batches
 from nasalign.inference.forward import answer_logits, over_tokens
 from nasalign.inference.generation import generate
+from nasalign.inference.kept_results import reusing
 from nasalign.inference.verdicts import Verdict, final_line, likeliest, parse_final, parse_verdict
 from nasalign.models import processes
 from nasalign.nas.recorder import NasRecorder
@@ -197,6 +198,35 @@ def score_prompts(
     """
     check_lengths(model, prompts)
     record = record and all(prompt.named for prompt in prompts)
+
+    def make() -> Scores:
+        return _score_prompts(model, prompts, batch_size, record, progress, logits_of)
+
+    if logits_of:
+        return make()
+    how = (record, batch_size)
+    return reusing("scores", prompts, how, make, _packed, _unpacked, progress)
+
+
+def _packed(scores: Scores) -> tuple[dict[str, Tensor], list[Verdict]]:
+    """The tensors and the verdicts of scores without generated answers."""
+    tensors = {"p_positive": scores.p_positive, "p_negative": scores.p_negative, "nas": scores.nas}
+    more = {} if scores.p_unsure is None else {"p_unsure": scores.p_unsure}
+    return tensors | more, scores.verdicts
+
+
+def _unpacked(tensors: dict[str, Tensor], verdicts: list[Verdict]) -> Scores:
+    return Scores(verdicts=verdicts, **tensors)
+
+
+def _score_prompts(
+    model: PreTrainedModel,
+    prompts: Sequence[BinaryPrompt],
+    batch_size: int | None,
+    record: bool,
+    progress: Progress | None,
+    logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None,
+) -> Scores:
     p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
     nas = torch.empty(len(prompts), 0, 0)
     with NasRecorder(model) if record else nullcontext() as recorder:

@@ -152,9 +152,14 @@ def what_it_knows(session: Session, records: Sequence[Record]) -> list[Parametri
     if rows:
         return _labelled(session, rows)
     asked = _fitting(session, [one for one in drawn if isinstance(one, Question)])
+
+    def make() -> list[Parametric]:
+        with session.untouched():
+            return ask_and_judge(session, asked)
+
     samples = run.cached(
         "parametric.jsonl",
-        make=lambda: ask_and_judge(session, asked),
+        make=make,
         dump=lambda path, found: write_jsonl(path, parametric_rows(found)),
         load=lambda path: parametric_from_rows(asked, read_jsonl(path)),
     )

@@ -120,10 +120,13 @@ def probing_set(session: Session, samples: Sequence[Parametric]) -> ProbingSet:
     run = session.run
 
     def make() -> ProbingSet:
-        known, direction = known_of(samples), choose_direction(session, samples)
+        known = known_of(samples)
+        with session.untouched():
+            direction = choose_direction(session, samples)
         if direction == "positive":
             run.drop(wrong_examples(known, samples, session.settings)[2], "probing")
-        with run.stage("probing", "Asking Is the answer ...?", len(known)) as done:
+        asking = run.stage("probing", "Asking Is the answer ...?", len(known))
+        with session.untouched(), asking as done:
             return build_probing_set(session, samples, done, direction)
 
     def load(path: Path) -> ProbingSet:
