@@ -216,7 +216,8 @@ def _packed(scores: Scores) -> tuple[dict[str, Tensor], list[Verdict]]:
 
 
 def _unpacked(tensors: dict[str, Tensor], verdicts: list[Verdict]) -> Scores:
-    return Scores(verdicts=verdicts, **tensors)
+    p_positive, p_negative, nas = (tensors[name] for name in ("p_positive", "p_negative", "nas"))
+    return Scores(p_positive, p_negative, verdicts, nas, p_unsure=tensors.get("p_unsure"))
 
 
 def _score_prompts(
