@@ -132,6 +132,12 @@ def test_settings_are_values() -> None:
         Settings(sede=3)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("name", ["\ud800", "se\udc80ed"])
+def test_a_name_that_is_no_unicode_is_refused(name: str) -> None:
+    with pytest.raises(NasAlignError, match="name of a setting is not valid Unicode"):
+        Settings().replace(parse_assignments([f"{name}=1"]))
+
+
 def test_assignments_are_read_as_toml_and_else_as_text() -> None:
     texts = ["seed=3", "rho = 0.25", "learning_rate=1e-4", "chat=false", "decoder=generate"]
     texts += ['instruction="A"', "vocabulary=true/false", "k_scope= none ", "x=a=b"]

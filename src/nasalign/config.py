@@ -217,6 +217,8 @@ class Settings:
 
 def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
     first = error.errors(include_url=False)[0]
+    if not first["loc"]:  # pydantic does not name what it cannot encode
+        return NasAlignError("The name of a setting is not valid Unicode.")
     name, value = str(first["loc"][0]), first["input"]
     if first["type"] == "unexpected_keyword_argument":
         names = ", ".join(field.name for field in dataclasses.fields(kind))

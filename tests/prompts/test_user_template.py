@@ -152,6 +152,21 @@ def test_the_places_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        (PromptTemplate("\n  Is {text} spam? Yes or No?\n"), "spam? [Yes] or No?"),
+        (PromptTemplate(" \t{text}\nSay Yes or No."), "Say [Yes] or No."),
+        (PromptTemplate("{text}", "\n\nSay Yes or No.\n"), "Say [Yes] or No."),
+        (PromptTemplate("\n{text} {positive} or {negative}?"), "[Yes] or {negative}?"),
+    ],
+)
+def test_the_places_are_shown_where_a_message_begins_with_space(
+    template: PromptTemplate, shown: str
+) -> None:
+    assert shown in template.sentence(YES_NO)
+
+
+@pytest.mark.parametrize(
     ("example", "reason"),
     [
         (BinaryExample("q", True), r"names \{context\}, which the example 'q' does not have"),

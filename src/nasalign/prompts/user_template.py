@@ -268,7 +268,7 @@ class PromptTemplate:
 
     def _shown(self, place: _Place) -> str:
         """A word with what stands around it in the template."""
-        text = (self.system or "") if place.part == "system" else self.user
+        text = ((self.system or "") if place.part == "system" else self.user).strip()
         size = len(place.text)
         if text[place.start : place.start + size] != place.text:  # it is marked
             size = text.index("}", place.start) + 1 - place.start
