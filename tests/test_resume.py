@@ -11,6 +11,7 @@ import pytest
 from cases import DENIES, case, sets
 from fault_tools import Stop, assert_same_run, done, invoke, python, refused, said, start_python
 from nasalign import alignment as pipeline
+from nasalign.head_rows.optimizer import RowOptimizer
 from nasalign.nasa import training
 
 SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")
@@ -76,6 +77,48 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
     assert not (folder / "checkpoint").exists()
     epochs = sum(row["epochs"] for row in heads(whole))
     assert len(ran) == epochs - (calls - 1)  # only the epoch that was cut off runs again
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [("step", 1), ("step", 3), ("scale", 1), ("scale", 2), ("measure", 2), ("measure", 6)],
+)
+def test_a_rate_that_is_found_and_a_search_end_with_the_same_bytes(
+    name: str,
+    calls: int,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first calls are those of the search for the rate, the last of heads and their search."""
+    given = [*command, *sets(("learning_rate=auto", "line_search=true", "halting_share=0.01"))]
+    given += sets(("tuning_batch_size=8", "n=2", "min_true_positives=999"))
+    owner = RowOptimizer if name == "step" else training.RowTuner
+    real, count = getattr(owner, name), 0
+    with monkeypatch.context() as patch:
+
+        def counted(self: object, *arguments: object) -> object:
+            nonlocal count
+            count += 1
+            if count == stop:
+                raise Stop
+            return real(self, *arguments)
+
+        patch.setattr(owner, name, counted)
+        stop = 0  # never
+        done(*given, "--out", tmp_path / "whole")
+        found = json.loads((tmp_path / "whole" / "learning_rate.json").read_text())
+        assert found["relative"] > 0
+        total, count = count, 0
+        stop = calls if calls < 4 else total - 1
+        assert invoke(*given, "--out", tmp_path / "run").exit_code != 0
+    done(*given, "--out", tmp_path / "run", "--resume")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    facts = [
+        json.loads((tmp_path / one / "run.json").read_text())["learning_rate"]
+        for one in ("whole", "run")
+    ]
+    assert facts == [found, found]
 
 
 @pytest.mark.parametrize("stage", ["probing_set", "choose_heads"])
