@@ -12,10 +12,11 @@ import tiny
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
+from nasalign.inference.scoring import score_prompts
 from nasalign.io.files import read_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
-from nasalign.nasa.learning_rate import FILE, UNFOUND, _factor, find_learning_rate
+from nasalign.nasa.learning_rate import FILE, MOVE, UNFOUND, _factor, find_learning_rate
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.run import Run
@@ -43,17 +44,22 @@ def found(tuner: RowTuner) -> dict:
     return run.facts["learning_rate"]
 
 
-def test_an_epoch_at_the_rate_moves_the_log_odds_as_far_as_wanted(
+def test_an_epoch_at_the_rate_moves_the_answers_as_far_as_wanted(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     tuner = tuner_of(tokenizer, epochs=30)
     told = found(tuner)
+    scores = score_prompts(tuner.model, tuner.validation)
+    start = torch.stack([scores.p_positive.log(), scores.p_negative.log()]).mean(dim=1)
+    log_odds = float(start[0] - start[1])
     assert told["found"]
-    assert told["move"] == pytest.approx(max(abs(told["log_odds"]) / 5, 0.1))
+    assert told["log_odds"] == pytest.approx(log_odds, rel=1e-4)
+    assert told["move"] == pytest.approx(max(abs(log_odds) * MOVE, 0.1), rel=1e-4)
     tuner.begin(HEAD)
     tuner.train_epoch()
     tuner.measure()
-    assert tuner.log_odds - told["log_odds"] == pytest.approx(told["move"], rel=0.3)
+    wanted, other = (tuner.said - start).tolist()
+    assert max(wanted, abs(wanted - other)) == pytest.approx(told["move"], rel=0.4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -2,9 +2,11 @@
 
 A step of AdamW moves each weight by about the rate, so what a rate does depends on the size of the
 rows and on what the head does to the answer; both differ between models. A few steps are trained at
-a small rate, their update is scaled, by scoring V alone, until the mean log odds of V have moved by
-a set share of their distance from zero, and the rate is scaled with it. It is a share of the size
-of the rows, their root mean square, so that it holds for heads of other layers too.
+a small rate, their update is scaled, by scoring V alone, until the answers have moved by a set
+share of what separates them, the mean log odds of V, and the rate is scaled with it. Training
+raises the probability of the wanted word; that of the other may rise too, so what moves is the
+wanted word's log probability or the log odds, whichever moves further. The rate is a share of the
+size of the rows, their root mean square, so that it holds for heads of other layers too.
 """
 
 import math
@@ -19,9 +21,9 @@ from nasalign.run import Run
 
 FILE = "learning_rate.json"
 MOVE = 0.2
-"""Share of their distance from zero by which an epoch moves the log odds (docs/log.md)."""
+"""Share of the mean log odds of V by which an epoch moves the answers (docs/log.md)."""
 LEAST_MOVE = 0.1
-"""Log odds by which an epoch moves them at least, where they begin near zero."""
+"""By how much it moves them at least, in nats, where the log odds begin near zero."""
 STEPS = 3
 """Steps that are tried at most; the update of an epoch of more is as much longer."""
 TRIED = 2.0**-10
@@ -29,7 +31,7 @@ TRIED = 2.0**-10
 FACTORS = (2.0**-6, 2.0**7)
 """Least and greatest factor by which the update is scaled."""
 UNFOUND = 2.0**-8
-"""Rate, as a share of the size of the rows, where no factor moves the log odds far enough."""
+"""Rate, as a share of the size of the rows, where no factor moves the answers far enough."""
 
 
 def find_learning_rate(run: Run, tuner: RowTuner, head: Head) -> None:
@@ -58,10 +60,11 @@ def find_learning_rate(run: Run, tuner: RowTuner, head: Head) -> None:
 
 
 def _searched(tuner: RowTuner, head: Head) -> dict[str, Any]:
-    """The rate that was found, and by how much it moves the log odds of V."""
+    """The rate that was found, and by how much it moves the answers of V."""
     tuner.measure()
-    start = tuner.log_odds
-    target = max(MOVE * abs(start), LEAST_MOVE)
+    start = tuner.said
+    log_odds = float(start[0] - start[1])
+    target = max(MOVE * abs(log_odds), LEAST_MOVE)
     epoch = -(-len(tuner.tuning) // tuner.settings.tuning_batch_size)
     steps = min(STEPS, epoch)
     tuner.trial(head, steps, TRIED)
@@ -71,7 +74,8 @@ def _searched(tuner: RowTuner, head: Head) -> dict[str, Any]:
         def moved(factor: float) -> float:
             tuner.scale(factor)
             tuner.measure()
-            change = tuner.log_odds - start
+            wanted, other = (tuner.said - start).tolist()
+            change = max(wanted, abs(wanted - other))
             return change if math.isfinite(change) else math.inf
 
         factor = _factor(moved, target)
@@ -83,14 +87,14 @@ def _searched(tuner: RowTuner, head: Head) -> dict[str, Any]:
         "rates": [relative * size for size in sizes],
         "layer": head.layer,
         "head": head.head,
-        "log_odds": start,
+        "log_odds": log_odds,
         "move": target,
         "found": factor is not None,
     }
 
 
 def _factor(moved: Callable[[float], float], target: float) -> float | None:
-    """The factor at which an update moves the log odds as far as wanted; None if none does.
+    """The factor at which an update moves the answers as far as wanted; None if none does.
 
     Factors are doubled or halved until two of them enclose the target; between these the move is
     taken as linear.
@@ -122,5 +126,5 @@ def _sentence(found: dict[str, Any]) -> str:
         f"so {rates} for those of layer {found['layer']}, head {found['head']}"
     )
     if found["found"]:
-        return f"{what}, at which an epoch moves the log odds of V by {found['move']:.2f}."
-    return f"{what}; no rate moves the log odds of V by {found['move']:.2f} in an epoch there."
+        return f"{what}, at which an epoch moves the answers of V by {found['move']:.2f} nats."
+    return f"{what}; no rate moves the answers of V by {found['move']:.2f} nats in an epoch there."

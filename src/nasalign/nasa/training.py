@@ -96,10 +96,8 @@ class RowTuner:
             self.nas = self.latest
         # The layers below did not run; their NAS is that of before the head.
         self.latest[:, : self.layer] = self.nas[:, : self.layer]
-        wanted, other = (
-            part.double().clamp_min(1e-30).log() for part in (scores.p_positive, scores.p_negative)
-        )
-        self.log_odds = float((wanted - other).mean())  # of the answer that tuning teaches
+        both = torch.stack([scores.p_positive, scores.p_negative]).double().clamp_min(1e-30)
+        self.said = both.log().mean(dim=1)  # [2]: the answer that tuning teaches, and the other
         yes = sum(verdict == "positive" for verdict in scores.verdicts)
         return Measurement(single_head_nas(self.latest), yes / len(scores.verdicts))
 
