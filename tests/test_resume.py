@@ -66,7 +66,7 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
         assert result.exit_code != 0
     assert not (folder / "metrics.json").exists()
     if error is KeyboardInterrupt:
-        assert "Go on with --resume" in said(result)
+        assert "Resume the run with --resume" in said(result)
         kept = sum(row["kept"] for row in heads(folder)) if calls > 5 else 0
         assert (folder / "adapter").is_dir() == (kept > 0)
 
@@ -79,46 +79,58 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
     assert len(ran) == epochs - (calls - 1)  # only the epoch that was cut off runs again
 
 
-@pytest.mark.parametrize(
-    ("name", "calls"),
-    [("step", 1), ("step", 3), ("scale", 1), ("scale", 2), ("measure", 2), ("measure", 6)],
-)
-def test_a_rate_that_is_found_and_a_search_end_with_the_same_bytes(
+FITTED = ("learning_rate=auto", "line_search=true", "halting_share=0.01", "tuning_batch_size=8")
+FITTED += ("n=2", "min_true_positives=999", "epochs=2")
+COUNTED = {"step": RowOptimizer, "scale": training.RowTuner, "measure": training.RowTuner}
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    command: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], Path, dict[str, int]]:
+    """A run that finds its rate and shortens an epoch: its command, folder, and calls by name."""
+    given, folder = [*command, *sets(FITTED)], tmp_path_factory.mktemp("fitted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        calls = {name: counted(patch, name) for name in COUNTED}
+        done(*given, "--out", folder)
+    assert any(row["scale"] < 1 for row in heads(folder))
+    return given, folder, {name: len(made) for name, made in calls.items()}
+
+
+def counted(patch: pytest.MonkeyPatch, name: str, stop: int = -1) -> list[int]:
+    """Counts the calls of a method in a list, and ends the run at one of them."""
+    real, made = getattr(COUNTED[name], name), []
+
+    def call(self: object, *arguments: object) -> object:
+        made.append(1)
+        if len(made) == stop:
+            raise Stop
+        return real(self, *arguments)
+
+    patch.setattr(COUNTED[name], name, call)
+    return made
+
+
+@pytest.mark.parametrize(("name", "call"), [("step", 2), ("scale", 2), ("measure", -2)])
+def test_a_rate_that_is_found_and_an_epoch_that_is_shortened_end_with_the_same_bytes(
     name: str,
-    calls: int,
-    command: list[str],
+    call: int,
+    fitted: tuple[list[str], Path, dict[str, int]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first calls are those of the search for the rate, the last of heads and their search."""
-    given = [*command, *sets(("learning_rate=auto", "line_search=true", "halting_share=0.01"))]
-    given += sets(("tuning_batch_size=8", "n=2", "min_true_positives=999"))
-    owner = RowOptimizer if name == "step" else training.RowTuner
-    real, count = getattr(owner, name), 0
+    """The first calls are of the search for the rate, the last but one of the line search."""
+    given, whole, calls = fitted
     with monkeypatch.context() as patch:
-
-        def counted(self: object, *arguments: object) -> object:
-            nonlocal count
-            count += 1
-            if count == stop:
-                raise Stop
-            return real(self, *arguments)
-
-        patch.setattr(owner, name, counted)
-        stop = 0  # never
-        done(*given, "--out", tmp_path / "whole")
-        found = json.loads((tmp_path / "whole" / "learning_rate.json").read_text())
-        assert found["relative"] > 0
-        total, count = count, 0
-        stop = calls if calls < 4 else total - 1
+        counted(patch, name, call % calls[name])
         assert invoke(*given, "--out", tmp_path / "run").exit_code != 0
     done(*given, "--out", tmp_path / "run", "--resume")
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
-    facts = [
-        json.loads((tmp_path / one / "run.json").read_text())["learning_rate"]
-        for one in ("whole", "run")
+    assert_same_run(whole, tmp_path / "run")
+    found = [
+        json.loads((folder / "run.json").read_text())["learning_rate"]
+        for folder in (whole, tmp_path / "run")
     ]
-    assert facts == [found, found]
+    assert found[0] == found[1] == json.loads((whole / "learning_rate.json").read_text())
 
 
 @pytest.mark.parametrize("stage", ["probing_set", "choose_heads"])
