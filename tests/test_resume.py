@@ -12,7 +12,8 @@ from cases import DENIES, case, sets
 from fault_tools import Stop, assert_same_run, done, invoke, python, refused, said, start_python
 from nasalign import alignment as pipeline
 from nasalign.head_rows.optimizer import RowOptimizer
-from nasalign.nasa import training
+from nasalign.nasa import head_tuning, training
+from nasalign.nasa.algorithm import Limits
 
 SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")
 SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "halting_share=1.0")
@@ -79,8 +80,9 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
     assert len(ran) == epochs - (calls - 1)  # only the epoch that was cut off runs again
 
 
-FITTED = ("learning_rate=auto", "line_search=true", "halting_share=0.01", "tuning_batch_size=8")
-FITTED += ("n=2", "min_true_positives=999", "epochs=2")
+FITTED = ("learning_rate=auto", "tuning_batch_size=8", "n=2", "epochs=2")
+NEAR = lambda *_: Limits(2, rho=-100, tau=-1.5, halting_share=1.0, line_search=True)  # noqa: E731
+"""The model NAS of the tiny model begins at -1.25, and its first epoch goes far below."""
 COUNTED = {"step": RowOptimizer, "scale": training.RowTuner, "measure": training.RowTuner}
 
 
@@ -91,6 +93,7 @@ def fitted(
     """A run that finds its rate and shortens an epoch: its command, folder, and calls by name."""
     given, folder = [*command, *sets(FITTED)], tmp_path_factory.mktemp("fitted") / "run"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head_tuning, "limits_of", NEAR)
         calls = {name: counted(patch, name) for name in COUNTED}
         done(*given, "--out", folder)
     assert any(row["scale"] < 1 for row in heads(folder))
@@ -121,6 +124,7 @@ def test_a_rate_that_is_found_and_an_epoch_that_is_shortened_end_with_the_same_b
 ) -> None:
     """The first calls are of the search for the rate, the last but one of the line search."""
     given, whole, calls = fitted
+    monkeypatch.setattr(head_tuning, "limits_of", NEAR)
     with monkeypatch.context() as patch:
         counted(patch, name, call % calls[name])
         assert invoke(*given, "--out", tmp_path / "run").exit_code != 0
