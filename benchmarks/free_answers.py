@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from common import alternate, finish, machine, parser, require
-from nasalign.config import load_preset, preset_name
+from nasalign.config import load_preset
 from nasalign.data.binary import sample
 from nasalign.data.records import load_facts
 from nasalign.inference.generation import TokenIds, generate
@@ -26,7 +26,7 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=32)
     arguments = options.parse_args()
     model, tokenizer = load(arguments.model)
-    settings = load_preset(preset_name(model.num_parameters()))
+    settings = load_preset()
     facts = sample(load_facts("development"), arguments.questions, 0)
     prompts = [TokenIds(PromptBuilder(tokenizer).parametric(fact)) for fact in facts]
     ask = partial(generate, model, tokenizer, prompts, settings.answer_tokens)

@@ -106,7 +106,7 @@ def main() -> None:
 def _begun(model: PreTrainedModel, prompts: list[BinaryPrompt], layer: int) -> RowTuner:
     """A tuner one epoch of which is one step."""
     sizes = {"batch_size": len(prompts), "tuning_batch_size": len(prompts)}
-    settings = load_preset("smollm2").replace({**sizes, "learning_rate": 1e-9})
+    settings = load_preset("fast").replace({**sizes, "learning_rate": 1e-9})
     tuner = RowTuner(model, prompts, prompts[:1], settings)
     tuner.begin(Head(layer, 0, 0.0))
     return tuner

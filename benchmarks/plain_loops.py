@@ -69,6 +69,9 @@ class PlainTuner:
             for name, weight in self.weights.items():
                 weight.copy_(self.before[name])
 
+    def scale(self, share: float) -> None:
+        raise NotImplementedError("The plain loop has no line search.")
+
     def finish(self) -> None:
         del self.optimizer, self.schedule
 

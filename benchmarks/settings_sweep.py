@@ -44,7 +44,7 @@ class Printer(Quiet):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--preset", default="smollm2")
+    parser.add_argument("--preset", default="fast")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one a combination")
     parser.add_argument("--try", dest="tries", action="append", default=[], type=json.loads)
     parser.add_argument(

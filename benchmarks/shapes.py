@@ -201,7 +201,7 @@ def _answers(model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes) 
 
 def _nasa(model: PreTrainedModel, prompts: list[BinaryPrompt], sizes: Sizes) -> Iterator[Record]:
     """Seconds of the parts of tuning a head, at three depths; at half against the plain loop."""
-    settings = load_preset("paper-7b").replace({"learning_rate": 1e-9})
+    settings = load_preset("paper").replace({"learning_rate": 1e-9})
     parts = prompts[: sizes.tuning], prompts[sizes.tuning :]
     nas = score_prompts(model, parts[1]).nas
     noise = _noise(model, parts[1])
@@ -296,7 +296,7 @@ def _together(
     attribution(model, few)  # warms up
     seconds, _ = timed(lambda: attribution(model, few))
     yield {"part": "attribution", "seconds_a_pair": seconds / len(few)}
-    settings = load_preset("paper-7b").replace({"joint_learning_rate": 1e-9})
+    settings = load_preset("paper").replace({"joint_learning_rate": 1e-9})
     first = geometry.layers // 4
     places = [(layer, head) for head in range(geometry.heads) for layer in range(geometry.layers)]
     upper = [place for place in places if place[0] >= first]

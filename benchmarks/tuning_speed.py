@@ -48,7 +48,7 @@ def main() -> None:
     options.add_argument("--heads", type=int, default=len(HEADS), help="the first of them")
     options.add_argument("--all-logits", action="store_true", help="as a trainer does")
     arguments = options.parse_args()
-    settings = load_preset("smollm2")
+    settings = load_preset("fast").replace({"learning_rate": 4e-4, "line_search": False})
     model, tokenizer = load("smollm2-135m", dtype="float32")
     samples = settings.tuning_samples
     prompts = fact_prompts(tokenizer, samples + settings.validation_samples)
@@ -89,6 +89,9 @@ class Stopwatch:
 
     def train_epoch(self) -> float:
         return self._count("train", self.tuner.train_epoch)
+
+    def scale(self, share: float) -> None:
+        self._count("prepare", lambda: self.tuner.scale(share))
 
     def restore(self) -> None:
         self._count("prepare", self.tuner.restore)

@@ -2,7 +2,7 @@
 
     python docs/make_settings.py
 
-The values of ``smollm2.toml`` and ``paper.toml`` are read from these files; all else is written
+The values of ``fast.toml`` and ``reproduction.toml`` are read from these files; all else is written
 anew. A test fails when a file is not what this script writes.
 """
 
@@ -17,20 +17,21 @@ from nasalign.config import Settings
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("settings.md")
 PRESETS = {
-    "paper-7b": (
-        "The paper's settings (Section 5.1, Section 4.2) for models of 1 billion parameters and "
-        "more. Each line is a default; `--set key=value` overrides one of them, `--config FILE` "
-        "many. A line that begins with # shows an example of a setting that is unset."
-    ),
     "paper": (
-        "The paper's whole protocol: `nasalign reproduce all --config configs/paper.toml` "
-        "(docs/reproduce.md). It needs an endpoint with GPT-4. The lines are those of "
-        "paper-7b.toml but for those with a comment, which says what that has."
+        "The paper's settings (Section 5.1, Section 4.2), which `--preset paper` takes. Each line "
+        "is a default; `--set key=value` overrides one of them, `--config FILE` many. A line that "
+        "begins with # shows an example of a setting that is unset."
     ),
-    "smollm2": (
-        "Settings for models below 1 billion parameters, found by measurement on the development "
-        "split of the facts (docs/log.md). They are those of paper-7b.toml but for the lines with "
-        "a comment, which says what the paper took."
+    "reproduction": (
+        "The paper's whole protocol: `nasalign reproduce all --config configs/reproduction.toml` "
+        "(docs/reproduce.md). It needs an endpoint with GPT-4. The lines are those of paper.toml "
+        "but for those with a comment, which says what that has."
+    ),
+    "fast": (
+        "What every model takes unless another preset or a file is given: counts for a laptop, and "
+        "a learning rate that is found. Measured on the development split of the facts "
+        "(docs/log.md). The lines are those of paper.toml but for those with a comment, which says "
+        "what the paper took."
     ),
 }
 SECTIONS = {  # first setting of each section -> its title
@@ -71,6 +72,8 @@ REASONS = {  # why a preset takes another value than the paper's defaults
     "probing_questions": "a third of them is known, which is enough for D and V below",
     "tuning_samples": "three batches an epoch",
     "min_true_positives": "a tau of fewer samples is noise: the share of Yes stands in for it",
+    "learning_rate": "found on the first head",
+    "line_search": "an epoch that goes too far is shortened",
     "joint_learning_rate": "many small steps learn more than few large ones (docs/study.md)",
     "side_effect_questions": "half a minute",
 }
@@ -95,12 +98,13 @@ bootstrap_samples = 200
 nasalign align MODEL --config mine.toml --set epochs=3 --out runs/configured
 ```
 
-What the file does not name has the value of the paper; `--set` wins over the file, and
-`none` unsets a setting that can be unset. An unknown name or a value of the wrong type is refused
-before anything is loaded. `run.json` has all settings of a run.
+What the file does not name has the value of the paper, or of the preset; `--set` wins over the
+file, and `none` unsets a setting that can be unset. An unknown name or a value of the wrong type is
+refused before anything is loaded. `run.json` has all settings of a run.
 
-Without `--config` the model's size decides: below a billion parameters `configs/smollm2.toml`
-(small models), above `configs/paper-7b.toml` (paper).
+Without `--config`, every model takes the preset `fast` (`configs/fast.toml`), or with
+`--preset paper` the settings of the paper (`configs/paper.toml`). A file that is given with
+`--preset` is on top of that preset.
 """
 
 
@@ -112,7 +116,7 @@ def explanations() -> dict[str, str]:
 
 def values_of(preset: str) -> dict[str, Any]:
     """Returns the settings that a preset names, in order."""
-    if preset == "paper-7b":
+    if preset == "paper":
         return Settings().as_dict()
     text = (ROOT / "configs" / f"{preset}.toml").read_text(encoding="utf-8")
     return Settings().as_dict() | tomllib.loads(text)
@@ -126,12 +130,12 @@ def toml(preset: str) -> str:
         if name in SECTIONS:
             lines += ["", f"# --- {SECTIONS[name]}"]
         start = f"{name} = {json.dumps(value) if value == 'none' else _toml(value)}"
-        if value is None and preset == "paper-7b":
+        if value is None and preset == "paper":
             start = f"# {name} = {_toml(EXAMPLES[name])}"
-        if preset == "paper-7b":
+        if preset == "paper":
             lines += _commented(start, explained[name])
         elif value is not None:
-            mine = preset == "paper"
+            mine = preset == "reproduction"
             lines += _commented(
                 start, _why(name, value, paper[name], "default" if mine else "paper")
             )
@@ -140,13 +144,13 @@ def toml(preset: str) -> str:
 
 def page() -> str:
     """Returns the page of the documentation."""
-    small, hints, text = values_of("smollm2"), get_type_hints(Settings), HEAD
+    fast, hints, text = values_of("fast"), get_type_hints(Settings), HEAD
     paper = Settings().as_dict()
     for name, explanation in explanations().items():
         if name in SECTIONS:
-            text += f"\n## {SECTIONS[name]}\n\n| setting | takes | paper | small models | |\n"
+            text += f"\n## {SECTIONS[name]}\n\n| setting | takes | paper | fast | |\n"
             text += "| --- | --- | --- | --- | --- |\n"
-        both = (_toml(values[name]) for values in (paper, small))
+        both = (_toml(values[name]) for values in (paper, fast))
         cells = [f"`{name}`", _kind(hints[name]), *both, explanation]
         text += f"| {' | '.join(cells)} |\n"
     return text
@@ -181,6 +185,8 @@ def _kind(hint: Any) -> str:
         return "table of whole numbers"
     if type(None) in get_args(hint):
         hint = get_args(hint)[0]
+    if Literal["auto"] in get_args(hint):
+        return 'number or "auto"'
     return {int: "whole number", float: "number", bool: "true or false", str: "text"}[hint]
 
 

@@ -34,6 +34,7 @@ class Script:
         self.done = dict.fromkeys(self.series, 0)
         self.calls: list[str] = []
         self.begun: tuple[tuple[int, int], State] | None = None
+        self.way = (self.state, self.state)  # of the last epoch
 
     def measure(self) -> Measurement:
         self.calls.append("measure")
@@ -57,8 +58,17 @@ class Script:
     def tune(self, head: tuple[int, int]) -> float:
         epoch = self.series[head][self.done[head]]
         self.done[head] += 1
-        self.state = (self.state[0] | {head: epoch.alpha}, epoch.beta, epoch.yes)
+        start, self.state = self.state, (self.state[0] | {head: epoch.alpha}, epoch.beta, epoch.yes)
+        self.way = start, self.state
         return epoch.loss
+
+    def scale(self, share: float) -> None:
+        """All that V says is linear along the way of an epoch."""
+        self.calls.append(f"scale {share:g}")
+        start, end = self.way
+        alphas = {head: _between(start[0][head], end[0][head], share) for head in end[0]}
+        numbers = [_between(*ends, share) for ends in zip(start[1:], end[1:], strict=True)]
+        self.state = (alphas, *numbers)
 
     def restore(self) -> None:
         assert self.begun is not None
@@ -68,3 +78,7 @@ class Script:
     def finish(self) -> None:
         self.calls.append("finish")
         self.begun = None
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return start + share * (end - start)

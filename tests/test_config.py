@@ -12,7 +12,6 @@ from nasalign.config import (
     Settings,
     load_preset,
     parse_assignments,
-    preset_name,
     settings_from_file,
 )
 from nasalign.errors import NasAlignError
@@ -34,10 +33,12 @@ def test_every_preset_loads_with_all_it_says(path: Path) -> None:
     assert {name: settings[name] for name in said} == said
 
 
-def test_the_preset_changes_at_a_billion_parameters() -> None:
-    assert load_preset("paper-7b") == Settings()
-    assert preset_name(999_999_999) == "smollm2"
-    assert preset_name(1_000_000_000) == "paper-7b"
+def test_the_paper_is_to_the_letter_and_what_is_taken_by_default_fits_itself() -> None:
+    assert load_preset("paper") == Settings()
+    for literal in (load_preset("paper"), load_preset("reproduction")):
+        assert (literal.learning_rate, literal.line_search) == (1e-6, False)
+    assert load_preset() == load_preset("fast")
+    assert (load_preset().learning_rate, load_preset().line_search) == ("auto", True)
 
 
 def test_an_unknown_preset_is_named() -> None:
@@ -68,6 +69,8 @@ def test_a_file_changes_what_it_names_and_keeps_the_rest(file: Path) -> None:
         ("vocabulary = ['yes/no']", r"vocabulary is .* valid string"),
         ('decoder = "greedy"', r"decoder is 'greedy'.*logits.*generate"),
         ("k_scope = 1", r"k_scope is 1.*group.*none"),
+        ('learning_rate = "high"', r"learning_rate is 'high'.* valid number or \"auto\""),
+        ("line_search = 1", r"line_search is 1.* valid boolean"),
         ("epochs = 4\nepochs = 5", r"not valid TOML"),
         ("epochs = ", r"not valid TOML"),
     ],

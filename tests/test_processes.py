@@ -18,10 +18,13 @@ LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["nasa", "nasa+"])
-def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "rate"), [("nasa", "1e-3"), ("nasa", "auto"), ("nasa+", "1e-3")]
+)
+def test_two_processes_give_what_one_gives(tmp_path: Path, method: str, rate: str) -> None:
     model, data = case(tmp_path, DENIES, questions=61)
-    settings = sets((*SETTINGS, f"method={method}", "joint_epochs=1"))
+    how = (f"method={method}", f"learning_rate={rate}", "joint_epochs=1")
+    settings = sets((*SETTINGS, *how))
     command = ["-m", "nasalign", "align", str(model), "--data", str(data), *settings]
     one, two = tmp_path / "one", tmp_path / "two"
     alone = python(*command, "--out", str(one), "--json")
@@ -33,6 +36,8 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
 
     tuning = "tuning.jsonl" if method == "nasa" else "joint.jsonl"
     names = ("parametric.jsonl", "probing.jsonl", tuning, "heads.json")
+    if rate == "auto":
+        names += ("learning_rate.json",)
     for name in (*names, "side_effects.json"):
         assert_close(rows(one / name), rows(two / name))
     assert any(row.get("kept") for row in rows(one / tuning))

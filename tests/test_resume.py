@@ -11,7 +11,9 @@ import pytest
 from cases import DENIES, case, sets
 from fault_tools import Stop, assert_same_run, done, invoke, python, refused, said, start_python
 from nasalign import alignment as pipeline
-from nasalign.nasa import training
+from nasalign.head_rows.optimizer import RowOptimizer
+from nasalign.nasa import head_tuning, training
+from nasalign.nasa.algorithm import Limits
 
 SETTINGS = ("epochs=4", "n=5", "k=10", "learning_rate=1e-3", "bootstrap_samples=50")
 SETTINGS += ("answer_tokens=6", "sides=both", "rho=-100", "halting_share=1.0")
@@ -65,7 +67,7 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
         assert result.exit_code != 0
     assert not (folder / "metrics.json").exists()
     if error is KeyboardInterrupt:
-        assert "Go on with --resume" in said(result)
+        assert "Resume the run with --resume" in said(result)
         kept = sum(row["kept"] for row in heads(folder)) if calls > 5 else 0
         assert (folder / "adapter").is_dir() == (kept > 0)
 
@@ -76,6 +78,63 @@ def test_a_run_that_ends_in_any_epoch_goes_on(
     assert not (folder / "checkpoint").exists()
     epochs = sum(row["epochs"] for row in heads(whole))
     assert len(ran) == epochs - (calls - 1)  # only the epoch that was cut off runs again
+
+
+FITTED = ("learning_rate=auto", "tuning_batch_size=8", "n=2", "epochs=2")
+NEAR = lambda *_: Limits(2, rho=-100, tau=-1.5, halting_share=1.0, line_search=True)  # noqa: E731
+"""The model NAS of the tiny model begins at -1.25, and its first epoch goes far below."""
+COUNTED = {"step": RowOptimizer, "scale": training.RowTuner, "measure": training.RowTuner}
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    command: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], Path, dict[str, int]]:
+    """A run that finds its rate and shortens an epoch: its command, folder, and calls by name."""
+    given, folder = [*command, *sets(FITTED)], tmp_path_factory.mktemp("fitted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head_tuning, "limits_of", NEAR)
+        calls = {name: counted(patch, name) for name in COUNTED}
+        done(*given, "--out", folder)
+    assert any(row["scale"] < 1 for row in heads(folder))
+    return given, folder, {name: len(made) for name, made in calls.items()}
+
+
+def counted(patch: pytest.MonkeyPatch, name: str, stop: int = -1) -> list[int]:
+    """Counts the calls of a method in a list, and ends the run at one of them."""
+    real, made = getattr(COUNTED[name], name), []
+
+    def call(self: object, *arguments: object) -> object:
+        made.append(1)
+        if len(made) == stop:
+            raise Stop
+        return real(self, *arguments)
+
+    patch.setattr(COUNTED[name], name, call)
+    return made
+
+
+@pytest.mark.parametrize(("name", "call"), [("step", 2), ("scale", 2), ("measure", -2)])
+def test_a_rate_that_is_found_and_an_epoch_that_is_shortened_end_with_the_same_bytes(
+    name: str,
+    call: int,
+    fitted: tuple[list[str], Path, dict[str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first calls are of the search for the rate, the last but one of the line search."""
+    given, whole, calls = fitted
+    monkeypatch.setattr(head_tuning, "limits_of", NEAR)
+    with monkeypatch.context() as patch:
+        counted(patch, name, call % calls[name])
+        assert invoke(*given, "--out", tmp_path / "run").exit_code != 0
+    done(*given, "--out", tmp_path / "run", "--resume")
+    assert_same_run(whole, tmp_path / "run")
+    found = [
+        json.loads((folder / "run.json").read_text())["learning_rate"]
+        for folder in (whole, tmp_path / "run")
+    ]
+    assert found[0] == found[1] == json.loads((whole / "learning_rate.json").read_text())
 
 
 @pytest.mark.parametrize("stage", ["probing_set", "choose_heads"])

@@ -28,7 +28,7 @@ def run(place: Place) -> Iterator[Record]:
     prompts = random_prompts(4 if place.tiny else 128, WORDS)
     layers = TINY_LAYERS if place.tiny else LAYERS
     torch._dynamo.config.recompile_limit = 64  # one function serves all layers and both passes
-    settings = load_preset("paper-7b").replace({"learning_rate": 1e-9})
+    settings = load_preset("paper").replace({"learning_rate": 1e-9})
     for name, options in (WAYS if place.on_cuda else TRIED).items():
         torch.compiler.reset()
         model = build("tiny" if place.tiny else "llama3-8b", place.device, layers=layers)

@@ -50,7 +50,7 @@ def _step(folder: Path, bits: str | None, place: Place) -> tuple[torch.Tensor, R
     loading = peak_memory(place.device)
     reset_peak(place.device)
     prompts = random_prompts(4 if place.tiny else 32, WORDS)
-    settings = load_preset("paper-7b").replace({"learning_rate": 1e-9})
+    settings = load_preset("paper").replace({"learning_rate": 1e-9})
     tuner = RowTuner(model, prompts, prompts[:1], settings)
     tuner.begin(Head(1, 0, 0.0))
     tuner.train_epoch()  # warms up

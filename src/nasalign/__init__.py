@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     __version__: str
     from nasalign.adapters.adapter import Adapter, load_adapter
     from nasalign.alignment import AlignResult, align
-    from nasalign.config import Settings
+    from nasalign.config import Settings, load_preset
     from nasalign.data.records import BinaryExample, Question, load_facts
     from nasalign.errors import NasAlignError
     from nasalign.evaluation.evaluation import evaluate
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nasalign.models.loading import load
     from nasalign.nas.heads import Head, select_heads
     from nasalign.prompts.user_template import PromptTemplate
-    from nasalign.session import preset_for
 
 _MODULES = {
     "Adapter": "nasalign.adapters.adapter",
@@ -38,7 +37,7 @@ _MODULES = {
     "load": "nasalign.models.loading",
     "load_adapter": "nasalign.adapters.adapter",
     "load_facts": "nasalign.data.records",
-    "preset_for": "nasalign.session",
+    "load_preset": "nasalign.config",
     "record_nas": "nasalign.inference.recording",
     "score": "nasalign.inference.scoring",
     "select_heads": "nasalign.nas.heads",
@@ -59,7 +58,7 @@ __all__ = [
     "load",
     "load_adapter",
     "load_facts",
-    "preset_for",
+    "load_preset",
     "record_nas",
     "score",
     "select_heads",

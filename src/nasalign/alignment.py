@@ -71,7 +71,7 @@ def align(
         tokenizer: its tokenizer.
         questions: short-answer questions, of which those the model answers correctly are the
             probing set; or labelled yes/no examples, which are tuned on as they are.
-        settings: the preset for the model's size unless given (``preset_for``).
+        settings: the preset ``fast`` unless given (``load_preset``).
         run: where to write and show progress; nothing is written or shown unless given.
         on_record: called after each epoch and head with an ``EpochRecord``, ``HeadRecord`` or, with
             nasa+, ``JointRecord``. If it returns False, tuning stops there: a head in the middle of

@@ -1,4 +1,4 @@
-"""Settings of a run: defaults of the paper, presets by model size, TOML files and key=value."""
+"""Settings of a run: defaults of the paper, presets, TOML files and key=value."""
 
 import dataclasses
 import tomllib
@@ -36,8 +36,9 @@ Examiner = Annotated[str, Field(pattern=r"^(match|self|openai:\S+)$")]
 Date = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
 Endpoint = Annotated[str, Field(pattern=r"^openai:\S+$")]
 
-SMALL_MODEL_PARAMETERS = 1_000_000_000
-"""Models below this size take the preset ``smollm2``, the others ``paper-7b``."""
+Preset = Literal["fast", "paper"]
+DEFAULT_PRESET: Preset = "fast"
+"""What every model takes unless the user gives another preset, or a file."""
 
 
 @dataclass(
@@ -119,8 +120,8 @@ class Settings:
     nas_rows: NasRows = "after_instruction"
     """Rows that Eq. 1 adds up; "from_instruction_end": one more, that of its last token (L_I)."""
     # Algorithm 1 (Appendix F)
-    learning_rate: Rate = 1e-6
-    """Highest rate of AdamW."""
+    learning_rate: Rate | Literal["auto"] = 1e-6
+    """Highest rate of AdamW; "auto" finds it on the first head, as a share of its rows' size."""
     epochs: Count = 30
     """Epochs of one head at most."""
     tuning_batch_size: Count = 32
@@ -133,6 +134,8 @@ class Settings:
     """Key rows that are tuned too: those of the head's group, or "none" (Table 19)."""
     halting_share: Share = 0.5
     """Where there is no tau: halt when the share of Yes in V exceeds this."""
+    line_search: bool = False
+    """Whether an epoch that passes the halting point is shortened to where it is just passed."""
     # nasa+ (docs/study.md)
     method: Method = "nasa"
     """The paper's; "nasa+" tunes all heads together on right and wrong answers of several kinds."""
@@ -224,6 +227,8 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
         names = ", ".join(field.name for field in dataclasses.fields(kind))
         return NasAlignError(f"There is no setting {shortened(name)}; the settings are {names}.")
     rule = first["msg"].replace("Input should", "must")
+    if name == "learning_rate":
+        rule += ' or "auto"'
     if first["type"] == "literal_error":
         rule = f"must be one of {first['ctx']['expected']}"
     if first["type"] == "string_pattern_mismatch":
@@ -233,13 +238,8 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
     return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
 
 
-def preset_name(parameters: int) -> str:
-    """Return the preset for a model with this number of parameters."""
-    return "smollm2" if parameters < SMALL_MODEL_PARAMETERS else "paper-7b"
-
-
-def load_preset(name: str) -> Settings:
-    """Return the settings of a preset in ``configs/``."""
+def load_preset(name: str = DEFAULT_PRESET) -> Settings:
+    """Return the settings of a preset in ``configs/``: ``"fast"``, or ``"paper"``."""
     return settings_from_file(_presets_folder() / f"{name}.toml")
 
 

@@ -42,6 +42,7 @@ _FILES = (
     "probing.jsonl",
     "nas.safetensors",
     "heads.json",
+    "learning_rate.json",
     "tuning.jsonl",
     "joint.jsonl",
     "side_effects.json",

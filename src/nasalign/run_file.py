@@ -86,6 +86,7 @@ class _RunFile(_Checked):
     compare: dict[str, int | list[str]] = {}
     adapter: str | dict[str, int] = ""
     halting: dict[str, Scalar] = {}
+    learning_rate: dict[str, Any] = {}
     data_part: str = ""
 
 

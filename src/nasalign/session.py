@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Scenario, Settings, load_preset, preset_name
+from nasalign.config import Scenario, Settings, load_preset
 from nasalign.data.conversation import MAX_TOKENS, Chat
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
@@ -23,11 +23,6 @@ from nasalign.run import Run, describe
 
 if TYPE_CHECKING:  # the package openai is an extra
     from nasalign.data.endpoint import EndpointChat
-
-
-def preset_for(model: PreTrainedModel) -> Settings:
-    """Return the preset for the size of a model: the paper's from a billion parameters on."""
-    return load_preset(preset_name(model.num_parameters()))
 
 
 @dataclass
@@ -139,7 +134,7 @@ class Session:
         The parameters of the model no longer require gradients afterwards. Chat templates are told
         the date of today all the time, unless the settings have another.
         """
-        run, settings = run or Run(), settings or preset_for(model)
+        run, settings = run or Run(), settings or load_preset()
         settings = settings.replace({"date": settings.date or time.strftime("%Y-%m-%d")})
         model.requires_grad_(False).eval()
         run.facts |= describe(model, tokenizer) | {"settings": settings.as_dict()}

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 import jobs
+import tiny
 import upstream
-from nasalign.commands.job import local_sources
+from nasalign.commands.job import Job, local_sources
+from nasalign.commands.options import SettingOptions
+from nasalign.config import load_preset
 from nasalign.errors import DataError
 
 
@@ -60,3 +63,25 @@ def test_examples_shown_are_never_evaluated(tmp_path: Path) -> None:
     shown = {record.question for record in splits.shown}
     assert len(shown) == 4  # two for each, as some have no wrong answer
     assert not shown & {record.question for record in splits.test}
+
+
+@pytest.mark.parametrize(
+    ("given", "preset", "epochs"),
+    [
+        ({}, "fast", 4),
+        ({"preset": "fast"}, "fast", 4),
+        ({"preset": "paper"}, "paper", 30),
+        ({"config": "mine.toml"}, "paper", 9),
+        ({"config": "mine.toml", "preset": "fast"}, "fast", 9),
+        ({"config": "mine.toml", "preset": "fast", "set_": ["epochs=2"]}, "fast", 2),
+    ],
+)
+def test_a_preset_a_file_and_single_settings_lie_on_top_of_each_other(
+    given: dict, preset: str, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text("epochs = 9")
+    options = given | ({"config": Path(given["config"])} if "config" in given else {})
+    job = Job(str(tiny.save(tmp_path / "model", "llama")), settings=SettingOptions(**options))
+    found = job.session().settings.replace({"date": None})
+    assert found == load_preset(preset).replace({"epochs": epochs})

@@ -65,7 +65,7 @@ class World:
             '"smollm2-135m"': repr(self.words["MODEL"]),
             'nasalign.load_facts("probing"))': "own_questions(), small)",
             'nasalign.load_facts("probing")': "own_questions()",
-            "nasalign.preset_for(model)": "small",
+            'nasalign.load_preset("fast")': "small",
         }
 
     def own_questions(self) -> list[nasalign.Question]:
@@ -164,7 +164,7 @@ def test_the_blocks_of_a_page_run_in_their_order(
     small = {"k": 8, "n": 2, "epochs": 1, "learning_rate": 1e-3}
     base = nasalign.load(world.words["MODEL"])[0]
     names: dict[str, Any] = {"own_questions": world.own_questions, "base_model": base}
-    names["small"] = nasalign.preset_for(base).replace(small)
+    names["small"] = nasalign.load_preset().replace(small)
     done = 0
     for block in blocks(page):
         if block.title:

@@ -36,4 +36,4 @@ def test_the_presets_and_the_page_of_settings_are_what_the_settings_say() -> Non
         assert text == room.toml(preset), run
     for name in Settings().as_dict():
         assert f"\n| `{name}` | " in room.page()
-        assert re.search(rf"^(# )?{name} = ", room.toml("paper-7b"), re.MULTILINE), name
+        assert re.search(rf"^(# )?{name} = ", room.toml("paper"), re.MULTILINE), name

@@ -61,7 +61,7 @@ def test_counts_scale_with_the_model() -> None:
 
 @pytest.mark.parametrize("heads", [448, 784, 1024])  # Gemma-7B, Qwen2-7B, LLaMA-3-8B
 def test_the_paper_takes_the_same_counts_for_every_model(heads: int) -> None:
-    paper, small = load_preset("paper-7b"), load_preset("smollm2")
+    paper, small = load_preset("paper"), load_preset("fast")
     assert head_counts(ALIGNMENT, paper.k, paper.n, heads) == HeadCounts(k=100, n=30)
     assert head_counts(STUDY, paper.study_k, paper.study_n, heads) == HeadCounts(k=200, n=100)
     assert head_counts(ALIGNMENT, small.k, small.n, 270) == HeadCounts(k=26, n=8)

@@ -45,7 +45,7 @@ def make_run(folder: Path, data: str = "facts", source: str = "smollm2-135m") ->
         "further": ["/home/ann/strategyqa_train.json"],
         "model": FACTS["model"] | {"name": "/home/ann/models/base", "source": source},
         "versions": {"python": "3.11.7", "nasalign": "0.1.0", "torch": "2.13.0+cpu"},
-        "settings": load_preset("smollm2").as_dict() | {"k": 60},
+        "settings": load_preset("fast").as_dict() | {"k": 60},
         "examples": {data: {"n": 40}, "strategyqa": {"n": 40}},
         "probing": {"asked": 480, "known": 163, "tuning": 96, "validation": 32},
         "adapter": {"heads_kept": 2, "parameters": 1344},

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fault_tools import invoke, printed, refused
+from nasalign.config import load_preset
 from nasalign.errors import NasAlignError
-from nasalign.io.files import write_json, write_jsonl
+from nasalign.io.files import read_jsonl, write_json, write_jsonl
 from nasalign.reporting.report import report_html, write_report
 from nasalign.reporting.report.changed_answers import MOST_EXAMPLES, attention, changed_examples
 from nasalign.reporting.report.data_sets import data_sets
@@ -315,6 +316,46 @@ def test_the_command_is_the_run_again(tmp_path: Path) -> None:
     assert "--eval 'my questions.jsonl'" in line
     assert "--set learning_rate=0.0123" in line
     assert "halting_share" not in line  # as in the preset
+    assert "--preset paper" in line  # from which only the rate differs
+
+
+def test_the_command_names_the_preset_from_which_the_fewest_settings_differ(
+    tmp_path: Path,
+) -> None:
+    folder = make_run(tmp_path / "run", more=True)
+    newer = ("line_search", "learning_rate")
+    earlier = {  # a run of the preset for small models, before its rate was found
+        name: value for name, value in load_preset("fast").as_dict().items() if name not in newer
+    }
+    for settings, words in (
+        (load_preset("fast").as_dict(), ""),
+        (load_preset("fast").as_dict() | {"seed": 3}, " --set seed=3"),
+        (load_preset("paper").as_dict(), " --preset paper"),
+        (load_preset("paper").as_dict() | {"epochs": 2}, " --preset paper --set epochs=2"),
+        (
+            earlier | {"learning_rate": 4e-4},
+            " --set learning_rate=0.0004 --set line_search=false",
+        ),
+        (earlier | {"gone": 1}, " --set learning_rate=1e-06 --set line_search=false --set gone=1"),
+    ):
+        write_json(folder / "run.json", FACTS | {"settings": settings})
+        line = command_line(RunFiles.read(folder))
+        assert line == f"nasalign align tiny-135m{words} --out runs/run"
+
+
+def test_a_rate_that_was_found_and_an_update_that_was_shortened_are_shown(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", more=True)
+    assert "of the root mean square" not in text_of(report_html(folder))
+    assert "shortened" not in text_of(report_html(folder))
+    found = {"relative": 0.00371, "rates": [0.000412, 0.00093]}
+    write_json(folder / "run.json", FACTS | {"learning_rate": found})
+    rows = read_jsonl(folder / "tuning.jsonl")
+    next(row for row in rows if row["record"] == "head")["scale"] = 0.40625
+    write_jsonl(folder / "tuning.jsonl", rows)
+    page = text_of(report_html(folder))
+    assert "0.0037 of the root mean square of a head's rows" in page
+    assert "(0.00041 and 0.00093 there)" in page
+    assert "last epoch shortened to 0.41 of its length" in page
 
 
 @pytest.mark.parametrize(

@@ -405,7 +405,13 @@ def test_the_whole_protocol_with_four_models_and_an_endpoint(
 ) -> None:
     models = [tiny.save(tmp_path / one, one) for one in ("llama", "mistral", "gemma", "qwen2")]
     monkeypatch.setenv("NASALIGN_CACHE", str(tmp_path / "cache"))
-    given = ["reproduce", "--config", str(CONFIGS / "paper.toml"), "--data-dir", str(world.data)]
+    given = [
+        "reproduce",
+        "--config",
+        str(CONFIGS / "reproduction.toml"),
+        "--data-dir",
+        str(world.data),
+    ]
     given += [part for model in models for part in ("--model", str(model))]
     few = ("probing_questions=24", "bootstrap_samples=20", "free_answer_tokens=8", "epochs=1")
     given += [*sets(few), "--out", str(tmp_path / "out")]

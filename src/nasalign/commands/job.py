@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from nasalign.commands.options import DataOptions, LoadOptions, OutOptions, SettingOptions
-from nasalign.config import Settings, parse_assignments, settings_from_file
+from nasalign.config import Settings, load_preset, parse_assignments, settings_from_file
 from nasalign.data.sources import SOURCES
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError
@@ -29,7 +29,7 @@ from nasalign.prompts.wordings import Vocabulary
 from nasalign.reporting.report import write_report
 from nasalign.run import Run, check_folder, make_folder, run_of
 from nasalign.run_file import NAME, check_same, read_run
-from nasalign.session import Endpoints, Session, preset_for
+from nasalign.session import Endpoints, Session
 
 PROMPT_SETTINGS = ("vocabulary", "instruction", "template", "system", "chat", "date")
 """Settings by which a model is asked as in another run."""
@@ -94,8 +94,10 @@ class Job:
 
     @cached_property
     def preset(self) -> Settings | None:
-        """The settings of the file that the user has given, or None."""
-        return settings_from_file(self.settings.config) if self.settings.config else None
+        """The settings of the preset and the file that the user has given, or None."""
+        name, file = self.settings.preset, self.settings.config
+        preset = load_preset(name) if name else None
+        return settings_from_file(file, preset) if file else preset
 
     @property
     def given_settings(self) -> Settings:
@@ -114,12 +116,12 @@ class Job:
             with suppress(NasAlignError):  # the session will say so
                 return {"date": read_run(folder).get("settings", {}).get("date")}
             return {}
-        run = run_of(self.adapter) if self.adapter and self.preset is None else None
+        run = run_of(self.adapter) if self.adapter and self.settings.config is None else None
         settings = read_run(run).get("settings", {}) if run else {}
         return {name: settings[name] for name in PROMPT_SETTINGS if settings.get(name) is not None}
 
     def _settings(self, preset: Settings) -> Settings:
-        """The settings of the command, on top of a preset where no file was given."""
+        """The settings of the command, on top of a preset where none was given."""
         return (self.preset or preset).replace(self.prompt_of_run).replace(self.changes)
 
     @cached_property
@@ -157,7 +159,7 @@ class Job:
             )
         with run.timed("loading"):
             model, tokenizer = load(self.model, **vars(self.load))
-        settings = self._settings(preset_for(model))
+        settings = self._settings(load_preset())
         template = template_of(settings)
         if template:
             run.say(template.sentence(Vocabulary.of(settings.vocabulary)))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nasalign.config import Preset
 from nasalign.data.file_format import FileFormat
 
 DATA_HELP = (
@@ -158,11 +159,21 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class SettingOptions:
-    """Settings from a file, and one by one; the prompt is among them."""
+    """Settings from a preset, from a file, and one by one; the prompt is among them."""
 
+    preset: Annotated[
+        Preset | None,
+        typer.Option(
+            help="fast: counts for a laptop, a learning rate that is found; paper: the paper's. "
+            "fast unless given."
+        ),
+    ] = None
     config: Annotated[
         Path | None,
-        typer.Option(help="A TOML file of settings; the preset for the size unless given."),
+        typer.Option(
+            help="A TOML file of settings, on top of the preset if that is given too, else of the "
+            "paper's."
+        ),
     ] = None
     set_: Annotated[
         list[str] | None,

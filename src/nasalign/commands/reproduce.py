@@ -78,7 +78,8 @@ def reproduce(
         given = settings.set_ or []
         if endpoint_model:
             given = [*given, f"endpoint_model={endpoint_model}"]
-        settings = replace(settings, set_=given if settings.config else [*PAPER, *given])
+        own = settings.config or settings.preset
+        settings = replace(settings, set_=given if own else [*PAPER, *given])
         groups: dict[str, Any] = {"load": load, "data": asked, "settings": settings}
         jobs = [Job.of(console, "reproduce", name, **groups) for name in model]
         studies, made, whole = studies_of(jobs, data_dir, out), [], 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nasalign.config import Settings
+from nasalign.config import Settings, load_preset
 from nasalign.data.records import BinaryExample
 from nasalign.errors import DataError
 from nasalign.evaluation.metrics import (
@@ -32,7 +32,6 @@ from nasalign.io.files import check_rows
 from nasalign.nas.heads import model_nas
 from nasalign.progress import Progress
 from nasalign.prompts.scenarios import in_scenario
-from nasalign.session import preset_for
 
 
 @dataclass(frozen=True)
@@ -260,8 +259,8 @@ def evaluate(
         model: any causal model in memory; left as it was.
         tokenizer: its tokenizer.
         examples: yes/no examples, each with a label.
-        settings: of the prompts, the decoder and the intervals; the preset for the model's size
-            unless given.
+        settings: of the prompts, the decoder and the intervals; the preset ``fast`` unless
+            given.
 
     Returns:
         the figures ``evaluation.metrics.METRICS`` and n by name;
@@ -270,6 +269,6 @@ def evaluate(
     Raises:
         NasAlignError: an example or a setting does not fit the model.
     """
-    chosen = settings or preset_for(model)
+    chosen = settings or load_preset()
     evaluation = run_evaluation(model, tokenizer, examples, chosen)
     return evaluation.metrics(chosen.bootstrap_samples, chosen.seed)

@@ -20,23 +20,26 @@ class RowOptimizer:
 
     With several processes, their gradients are summed, so that all hold the same rows.
 
-    ``losses_of`` yields each part's share of the mean loss of a batch, from the parts, each a list
-    of sample indices, and the number of samples of the whole batch. ``part`` samples are in a
-    backward pass, halved where memory runs out; ``longest`` is the tokens of the longest sample.
+    ``rates`` are the highest learning rates, one for the rows of each slice. ``losses_of`` yields
+    each part's share of the mean loss of a batch, from the parts, each a list of sample indices,
+    and the number of samples of the whole batch. ``part`` samples are in a backward pass, halved
+    where memory runs out; ``longest`` is the tokens of the longest sample.
     """
 
     def __init__(
         self,
         rows: TunableRows,
         losses_of: Callable[[Sequence[list[int]], int], Iterator[Tensor]],
-        learning_rate: float,
+        rates: Sequence[float],
         warmup_ratio: float,
         steps: int,
         part: int,
         longest: int,
     ) -> None:
         self.rows, self.losses_of, self.part, self.longest = rows, losses_of, part, longest
-        self.adam = torch.optim.AdamW(rows.parameters.values(), lr=learning_rate, weight_decay=0.0)
+        parameters = zip(rows.parameters.values(), rates, strict=True)
+        groups = [{"params": [one], "lr": rate} for one, rate in parameters]
+        self.adam = torch.optim.AdamW(groups, weight_decay=0.0)
         self.schedule = get_cosine_schedule_with_warmup(
             self.adam, round(warmup_ratio * steps), steps
         )

@@ -82,6 +82,14 @@ class TunableRows:
             self.parameters[where].dtype != rows.dtype for where, rows in self.original.items()
         )
 
+    def copies(self) -> list[Tensor]:
+        """Return copies of the parameters, in the order of the slices."""
+        return [rows.detach().clone() for rows in self.parameters.values()]
+
+    def sizes(self) -> list[float]:
+        """Return the root mean square of the original rows of each slice."""
+        return [float(rows.double().square().mean().sqrt()) for rows in self.original.values()]
+
     def write(self) -> None:
         """Write the parameters into the model's weights."""
         for where, rows in self.parameters.items():

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from nasalign.nas.heads import Head
 
+HALVINGS = 5
+"""Measurements of a line search, which find the length of an epoch's update to 1/32."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -45,6 +48,9 @@ class HeadTuner(Protocol):
     def train_epoch(self) -> float:
         """Update the rows on D once and return the mean loss."""
 
+    def scale(self, share: float) -> None:
+        """Put the rows at a share of the way that the last epoch went; 1 is where it ended."""
+
     def restore(self) -> None:
         """Put the rows of the head back to what they were at ``begin``."""
 
@@ -67,6 +73,8 @@ class Limits:
         halting_share: with tau at minus infinity, tuning halts where a larger share of V is
             answered with ``answer``.
         answer: the word that tuning teaches, ``Yes`` or ``No``.
+        line_search: whether an epoch that passes the halting point ends its head, and is shortened
+            to where it just passes that point; not in the paper.
     """
 
     epochs: int
@@ -74,6 +82,11 @@ class Limits:
     tau: float
     halting_share: float
     answer: str = "Yes"
+    line_search: bool = False
+
+    def passed(self, now: Measurement) -> bool:
+        """Whether a state that can be measured is past the halting point: tau, or the share."""
+        return math.isfinite(now.model) and (now.model < self.tau or self.balanced(now))
 
     def balanced(self, now: Measurement) -> bool:
         """Whether the share of V halts tuning in place of tau."""
@@ -99,11 +112,12 @@ class HeadRecord:
 
     Attributes:
         stopped: why its epochs ended: ``head NAS rose``, ``head NAS below rho``,
-            ``model NAS rose``, ``enough Yes`` (or No), ``loss not finite``, ``NAS not finite``
-            or ``all epochs``.
+            ``model NAS rose``, ``enough Yes`` (or No), ``loss not finite``, ``NAS not finite``,
+            ``all epochs`` or, with a line search, ``model NAS below tau``.
         kept: whether the update stays.
         cancelled: why it does not, or an empty text.
         halted: why all tuning ends after this head, or an empty text.
+        scale: share of the last epoch's update that stays; less than 1 after a line search.
     """
 
     layer: int
@@ -118,6 +132,7 @@ class HeadRecord:
     kept: bool
     cancelled: str
     halted: str
+    scale: float = 1.0
 
 
 def as_row(record: EpochRecord | HeadRecord) -> dict[str, Any]:
@@ -186,6 +201,9 @@ def _tune_head(
             break  # 12
         last = now  # 13
     failed = stopped in ("loss not finite", "NAS not finite")
+    scale = 1.0
+    if limits.line_search and not failed and limits.passed(now):
+        scale, now = _line_search(tuner, limits)
     cancelled = stopped if failed else _cancellation(head, before, now)
     if cancelled:  # 14
         tuner.restore()  # 15
@@ -204,8 +222,27 @@ def _tune_head(
         kept=not cancelled,
         cancelled=cancelled,
         halted=_halting(state if failed else now, state, limits),
+        scale=scale,
     )
     return record, written or state
+
+
+def _line_search(tuner: HeadTuner, limits: Limits) -> tuple[float, Measurement]:
+    """Shorten the last epoch's update to where it just passes the halting point, by bisection.
+
+    Returns:
+        The share of the update that stays, and the state there.
+    """
+    short, long = 0.0, 1.0  # before the halting point, and past it
+    for _ in range(HALVINGS):
+        middle = (short + long) / 2
+        tuner.scale(middle)
+        if limits.passed(tuner.measure()):
+            long = middle
+        else:
+            short = middle
+    tuner.scale(long)
+    return long, tuner.measure()
 
 
 def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: Limits) -> str:
@@ -216,6 +253,8 @@ def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: 
         return "head NAS below rho"
     if last is not None and now.model > last.model:
         return "model NAS rose"
+    if limits.line_search and now.model < limits.tau:
+        return "model NAS below tau"
     return f"enough {limits.answer}" if limits.balanced(now) else ""
 
 

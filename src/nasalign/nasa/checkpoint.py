@@ -61,6 +61,7 @@ class CheckpointedTuner:
         self._epochs: list[Epoch] = []  # of the head at hand
         self._given_back: list[Epoch] = []  # of them, those that are still to be given back
         self._loss: float | None = None
+        self._scaled = False  # the last epoch's update, which is measured anew
         self._written: Measurement | None = None  # the state of V after the last head, if rounded
         self._state: Measurement | None = None  # of the model, between two heads
         if folder:
@@ -69,6 +70,8 @@ class CheckpointedTuner:
 
     def measure(self) -> Measurement:
         """Score V, or return the stored measurement of an epoch that is replayed."""
+        if self._scaled:
+            return self.tuner.measure()
         # Algorithm 1 calls train_epoch and measure in turn: a loss is pending after an epoch.
         if self._given_back and self._loss is not None:
             self._loss = None
@@ -99,6 +102,11 @@ class CheckpointedTuner:
         self._loss = self._given_back[0].loss if self._given_back else self.tuner.train_epoch()
         return self._loss
 
+    def scale(self, share: float) -> None:
+        """Shorten the update of the last epoch; a resumed run shortens it again."""
+        self.tuner.scale(share)
+        self._scaled = True
+
     def restore(self) -> None:
         """Restore the rows of the head to their values at ``begin``."""
         self.tuner.restore()
@@ -109,7 +117,7 @@ class CheckpointedTuner:
             for where in self._slices:
                 self._changed[where] = read_weight_rows(self.tuner.model, where)
         self._written = self.tuner.finish()
-        self._loss, self._slices = None, ()
+        self._loss, self._slices, self._scaled = None, (), False
         return self._written
 
     def abandon(self) -> None:

@@ -16,6 +16,7 @@ from nasalign.nasa.algorithm import (
     records_from_rows,
 )
 from nasalign.nasa.checkpoint import CheckpointedTuner
+from nasalign.nasa.learning_rate import find_learning_rate
 from nasalign.nasa.probing import ProbingSet
 from nasalign.nasa.training import RowTuner
 from nasalign.progress import Progress
@@ -73,9 +74,12 @@ def tune(
     tuning, validation = probing.of("tuning"), probing.of("validation")
     budget = _Budget(len(heads) * settings.epochs, len(tuning) + len(validation))
     total = len(validation) + budget.epochs * budget.samples
+    rows = RowTuner(session.model, tuning, validation, settings, heads)
+    run.say(rows.replay_plan())
+    if settings.learning_rate == "auto":
+        find_learning_rate(run, rows, heads[0])
     with run.stage("tuning", "Tuning head by head", total) as done:
-        rows = RowTuner(session.model, tuning, validation, settings, heads, done)
-        run.say(rows.replay_plan())
+        rows.progress = done
         checkpoint = run.folder / "checkpoint" if run.folder else None
         tuner = CheckpointedTuner(rows, checkpoint, run.say)
         history = _resumed(run, tuner, budget, settings.epochs, done)
@@ -110,7 +114,8 @@ def limits_of(session: Session, probing: ProbingSet) -> Limits:
     right = probing.count("TP")
     tau = probing.tau if right >= settings.min_true_positives else -math.inf
     answer = "Yes" if probing.direction == "negative" else "No"
-    limits = Limits(settings.epochs, settings.rho, tau, settings.halting_share, answer)
+    share, search = settings.halting_share, settings.line_search
+    limits = Limits(settings.epochs, settings.rho, tau, share, answer, search)
     run.facts["halting"] = {"kind": "tau", "value": tau, "answer": answer}
     if tau == -math.inf:
         run.facts["halting"] |= {"kind": "share", "value": limits.halting_share}
@@ -150,6 +155,8 @@ def _resumed(
 def _sentence(record: HeadRecord, answer: str) -> str:
     """What became of a head, in one line."""
     fate = f"cancelled: {record.cancelled}" if record.cancelled else "kept"
+    if record.scale < 1:
+        fate = f"last epoch shortened to {record.scale:.2f} of its length, {fate}"
     halt = f"; tuning halts: {record.halted}" if record.halted else ""
     return (
         f"  layer {record.layer:>2}, head {record.head:>2}: {record.epochs} epoch(s), "

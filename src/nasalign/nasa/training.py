@@ -59,6 +59,7 @@ class RowTuner:
         ]
         self.layer, self.tuned = 0, False
         self.exact: TunableRows | None = None  # of the head at hand, where its weights round it
+        self.relative_rate: float | None = None  # as a share of the size of the rows, where found
         self.part = settings.tuning_batch_size  # less where memory does not hold it
         self.nas: Tensor | None = None  # of V before the head at hand, [N, L, H]
         self.latest: Tensor | None = None  # of V as last measured
@@ -95,6 +96,8 @@ class RowTuner:
             self.nas = self.latest
         # The layers below did not run; their NAS is that of before the head.
         self.latest[:, : self.layer] = self.nas[:, : self.layer]
+        both = torch.stack([scores.p_positive, scores.p_negative]).double().clamp_min(1e-30)
+        self.said = both.log().mean(dim=1)  # [2]: the answer that tuning teaches, and the other
         yes = sum(verdict == "positive" for verdict in scores.verdicts)
         return Measurement(single_head_nas(self.latest), yes / len(scores.verdicts))
 
@@ -113,7 +116,7 @@ class RowTuner:
         self.optimizer = RowOptimizer(
             self.rows,
             self._losses,
-            settings.learning_rate,
+            self._rates(),
             settings.warmup_ratio,
             steps,
             self.part,
@@ -127,12 +130,10 @@ class RowTuner:
 
         A loss that is not finite ends the epoch before its step and is returned.
         """
-        places = list(range(len(self.tuning)))
-        self.order.shuffle(places)
-        total, size = 0.0, self.settings.tuning_batch_size
+        self.way = [self.rows.copies()]
+        total = 0.0
         with self.rows:
-            for start in range(0, len(places), size):
-                batch = places[start : start + size]
+            for batch in self._batches():
                 loss = self.optimizer.step(batch)
                 if not math.isfinite(loss):
                     return loss
@@ -140,7 +141,53 @@ class RowTuner:
                 if self.progress:
                     self.progress(len(batch))
         self.rows.write()
-        return total / len(places)
+        return total / len(self.tuning)
+
+    def trial(self, head: Head, steps: int, relative_rate: float) -> None:
+        """Begin a head and take some steps of its first epoch, all at one rate.
+
+        ``scale`` then goes along them, also beyond; ``put_back`` must follow.
+        """
+        self.relative_rate = relative_rate
+        self.begin(head)
+        self.way = [self.rows.copies()]
+        with self.rows:
+            for batch in self._batches()[:steps]:
+                groups = self.optimizer.adam.param_groups  # the schedule may warm up for longer
+                for group, rate in zip(groups, self._rates(), strict=True):
+                    group["lr"] = rate
+                self.optimizer.step(batch)
+                if self.progress:
+                    self.progress(len(batch))
+
+    def put_back(self) -> None:
+        """Undo a trial, to the bit; what is stored of the layers below its head stays."""
+        self.restore()
+        self.exact, self.layer, self.part = None, 0, self.optimizer.part
+        del self.rows, self.optimizer
+
+    def _rates(self) -> list[float]:
+        """The highest rate for each of the rows of the head: that of the settings, or by size."""
+        rate = self.settings.learning_rate
+        if not isinstance(rate, str):
+            return [rate] * len(self.rows.parameters)
+        assert self.relative_rate is not None  # found before the first head begins
+        return [self.relative_rate * size for size in self.rows.sizes()]
+
+    def _batches(self) -> list[list[int]]:
+        """Places in D of the batches of an epoch, in an order of its own."""
+        places = list(range(len(self.tuning)))
+        self.order.shuffle(places)
+        size = self.settings.tuning_batch_size
+        return [places[start : start + size] for start in range(0, len(places), size)]
+
+    def scale(self, share: float) -> None:
+        """Put the rows at a share of the way that the last epoch went; 1 is where it ended."""
+        if len(self.way) == 1:
+            self.way.append(self.rows.copies())
+        for rows, start, end in zip(self.rows.parameters.values(), *self.way, strict=True):
+            rows.data.copy_(torch.lerp(start, end, share))  # the ends themselves to the bit
+        self.rows.write()
 
     def head_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the state of the current head after an epoch: tensors, and plain values."""
@@ -148,6 +195,7 @@ class RowTuner:
         tensors = {"latest": self.latest}
         for place, parameter in enumerate(self.rows.parameters.values()):
             tensors[f"{place}/rows"] = parameter.detach().cpu()
+            tensors[f"{place}/start"] = self.way[0][place].cpu()
             for name, value in self.optimizer.adam.state[parameter].items():
                 tensors[f"{place}/{name}"] = value.cpu()
         return tensors, {"head": self.head[:2], "schedule": self.optimizer.schedule.state_dict()}
@@ -155,8 +203,10 @@ class RowTuner:
     def restore_head(self, tensors: dict[str, Tensor], meta: dict[str, Any], epochs: int) -> None:
         """Restore the state of the current head after some epochs, to the bit."""
         self.latest = tensors.pop("latest")
+        self.way = [[]]
         for place, parameter in enumerate(self.rows.parameters.values()):
             parameter.data.copy_(tensors.pop(f"{place}/rows"))
+            self.way[0].append(tensors.pop(f"{place}/start").to(parameter.device))
             self.optimizer.adam.state[parameter] = {
                 name.partition("/")[2]: value.to(parameter.device if "avg" in name else "cpu")
                 for name, value in tensors.items()
@@ -165,8 +215,9 @@ class RowTuner:
         self.rows.write()
         schedule = self.optimizer.schedule
         schedule.load_state_dict(meta["schedule"])
-        for group in self.optimizer.adam.param_groups:
-            group["lr"] = schedule.get_last_lr()[0]
+        groups = self.optimizer.adam.param_groups
+        for group, rate in zip(groups, schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
         # The order of D continues where the stored epochs have left the generator.
         for _ in range(epochs):
             self.order.shuffle(list(range(len(self.tuning))))

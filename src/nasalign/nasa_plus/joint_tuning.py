@@ -136,7 +136,7 @@ class JointTuner:
         self.optimizer = RowOptimizer(
             self.rows,
             self._losses,
-            settings.joint_learning_rate,
+            [settings.joint_learning_rate] * len(self.rows.parameters),
             settings.warmup_ratio,
             steps,
             self.size,

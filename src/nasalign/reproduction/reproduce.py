@@ -17,7 +17,8 @@ from nasalign.reproduction.result import Result
 from nasalign.reproduction.study import Study
 
 PAPER = ("sides=one", "context=supporting", "probing_questions=2000")
-"""Settings of the paper, whatever the model's size, unless they are set otherwise."""
+PAPER += ("learning_rate=4e-4", "line_search=false")
+"""Settings of the paper, and the rate of our figures, unless they are set otherwise."""
 
 
 _IN_ORDER: tuple[Callable[[Sequence[Study]], Result], ...] = (

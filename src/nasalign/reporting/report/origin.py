@@ -5,15 +5,14 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from nasalign.config import load_preset, preset_name
+from nasalign.config import DEFAULT_PRESET, Preset, Settings, load_preset
 from nasalign.data.sources import SOURCES
-from nasalign.errors import NasAlignError
 from nasalign.models.names import public_name
 from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.tuning import halting_rule
+from nasalign.reporting.report.tuning import halting_rule, rate_found
 
 
 def public(files: RunFiles) -> RunFiles:
@@ -77,7 +76,9 @@ def command_line(files: RunFiles) -> str:
         words += ["--only", ",".join(facts["compare"]["only"])]
     if command == "evaluate" and facts.get("adapter"):
         words += ["--adapter", str(facts["adapter"])]
-    for name, value in _changed(files).items():
+    preset, changed = _nearest_preset(files.settings)
+    words += ["--preset", preset] if preset != DEFAULT_PRESET else []
+    for name, value in changed.items():
         plain = "none" if value is None else str(value)
         words += ["--set", f"{name}={plain.lower() if isinstance(value, bool) else plain}"]
     return shlex.join([*words, "--out", str(Path("runs") / files.folder.resolve().name)])
@@ -94,17 +95,21 @@ def _data_words(option: str, name: str | None, origin: str | None) -> list[str]:
     return [option, name if origin in (None, "", "embedded") else str(origin)]
 
 
-def _changed(files: RunFiles) -> dict[str, Any]:
-    """The settings that differ from the preset for the model's size."""
-    try:
-        preset = load_preset(preset_name(files.facts["model"]["parameters"])).as_dict()
-    except (NasAlignError, KeyError):
-        return files.settings
-    return {
-        name: value
-        for name, value in files.settings.items()
-        if name not in preset or preset[name] != value
-    }
+def _nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The preset from which the fewest settings differ, and those that do.
+
+    A run of an earlier version names no setting that is newer; it had the paper's.
+    """
+    whole = Settings().as_dict() | settings
+
+    def changed(name: str) -> dict[str, Any]:
+        preset = load_preset(name).as_dict()
+        return {
+            key: value for key, value in whole.items() if key not in preset or preset[key] != value
+        }
+
+    nearest = min(get_args(Preset), key=lambda name: len(changed(name)))
+    return nearest, changed(nearest)
 
 
 def data_rows(files: RunFiles) -> list[tuple[str, str]]:
@@ -126,6 +131,8 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     rows += _titled("Asked", facts.get("endpoints", {}))
     if halting := halting_rule(files):
         rows.append(("Tuning halts by", halting))
+    if rate := rate_found(files):
+        rows.append(("Learning rate", rate))
     return rows
 
 

@@ -46,6 +46,8 @@ def head_rows(files: RunFiles) -> list[dict[str, Any]]:
         why = "; ".join(
             f"{says}: {record[one]}" for one, says in reasons.items() if record.get(one)
         )
+        if record.get("scale", 1) < 1:
+            why += f"; last epoch shortened to {record['scale']:.2f} of its length"
         numbers = [nas.get(head, ""), *values]
         rows.append({"place": (order, *head), "fate": fate, "numbers": numbers, "why": why})
     return rows
@@ -107,6 +109,18 @@ def halting_rule(files: RunFiles) -> str:
     if halting["kind"] == "tau":
         return f"model NAS on V below tau = {float(halting['value']):.4f}"
     return f"share of V answered {halting['answer']} above {halting['value']}"
+
+
+def rate_found(files: RunFiles) -> str:
+    """Return the learning rate that was found, in words; an empty text where it was set."""
+    found = files.facts.get("learning_rate") or {}
+    if not found:
+        return ""
+    rates = " and ".join(f"{rate:.2g}" for rate in found["rates"])
+    return (
+        f"{found['relative']:.2g} of the root mean square of a head's rows, found on the first "
+        f"head ({rates} there)"
+    )
 
 
 def _number(value: float | str | None) -> float | None:
