@@ -42,7 +42,7 @@ SECTIONS = {  # first setting of each section -> its title
     "learning_rate": "Algorithm 1 (Appendix F)",
     "method": "nasa+ (docs/study.md)",
     "decoder": "Evaluation",
-    "batch_size": "Everywhere",
+    "budget_minutes": "Everywhere",
 }
 EXAMPLES = {  # of settings that are unset by default
     "template": "{question} Yes or No?",
@@ -53,6 +53,7 @@ EXAMPLES = {  # of settings that are unset by default
     "max_calls": 1000,
     "joint_heads": 27,
     "endpoint_model": "openai:gpt-4",
+    "budget_minutes": 30.0,
     "batch_size": 32,
     "replay_gib": 4.0,
 }
@@ -76,6 +77,7 @@ REASONS = {  # why a preset takes another value than the paper's defaults
     "line_search": "an epoch that goes too far is shortened",
     "joint_learning_rate": "many small steps learn more than few large ones (docs/study.md)",
     "side_effect_questions": "half a minute",
+    "budget_minutes": "15 minutes on a CPU, where the whole may take hours",
 }
 HEAD = """\
 ---

@@ -29,6 +29,7 @@ Amount = Annotated[int, Field(ge=0, lt=2**63)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e30)]  # beyond, AdamW itself overflows
+Minutes = Annotated[float, Field(gt=0, lt=1e6)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Writer = Annotated[str, Field(pattern=r"^(rules|self|openai:\S+)$")]
@@ -178,6 +179,8 @@ class Settings:
     bootstrap_samples: Count = 2000
     """Resamples of a confidence interval."""
     # Everywhere
+    budget_minutes: Minutes | Literal["auto"] | None = None
+    """Minutes that align may take, to which its counts are lowered; "auto": 15 on a CPU."""
     batch_size: Count | None = None
     """Prompts a batch; unset, as many as fit a number of tokens."""
     replay_gib: Weight | None = None

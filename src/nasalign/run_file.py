@@ -15,7 +15,14 @@ from nasalign.io.files import read_json
 Scalar = str | int | float | bool | None
 NAME = "run.json"
 _ORIGINS = ("data", "data_origin", "probing_data", "probing_origin", "further")
-_OF_NO_FIGURE = ("max_calls", "concurrency", "replay_gib", "endpoint_model")
+_OF_NO_FIGURE = (
+    "max_calls",
+    "concurrency",
+    "replay_gib",
+    "endpoint_model",
+    "budget_minutes",
+    "reuse",
+)
 """Settings that may differ when a run is resumed."""
 
 _FORMAT = {
@@ -58,6 +65,13 @@ class _Model(_Checked):
     quantize: str | None = None
 
 
+class _Budget(_Checked):
+    minutes: float | None
+    given: dict[str, Scalar]
+    estimated_seconds: dict[str, float]
+    unlimited_seconds: float
+
+
 class _RunFile(_Checked):
     """The content of ``run.json``; what a job adds as it goes may be missing."""
 
@@ -87,6 +101,8 @@ class _RunFile(_Checked):
     adapter: str | dict[str, int] = ""
     halting: dict[str, Scalar] = {}
     learning_rate: dict[str, Any] = {}
+    budget: _Budget | None = None
+    reused: dict[str, int] = {}
     data_part: str = ""
 
 
@@ -179,9 +195,11 @@ def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str
     # After these, which change what the fingerprint is of.
     yield "model", *(one["fingerprint"] for one in models), "take the same"
     yield "device", *(one["device"].partition(":")[0] for one in models), "give it with --device"
+    begun = dict(old.get("settings", {}))
+    begun |= (old.get("budget") or {}).get("given", {})  # before the budget lowered them
     for name, value in new["settings"].items():
         if name not in _OF_NO_FIGURE:
-            yield f"setting {name}", old.get("settings", {}).get(name), value, "take the same"
+            yield f"setting {name}", begun.get(name), value, "take the same"
     for name, version in new["versions"].items():
         before = old.get("versions", {}).get(name)
         if name == "python":

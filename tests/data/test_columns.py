@@ -130,6 +130,21 @@ def test_two_columns_for_one_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "way"),
+    [
+        ({"Question:\r\n": "q?", "question": "r?", "answer": "a"}, r"question=Question:\\r\\n."),
+        ({"question": "q?", "answer": "yes", "passage\n": "p"}, r"context=passage\\n"),
+    ],
+)
+def test_a_message_that_names_a_column_is_one_line(
+    row: dict[str, str], way: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=way) as found:
+        read(tmp_path, [row])
+    assert len(str(found.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     ("columns", "how", "sentence"),
     [
         (["question"], {}, "has 'question'; it looks like question=claim"),

@@ -7,6 +7,7 @@ import typer
 
 from nasalign.alignment import AlignResult, correct
 from nasalign.commands.app import command
+from nasalign.commands.budget import fit_to_budget, parse_budget
 from nasalign.commands.diagnose import diagnosis
 from nasalign.commands.job import Job
 from nasalign.commands.options import (
@@ -54,6 +55,14 @@ def align(
             "and wrong answers. By the settings unless given."
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time that the run may take, such as 20m or 2h, to which its counts are lowered; "
+            "none: as long as it takes. 15m on a CPU unless given.",
+        ),
+    ] = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +81,7 @@ def align(
             settings=settings,
             out=replace(out, out=folder),
             further=further or [],
-            shortcuts={"method": method},
+            shortcuts={"method": method, "budget_minutes": budget and parse_budget(budget)},
             resume=resume,
         )
         result = align_job(job)
@@ -113,11 +122,12 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         more = job.run_data.further(splits, job.further)
         session = job.session()
         shots = few_shots(session, splits)
+        session, in_time = fit_to_budget(session, splits, more, shots, job.changes)
         records, sets = example_sets(session, splits, more, shots)
 
         before = evaluate_sets(session, sets, shots, "before")
         try:
-            result = correct(session, without_evidence(splits.probing))
+            result = correct(session, without_evidence(splits.probing), in_time)
         except NothingToFixError:
             settings = session.settings
             run.write("diagnosis.json", diagnosis(before[splits.name], [], settings))

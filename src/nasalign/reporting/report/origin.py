@@ -78,6 +78,9 @@ def command_line(files: RunFiles) -> str:
         words += ["--adapter", str(facts["adapter"])]
     preset, changed = _nearest_preset(files.settings)
     words += ["--preset", preset] if preset != DEFAULT_PRESET else []
+    if files.facts.get("budget"):
+        words += ["--budget", "none"]  # its counts are among the settings
+        changed.pop("budget_minutes", None)
     for name, value in changed.items():
         plain = "none" if value is None else str(value)
         words += ["--set", f"{name}={plain.lower() if isinstance(value, bool) else plain}"]
@@ -112,6 +115,15 @@ def _nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return nearest, changed(nearest)
 
 
+def _budget(budget: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """The time that a run was given, and the counts that were lowered to it."""
+    if not budget["given"]:
+        return "no count was lowered"
+    counts = (f"{name} {settings[name]} of {old or 'all'}" for name, old in budget["given"].items())
+    used = "; the time for tuning was used up" if budget.get("used_up") else ""
+    return f"{budget['minutes']:g} minutes: {', '.join(counts)}{used}"
+
+
 def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     """Return what was asked, where it comes from, how it was split and what was left out."""
     facts = files.facts
@@ -131,6 +143,8 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     rows += _titled("Asked", facts.get("endpoints", {}))
     if halting := halting_rule(files):
         rows.append(("Tuning halts by", halting))
+    if budget := facts.get("budget"):
+        rows.append(("Budget", _budget(budget, files.settings)))
     if rate := rate_found(files):
         rows.append(("Learning rate", rate))
     return rows

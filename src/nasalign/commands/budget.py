@@ -1,0 +1,337 @@
+"""How long a run of ``align`` will take, and the counts that fit a budget of time.
+
+The model is tried on a few prompts of the run itself. From its speed and the counts of the settings
+follows the time of every stage; where that exceeds the budget, the counts are lowered together.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasalign.config import Settings
+from nasalign.data.records import BinaryExample, Question, load_facts
+from nasalign.data.splits import Splits
+from nasalign.errors import DataError, NasAlignError, PromptError
+from nasalign.evaluation.examples import example_sets
+from nasalign.evaluation.run_data import Further
+from nasalign.evaluation.side_effects import neutral_texts
+from nasalign.inference.batches import CPU_TOKENS
+from nasalign.inference.generation import FIRST_LINE, TokenIds, generate
+from nasalign.inference.scoring import score_prompts
+from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.heads import ALIGNMENT, head_counts
+from nasalign.run import Run
+from nasalign.session import Session
+
+MINUTES_ON_A_CPU = 15.0
+"""The budget ``auto`` on a CPU; an accelerator has none."""
+LEAST = {
+    "evaluation_questions": 50,
+    "probing_questions": 80,
+    "tuning_samples": 24,
+    "validation_samples": 12,
+    "side_effect_questions": 10,
+    "n": 2,
+    "epochs": 2,
+    "known_pairs": 40,
+    "joint_epochs": 2,
+}
+"""Counts that a budget may lower, and what each has at least; a smaller one is left as it is."""
+_UNUSED = {"nasa": ("known_pairs", "joint_epochs"), "nasa+": ("tuning_samples", "n", "epochs")}
+"""Counts that a method does not use."""
+_TRIED = 24  # questions of a data set whose prompts are looked at
+_SECONDS = 1.0  # of a trial that is long enough to be measured
+_ANSWERED = 32  # questions asked freely in a trial at most
+_KNOWN = 0.5  # share of probing questions that a model knows, at most, for most models
+_ABOVE = 0.6  # share of the layers that replay runs, where heads lie in the middle
+_BACKWARD = 3.0  # time of a training step, in forward passes
+_WRITING = 15.0  # seconds of bootstrap intervals, attention and the report
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a model on this machine, in batches as a run has them.
+
+    Attributes:
+        token: of a token of a prompt that is scored.
+        answer: of a free answer of one line.
+    """
+
+    token: float
+    answer: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run is about: examples by data set, and tokens.
+
+    Attributes:
+        sizes: by data set, how many records it has and the tokens of a prompt.
+        main: name of the data set that is tuned on.
+        probed: how many records may be probed.
+        asked: whether they are asked freely; labelled rows are taken as they are.
+        heads: heads of the model.
+        texts: tokens of the neutral texts.
+    """
+
+    sizes: dict[str, tuple[int, float]]
+    main: str
+    probed: int
+    asked: bool
+    heads: int
+    texts: int
+
+    def seconds(self, settings: Settings, speed: Speed) -> dict[str, float]:
+        """Return the estimated seconds of each stage with some counts."""
+        length = self.sizes[self.main][1] * speed.token  # of a prompt
+        sides = 2 if settings.sides == "both" else 1
+        evaluated = sum(
+            min(count, settings.size_of(name)) * sides * tokens * speed.token
+            for name, (count, tokens) in self.sizes.items()
+        )
+        probed = min(settings.probing_questions, self.probed)
+        known = probed * (_KNOWN if self.asked else 1)
+        weighed = 2 * min(200, known) if settings.direction == "auto" else 0
+        return {
+            "evaluation before": evaluated,
+            "free answers": probed * speed.answer if self.asked else 0.0,
+            "probing": (known + weighed) * length,
+            "tuning": self._tuning(settings, known) * length,
+            "evaluation after": evaluated,
+            "side effects": 2 * settings.side_effect_questions * speed.answer
+            + 4 * self.texts * speed.token,
+            "report": _WRITING,
+        }
+
+    def _tuning(self, settings: Settings, known: float) -> float:
+        """The work of tuning, in prompts scored by the whole model."""
+        if settings.method == "nasa+":  # kinds are 2.7 times the known pairs, of two prompts each
+            pairs = min(settings.known_pairs, known) * 2.7
+            return 2 * pairs * (settings.joint_epochs * (_BACKWARD + 1.5) + _BACKWARD)
+        heads = head_counts(ALIGNMENT, settings.k, settings.n, self.heads).n
+        epoch = _BACKWARD * min(settings.tuning_samples, known)
+        epoch += min(settings.validation_samples, known / 5)
+        return heads * settings.epochs * epoch * _ABOVE + 2 * epoch  # two to find the rate
+
+
+def fit_to_budget(
+    session: Session,
+    splits: Splits,
+    further: Further,
+    shots: Sequence[BinaryExample],
+    fixed: Mapping[str, Any],
+) -> tuple[Session, Callable[[Any], bool]]:
+    """Say how long a run will take, and lower its counts to the budget.
+
+    The counts become settings of the session and of ``run.json``; a resumed run takes those with
+    which it began.
+
+    Args:
+        session: with the untouched model.
+        splits: the data.
+        further: further data sets to evaluate on.
+        shots: few-shot examples.
+        fixed: settings that the user gave by name, which are not lowered.
+
+    Returns:
+        The session with its counts, and what ``align`` calls after each record of tuning: False
+        where the time for tuning is used up.
+    """
+    run, given = session.run, session.settings
+    if run.resuming and "budget" in run.facts:
+        counts = {name: run.facts["settings"][name] for name in run.facts["budget"]["given"]}
+        return session.with_settings(**counts), lambda record: True
+    begun = time.perf_counter()
+    try:
+        work, speed = _measured(session, splits, further, shots)
+    except (DataError, PromptError):  # the stage that needs it says what is wrong
+        return session, lambda record: True
+    whole = sum(work.seconds(given, speed).values())
+    spent = run.facts["timings"].get("loading", 0.0) + time.perf_counter() - begun
+    budget = _minutes(session)
+    planned = given
+    if budget is not None and whole > budget * 60 - spent:
+        planned = _lowered(given, work, speed, budget * 60 - spent, fixed)
+    parts = work.seconds(planned, speed)
+    changed = {name: getattr(given, name) for name in LEAST if _differs(given, planned, name)}
+    run.facts["budget"] = {
+        "minutes": budget,
+        "given": changed,
+        "estimated_seconds": {name: round(value, 1) for name, value in parts.items()},
+        "unlimited_seconds": round(whole, 1),
+    }
+    run.facts["settings"] = planned.as_dict()
+    run.save()
+    run.say(_sentence(budget, whole, sum(parts.values()) + spent, changed, planned))
+    session = session.with_settings(**{name: getattr(planned, name) for name in changed})
+    if budget is None:
+        return session, lambda record: True
+    after = parts["evaluation after"] + parts["side effects"] + parts["report"]
+    end = begun + budget * 60 - (spent - (time.perf_counter() - begun)) - after
+    return session, lambda record: _in_time(run, end)
+
+
+def _in_time(run: Run, end: float) -> bool:
+    """Whether tuning may go on; say so once where it may not."""
+    if time.perf_counter() <= end:
+        return True
+    run.facts["budget"]["used_up"] = True
+    run.say("The time for tuning is used up, so it ends here (--budget gives it more).")
+    return False
+
+
+def parse_budget(text: str) -> float | str:
+    """Return the minutes of ``20m``, ``90s``, ``1.5h`` or ``20``, or ``none``.
+
+    Raises:
+        NasAlignError: it is none of these.
+    """
+    seconds = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in seconds else (text, "m")
+    try:
+        minutes = float(number) * seconds[unit]
+    except ValueError:
+        minutes = 0.0
+    if text == "none":
+        return text
+    if not 0 < minutes < 1e6:
+        raise NasAlignError(
+            f"--budget is {text!r}, but takes a time such as 20m, 1h or 90s, or none."
+        )
+    return minutes
+
+
+def _minutes(session: Session) -> float | None:
+    """The budget of the settings; ``auto`` is a quarter of an hour on a CPU."""
+    budget = session.settings.budget_minutes
+    if budget == "auto":
+        return MINUTES_ON_A_CPU if session.model.device.type == "cpu" else None
+    return budget
+
+
+def _measured(
+    session: Session, splits: Splits, further: Further, shots: Sequence[BinaryExample]
+) -> tuple[Workload, Speed]:
+    """Look at some prompts of the run, and time the model on them."""
+    quiet = session.with_run(Run()).with_settings(evaluation_questions=_TRIED, evaluation_sizes={})
+    _, sets = example_sets(quiet, splits, further, shots)
+    builder = session.builder(shots)
+    prompts = {name: [builder.binary(one) for one in some] for name, some in sets.items()}
+    counts = {splits.name: len(splits.test)}
+    counts |= {name: len(about[0]) for name, about in further.items()}
+    sizes = {
+        name: (counts[name], sum(len(one.token_ids) for one in some) / len(some))
+        for name, some in prompts.items()
+    }
+    own = [one for one in splits.probing if isinstance(one, Question)]
+    texts = sum(len(session.tokenizer(text)["input_ids"]) for text in neutral_texts())
+    geometry = HeadGeometry.of(session.model)
+    heads = geometry.layers * geometry.heads
+    work = Workload(sizes, splits.name, len(splits.probing), bool(own), heads, texts)
+    asked = (own or load_facts("probing"))[:_ANSWERED]
+    return work, _speed(session, prompts[splits.name], asked)
+
+
+def _speed(session: Session, prompts: Sequence[Any], asked: Sequence[Question]) -> Speed:
+    """Time scoring and free answers, each on batches that grow until one takes a second."""
+    model, settings, builder = session.model, session.settings, session.builder()
+    ids = [TokenIds(builder.parametric(one)) for one in asked]
+
+    def scoring(count: int) -> float:
+        return _timed(lambda: score_prompts(model, prompts[:count], batch_size=count))
+
+    def answering(count: int) -> float:
+        how: dict[str, Any] = {"until": FIRST_LINE, "batch_size": count}
+        some, most = ids[:count], settings.answer_tokens
+        return _timed(lambda: generate(model, session.tokenizer, some, most, **how))
+
+    length = sum(len(one.token_ids) for one in prompts) / len(prompts)
+    scored = _line(scoring, len(prompts))
+    answered = _line(answering, len(ids))
+    tokens = sum(len(one.token_ids) for one in ids) / len(ids)
+    sizes = [settings.batch_size or max(1, CPU_TOKENS / one) for one in (length, tokens)]
+    return Speed((scored[1] + scored[0] / sizes[0]) / length, answered[1] + answered[0] / sizes[1])
+
+
+def _line(seconds_of: Callable[[int], float], most: int) -> tuple[float, float]:
+    """The seconds of a batch and of each sample in it, from batches of different sizes."""
+    seconds_of(1)  # the first pass of all prepares what later ones use
+    size = small = min(2, most)
+    seconds = short = seconds_of(small)
+    while size < most and (seconds < _SECONDS or (size == small and seconds < 5 * _SECONDS)):
+        size = min(4 * size, most)
+        seconds = seconds_of(size)
+    if size == small or seconds <= short:  # the batch itself took no time that can be seen
+        return 0.0, seconds / size
+    each = (seconds - short) / (size - small)
+    return max(0.0, short - small * each), each
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _lowered(
+    given: Settings, work: Workload, speed: Speed, seconds: float, fixed: Mapping[str, Any]
+) -> Settings:
+    """The largest counts, all lowered by one factor, whose run fits; the least where none does."""
+
+    def at(factor: float) -> Settings:
+        heads = head_counts(ALIGNMENT, given.k, given.n, work.heads).n
+        unused = (*_UNUSED[given.method], *fixed)
+        now = {name: getattr(given, name) or heads for name in LEAST if name not in unused}
+        lower = {
+            name: max(min(value, LEAST[name]), round(factor * value)) for name, value in now.items()
+        }
+        return given.replace({name: new for name, new in lower.items() if new < now[name]})
+
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        fits = sum(work.seconds(at(middle), speed).values()) <= seconds
+        low, high = (middle, high) if fits else (low, middle)
+    return at(low)
+
+
+def _differs(given: Settings, planned: Settings, name: str) -> bool:
+    return bool(getattr(given, name) != getattr(planned, name))
+
+
+def _sentence(
+    budget: float | None,
+    whole: float,
+    planned: float,
+    changed: Mapping[str, int | None],
+    settings: Settings,
+) -> str:
+    """What a run will take, and which counts were lowered for it."""
+    if not changed:
+        slow = "" if budget or whole < 3600 else "; --budget 30m lowers its counts"
+        return f"At the speed of this machine, the run takes about {_in_words(planned)}{slow}."
+    counts = ", ".join(
+        f"{name}={getattr(settings, name)}" + (f" ({old})" if old is not None else "")
+        for name, old in changed.items()
+    )
+    late = ""
+    if budget is not None and planned > budget * 60 * 1.05:
+        late = " Smaller counts would tell nothing, so the budget is exceeded."
+    return (
+        f"At the speed of this machine, the run would take about {_in_words(whole)}; for a budget "
+        f"of {_in_words((budget or 0) * 60)} its counts are lowered: {counts}. It takes about "
+        f"{_in_words(planned)}.{late}"
+    )
+
+
+def _in_words(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * size:
+            return (
+                f"{seconds / size:.1f} {unit}"
+                if seconds < 10 * size
+                else f"{seconds / size:.0f} {unit}"
+            )
+    return f"{max(1, round(seconds))} seconds"
