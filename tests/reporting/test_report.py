@@ -12,7 +12,7 @@ import pytest
 from fault_tools import invoke, printed, refused
 from nasalign.config import load_preset
 from nasalign.errors import NasAlignError
-from nasalign.io.files import read_jsonl, write_json, write_jsonl
+from nasalign.io.files import read_json, read_jsonl, write_json, write_jsonl
 from nasalign.reporting.report import report_html, write_report
 from nasalign.reporting.report.changed_answers import MOST_EXAMPLES, attention, changed_examples
 from nasalign.reporting.report.data_sets import data_sets
@@ -145,6 +145,23 @@ def test_every_outcome_has_its_name(
         assert part in " ".join([found.sentence, *found.notes])
     page = text_of(report_html(tmp_path / "run"))
     assert ("No answer changed" in page) == (make is without_a_head)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_words_that_the_model_does_not_write_are_warned_of_first(side: str, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert not any("coverage" in note for note in told(folder).notes)
+    path = folder / "eval" / f"facts.{side}.jsonl"
+    rows = [
+        row | {"p_yes": row["p_yes"] / 10, "p_no": row["p_no"] / 10} for row in read_jsonl(path)
+    ]
+    write_jsonl(path, rows)
+    whole = read_json(folder / "metrics.json")
+    whole["datasets"]["facts"][side] = metrics(rows)
+    write_json(folder / "metrics.json", whole)
+    first = told(folder).notes[0]
+    assert first.startswith(f"facts, {side}: the answer words together have a probability of 0.06")
+    assert first in text_of(report_html(folder))
 
 
 def test_nothing_to_fix(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """What a run comes to, in plain words: the verdict, what goes with it, and its limits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from nasalign.evaluation.metrics import Figure
+from nasalign.evaluation.metrics import LOW_COVERAGE, Figure, low_coverage
 from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.run_folder import RunFiles
 
@@ -66,6 +66,7 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
     if tone == "good" and any(direction(other.changes["accuracy"]) < 0 for other in sets[1:]):
         tone = "mixed"
     notes = [
+        *_covered(sets),
         *_balance(data, files),
         *_ranking(data, yes),
         *_small_counts(data, yes),
@@ -144,6 +145,15 @@ def _ranking(data: DataSet, yes: str) -> Iterator[str]:
     yield pairs + (hardly if after < _COIN_TOSS else ".")
 
 
+def _covered(sets: Sequence[DataSet]) -> Iterator[str]:
+    """Warn of data on which the model mostly writes neither word."""
+    for data in sets:
+        found = {side: figures["coverage"][0] for side, figures in data.figures.items()}
+        side, least = min(found.items(), key=lambda one: one[1])
+        if least < LOW_COVERAGE:
+            yield f"{data.name}, {side}: {low_coverage(least).removeprefix('Warning: ')}"
+
+
 def _small_counts(data: DataSet, yes: str) -> Iterator[str]:
     for side, rows in data.rows.items():
         count = sum(row["verdict"] == "positive" for row in rows)
@@ -208,7 +218,8 @@ def _one_side(files: RunFiles, data: DataSet) -> Verdict:
         f"questions of {data.name}; its accuracy is {spread(figures['accuracy'])}, its recall "
         f"{spread(figures['recall'])}."
     )
-    return Verdict("Evaluation", "plain", sentence, list(_small_counts(data, yes)))
+    notes = [*_covered([data]), *_small_counts(data, yes)]
+    return Verdict("Evaluation", "plain", sentence, notes)
 
 
 def moved(data: DataSet, metric: str) -> str:
