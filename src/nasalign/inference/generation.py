@@ -22,13 +22,10 @@ from transformers import (
 
 from nasalign.data.conversation import Conversation
 from nasalign.inference.batches import HasTokens, check_lengths, in_batches
-from nasalign.inference.forward import (
-    common_beginning,
-    prefix_cache,
-    prefix_worth_sharing,
-    quick_kernels,
-)
+from nasalign.inference.forward import prefix_worth_sharing
 from nasalign.inference.kept_results import reusing
+from nasalign.inference.kernels import quick_kernels
+from nasalign.inference.prefix import common_beginning, is_recurrent, prefix_cache
 from nasalign.models import processes
 from nasalign.models.loading import context_length
 from nasalign.progress import Progress
@@ -129,7 +126,9 @@ def _generate(
             cut[index] = not whole and output.shape[1] - length == max_new_tokens
 
     with quick_kernels(model):
-        in_batches(model, prompts, batch_size, work, progress, doing="generating answers")
+        # The state of recurrent layers would take padding in.
+        how: dict[str, Any] = {"doing": "generating answers", "padded": not is_recurrent(model)}
+        in_batches(model, prompts, batch_size, work, progress, **how)
     processes.add_up(entropies, cut)
     return Generated(processes.put_together(texts), entropies.tolist(), cut.bool().tolist())
 
@@ -148,7 +147,7 @@ def _inputs(
     longest = max(len(prompt.token_ids) for prompt in prompts)
     window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
     prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
-    prefix = prefix_worth_sharing(model, len(prompts), prefix)
+    prefix = prefix_worth_sharing(model, prompts, prefix)
     ids = torch.full((len(prompts), longest), _padding(model, tokenizer))
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
