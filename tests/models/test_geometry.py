@@ -19,7 +19,8 @@ from transformers import (
 
 import tiny
 from nasalign.errors import ModelError
-from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice
 
 IDS = torch.arange(5, 17)[None]
 NORM_OVER_HEADS = ("olmo2",)  # its q_norm and k_norm divide by the mean over all heads of the layer

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
-from nasalign.models.geometry import PROJECTIONS, RowSlice
+from nasalign.models.head_layouts import PROJECTIONS, RowSlice, out_features, weight_of
 from nasalign.models.loading import fingerprint
 
 _PLACE = attrgetter("module", "start")
@@ -51,7 +52,7 @@ class Adapter:
         return cls(
             {where: before[where] for where in changed},
             {where: after[where] for where in changed},
-            {where.module: model.get_submodule(where.module).out_features for where in changed},
+            {where.module: out_features(model.get_submodule(where.module)) for where in changed},
             base_fingerprint,
         )
 
@@ -172,8 +173,8 @@ def _holds(model: PreTrainedModel, module: str, shape: tuple[int, int]) -> bool:
         found = model.get_submodule(module)
     except AttributeError:
         return False
-    known = isinstance(found, nn.Linear) and module.rpartition(".")[2] in PROJECTIONS
-    return known and tuple(found.weight.shape) == shape
+    linear = isinstance(found, nn.Linear | Conv1D) and module.rpartition(".")[2] in PROJECTIONS
+    return linear and tuple(weight_of(model, module).shape) == shape
 
 
 def _digest(rows: dict[RowSlice, Tensor]) -> str:

@@ -22,11 +22,12 @@ from transformers import (
 
 from nasalign.data.conversation import Conversation
 from nasalign.inference.batches import HasTokens, check_lengths, in_batches
-from nasalign.inference.forward import (
+from nasalign.inference.kernels import quick_kernels
+from nasalign.inference.prefix import (
     common_beginning,
+    is_recurrent,
     prefix_cache,
     prefix_worth_sharing,
-    quick_kernels,
 )
 from nasalign.models import processes
 from nasalign.models.loading import context_length
@@ -122,12 +123,13 @@ def _inputs(
     """The inputs of ``model.generate``: ids and mask, int64 [B, T], and the cache of the prefix.
 
     Padding stands between the shared prefix and the rest. This changes distances between cached
-    keys, which only a sliding window depends on, so longer prompts than it are padded on the left.
+    keys, which only a sliding window depends on, so longer prompts than it are padded on the left;
+    so are all prompts of a model with recurrent layers, whose state would take padding in.
     """
     longest = max(len(prompt.token_ids) for prompt in prompts)
     window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
-    prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
-    prefix = prefix_worth_sharing(model, len(prompts), prefix)
+    apart = longest + max_new_tokens > window or is_recurrent(model)
+    prefix = prefix_worth_sharing(model, prompts, 0 if apart else common_beginning(prompts))
     ids = torch.full((len(prompts), longest), _padding(model, tokenizer))
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):

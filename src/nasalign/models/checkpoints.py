@@ -25,7 +25,8 @@ from nasalign.data.hub import how_to_be_let_in
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.models.classes import auto_class
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
-from nasalign.models.geometry import PROJECTIONS, check_supported
+from nasalign.models.geometry import check_supported
+from nasalign.models.head_layouts import PROJECTIONS
 from nasalign.models.memory import free, is_out_of_memory, not_held
 from nasalign.models.safety import (
     check_counts,

@@ -15,7 +15,7 @@ class Measurement:
     """The state of the model on the validation set V.
 
     Attributes:
-        nas: single head NAS on V, [L, H].
+        nas: single head NAS on V, [L, H]; NaN where no head is.
         yes_share: share of V answered with the positive word; where a lean to Yes is corrected,
             with the negative one.
     """
@@ -30,7 +30,7 @@ class Measurement:
     @property
     def model(self) -> float:
         """NAS(V, L, H), the beta of Algorithm 1."""
-        return float(self.nas.sum())
+        return float(self.nas.nansum())
 
 
 class HeadTuner(Protocol):

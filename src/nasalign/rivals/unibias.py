@@ -102,13 +102,14 @@ def components(
         states: what enters each module of ``projections`` at the last token of N samples.
     """
     directions = _directions(model, labels)  # [2, hidden]
-    head_size = HeadGeometry.of(model).head_size
+    counts = [own.heads for own in HeadGeometry.of(model).attention if own]
     found: dict[str, Components] = {}
     names = zip(*projections(model), strict=True)
-    for kind, modules, size in zip(("heads", "vectors"), names, (head_size, 1), strict=True):
+    for kind, modules in zip(("heads", "vectors"), names, strict=True):
         columns, logits = [], []
-        for name in modules:
+        for name, heads in zip(modules, counts, strict=True):
             seen = directions @ model.get_submodule(name).weight.cpu().float()  # [2, width]
+            size = seen.shape[1] // heads if kind == "heads" else 1
             parts = states[name][:, None].to(seen.dtype) * seen  # [N, 2, width]
             logits.append(parts.unflatten(-1, (-1, size)).sum(dim=-1).permute(2, 0, 1))
             columns += [(name, start, start + size) for start in range(0, seen.shape[1], size)]
