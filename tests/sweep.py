@@ -8,6 +8,7 @@ each type, which `docs/make_families.py` writes.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from transformers import (
 )
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.models.auto import modeling_auto
+from transformers.pytorch_utils import Conv1D
 
 import reference
 import tiny
@@ -57,6 +59,15 @@ EXAMPLES = [
 ]
 SETTINGS = Settings(epochs=1, learning_rate=0.02, tuning_batch_size=2)
 
+IN_FLOAT32 = {"inkling2", "inkling2_text"}
+"""Types that cannot run in float64."""
+
+PEFT_LOSES = {"deepseek_ocr2", "unlimited_ocr"}
+"""Types of which PEFT 0.21 does not read back what it has written itself: it renames the modules,
+which transformers names otherwise in files, a second time."""
+ARCHITECTURES = {"shieldgemma2": "ShieldGemma2ForImageClassification"}
+"""What checkpoints of a type name, where it is not the class that transformers takes for text."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -83,12 +94,12 @@ def outcome(model_type: str, folder: Path) -> Outcome:
     config = tiny_config(model_type)
     auto = auto_class(config)
     name = auto._model_mapping[type(config)].__name__ if auto else type(config).__name__
-    config.architectures = [name]
+    config.architectures = [ARCHITECTURES.get(model_type, name)]
     config.save_pretrained(folder)
     try:
         check_supported(AutoConfig.from_pretrained(folder))
     except Exception:
-        return Outcome(model_type, name, works=False, text=_refusal(folder, name))
+        return Outcome(model_type, name, works=False, text=_refusal(folder, config.architectures[0]))
     _write(auto.from_config(config, dtype=torch.float32), folder)
     model, tokenizer = load(folder, device="cpu")
     assert type(model).__name__ == name
@@ -104,12 +115,10 @@ def _refusal(folder: Path, name: str) -> str:
     try:
         load(folder, device="cpu")
     except ModelError as error:
-        said = str(error)
-        assert said.count("\n") == 0, said
-        found = f"The architecture {name} is not supported: "
-        assert said.startswith(found), said
-        assert said.endswith("."), said
-        return said.removeprefix(found).removesuffix(".")
+        said = re.fullmatch(r"The (?:architecture|model) (\S+) (?:is not supported|cannot be loaded): (.+)\.", str(error))
+        assert said, str(error)
+        assert said[1] in (name, repr(str(folder)))
+        return said[2]
     raise AssertionError("it is not refused")
 
 
@@ -134,6 +143,7 @@ def _special(model: PreTrainedModel) -> str:
         "heads in some layers": len(heads) < geometry.layers,
         "layers differ": len({(own.heads, own.groups) for own in heads}) > 1,
         "windows": getattr(config, "sliding_window", None),
+        "PEFT cannot read adapters of it": model.config.model_type in PEFT_LOSES,
         "mixture of experts": any("experts" in name for name, _ in model.named_modules()),
     }
     return "; ".join(text for text, there in found.items() if there)
@@ -144,13 +154,19 @@ def _special(model: PreTrainedModel) -> str:
 
 def _check_scores(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """The NAS of each head equals the paper's equation on eager attention, in float64."""
-    model = _loaded(folder).double()
+    model = _loaded(folder)
+    close = {"atol": 1e-6, "rtol": 1e-5}
+    if IN_FLOAT32.isdisjoint({model.config.model_type}):
+        model = model.double()
+    else:
+        close = {"atol": 1e-4, "rtol": 1e-3}
+    model.set_experts_implementation("eager")  # the grouped kernel cannot take float64
     prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
     with reference.softmax_in_float64():
         found = score(model, tokenizer, EXAMPLES).nas
         expected = torch.stack([_expected(model, prompt) for prompt in prompts])
     assert expected.nan_to_num().abs().max() > 0.01
-    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5, equal_nan=True)
+    torch.testing.assert_close(found.double(), expected, **close, equal_nan=True)
 
 
 def _expected(model: PreTrainedModel, prompt: BinaryPrompt) -> Tensor:
@@ -174,7 +190,6 @@ class _Seen:
     def __init__(self, model: PreTrainedModel) -> None:
         self.names = {module: name for name, module in model.named_modules()}
         self.queries: dict[str, list[Tensor]] = defaultdict(list)
-        self.keys: dict[str, list[Tensor]] = defaultdict(list)
         self.weights: dict[str, list[Tensor]] = defaultdict(list)
 
 
@@ -194,16 +209,18 @@ def _eager(model: PreTrainedModel) -> Iterator[_Seen]:
         model.set_attn_implementation(before)
 
 
-def _attend(module: nn.Module, query: Tensor, key: Tensor, *rest: Any, **options: Any) -> Any:
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
+) -> Any:
     files = (sys.modules[base.__module__] for base in type(module).__mro__)
     file: Any = next(file for file in files if hasattr(file, "eager_attention_forward"))
-    output, weights = file.eager_attention_forward(module, query, key, *rest, **options)
     if _seen:
-        name = _seen.names[module]
-        _seen.queries[name].append(query.detach())
-        _seen.keys[name].append(key.detach())
-        _seen.weights[name].append(weights.detach())
-    return output, weights
+        # With values that are the unit vectors, what comes out are the weights of the values.
+        unit = torch.eye(key.shape[2], dtype=value.dtype).expand(*value.shape[:2], -1, -1)
+        weights, _ = file.eager_attention_forward(module, query, key, unit, *rest, **options)
+        _seen.queries[_seen.names[module]].append(query.detach())
+        _seen.weights[_seen.names[module]].append(weights.detach().transpose(1, 2))
+    return file.eager_attention_forward(module, query, key, value, *rest, **options)
 
 
 AttentionInterface.register("sweep_eager", _attend)
@@ -217,7 +234,8 @@ def _check_alignment(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> None:
     """Tuning moves the rows of its heads alone, and the files have the whole change."""
-    untouched, before = _logits(model), tiny.state(model)
+    untouched = _logits(model)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
     adapter = _tuned(model, tokenizer)
     _check_moved(before, model, adapter)
     expected = _logits(model)
@@ -228,7 +246,8 @@ def _check_alignment(
     again = _loaded(folder)
     with load_adapter(folder / "adapter", again).on(again):
         _assert_same(_logits(again), expected)
-    _assert_same(_logits(PeftModel.from_pretrained(again, folder / "adapter")), expected)
+    if model.config.model_type not in PEFT_LOSES:
+        _assert_same(_logits(PeftModel.from_pretrained(again, folder / "adapter")), expected)
 
 
 def _tuned(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Adapter:
@@ -253,7 +272,7 @@ def _reaching(model: PreTrainedModel, geometry: HeadGeometry, head: Head) -> Ten
     """The queries [H, T, D] that reach the attention of a head's layer."""
     with torch.no_grad(), _eager(model) as seen:
         model(input_ids=_ids(model), use_cache=False)
-    return seen.queries[geometry.modules[head.layer]][0][0]
+    return seen.queries[geometry.modules[geometry.firsts[head.layer]]][0][0]
 
 
 def _check_one_head(
@@ -261,19 +280,24 @@ def _check_one_head(
 ) -> None:
     """Of the queries of a layer, those of the head have changed, and no others."""
     norm = getattr(model.get_submodule(geometry.modules[head.layer]), "q_norm", None)
-    over_all = norm is not None and norm.weight.numel() > before.shape[-1]
+    shape = getattr(getattr(norm, "weight", None), "shape", ())
+    over_all = len(shape) == 1 and shape[0] > before.shape[-1]  # of a layer together
     moved = (before != after).flatten(1).any(dim=1).nonzero().flatten().tolist()
     assert moved == (list(range(len(before))) if over_all else [head.head]), moved
 
 
 def _check_moved(before: dict[str, Tensor], model: PreTrainedModel, adapter: Adapter) -> None:
     """Nothing but the rows of the adapter has moved, and of the heads' every row has."""
-    rows = {name: set[int]() for name in before}
+    rows: dict[str, set[int]] = defaultdict(set)
     for where in adapter.after:
         rows[f"{where.module}.weight"] |= set(range(where.start, where.stop))
-    for name, after in model.state_dict().items():
-        moved = (before[name] != after).reshape(len(after), -1).any(dim=1) if after.dim() else after
-        assert set(moved.nonzero().flatten().tolist()) <= rows[name], name
+    for name, after in model.named_parameters():
+        changed = before[name] != after
+        if not changed.any():
+            continue
+        if isinstance(model.get_submodule(name.rpartition(".")[0]), Conv1D):
+            changed = changed.T
+        assert set(changed.any(dim=1).nonzero().flatten().tolist()) <= rows[name], name
 
 
 def _loaded(folder: Path) -> Any:

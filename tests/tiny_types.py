@@ -27,6 +27,7 @@ _LAYER_COUNT = re.compile(
 )
 RULES: tuple[tuple[str, int], ...] = (  # the first pattern that fits a name counts
     (r"num_channels|in_channels|type_vocab_size|.*multiplier|.*_interval|.*_every.*|hc_mult", 0),
+    (r"upsample_groups", 16),
     (r"codebook_size|\w*img_size|\w*_channels?|seq_length", 32),
     (r".*vocab_size.*|.*_vocab|num_embeds|num_embeddings|num_centroids", VOCABULARY),
     (r"(\w+_)?(num_key_value_heads|num_kv_heads|linear_num_key_heads)|num_query_groups", 2),
@@ -88,6 +89,9 @@ def reduced(values: dict[str, Any]) -> dict[str, Any]:
             values[name] = WIDTH**-0.5
     if "head_dim" in values and values["head_dim"] is None:
         values["head_dim"] = 16
+    groups, heads = (default.get(f"num_{of}_heads") for of in ("key_value", "attention"))
+    if groups and groups == heads and "vocab_size" not in values:  # of images or sound
+        values["num_key_value_heads"] = values["num_attention_heads"]
     if values.get("qk_rope_head_dim") is not None:
         _latent(values, default)
     for layer in values.get("per_layer_config", {}).values():
@@ -205,7 +209,15 @@ _SECTIONS = {"text_config.rope_parameters.mrope_section": [2, 3, 3]}  # 8, half 
 _FULL = {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}
 _INDEXER = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16}
 _INDEXER |= {"indexer_budget": 8, "indexer_compress_ratio": 2}
+_FEW_CONVOLUTIONS = {"num_filters": 4, "downsampling_ratios": [2, 2], "depths": [1, 1, 1]}
+_SHARED = {  # two layers with the same attention
+    "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
+    "num_hidden_layers": 4,
+    "attention_head_dim": 32,
+    "attention_hidden_size": 128,
+}
 EXCEPTIONS: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1], "num_hidden_layers": 3},
     "bailing_hybrid": {"num_experts": 8, "n_group": 2},
     "chameleon": {"vocabulary_map": {"<image>": 600}},
     "cohere_compass": {"text_config.rope_parameters": _FULL},
@@ -216,9 +228,15 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config.mlp_layer_types": ["dense", "sparse"],
     },
     "deepseek_v2": {"num_experts_per_tok": 2},
+    "diffusion_gemma": {
+        "text_config.num_experts": 4,
+        "text_config.top_k_experts": 2,
+        "text_config.moe_intermediate_size": 64,
+    },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note": {"text_config.head_dim": 32, "text_config.qk_nope_head_dim": 24},
     "dots3_note_text": {"head_dim": 32, "qk_nope_head_dim": 24},
+    "emu3": {"vocabulary_map": {"<image>": 600, "<|extra_200|>": 601}},
     "ernie4_5_vl_moe": {"text_config.rope_parameters.mrope_section": [3, 3, 2]},
     "falcon_h1": {"mamba_d_ssm": 128, "mamba_d_head": 32},
     "fun_asr_nano": {"adaptor_config.intermediate_size": 16},
@@ -228,8 +246,14 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "glm_ocr": _SECTIONS,
     "glmga": _SECTIONS,
     "granite4_vision": {"deepstack_layer_map": [[0, 0]], "downsample_rate": "1/2"},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "num_hidden_layers": 3,
+    },
     "hunyuan_vl": {"text_config.rope_parameters.mrope_section": [2, 2, 2, 2]},
+    "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2, "num_hidden_layers": 4},
     "janus": {"vq_config.channel_multiplier": [1]},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "num_hidden_layers": 3},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "mamba2": {"head_dim": 32},
     "molmo2": {"adapter_config.vision_feature_layer": [1, 0]},
@@ -237,6 +261,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "audio_config.hidden_sizes": [16, 16, 16, 64],
         "audio_config.depths": [1, 1, 1, 1],
     },
+    "nemo_speechlm": {"word_timestamp_config.num_key_value_heads": 4},
     "nemotron": {"num_key_value_heads": 2},
     "paddleocr_vl": _SECTIONS,
     "qwen2_5_omni_thinker": _SECTIONS,
@@ -254,14 +279,14 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config.sliding_window": 8,
         "text_config.rope_parameters.sliding_attention": _FULL["full_attention"],
     },
-    "vibevoice_asr": {"acoustic_tokenizer_chunk_size": 3200},
-    "xmod": {"default_language": "en_XX"},
-    "zamba": {
-        "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
-        "num_hidden_layers": 4,
-        "attention_head_dim": 32,
-        "attention_hidden_size": 128,
+    "unlimited_ocr": {"text_config.num_key_value_heads": 4},  # its eager attention repeats no keys
+    "vibevoice_asr": {
+        f"{of}_tokenizer_encoder_config.{name}": value
+        for of in ("acoustic", "semantic")
+        for name, value in _FEW_CONVOLUTIONS.items()
     },
-    "zamba2": {"attention_head_dim": 32, "attention_hidden_size": 128},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": _SHARED,
+    "zamba2": _SHARED | {"hybrid_layer_ids": [1, 3]},
 }
 """Values that no rule gives: most are unset by default, or bound to another value."""

@@ -4,9 +4,10 @@ A multimodal checkpoint is loaded as a whole and asked by text alone; its parts 
 stay idle and are saved again as they were.
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -52,28 +53,28 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
     """
     name = (config.architectures or [type(config).__name__])[0]
     if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
-        refuse(name, "it is an encoder with a decoder, where one decoder is needed")
+        raise unsupported(name, "it is an encoder with a decoder, where one decoder is needed")
     auto = auto_class(config)
     if auto is None:
-        refuse(name, "it is no causal language model that transformers knows")
+        raise unsupported(name, "it is no causal language model that transformers knows")
     model_class = auto._model_mapping[type(config)]
-    if model_class.forward is nn.Module.forward or not model_class.can_generate():
-        refuse(name, "it does not predict the next token of a text")
+    named = getattr(transformers, name, model_class)  # such as for the classification of texts
+    if model_class.forward is nn.Module.forward or not named.can_generate():
+        raise unsupported(name, "it does not predict the next token of a text")
     try:
         with torch.device("meta"):
             model: PreTrainedModel = auto.from_config(config).eval()
     except ImportError as error:
-        refuse(name, f"{' '.join(str(error).split()).partition(' but ')[0]}, which is missing")
+        raise unsupported(name, f"{' '.join(str(error).split()).partition(' but ')[0]}, which is missing") from error
     needed = _needs(model)
     if needed:
-        refuse(name, f"it cannot be asked by text alone: {needed}")
+        raise unsupported(name, f"it cannot be asked by text alone: {needed}")
     return model
 
 
-def refuse(model: PreTrainedModel | str, why: str) -> NoReturn:
-    """Raise the ModelError of an architecture that does not fit."""
-    name = model if isinstance(model, str) else type(model).__name__
-    raise ModelError(f"The architecture {name} is not supported: {why}.")
+def unsupported(name: str, why: str) -> ModelError:
+    """Return the error of an architecture that does not fit."""
+    return ModelError(f"The architecture {name} is not supported: {why}.")
 
 
 def _known(config: PretrainedConfig) -> list[Any]:
