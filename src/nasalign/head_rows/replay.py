@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from nasalign.head_rows.activations import ActivationMemory, StoredRows
 from nasalign.head_rows.idle import idle, inputs_seen, runs_from
 from nasalign.inference.batches import HasTokens, in_batches
-from nasalign.inference.forward import answer_logits
-from nasalign.inference.prefix import prefix_worth_sharing, shared_prefix, shares_exactly
+from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shares_exactly
+from nasalign.inference.prefix import shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.recorder import NasRecorder

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,34 @@ from transformers import PreTrainedModel
 
 from nasalign.inference.batches import HasTokens
 from nasalign.inference.kernels import quick_kernels
-from nasalign.inference.prefix import prefix_cache, prefix_worth_sharing, shared_prefix
+from nasalign.inference.prefix import agree, is_recurrent, prefix_cache, shared_prefix
 from nasalign.nas.recorder import NasRecorder, Positions
+
+TOKENS_WORTH_A_PASS = 2048
+"""Tokens that sharing must save on an accelerator to outweigh its kernel launches."""
+
+
+def prefix_worth_sharing(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> int:
+    """Return a prefix if running it once is faster than with each prompt, and as exact, or 0."""
+    least = 1 if model.device.type == "cpu" else TOKENS_WORTH_A_PASS
+    if (len(prompts) - 1) * prefix < least or (torch.is_grad_enabled() and is_recurrent(model)):
+        return 0
+    return prefix if shares_exactly(model, prompts, prefix) else 0
+
+
+_EXACT: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def shares_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> bool:
+    """Whether prompts get the same logits whether their prefix runs once or with each.
+
+    The first two prompts with which a model is asked decide.
+    """
+    if model not in _EXACT and prefix and len(prompts) > 1:
+        whole, shared = (partial(answer_logits, model, prompts[:2], prefix=p) for p in (0, prefix))
+        _EXACT[model] = agree(whole, shared)
+    return _EXACT.get(model, True)
 
 
 def answer_logits(

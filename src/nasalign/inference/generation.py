@@ -22,13 +22,9 @@ from transformers import (
 
 from nasalign.data.conversation import Conversation
 from nasalign.inference.batches import HasTokens, check_lengths, in_batches
+from nasalign.inference.forward import prefix_worth_sharing
 from nasalign.inference.kernels import quick_kernels
-from nasalign.inference.prefix import (
-    common_beginning,
-    is_recurrent,
-    prefix_cache,
-    prefix_worth_sharing,
-)
+from nasalign.inference.prefix import common_beginning, is_recurrent, prefix_cache
 from nasalign.models import processes
 from nasalign.models.loading import context_length
 from nasalign.progress import Progress

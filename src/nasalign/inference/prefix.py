@@ -3,14 +3,12 @@
 The longest common beginning of a batch (system prompt, instruction, few-shot examples) runs with a
 batch of one, and what it leaves in the cache is shared: keys and values, and the states of
 recurrent layers. This is exact where a layer passes nothing on but what the cache holds, since
-nothing of the prefix sees what comes after it; two prompts of each model show whether it is so, and
-without it every prompt runs whole. Gradients flow through the shared keys, but not through shared
-recurrent states, which are written in place. On an accelerator the second pass costs kernel
-launches, so small batches run whole.
+nothing of the prefix sees what comes after it; ``forward.shares_exactly`` tries it out. Gradients
+flow through the shared keys, but not through recurrent states, which are written in place. On an
+accelerator the second pass costs kernel launches, so small batches run whole.
 """
 
 from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,10 +22,8 @@ from transformers.cache_utils import (
 
 from nasalign.inference.batches import HasRows, HasTokens
 from nasalign.inference.kernels import quick_kernels
+from nasalign.models.geometry import text_model
 from nasalign.models.memory import is_out_of_memory
-
-TOKENS_WORTH_A_PASS = 2048
-"""Tokens that sharing must save on an accelerator to outweigh its kernel launches."""
 
 
 def shared_prefix(prompts: Sequence[HasTokens]) -> int:
@@ -47,33 +43,6 @@ def common_beginning(prompts: Sequence[HasTokens]) -> int:
     return next((place for place in range(limit) if first[place] != last[place]), limit)
 
 
-def prefix_worth_sharing(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> int:
-    """Return a prefix if running it once is faster than with each prompt, and as exact, or 0."""
-    least = 1 if model.device.type == "cpu" else TOKENS_WORTH_A_PASS
-    if (len(prompts) - 1) * prefix < least or (torch.is_grad_enabled() and is_recurrent(model)):
-        return 0
-    return prefix if shares_exactly(model, prompts, prefix) else 0
-
-
-_EXACT: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
-
-
-@torch.no_grad()
-def shares_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> bool:
-    """Whether prompts get the same hidden states whether their prefix runs once or with each.
-
-    The first two prompts with which a model is asked decide.
-    """
-    if model not in _EXACT and prefix and len(prompts) > 1:
-        whole, rest = ([one.token_ids[start:] for one in prompts[:2]] for start in (0, prefix))
-
-        def shared() -> Tensor:
-            return _last_states(model, rest, prefix_cache(model, prompts[:2], prefix))
-
-        _EXACT[model] = agree(lambda: _last_states(model, whole, None), shared)
-    return _EXACT.get(model, True)
-
-
 def agree(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
     """Whether two computations give the same tensor but for rounding; False if the other fails."""
     expected = one()
@@ -85,7 +54,8 @@ def agree(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
         return False
     if found.shape != expected.shape:
         return False
-    tolerance = torch.finfo(expected.dtype).eps ** 0.5
+    # Recurrent layers and norms compute in float32 whatever the model's dtype.
+    tolerance = max(torch.finfo(expected.dtype).eps, 1e-10) ** 0.5
     expected, found = expected.cpu().double(), found.cpu().double()
     return bool((found - expected).norm() <= tolerance * expected.norm())
 
@@ -101,7 +71,7 @@ def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: i
     device = model.get_input_embeddings().weight.device
     shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
     with quick_kernels(model):
-        model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
+        text_model(model)[1](input_ids=shared, past_key_values=cache, use_cache=True)
     # Not ``batch_repeat_interleave``, which leaves recurrent states out.
     cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=device))
     return cache
@@ -116,20 +86,3 @@ def _empty(model: PreTrainedModel) -> DynamicCache:
         elif type(layer) is LinearAttentionAndSlidingWindowAttentionLayer:
             cache.layers[index] = LinearAttentionAndFullAttentionLayer(layer.number_of_states)
     return cache
-
-
-def _last_states(
-    model: PreTrainedModel, ids: Sequence[Sequence[int]], cache: Cache | None
-) -> Tensor:
-    """The hidden state after each of B token sequences, [B, hidden]."""
-    device = model.get_input_embeddings().weight.device
-    padded = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.long)
-    for row, own in enumerate(ids):
-        padded[row, : len(own)] = torch.tensor(own)
-    with quick_kernels(model):
-        output = model.base_model(
-            input_ids=padded.to(device), past_key_values=cache, use_cache=cache is not None
-        )
-    last = [len(own) - 1 for own in ids]
-    states: Tensor = output.last_hidden_state[range(len(ids)), last]
-    return states

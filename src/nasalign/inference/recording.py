@@ -48,9 +48,9 @@ class TextRecorder:
     ) -> Tensor:
         """Return the NAS of each text and head (Eq. 1), [N, layers, heads], on the CPU.
 
-        It is float32, or float64 of a float64 model; NaN where a layer has no such head. A text is read as it is: special tokens are
-        added as the tokenizer does by default, unless the text holds some already, as one does that
-        a chat template has rendered.
+        It is float32, or float64 of a float64 model; NaN where a layer has no such head. A text is
+        read as it is: special tokens are added as the tokenizer does by default, unless the text
+        holds some already, as one does that a chat template has rendered.
 
         Args:
             texts: N texts. Eq. 1 reads the attention to the first occurrence of each word as a word

@@ -193,10 +193,7 @@ class NasRecorder:
         pair = pair + added.to(dtype)
         if logsumexp is None:
             sinks = options.get("sinks")  # of Inkling 2, by row
-            if sinks is None:
-                sinks = options.get("s_aux")
-            else:
-                sinks = sinks[:, :, first:end, 0]
+            sinks = options.get("s_aux") if sinks is None else sinks[:, :, first:end, 0]
             total = scores.logsumexp(key[:, :, :keys], part, rows, sinks)
         else:
             total = logsumexp[:, :, first:end].to(dtype)

@@ -35,9 +35,8 @@ def table_2(studies: Studies) -> Result:
     for study in studies:
         nas = {name: study.nas(name)[study.study_sample(name)] for name in DOMAINS}
         settings = study.settings
-        counts = head_counts(
-            STUDY, settings.study_k, settings.study_n, len(places(nas[DOMAINS[0]]))
-        )
+        all_heads = len(places(nas[DOMAINS[0]]))
+        counts = head_counts(STUDY, settings.study_k, settings.study_n, all_heads)
         heads = {}
         for name, of in nas.items():
             chosen = select_heads(of, k=counts.k, n=counts.n, consistency=settings.consistency)

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nasalign.data.records import BinaryExample
 from nasalign.errors import ModelError
 from nasalign.inference.batches import in_batches
-from nasalign.inference.forward import answer_logits
-from nasalign.inference.prefix import prefix_worth_sharing, shared_prefix
+from nasalign.inference.forward import answer_logits, prefix_worth_sharing
+from nasalign.inference.prefix import shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.prompts.builder import BinaryPrompt
