@@ -69,6 +69,11 @@ ARCHITECTURES = {"shieldgemma2": "ShieldGemma2ForImageClassification"}
 """What checkpoints of a type name, where it is not the class that transformers takes for text."""
 
 
+_REFUSED = re.compile(
+    r"The (?:architecture|model) (\S+) (?:is not supported|cannot be loaded): (.+?)\.?"
+)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What the page says of a type: its class, and what is special or why it is refused."""
@@ -83,6 +88,12 @@ class Outcome:
         """The row of the table."""
         cells = (f"`{self.model_type}`", f"`{self.model_class}`", self.text)
         return f"| {' | '.join(cells)} |"
+
+
+def compare(model_type: str, folder: Path) -> None:
+    """Compare what a type does with its row of the page."""
+    page = (Path(__file__).parents[1] / "docs" / "families.md").read_text(encoding="utf-8")
+    assert f"\n{outcome(model_type, folder).row}\n" in page, "run python docs/make_families.py"
 
 
 def outcome(model_type: str, folder: Path) -> Outcome:
@@ -115,7 +126,7 @@ def _refusal(folder: Path, name: str) -> str:
     try:
         load(folder, device="cpu")
     except ModelError as error:
-        said = re.fullmatch(r"The (?:architecture|model) (\S+) (?:is not supported|cannot be loaded): (.+)\.", str(error))
+        said = _REFUSED.fullmatch(str(error))
         assert said, str(error)
         assert said[1] in (name, repr(str(folder)))
         return said[2]
