@@ -49,6 +49,10 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {  # class and values of the conf
         "GraniteMoeHybridConfig",
         tiny.GROUPED | MAMBA | {"layer_types": MIXED, "num_local_experts": 0},
     ),
+    "minimax": (
+        "MiniMaxConfig",
+        tiny.GROUPED | {"layer_types": MIXED, "block_size": 16, "head_dim": 16} | tiny.EXPERTS,
+    ),
     "zamba2": (  # both attention layers have the same weights
         "Zamba2Config",
         tiny.GROUPED

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+import architectures
 import reference
 import tiny
+from nasalign.models.geometry import HeadGeometry
 from nasalign.nas import attention_scores as module
+from nasalign.nas.heads import model_nas
 from nasalign.nas.recorder import NasRecorder, Positions
 from padded import FIRST_ROW, NEGATIVE, POSITIVE, batch, record
 
@@ -21,6 +24,36 @@ def test_equals_the_reference(family: str, side: str) -> None:
     assert nas.dtype == torch.float64
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(nas, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", architectures.TYPES)
+def test_equals_the_reference_in_the_layers_that_have_heads(name: str) -> None:
+    model = architectures.build(name, torch.float64)
+    samples, inputs, positions = batch("none")
+    inputs = {"input_ids": inputs["input_ids"]}
+    with reference.softmax_in_float64():
+        nas = record(model, inputs, positions)[0]
+    weights = reference.attention_weights(model, samples[0])
+    place = (POSITIVE[0], NEGATIVE[0], FIRST_ROW[0])
+    expected = HeadGeometry.of(model).blank(torch.float64)
+    known = sorted({layer for layer, _ in HeadGeometry.of(model).places})
+    # Eager MiniMax has attention to show of its other layers too.
+    shown = [of for of in weights if of.dim() == 3 and of.shape[-1] == len(samples[0])]
+    for layer, heads in zip(known, shown[-len(known) :], strict=True):
+        expected[layer] = torch.tensor([reference.nas(head, *place) for head in heads])
+    assert expected.nan_to_num().abs().max() > 0.05
+    torch.testing.assert_close(nas, expected, atol=1e-4, rtol=1e-4, equal_nan=True)
+
+
+def test_a_head_that_cannot_be_computed_is_infinite_and_not_missing() -> None:
+    model = architectures.build("qwen3_next")
+    _, inputs, positions = batch("none")
+    rows = HeadGeometry.of(model).rows(1, 2).query
+    model.get_submodule(rows.module).weight[rows.start : rows.stop] = torch.nan
+    nas = record(model, inputs, positions)
+    assert nas[0].isnan().tolist() == [[True] * 4, [False] * 4, [True] * 4]
+    assert nas[0, 1].isinf().tolist() == [False, False, True, False]
+    assert not model_nas(nas).isfinite().any()
 
 
 def test_blocks_do_not_change_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:

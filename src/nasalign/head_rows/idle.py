@@ -40,7 +40,7 @@ def idle(
     # An instance may have a forward of its own already, set by accelerate.
     own = {index: layers[index].__dict__.get("forward") for index in indices}
     for index in indices:
-        layers[index].forward = forward_of(index)  # type: ignore[method-assign]
+        layers[index].forward = forward_of(index)
     try:
         yield
     finally:

@@ -105,7 +105,9 @@ def generate(
             cut[index] = not whole and output.shape[1] - length == max_new_tokens
 
     with quick_kernels(model):
-        in_batches(model, prompts, batch_size, work, progress, doing="generating answers")
+        # The state of recurrent layers would take padding in.
+        how: dict[str, Any] = {"doing": "generating answers", "padded": not is_recurrent(model)}
+        in_batches(model, prompts, batch_size, work, progress, **how)
     processes.add_up(entropies, cut)
     return Generated(processes.put_together(texts), entropies.tolist(), cut.bool().tolist())
 
@@ -119,13 +121,12 @@ def _inputs(
     """The inputs of ``model.generate``: ids and mask, int64 [B, T], and the cache of the prefix.
 
     Padding stands between the shared prefix and the rest. This changes distances between cached
-    keys, which only a sliding window depends on, so longer prompts than it are padded on the left;
-    so are all prompts of a model with recurrent layers, whose state would take padding in.
+    keys, which only a sliding window depends on, so longer prompts than it are padded on the left.
     """
     longest = max(len(prompt.token_ids) for prompt in prompts)
     window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
-    apart = longest + max_new_tokens > window or is_recurrent(model)
-    prefix = prefix_worth_sharing(model, prompts, 0 if apart else common_beginning(prompts))
+    prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
+    prefix = prefix_worth_sharing(model, prompts, prefix)
     ids = torch.full((len(prompts), longest), _padding(model, tokenizer))
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):

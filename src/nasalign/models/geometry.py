@@ -131,7 +131,7 @@ def _read(model: PreTrainedModel) -> HeadGeometry:
     blocks = tuple(f"{stack}.{index}" for index in range(depth))
     if len(layers) != len(found):
         # Each attention module of a block counts as a layer of its own (LongCat).
-        layers = {int(one.layer_idx): one for one in found.values()}
+        layers = {_index(one): one for one in found.values()}
         depth, blocks = max(layers) + 1, ()
     if len(layers) != len(found):
         raise LayoutError("some of its layers have several attention modules")
@@ -146,6 +146,14 @@ def _read(model: PreTrainedModel) -> HeadGeometry:
         weight = model.get_submodule(own.query.module).weight
         firsts[layer] = owners.setdefault(id(weight), layer)
     return HeadGeometry(tuple(map(known.get, range(depth))), blocks, tuple(firsts))
+
+
+def _index(module: nn.Module) -> int:
+    """The layer that an attention module says it is of."""
+    index = getattr(module, "layer_idx", None)
+    if not isinstance(index, int):
+        raise LayoutError("some of its layers have several attention modules")
+    return index
 
 
 def _stack(decoder: nn.Module) -> tuple[str, int]:

@@ -122,7 +122,9 @@ def read_layout(name: str, attention: nn.Module) -> LayerHeads | None:
 
 def out_features(module: nn.Module) -> int:
     """Return the number of outputs of a linear module or Conv1D."""
-    return int(module.nf if isinstance(module, Conv1D) else module.out_features)
+    size = module.nf if isinstance(module, Conv1D) else module.out_features
+    assert isinstance(size, int)
+    return size
 
 
 def weight_of(model: PreTrainedModel, name: str) -> Tensor:
@@ -228,5 +230,6 @@ def _check(rows: list[int], expected: list[int]) -> None:
 
 def _names_used(module: nn.Module, method: str) -> tuple[str, ...]:
     """Names that the code of a module's method refers to."""
-    code = getattr(unwrap(getattr(type(module), method, None)), "__code__", None)
+    function = getattr(type(module), method, None)
+    code = getattr(unwrap(function), "__code__", None) if callable(function) else None
     return code.co_names if code else ()

@@ -174,7 +174,7 @@ def _tune_head(
             stopped = "loss not finite"
             break
         now = tuner.measure()  # 9, 10
-        if not math.isfinite(now.model):
+        if not (math.isfinite(now.model) and math.isfinite(now.of(head))):
             stopped = "NAS not finite"
             break
         yield EpochRecord(
