@@ -66,6 +66,8 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
             model: PreTrainedModel = auto.from_config(config).eval()
     except ImportError as error:
         raise unsupported(name, f"{' '.join(str(error).split()).partition(' but ')[0]}, which is missing") from error
+    if model.get_output_embeddings() is None:
+        raise unsupported(name, "transformers does not say which module is its output embedding")
     needed = _needs(model)
     if needed:
         raise unsupported(name, f"it cannot be asked by text alone: {needed}")
