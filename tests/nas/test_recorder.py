@@ -2,6 +2,12 @@
 
 import pytest
 import torch
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 import architectures
 import reference
@@ -97,6 +103,32 @@ def test_logits_stay_equal_to_the_bit_and_the_attention_is_restored(family: str)
     assert model.config._attn_implementation == implementation
     assert torch.equal(before, during)
     assert torch.equal(before, after)
+
+
+def test_of_a_multimodal_model_the_text_model_alone_is_switched() -> None:
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    vision |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    config = LlavaConfig(
+        text_config=LlamaConfig(**tiny.GROUPED), vision_config=CLIPVisionConfig(**vision)
+    )
+    model = LlavaForConditionalGeneration(config).eval()
+    model.model.vision_tower.set_attn_implementation("eager")
+    geometry = HeadGeometry.of(model)
+    assert geometry.blocks == tuple(f"model.language_model.layers.{n}" for n in range(3))
+    _, inputs, positions = batch("left")
+
+    def used() -> tuple[str, str]:
+        parts = model.model.language_model, model.model.vision_tower
+        return tuple(part.config._attn_implementation for part in parts)
+
+    before = used()
+    with torch.no_grad(), NasRecorder(model) as recorder:
+        assert used() == ("nasalign", "eager")
+        recorder.expect(positions)
+        model(**inputs)
+        assert recorder.nas.shape == (3, 3, 4)
+        assert recorder.nas.abs().max() > 0
+    assert used() == before == ("sdpa", "eager")
 
 
 def test_restored_after_an_exception() -> None:

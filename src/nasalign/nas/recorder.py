@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nasalign.errors import ModelError
-from nasalign.models.geometry import HeadGeometry
+from nasalign.models.geometry import HeadGeometry, text_model
 from nasalign.nas.attention_scores import (
     KernelLogsumexp,
     RowScores,
@@ -62,8 +62,9 @@ rows from the first of any sum to the last; or, for ``watch_last``, [B, H, K] in
 class NasRecorder:
     """Records the NAS of every head while the model runs.
 
-    As a context manager it switches the model's attention implementation on entering and restores
-    it on leaving, also after an exception; the model's outputs stay the same. ::
+    As a context manager it switches the attention implementation of the model, of a multimodal one
+    that of its text model, on entering and restores it on leaving, also after an exception; the
+    model's outputs stay the same. ::
 
         with NasRecorder(model) as recorder:
             recorder.expect(positions)
@@ -97,14 +98,17 @@ class NasRecorder:
         self._previous = ""
         self.entered = False
         dtype = torch.promote_types(model.dtype, torch.float32)
+        # Encoders of images or sound keep their attention, which may not take another.
+        text = text_model(model)[1]
+        self._text = text if isinstance(text, PreTrainedModel) else model
         self.blank = self.geometry.blank(dtype)  # [L, H]
         self._layers = {  # of each attention module
             model.get_submodule(name): layer for layer, name in self.geometry.modules.items()
         }
 
     def __enter__(self) -> "NasRecorder":
-        self._previous = self.model.config._attn_implementation
-        inner = "sdpa" if self._previous != "eager" and self.model._supports_sdpa else "eager"
+        self._previous = self._text.config._attn_implementation
+        inner = "sdpa" if self._previous != "eager" and self._text._supports_sdpa else "eager"
         if any(module in _RECORDERS for module in self._layers):
             raise RuntimeError("the model is being recorded already")
         for module in self._layers if inner == "eager" else ():
@@ -112,7 +116,7 @@ class NasRecorder:
                 kind = type(module).__name__
                 raise ModelError(f"{kind} has no eager attention to record beside.")
         _RECORDERS.update(dict.fromkeys(self._layers, self))
-        self.model.set_attn_implementation(_NAMES[inner])
+        self._text.set_attn_implementation(_NAMES[inner])
         self.entered = True
         return self
 
@@ -124,7 +128,7 @@ class NasRecorder:
     ) -> None:
         for module in self._layers:
             _RECORDERS.pop(module, None)
-        self.model.set_attn_implementation(self._previous)
+        self._text.set_attn_implementation(self._previous)
         self._positions, self.entered = None, False
 
     @property
