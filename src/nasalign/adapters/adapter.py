@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -46,7 +46,16 @@ class Adapter:
     def between(
         cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
     ) -> "Adapter":
-        """Compare a model with earlier copies of its rows and keep those that changed."""
+        """Compare a model with earlier copies of its rows and keep those that changed.
+
+        Rows of a weight that several modules have (the shared layers of Zamba) are named for each,
+        since PEFT changes modules, not weights.
+        """
+        before = {
+            replace(where, module=module): rows
+            for where, rows in before.items()
+            for module in _modules_with(model, where.module)
+        }
         after = {where: read_weight_rows(model, where) for where in before}
         changed = [where for where in before if not torch.equal(before[where], after[where])]
         return cls(
@@ -165,6 +174,12 @@ def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
             "the model already?"
         )
     return Adapter(before, after, out_features, base)
+
+
+def _modules_with(model: PreTrainedModel, name: str) -> list[str]:
+    """Names of the modules that have the weight of a module."""
+    weight = model.get_submodule(name).weight
+    return [other for other, one in model.named_modules() if getattr(one, "weight", None) is weight]
 
 
 def _holds(model: PreTrainedModel, module: str, shape: tuple[int, int]) -> bool:

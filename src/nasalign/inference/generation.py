@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    GenerationMixin,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
@@ -97,7 +98,9 @@ def _generate(
         inputs = _inputs(model, tokenizer, [prompts[index] for index in indices], max_new_tokens)
         length = inputs["input_ids"].shape[1]
         first = _FirstTokenEntropy()
-        output = model.generate(
+        # Not ``model.generate``: that of Janus drops the processors.
+        output = GenerationMixin.generate(
+            model,
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -142,11 +145,13 @@ def _inputs(
     """The inputs of ``model.generate``: ids and mask, int64 [B, T], and the cache of the prefix.
 
     Padding stands between the shared prefix and the rest. This changes distances between cached
-    keys, which only a sliding window depends on, so longer prompts than it are padded on the left.
+    keys, which only a window depends on, so longer prompts than it are padded on the left; so are
+    those of multimodal models, not all of which read the positions that go with the mask.
     """
-    longest = max(len(prompt.token_ids) for prompt in prompts)
-    window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
-    prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
+    longest, text = max(len(prompt.token_ids) for prompt in prompts), model.config.get_text_config()
+    windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    within = longest + max_new_tokens <= min([one for one in windows if one], default=math.inf)
+    prefix = common_beginning(prompts) if within and text is model.config else 0
     prefix = prefix_worth_sharing(model, prompts, prefix)
     ids = torch.full((len(prompts), longest), _padding(model, tokenizer))
     mask = torch.zeros_like(ids)

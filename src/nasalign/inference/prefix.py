@@ -70,6 +70,9 @@ def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: i
     cache = _empty(model)
     device = model.get_input_embeddings().weight.device
     shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
+    for module in model.modules():  # multimodal models keep how positions moved in the last batch
+        if getattr(module, "rope_deltas", None) is not None:
+            module.rope_deltas = None
     with quick_kernels(model):
         text_model(model)[1](input_ids=shared, past_key_values=cache, use_cache=True)
     # Not ``batch_repeat_interleave``, which leaves recurrent states out.

@@ -12,9 +12,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
-from nasalign.errors import ModelError
+from nasalign.models.classes import empty_model, unsupported
 from nasalign.models.head_layouts import (
     LayerHeads,
     LayoutError,
@@ -97,7 +97,7 @@ class HeadGeometry:
         try:
             return _read(model)
         except LayoutError as error:
-            raise _refusal(type(model).__name__, str(error)) from error
+            raise unsupported(type(model).__name__, str(error)) from error
 
 
 def check_supported(config: PretrainedConfig) -> int:
@@ -106,13 +106,7 @@ def check_supported(config: PretrainedConfig) -> int:
     Build the modules without memory, which takes a fraction of a second for any size. Raise
     ModelError if the architecture does not fit, ValueError if the configuration contradicts itself.
     """
-    name = (getattr(config, "architectures", None) or [type(config).__name__])[0]
-    if config.is_encoder_decoder:
-        raise _refusal(name, "it is an encoder with a decoder, where one decoder is needed")
-    if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise _refusal(name, "it is no causal language model that transformers knows")
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = empty_model(config)
     HeadGeometry.of(model)
     return sum(weight.numel() for weight in model.parameters())
 
@@ -210,7 +204,3 @@ def _attentions(layers: nn.Module) -> dict[str, nn.Module]:
     if not found:
         raise LayoutError("none of its attention is over the prompt")
     return found
-
-
-def _refusal(name: str, why: str) -> ModelError:
-    return ModelError(f"The architecture {name} is not supported: {why}.")

@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
-from nasalign.models.geometry import HeadGeometry
+from nasalign.models.geometry import HeadGeometry, text_model
 from nasalign.progress import Progress
 from nasalign.rivals.masking import Columns, masked, projections
 from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each
@@ -120,8 +120,8 @@ def components(
 def _directions(model: PreTrainedModel, labels: tuple[int, int]) -> Tensor:
     """The output embeddings of the labels times the gain of the final norm, [2, hidden]."""
     rows = model.get_output_embeddings().weight[list(labels)]
-    base = model.base_model
-    norm = getattr(base, "norm", None) or getattr(base, "final_layer_norm", None)
+    text = text_model(model)[1]
+    norm = getattr(text, "norm", None) or getattr(text, "final_layer_norm", None)
     if norm is not None:
         # The gain is read off the norm's output, since architectures store it differently (Gemma
         # as 1 + weight). An input of +1 and -1 in turn has mean 0 and root mean square 1, which
