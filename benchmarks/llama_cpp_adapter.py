@@ -43,7 +43,7 @@ from nasalign.run import adapter_folder
 
 MODEL = "smollm2-135m"
 HEADS = [(layer, head) for layer in (8, 15, 22) for head in (0, 1, 5)]  # 0 and 1 share their keys
-SIZE = 0.5
+SIZE = 1.0
 """Standard deviation of the change of a row over that of the row."""
 
 
@@ -97,8 +97,8 @@ def theirs(gguf: Path, lora: Path | None, prompts: Sequence[BinaryPrompt]) -> Te
     from llama_cpp import Llama  # compiled when it is installed
 
     path = str(lora) if lora else None
-    threads = torch.get_num_threads()
-    llm = Llama(str(gguf), lora_path=path, n_ctx=512, n_threads=threads, verbose=False)
+    threads, how = torch.get_num_threads(), {"logits_all": True, "verbose": False}
+    llm = Llama(str(gguf), lora_path=path, n_ctx=512, n_threads=threads, **how)
     odds = []
     for prompt in prompts:
         llm.reset()

@@ -198,3 +198,19 @@ def test_diagnose_evaluate_and_the_harness_take_it(world: Path) -> None:
 def test_one_date_a_run(world: Path, tuned: dict[str, Any]) -> None:
     facts = read_json(world / "runs/one/run.json")
     assert facts["settings"]["date"] == date.today().isoformat()
+
+
+def test_rows_are_compared_on_the_prompt_and_the_file(world: Path) -> None:
+    names = ["untouched", "threshold", "contextual", "domain-context", "batch", "steering", "nasa"]
+    only = ["--only", ",".join(names)]
+    found = run(
+        world, "compare", "model", "--data", "claims.csv", *FILE, *only, "--out", "runs/rows"
+    )
+    assert {row["name"]: row.get("error") for row in found["rows"]} == dict.fromkeys(names, "")
+    about = found["datasets"]["claims"]
+    assert about["n"] > 20
+    for row in found["rows"]:
+        assert 0 <= row["datasets"]["claims"]["figures"]["accuracy"][0] <= 1, row["name"]
+    settings = read_json(world / "runs/rows/run.json")["settings"]
+    assert settings["vocabulary"] == "Ja/Nein"
+    assert "{beleg}" in settings["template"]

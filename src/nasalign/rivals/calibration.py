@@ -7,7 +7,7 @@ those of the estimate.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -82,7 +82,8 @@ def _content_free(
     material: Material, form: Form, examples: Sequence[BinaryExample]
 ) -> list[BinaryExample]:
     """The content-free inputs of Zhao et al. (2021)."""
-    return [_filled(form, text, text, text) for text in CONTENT_FREE]
+    names = {"question", "answer", "context", *(name for name, _ in examples[0].fields)}
+    return [_filled(form, dict.fromkeys(names, text), examples[0]) for text in CONTENT_FREE]
 
 
 def _random_words(
@@ -94,19 +95,24 @@ def _random_words(
     are on average, drawn with replacement.
     """
     rng = random.Random(f"{material.settings.seed}/domain-context/{form}")
-    fields = [
-        [one.question for one in examples],
-        [one.answer or "" for one in examples],
-        [one.context or "" for one in examples],
-    ]
-    words = [" ".join(texts).split() for texts in fields]
-    counts = [max(1, round(len(own) / len(examples))) for own in words]
+    texts = {
+        "question": [one.question for one in examples],
+        "answer": [one.answer or "" for one in examples],
+        "context": [one.context or "" for one in examples],
+    }
+    for one in examples:
+        for name, text in one.fields:  # of the user's own template
+            texts.setdefault(name, []).append(text)
+    words = {name: " ".join(own).split() for name, own in texts.items()}
+    counts = {name: max(1, round(len(own) / len(examples))) for name, own in words.items()}
 
-    def draw() -> list[str]:
-        both = zip(words, counts, strict=True)
-        return [" ".join(rng.choices(own, k=count)) if own else "" for own, count in both]
+    def draw() -> dict[str, str]:
+        return {
+            name: " ".join(rng.choices(own, k=counts[name])) if own else ""
+            for name, own in words.items()
+        }
 
-    return [_filled(form, *draw()) for _ in range(DRAWS)]
+    return [_filled(form, draw(), examples[0]) for _ in range(DRAWS)]
 
 
 def _on_inputs(inputs: Inputs, material: Material) -> Fitted:
@@ -139,15 +145,18 @@ def _odds_of_mean(odds: Tensor) -> Tensor:
     return odds.sigmoid().mean().log() - (-odds).sigmoid().mean().log()
 
 
-def _filled(form: Form, question: str, answer: str, context: str) -> BinaryExample:
-    """The example of a form with these fields; its label means nothing."""
+def _filled(form: Form, texts: Mapping[str, str], like: BinaryExample) -> BinaryExample:
+    """An example of a form with these texts in place of another's; its label means nothing."""
     has_answer, has_context, negated = form
     return BinaryExample(
-        question=question,
+        question=texts["question"],
         label=True,
-        answer=answer if has_answer else None,
-        context=(context or " ") if has_context else None,  # "" would leave out its heading
+        answer=texts["answer"] if has_answer else None,
+        context=(texts["context"] or " ")
+        if has_context
+        else None,  # "" would leave out its heading
         negated=negated,
+        fields=tuple((name, texts[name]) for name, _ in like.fields),
     )
 
 
