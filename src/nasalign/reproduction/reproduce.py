@@ -16,8 +16,10 @@ from nasalign.reproduction.document import write_document, write_result
 from nasalign.reproduction.result import Result
 from nasalign.reproduction.study import Study
 
-PAPER = ("sides=one", "context=supporting", "probing_questions=2000")
-PAPER += ("learning_rate=4e-4", "line_search=false")
+PAPER = (
+    *("sides=one", "context=supporting", "probing_questions=2000"),
+    *("learning_rate=4e-4", "line_search=false"),
+)
 """Settings of the paper, and the rate of our figures, unless they are set otherwise."""
 
 

@@ -100,7 +100,7 @@ def _nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     A run of an earlier version names no setting that is newer; it had the paper's.
     """
-    whole = Settings().as_dict() | settings
+    whole = Settings().as_dict() | dict(settings)
 
     def changed(name: str) -> dict[str, Any]:
         preset = load_preset(name).as_dict()
