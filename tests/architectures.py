@@ -49,6 +49,14 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {  # class and values of the conf
         "GraniteMoeHybridConfig",
         tiny.GROUPED | MAMBA | {"layer_types": MIXED, "num_local_experts": 0},
     ),
+    "bamba": (
+        "BambaConfig",
+        tiny.GROUPED | MAMBA | {"attn_layer_indices": [1]},
+    ),
+    "falcon_h1": (  # attention and a state space in each layer
+        "FalconH1Config",
+        tiny.GROUPED | MAMBA | {"mamba_d_ssm": 128, "mamba_expand": 2},
+    ),
     "minimax": (
         "MiniMaxConfig",
         tiny.GROUPED | {"layer_types": MIXED, "block_size": 16, "head_dim": 16} | tiny.EXPERTS,
