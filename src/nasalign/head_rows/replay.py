@@ -100,7 +100,7 @@ class Replay:
     def _tried(self, work: Callable[[], bool]) -> bool:
         """Return what ``work`` finds out with two prompts; once more if memory runs out."""
         found: list[bool] = []
-        longest = max((len(prompt.token_ids) for prompt in self.prompts[:2]), default=0)
+        longest = max((len(prompt.token_ids) for prompt in self.prompts), default=0)
         with explained("trying out replay", self.model, longest):
             if halved(lambda: found.append(work()), 2):
                 found.append(work())
