@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ from nasalign.head_rows.rows import head_slices, read_weight_rows
 from nasalign.inference.generation import generate
 from nasalign.inference.scoring import score
 from nasalign.models.classes import auto_class, loading_class
-from nasalign.models.geometry import HeadGeometry, check_supported
+from nasalign.models.geometry import HeadGeometry, check_supported, text_model
 from nasalign.models.loading import fingerprint, load
 from nasalign.nas.heads import Head
 from nasalign.nasa.training import RowTuner
@@ -112,7 +113,9 @@ def outcome(model_type: str, folder: Path) -> Outcome:
     try:
         check_supported(AutoConfig.from_pretrained(folder))
     except Exception:
-        return Outcome(model_type, name, works=False, text=_refusal(folder, config.architectures[0]))
+        return Outcome(
+            model_type, name, works=False, text=_refusal(folder, config.architectures[0])
+        )
     _write(auto.from_config(config, dtype=torch.float32), folder)
     model, tokenizer = load(folder, device="cpu")
     assert type(model).__name__ == name
@@ -126,14 +129,12 @@ def outcome(model_type: str, folder: Path) -> Outcome:
 def _refusal(folder: Path, name: str) -> str:
     """Why a type is refused; neither its weights nor its tokenizer can be read."""
     (folder / "model.safetensors").write_bytes(b"no weights")
-    try:
+    with pytest.raises(ModelError) as caught:
         load(folder, device="cpu")
-    except ModelError as error:
-        said = _REFUSED.fullmatch(str(error))
-        assert said, str(error)
-        assert said[1] in (name, repr(str(folder)))
-        return said[2]
-    raise AssertionError("it is not refused")
+    said = _REFUSED.fullmatch(str(caught.value))
+    assert said, str(caught.value)
+    assert said[1] in (name, repr(str(folder)))
+    return said[2]
 
 
 @torch.no_grad()
@@ -233,13 +234,14 @@ _seen: _Seen | None = None
 def _eager(model: PreTrainedModel) -> Iterator[_Seen]:
     """Run a model with the eager attention of its own file, and keep what that sees."""
     global _seen
-    _seen, before = _Seen(model), model.config._attn_implementation
-    model.set_attn_implementation("sweep_eager")
+    text: Any = text_model(model)[1]
+    _seen, before = _Seen(model), text.config._attn_implementation
+    text.set_attn_implementation("sweep_eager")
     try:
         yield _seen
     finally:
         _seen = None
-        model.set_attn_implementation(before)
+        text.set_attn_implementation(before)
 
 
 def _attend(

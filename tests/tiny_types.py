@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 VOCABULARY = 640
-"""Tokens of a tiny model: those of `tiny.build_tokenizer`, and placeholders of images and sounds."""
+"""Tokens of a tiny model: those of `tiny.build_tokenizer`, and placeholders of other media."""
 WIDTH = 64
 LAYERS = 2  # at least
 MOST = 5  # layers at most
@@ -49,8 +49,14 @@ RULES: tuple[tuple[str, int], ...] = (  # the first pattern that fits a name cou
     (r"(\w+_)?image_size|crop_size|resolution|scale", 16),
     (r"(max|n)_\w*(positions?|position_embeddings|seq_len\w*|ctx)|seq_len|\w*max_length", 512),
     (r"num_position_embeddings|\w*_pos_emb\w*|pos_emb_\w+", 16),
-    (r"hidden_size_\w+|(\w+_)?\w*(hidden_size|lru_width|hidden_dim|_dim|_dims|embd?|d_model|dim|d_ff|dff|d_inner)", WIDTH),
-    (r"(\w+_)?\w*(intermediate_size|input_size|ffn_dim|ff|size_mlp|output_size|ffn_hidden_size)", WIDTH),
+    (
+        r"hidden_size_\w+|(\w+_)?\w*(hidden_size|lru_width|hidden_dim|_dim|_dims|embd?|d_model|dim|d_ff|dff|d_inner)",
+        WIDTH,
+    ),
+    (
+        r"(\w+_)?\w*(intermediate_size|input_size|ffn_dim|ff|size_mlp|output_size|ffn_hidden_size)",
+        WIDTH,
+    ),
 )
 _RULES = [(re.compile(pattern), size) for pattern, size in RULES]
 
@@ -202,7 +208,13 @@ LAST = ("num_kv_shared_layers",)
 """Numbers of the first and the last layers that are of another kind."""
 
 UNBUILT: dict[str, dict[str, Any]] = {
-    "gemma4_assistant": {"text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}}
+    "gemma4_assistant": {
+        "text_config": {
+            "model_type": "gemma4_text",
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 0,
+        }
+    }
 }
 """Arguments of configurations that cannot be built without any."""
 _SECTIONS = {"text_config.rope_parameters.mrope_section": [2, 3, 3]}  # 8, half of a head
@@ -261,7 +273,10 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "audio_config.hidden_sizes": [16, 16, 16, 64],
         "audio_config.depths": [1, 1, 1, 1],
     },
-    "nemo_speechlm": {"word_timestamp_config.num_key_value_heads": 4},
+    "nemo_speechlm": {
+        "text_config.layers_block_type": ["linear_attention", "moe", "full_attention"],
+        "word_timestamp_config.num_key_value_heads": 4,
+    },
     "nemotron": {"num_key_value_heads": 2},
     "paddleocr_vl": _SECTIONS,
     "qwen2_5_omni_thinker": _SECTIONS | {"vision_start_token_id": 601},

@@ -65,7 +65,9 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
         with torch.device("meta"):
             model: PreTrainedModel = auto.from_config(config).eval()
     except ImportError as error:
-        raise unsupported(name, f"{' '.join(str(error).split()).partition(' but ')[0]}, which is missing") from error
+        raise unsupported(
+            name, f"{' '.join(str(error).split()).partition(' but ')[0]}, which is missing"
+        ) from error
     if model.get_output_embeddings() is None:
         raise unsupported(name, "transformers does not say which module is its output embedding")
     needed = _needs(model)
