@@ -11,7 +11,7 @@ import tiny
 from nasalign.errors import ModelError
 from nasalign.models.classes import auto_class, empty_model, loading_class
 from nasalign.models.loading import context_length, fingerprint, load
-from sweep import tiny_config
+from tiny_types import tiny_config
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,13 @@ def test_what_writes_no_text_of_text_is_refused_by_its_configuration(
     config.architectures = [architecture]
     with pytest.raises(ModelError, match=rf"{architecture} is not supported: .*{why}"):
         empty_model(config)
+
+
+@pytest.mark.parametrize("architecture", [None, "LlamaConfig", "NoneSuch", "pipeline", "__doc__"])
+def test_a_name_that_is_no_model_of_transformers_does_not_matter(architecture: str | None) -> None:
+    config = tiny_config("llama")
+    config.architectures = [architecture] if architecture else None
+    assert type(empty_model(config)).__name__ == "LlamaForCausalLM"
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
