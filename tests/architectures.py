@@ -49,6 +49,22 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {  # class and values of the conf
         "GraniteMoeHybridConfig",
         tiny.GROUPED | MAMBA | {"layer_types": MIXED, "num_local_experts": 0},
     ),
+    "bamba": (
+        "BambaConfig",
+        tiny.GROUPED | MAMBA | {"attn_layer_indices": [1]},
+    ),
+    "falcon_h1": (  # attention and a state space in each layer
+        "FalconH1Config",
+        tiny.GROUPED | MAMBA | {"mamba_d_ssm": 128, "mamba_expand": 2},
+    ),
+    "inkling": (  # a bias by distance in the scores, more heads in layers with a window
+        "InklingTextConfig",
+        tiny.GROUPED
+        | {"head_dim": 16, "d_rel": 8, "rel_extent": 64, "sliding_window_size": 16}
+        | {"swa_num_attention_heads": 6, "swa_num_key_value_heads": 3, "swa_head_dim": 8}
+        | {"layer_types": ["hybrid_sliding", "hybrid", "hybrid"], "moe_intermediate_size": 32}
+        | {"mlp_layer_types": ["dense"] * 3, "logits_mup_width_multiplier": 1.0},
+    ),
     "minimax": (
         "MiniMaxConfig",
         tiny.GROUPED | {"layer_types": MIXED, "block_size": 16, "head_dim": 16} | tiny.EXPERTS,

@@ -36,6 +36,8 @@ EXACT = {  # whether a pass may begin at each layer
     "qwen3_next": "111",
     "granitemoehybrid": "111",
     "zamba2": "1111",
+    "bamba": "111",  # its layers return tuples
+    "falcon_h1": "111",
     "gemma4": "111",
     "gemma3n": "1000",  # its layers hand on several streams, and keys
     "longcat_flash": "0000",  # one of its modules is two layers

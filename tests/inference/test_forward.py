@@ -65,13 +65,14 @@ def test_nas_and_logits_equal_each_prompt_alone(
     ("name", "shared"),
     [
         *((one, True) for one in ("gpt2", "deepseek_v3", "qwen3_next", "granitemoehybrid")),
-        *(("zamba2", True), ("gemma4", True), ("gemma3n", True), ("minimax", False)),
+        *((one, True) for one in ("zamba2", "falcon_h1", "gemma4", "gemma3n")),
+        *((one, False) for one in ("bamba", "minimax")),
     ],
 )
 def test_a_prefix_is_shared_exactly_or_not_at_all(
     name: str, shared: bool, prompts: list[BinaryPrompt]
 ) -> None:
-    """Recurrent states are shared with the keys; MiniMax takes none up again from a cache."""
+    """Recurrent states are shared with the keys, but some modeling files take none up again."""
     model = architectures.build(name, torch.float64)
     with torch.no_grad():
         together = score_prompts(model, prompts).nas

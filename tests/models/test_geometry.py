@@ -143,6 +143,7 @@ SIZES = {  # by layer: layout, heads, rows of a head, groups
     "longcat_flash": [("latent", 4, 24, 4)] * 4,
     "qwen3_next": [None, ("gated", 4, 16, 2), None],
     "granitemoehybrid": [None, ("separate", 4, 16, 2), None],
+    "inkling": [("separate", 6, 8, 3), ("separate", 4, 16, 2), ("separate", 4, 16, 2)],
     "gemma4": [("separate", 4, 16, 2), ("separate", 4, 32, 2), ("separate", 4, 32, 2)],
     "mllama": [("separate", 4, 16, 2), None, ("separate", 4, 16, 2)],
 }
@@ -156,8 +157,8 @@ def test_layers_differ_in_heads_or_have_none(name: str) -> None:
     ]
     assert found == SIZES[name]
     blank = geometry.blank()
-    assert blank.shape == (len(found), 4)
-    expected = [layer for layer, own in enumerate(found) if own for _ in range(4)]
+    assert blank.shape == (len(found), 6 if name == "inkling" else 4)
+    expected = [layer for layer, own in enumerate(found) if own for _ in range(own[1])]
     assert [layer for layer, _ in geometry.places] == expected
     assert (~blank.isnan()).nonzero().tolist() == [list(place) for place in geometry.places]
 

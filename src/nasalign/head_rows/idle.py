@@ -8,6 +8,7 @@ the middle gives something else, or fails; one pass of two prompts shows it.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from nasalign.inference.batches import HasTokens
 from nasalign.inference.forward import answer_logits
 from nasalign.inference.prefix import agree
 
+_TUPLES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Length of the output of layers that return a tuple, as was seen when they ran."""
+
 
 @contextmanager
 def idle(
@@ -24,8 +28,8 @@ def idle(
 ) -> Iterator[None]:
     """Make layers return their input, and the last of them what ``last`` returns, if given."""
 
-    def forward_of(index: int) -> Callable[..., Tensor]:
-        def forward(*given: Any, **options: Any) -> Tensor:
+    def forward_of(index: int) -> Callable[..., Any]:
+        def forward(*given: Any, **options: Any) -> Any:
             hidden: Tensor = given[0] if given else options["hidden_states"]
             cache = next((one for one in (*given, *options.values()) if _is_cache(one)), None)
             if cache is not None and isinstance(cache.layers[index], DynamicLayer):
@@ -33,7 +37,9 @@ def idle(
                 # layer stores blank keys of that length, of one head and size 1.
                 blank = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
                 cache.update(blank, blank, index)
-            return last() if last and index == indices[-1] else hidden
+            output = last() if last and index == indices[-1] else hidden
+            length = _TUPLES.get(layers[index])
+            return output if length is None else (output, *[None] * (length - 1))
 
         return forward
 
@@ -53,7 +59,10 @@ def idle(
 
 @contextmanager
 def inputs_seen(layers: Sequence[nn.Module], seen: dict[int, list[Tensor]]) -> Iterator[None]:
-    """Append what enters some layers to the lists in ``seen``, by index and in order of passes."""
+    """Append what enters some layers to the lists in ``seen``, by index and in order of passes.
+
+    Of all layers that run, it is noted whether they return tuples.
+    """
 
     def see(index: int) -> Callable[..., None]:
         def hook(module: nn.Module, given: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -61,9 +70,14 @@ def inputs_seen(layers: Sequence[nn.Module], seen: dict[int, list[Tensor]]) -> I
 
         return hook
 
+    def note(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, tuple):
+            _TUPLES[module] = len(output)
+
     hooks = [
         layers[index].register_forward_pre_hook(see(index), with_kwargs=True) for index in seen
     ]
+    hooks += [layer.register_forward_hook(note) for layer in layers]
     try:
         yield
     finally:
