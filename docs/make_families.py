@@ -30,20 +30,21 @@ This page is written by `docs/make_families.py`. Every row is a test: a tiny mod
 weights is built from the configuration class of the type, and
 
 * its checkpoint loads, multimodal ones as a whole,
-* the score of every head equals the paper's Eq. 1, computed the slow way from the eager attention of
-  the modeling file, in float64, also where prompts share a prefix,
+* answers of two prompts at once are those of the likeliest tokens, found without a cache,
+* the score of every head equals the paper's Eq. 1, computed the slow way from the eager attention
+  of the modeling file, in float64, also where prompts share a prefix,
 * tuning heads of the first and of the last layer moves their query and key rows and nothing else,
 * the merged checkpoint, read by transformers alone, and the adapter, read by PEFT alone and by
   nasalign, give the logits of the aligned model.
 
-Or it is refused by one sentence, before its weights are read or fetched: its configuration is enough.
-The tests check that the code fits an architecture; what an alignment does to a real model of the
-type they cannot say. With `--trust-remote-code` a model's own code decides.
+Or it is refused by one sentence, before its weights are read or fetched: its configuration is
+enough. The tests check that the code fits an architecture; what an alignment does to a real model
+of the type they cannot say. With `--trust-remote-code` a model's own code decides.
 
 Of a multimodal model the text part alone is asked and tuned; what is for images and sound is saved
 again as it was. A layer without attention over the prompt (state space, linear attention,
-convolution, attention to images) has no heads. With multi-head latent attention (MLA), the rows of a
-head are those of its query and, in `kv_b_proj`, those of its key.
+convolution, attention to images) has no heads. With multi-head latent attention (MLA), the rows of
+a head are those of its query and, in `kv_b_proj`, those of its key.
 """
 TITLES = {
     "causal": "Causal language models",

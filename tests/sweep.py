@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ from nasalign.head_rows.rows import head_slices, read_weight_rows
 from nasalign.inference.generation import generate
 from nasalign.inference.scoring import score
 from nasalign.models.classes import auto_class, loading_class
-from nasalign.models.geometry import HeadGeometry, check_supported
+from nasalign.models.geometry import HeadGeometry, check_supported, text_model
 from nasalign.models.loading import fingerprint, load
 from nasalign.nas.heads import Head
 from nasalign.nasa.training import RowTuner
@@ -112,7 +113,10 @@ def outcome(model_type: str, folder: Path) -> Outcome:
     try:
         check_supported(AutoConfig.from_pretrained(folder))
     except Exception:
-        return Outcome(model_type, name, works=False, text=_refusal(folder, config.architectures[0]))
+        return Outcome(
+            model_type, name, works=False, text=_refusal(folder, config.architectures[0])
+        )
+    torch.manual_seed(0)
     _write(auto.from_config(config, dtype=torch.float32), folder)
     model, tokenizer = load(folder, device="cpu")
     assert type(model).__name__ == name
@@ -126,14 +130,12 @@ def outcome(model_type: str, folder: Path) -> Outcome:
 def _refusal(folder: Path, name: str) -> str:
     """Why a type is refused; neither its weights nor its tokenizer can be read."""
     (folder / "model.safetensors").write_bytes(b"no weights")
-    try:
+    with pytest.raises(ModelError) as caught:
         load(folder, device="cpu")
-    except ModelError as error:
-        said = _REFUSED.fullmatch(str(error))
-        assert said, str(error)
-        assert said[1] in (name, repr(str(folder)))
-        return said[2]
-    raise AssertionError("it is not refused")
+    said = _REFUSED.fullmatch(str(caught.value))
+    assert said, str(caught.value)
+    assert said[1] in (name, repr(str(folder)))
+    return said[2]
 
 
 @torch.no_grad()
@@ -153,7 +155,7 @@ def _special(model: PreTrainedModel) -> str:
     heads = [own for own in geometry.attention if own]
     found = {
         "multimodal": loading_class(type(model).__name__) != "AutoModelForCausalLM",
-        "MLA": getattr(config, "kv_lora_rank", None),
+        "MLA": any(own.layout == "latent" for own in heads),
         "heads in some layers": len(heads) < geometry.layers,
         "layers differ": len({(own.heads, own.groups) for own in heads}) > 1,
         "windows": getattr(config, "sliding_window", None),
@@ -198,7 +200,7 @@ def _check_scores(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     with reference.softmax_in_float64():
         found = score(model, tokenizer, EXAMPLES).nas
         expected = torch.stack([_expected(model, prompt) for prompt in prompts])
-    assert expected.nan_to_num().abs().max() > 0.01
+    assert expected.nan_to_num().abs().max() > 1e-3
     torch.testing.assert_close(found.double(), expected, **close, equal_nan=True)
 
 
@@ -233,27 +235,41 @@ _seen: _Seen | None = None
 def _eager(model: PreTrainedModel) -> Iterator[_Seen]:
     """Run a model with the eager attention of its own file, and keep what that sees."""
     global _seen
-    _seen, before = _Seen(model), model.config._attn_implementation
-    model.set_attn_implementation("sweep_eager")
+    text: Any = text_model(model)[1]
+    _seen, before = _Seen(model), text.config._attn_implementation
+    text.set_attn_implementation("sweep_eager")
     try:
         yield _seen
     finally:
         _seen = None
-        model.set_attn_implementation(before)
+        text.set_attn_implementation(before)
 
 
 def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    **options: Any,
 ) -> Any:
     files = (sys.modules[base.__module__] for base in type(module).__mro__)
     file: Any = next(file for file in files if hasattr(file, "eager_attention_forward"))
+    keys = options.pop("indices", None)  # those that sparse attention picks
+    if keys is not None:
+        few = torch.zeros(attention_mask.shape, dtype=torch.bool)
+        for row in range(keys.shape[1]):
+            few[:, 0, row] = few[:, 0, row].scatter(-1, keys[:, row].long(), True)
+        attention_mask = attention_mask.masked_fill(~few, torch.finfo(attention_mask.dtype).min)
     if _seen:
         # With values that are the unit vectors, what comes out are the weights of the values.
         unit = torch.eye(key.shape[2], dtype=value.dtype).expand(*value.shape[:2], -1, -1)
-        weights, _ = file.eager_attention_forward(module, query, key, unit, *rest, **options)
+        weights, _ = file.eager_attention_forward(
+            module, query, key, unit, attention_mask, **options
+        )
         _seen.queries[_seen.names[module]].append(query.detach())
         _seen.weights[_seen.names[module]].append(weights.detach().transpose(1, 2))
-    return file.eager_attention_forward(module, query, key, value, *rest, **options)
+    return file.eager_attention_forward(module, query, key, value, attention_mask, **options)
 
 
 AttentionInterface.register("sweep_eager", _attend)
@@ -275,7 +291,7 @@ def _check_alignment(
     assert not torch.allclose(untouched, expected, atol=1e-4)
     adapter.save(folder / "adapter", folder)
     model.save_pretrained(folder / "merged")
-    _assert_same(_logits(_loaded(folder / "merged")), expected)
+    assert torch.equal(_logits(_loaded(folder / "merged")), expected)
     again = _loaded(folder)
     with load_adapter(folder / "adapter", again).on(again):
         _assert_same(_logits(again), expected)
@@ -354,4 +370,4 @@ def _logits(model: Any) -> Tensor:
 
 
 def _assert_same(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)

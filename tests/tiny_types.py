@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 VOCABULARY = 640
-"""Tokens of a tiny model: those of `tiny.build_tokenizer`, and placeholders of images and sounds."""
+"""Tokens of a tiny model: those of `tiny.build_tokenizer`, and placeholders of other media."""
 WIDTH = 64
 LAYERS = 2  # at least
 MOST = 5  # layers at most
@@ -28,6 +28,8 @@ _LAYER_COUNT = re.compile(
 RULES: tuple[tuple[str, int], ...] = (  # the first pattern that fits a name counts
     (r"num_channels|in_channels|type_vocab_size|.*multiplier|.*_interval|.*_every.*|hc_mult", 0),
     (r"upsample_groups", 16),
+    (r"index_n_heads", 32),  # with few of them, many scores of an indexer are 0, and so alike
+    (r"index_block_size|index_topk_blocks", 4),
     (r"codebook_size|\w*img_size|\w*_channels?|seq_length", 32),
     (r".*vocab_size.*|.*_vocab|num_embeds|num_embeddings|num_centroids", VOCABULARY),
     (r"(\w+_)?(num_key_value_heads|num_kv_heads|linear_num_key_heads)|num_query_groups", 2),
@@ -43,14 +45,20 @@ RULES: tuple[tuple[str, int], ...] = (  # the first pattern that fits a name cou
     (r"num_experts_per_tok(en)?|moe_topk|moe_k|top_k|n_group|num_expert_group|o_groups", 2),
     (r"(mamba_d_state|state_size|ssm_state_size)", 8),
     (r"n_groups|mamba_n_groups|num_groups", 2),
-    (r"\w*chunk_size", 16),
+    (r"\w*chunk_size|index_topk", 16),
     (r"(\w+_)?(sliding_)?window(_size|_len)?|local_attention|keep_window_size|context_size", 8),
     (r"patch_size|temporal_patch_size", 4),
     (r"(\w+_)?image_size|crop_size|resolution|scale", 16),
     (r"(max|n)_\w*(positions?|position_embeddings|seq_len\w*|ctx)|seq_len|\w*max_length", 512),
     (r"num_position_embeddings|\w*_pos_emb\w*|pos_emb_\w+", 16),
-    (r"hidden_size_\w+|(\w+_)?\w*(hidden_size|lru_width|hidden_dim|_dim|_dims|embd?|d_model|dim|d_ff|dff|d_inner)", WIDTH),
-    (r"(\w+_)?\w*(intermediate_size|input_size|ffn_dim|ff|size_mlp|output_size|ffn_hidden_size)", WIDTH),
+    (
+        r"hidden_size_\w+|(\w+_)?\w*(hidden_size|lru_width|hidden_dim|_dim|_dims|embd?|d_model|dim|d_ff|dff|d_inner)",
+        WIDTH,
+    ),
+    (
+        r"(\w+_)?\w*(intermediate_size|input_size|ffn_dim|ff|size_mlp|output_size|ffn_hidden_size)",
+        WIDTH,
+    ),
 )
 _RULES = [(re.compile(pattern), size) for pattern, size in RULES]
 
@@ -96,7 +104,8 @@ def reduced(values: dict[str, Any]) -> dict[str, Any]:
         _latent(values, default)
     for layer in values.get("per_layer_config", {}).values():
         for name, value in layer.items():  # as much larger or smaller as it was
-            layer[name] = values[name] * value // default[name] if default.get(name) else value
+            if default.get(name):
+                layer[name] = max(values[name] * value // default[name], 1)
     return values
 
 
@@ -202,7 +211,13 @@ LAST = ("num_kv_shared_layers",)
 """Numbers of the first and the last layers that are of another kind."""
 
 UNBUILT: dict[str, dict[str, Any]] = {
-    "gemma4_assistant": {"text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}}
+    "gemma4_assistant": {
+        "text_config": {
+            "model_type": "gemma4_text",
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 0,
+        }
+    }
 }
 """Arguments of configurations that cannot be built without any."""
 _SECTIONS = {"text_config.rope_parameters.mrope_section": [2, 3, 3]}  # 8, half of a head
@@ -234,7 +249,10 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config.moe_intermediate_size": 64,
     },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note": {"text_config.head_dim": 32, "text_config.qk_nope_head_dim": 24},
+    "dots3_note": {
+        "text_config.head_dim": 32,
+        "text_config.qk_nope_head_dim": 24,
+    },
     "dots3_note_text": {"head_dim": 32, "qk_nope_head_dim": 24},
     "emu3": {"vocabulary_map": {"<image>": 600, "<|extra_200|>": 601}},
     "ernie4_5_vl_moe": {"text_config.rope_parameters.mrope_section": [3, 3, 2]},
@@ -261,7 +279,10 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "audio_config.hidden_sizes": [16, 16, 16, 64],
         "audio_config.depths": [1, 1, 1, 1],
     },
-    "nemo_speechlm": {"word_timestamp_config.num_key_value_heads": 4},
+    "nemo_speechlm": {
+        "text_config.layers_block_type": ["linear_attention", "moe", "full_attention"],
+        "word_timestamp_config.num_key_value_heads": 4,
+    },
     "nemotron": {"num_key_value_heads": 2},
     "paddleocr_vl": _SECTIONS,
     "qwen2_5_omni_thinker": _SECTIONS | {"vision_start_token_id": 601},

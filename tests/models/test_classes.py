@@ -1,4 +1,4 @@
-"""A checkpoint is taken for what it names: a causal language model, or a multimodal one as a whole."""
+"""A checkpoint is what it says: a causal language model, or a multimodal one, taken as a whole."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,10 @@ import tiny
 from nasalign.errors import ModelError
 from nasalign.models.classes import auto_class, empty_model, loading_class
 from nasalign.models.loading import context_length, fingerprint, load
-from sweep import tiny_config
+from nasalign.nas.attention_scores import picked
+from nasalign.rivals.lora import lora_layers
+from nasalign.rivals.unibias import _directions
+from tiny_types import tiny_config
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,15 @@ def test_what_writes_no_text_of_text_is_refused_by_its_configuration(
 ) -> None:
     config = AutoConfig.for_model(model_type)
     config.architectures = [architecture]
-    with pytest.raises(ModelError, match=rf"architecture {architecture} is not supported: .*{why}"):
+    with pytest.raises(ModelError, match=rf"{architecture} is not supported: .*{why}"):
         empty_model(config)
+
+
+@pytest.mark.parametrize("architecture", [None, "LlamaConfig", "NoneSuch", "pipeline", "__doc__"])
+def test_a_name_that_is_no_model_of_transformers_does_not_matter(architecture: str | None) -> None:
+    config = tiny_config("llama")
+    config.architectures = [architecture] if architecture else None
+    assert type(empty_model(config)).__name__ == "LlamaForCausalLM"
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +106,7 @@ def test_the_template_of_a_processor_is_the_tokenizers(llava: Path) -> None:
     try:
         assert load(llava, device="cpu")[1].chat_template == tiny.CHAT_TEMPLATE
         file.write_text("{}")
-        with pytest.raises(ModelError, match="cannot be loaded: .*chat_template"):
+        with pytest.raises(ModelError, match=r"cannot be loaded: .*chat_template"):
             load(llava, device="cpu")
     finally:
         file.unlink()
@@ -112,3 +122,28 @@ def test_the_fingerprint_and_the_context_are_those_of_the_parts(llava: Path) -> 
     with torch.no_grad():
         model.model.vision_tower.encoder.layers[0].self_attn.k_proj.weight[0, 0] += 1
     assert fingerprint(model) != before
+
+
+@torch.no_grad()
+def test_rivals_read_and_train_the_text_model_alone(llava: Path) -> None:
+    model, _ = load(llava, device="cpu")
+    norm = model.model.language_model.norm.weight
+    norm.copy_(torch.linspace(0.5, 2.0, len(norm)))
+    rows = model.get_output_embeddings().weight[[7, 9]]
+    torch.testing.assert_close(_directions(model, (7, 9)), rows * norm)
+    with lora_layers(model, seed=0):
+        trained = [name for name, one in model.named_parameters() if one.requires_grad]
+    assert len(trained) == 2 * 7 * 2  # A and B of seven modules in each of two layers
+    assert all(name.startswith("model.language_model.layers.") for name in trained)
+
+
+def test_the_picked_keys_of_sparse_attention_stay_open_where_the_mask_is() -> None:
+    """Three rows of three keys; each row picks two, the first one more than it may see."""
+    low = torch.finfo(torch.float32).min
+    causal = torch.tensor([[0.0, low, low], [0, 0, low], [0, 0, 0]])[None, None]
+    keys = torch.tensor([[[0, 2], [1, 0], [2, 1]]])
+    expected = torch.tensor([[0.0, low, low], [0, 0, low], [low, 0, 0]])[None, None]
+    assert torch.equal(picked(causal, keys), expected)
+    assert torch.equal(picked(causal == 0, keys), expected == 0)
+    assert picked(causal, None) is causal
+    assert picked(None, keys) is None

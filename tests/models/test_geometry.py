@@ -193,7 +193,7 @@ def test_a_head_out_of_range_is_an_error(layer: int, head: int) -> None:
         geometry.rows(layer, head)
 
 
-UNSUPPORTED: dict[str, tuple[PretrainedConfig, str]] = {  # tests/test_families.py has the others
+UNSUPPORTED: dict[str, tuple[PretrainedConfig, str]] = {  # tests/sweep.py has the others
     "BartForCausalLM": (  # self-attention and cross-attention in each layer
         BartConfig(vocab_size=50, d_model=32, decoder_layers=2, decoder_attention_heads=4),
         "encoder",

@@ -129,9 +129,10 @@ def _generate(
             cut[index] = not whole and output.shape[1] - length == max_new_tokens
 
     with quick_kernels(model):
-        # The state of recurrent layers would take padding in.
-        how: dict[str, Any] = {"doing": "generating answers", "padded": not is_recurrent(model)}
-        in_batches(model, prompts, batch_size, work, progress, **how)
+        # The state of recurrent layers would take padding in, and sparse attention would pick it.
+        sparse = getattr(model.config.get_text_config(), "index_topk", None) is not None
+        how: dict[str, Any] = {"padded": not (sparse or is_recurrent(model))}
+        in_batches(model, prompts, batch_size, work, progress, doing="generating answers", **how)
     processes.add_up(entropies, cut)
     return Generated(processes.put_together(texts), entropies.tolist(), cut.bool().tolist())
 

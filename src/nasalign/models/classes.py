@@ -57,15 +57,18 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
     auto = auto_class(config)
     if auto is None:
         raise unsupported(name, "it is no causal language model that transformers knows")
-    model_class = auto._model_mapping[type(config)]
-    named = getattr(transformers, name, model_class)  # such as for the classification of texts
-    if model_class.forward is nn.Module.forward or not named.can_generate():
+    model_class: Any = getattr(transformers, name, None)  # such as for the classification of texts
+    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
+        model_class = auto._model_mapping[type(config)]
+    if model_class.forward is nn.Module.forward or not model_class.can_generate():
         raise unsupported(name, "it does not predict the next token of a text")
     try:
         with torch.device("meta"):
             model: PreTrainedModel = auto.from_config(config).eval()
     except ImportError as error:
-        raise unsupported(name, f"{' '.join(str(error).split()).partition(' but ')[0]}, which is missing") from error
+        raise unsupported(
+            name, f"{' '.join(str(error).split()).partition(' but ')[0]}, which is missing"
+        ) from error
     if model.get_output_embeddings() is None:
         raise unsupported(name, "transformers does not say which module is its output embedding")
     needed = _needs(model)

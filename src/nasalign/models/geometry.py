@@ -22,6 +22,7 @@ from nasalign.models.head_layouts import (
     has_own_softmax,
     read_layout,
     reads_interface,
+    says_what_it_attends,
 )
 
 
@@ -194,7 +195,8 @@ def _attentions(layers: nn.Module) -> dict[str, nn.Module]:
             raise LayoutError(
                 "its attention is the difference of two softmaxes, which Eq. 1 is not about"
             )
-        if getattr(module, "indexer", None) or getattr(module, "compressor", None):
+        picks = getattr(module, "indexer", None) or getattr(module, "compressor", None)
+        if picks and not says_what_it_attends(module):
             raise LayoutError(
                 "its tokens attend only to those that an indexer picks, and the attention function "
                 "does not see which (sparse attention)"

@@ -98,6 +98,12 @@ def has_own_softmax(module: nn.Module) -> bool:
     return softmax and sum(weight is not None and weight.dim() == 2 for weight in weights) > 1
 
 
+def says_what_it_attends(module: nn.Module) -> bool:
+    """Whether sparse attention gives the attention function the keys that it picks (GLM-5)."""
+    code = getattr(unwrap(type(module).forward), "__code__", None)
+    return code is not None and "sparse_indices" in code.co_varnames
+
+
 def read_layout(name: str, attention: nn.Module) -> LayerHeads | None:
     """Return the heads of an attention module, or None if its layout is not known.
 

@@ -98,6 +98,21 @@ def with_bias(mask: Tensor | None, bias: Tensor, rows: Tensor) -> Tensor:
     return torch.where(mask > torch.finfo(mask.dtype).min / 2, bias + mask, closed)
 
 
+def picked(mask: Tensor | None, keys: Tensor | None) -> Tensor | None:
+    """Return a mask [B, 1, T, K] that is closed but at the keys [B, T, N] that each row picks.
+
+    Of sparse attention (DeepSeek V3.2, GLM-5), the modeling file does so itself for the functions
+    of transformers, and gives others the keys.
+    """
+    if keys is None or mask is None:
+        return mask
+    closed = torch.ones(mask.shape, dtype=torch.bool, device=mask.device)
+    closed = closed.scatter(-1, keys.long()[:, None].expand(*mask.shape[:3], -1), False)
+    if mask.dtype == torch.bool:
+        return mask & ~closed
+    return mask.masked_fill(closed, torch.finfo(mask.dtype).min)
+
+
 def nas_terms(
     attention: Tensor, log_ratio: Tensor | None = None, counted: Tensor | None = None
 ) -> Tensor:

@@ -27,6 +27,7 @@ from nasalign.nas.attention_scores import (
     attended,
     gather_keys,
     nas_terms,
+    picked,
     with_bias,
 )
 from nasalign.nas.implementations import Attention, attention_of, has_eager, register
@@ -231,6 +232,7 @@ def _recording(implementation: str) -> Attention:
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
         attention = attention_of(module, implementation)
+        attention_mask = picked(attention_mask, options.pop("indices", None))
         recorder = _RECORDERS.get(module)
         if recorder is None or not recorder.expecting:
             return attention(module, query, key, value, attention_mask, **options)
