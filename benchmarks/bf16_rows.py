@@ -27,7 +27,7 @@ from common import fact_prompts, finish, machine, parser, random_prompts, table
 from nasalign.config import Settings
 from nasalign.head_rows.rows import TunableRows
 from nasalign.inference.scoring import score_prompts
-from nasalign.models.geometry import RowSlice
+from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head, select_heads
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt

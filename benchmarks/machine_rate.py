@@ -33,7 +33,8 @@ from common import (
     timed,
 )
 from nasalign.config import load_preset
-from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.forward import answer_logits
+from nasalign.inference.prefix import shared_prefix
 from nasalign.inference.scoring import score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import load
@@ -143,6 +144,7 @@ def _plain(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> torch.Tensor:
 def _works(model: PreTrainedModel, prompts: list[BinaryPrompt], layer: int) -> dict[str, Work]:
     """The work of each pass over one batch, by the formula above."""
     geometry = HeadGeometry.of(model)
+    head_size = max(own.head_size for own in geometry.attention if own)
     modules = dict(model.base_model.layers[0].named_modules())
     weights = {n: m.weight.numel() for n, m in modules.items() if isinstance(m, nn.Linear)}
     a_layer, count = sum(weights.values()), len(prompts)
@@ -153,7 +155,7 @@ def _works(model: PreTrainedModel, prompts: list[BinaryPrompt], layer: int) -> d
 
     def attention(queries: int, keys: int) -> float:  # the last of the keys are the queries
         pairs = queries * (keys - queries) + queries * queries / 2
-        return 4 * geometry.heads * geometry.head_size * pairs
+        return 4 * geometry.heads * head_size * pairs
 
     tokens = prefix + count * (longest - prefix)
     pairs = attention(prefix, prefix) + count * attention(longest - prefix, longest)
@@ -166,7 +168,7 @@ def _works(model: PreTrainedModel, prompts: list[BinaryPrompt], layer: int) -> d
     forward = 2 * a_layer * above * tokens + output * count
     # The head's own layer passes nothing on to what lies below its attention. Its rows are
     # multiplied by once more, and their gradients are as much again.
-    rows = 2 * 2 * geometry.head_size * model.config.hidden_size * tokens
+    rows = 2 * 2 * head_size * model.config.hidden_size * tokens
     backward = forward - 2 * before_attention * tokens + rows
     return {
         "plain forward pass": plain,

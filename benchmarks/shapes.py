@@ -38,8 +38,9 @@ from common import (
 from machine_rate import matrix_shapes, multiply_rate
 from model_shapes import SHAPES, WORDS, build, build_tokenizer
 from nasalign.config import Settings, load_preset
-from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.forward import answer_logits
 from nasalign.inference.generation import generate
+from nasalign.inference.prefix import shared_prefix
 from nasalign.inference.scoring import score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
@@ -298,7 +299,7 @@ def _together(
     yield {"part": "attribution", "seconds_a_pair": seconds / len(few)}
     settings = load_preset("paper").replace({"joint_learning_rate": 1e-9})
     first = geometry.layers // 4
-    places = [(layer, head) for head in range(geometry.heads) for layer in range(geometry.layers)]
+    places = sorted(geometry.places, key=lambda place: place[::-1])
     upper = [place for place in places if place[0] >= first]
     heads = [Head(*place, 0.0) for place in upper[: max(1, len(places) // 10)]]
     record: Record = {"part": "nasa+", "pairs": len(samples.tuning), "heads": len(heads)}

@@ -23,7 +23,8 @@ from common import (
     require,
     table,
 )
-from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.forward import answer_logits
+from nasalign.inference.prefix import shared_prefix
 from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.models.loading import load
 from nasalign.nas.recorder import NasRecorder

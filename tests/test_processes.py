@@ -54,7 +54,7 @@ def rows(path: Path) -> list[dict]:
 def assert_close(one: object, two: object) -> None:
     """The same but for the last digits of numbers; what only the second has does not count."""
     if isinstance(one, float):
-        assert two == pytest.approx(one, rel=1e-4, abs=1e-6)
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
     elif isinstance(one, dict):
         assert isinstance(two, dict)
         for key, value in one.items():

@@ -12,7 +12,8 @@ from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import PromptError
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
-from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import OnRecord, Record, choose_heads, tune

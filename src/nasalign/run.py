@@ -248,6 +248,7 @@ def make_folder(folder: Path) -> None:
 def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return what ``run.json`` says of the model, the machine and the versions."""
     geometry = HeadGeometry.of(model)
+    attention = [own for own in geometry.attention if own]
     return {
         "model": {
             "name": model.name_or_path,
@@ -255,8 +256,9 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict
             "parameters": model.num_parameters(),
             "layers": geometry.layers,
             "heads": geometry.heads,
-            "groups": geometry.groups,
-            "head_size": geometry.head_size,
+            "all_heads": len(geometry.places),
+            "groups": max(own.groups for own in attention),
+            "head_size": max(own.head_size for own in attention),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": str(model.device),
             "fingerprint": fingerprint(model),

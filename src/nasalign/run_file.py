@@ -56,7 +56,8 @@ class _Model(_Checked):
     architecture: str
     parameters: int
     layers: int
-    heads: int
+    heads: int  # of the layer with most
+    all_heads: int | None = None
     dtype: str
     device: str
     fingerprint: str

@@ -16,7 +16,8 @@ from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.adapters.adapter_file import read_adapter
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
-from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice
 from nasalign.models.loading import fingerprint
 from tiny import same, state
 

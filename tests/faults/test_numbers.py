@@ -17,7 +17,7 @@ from fault_tools import assert_same_run, invoke, refused
 from nasalign.adapters.adapter import Adapter
 from nasalign.errors import NasAlignError
 from nasalign.evaluation import evaluation as evaluate
-from nasalign.models.geometry import RowSlice
+from nasalign.models.head_layouts import RowSlice
 
 SOURCE = Path(__file__).parents[2] / "src" / "nasalign"
 

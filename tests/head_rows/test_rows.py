@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
+import architectures
 import tiny
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
@@ -51,6 +52,31 @@ def test_what_bfloat16_rounds_away_is_in_the_forward_pass(name: str) -> None:
     assert rows.rounds
     rows.write()
     assert torch.equal(read_weight_rows(model, where), rows.original[where])  # all rounded back
+
+
+@pytest.mark.parametrize("name", ["gpt2", "zamba2", "deepseek_v3", "qwen3_next"])
+def test_rows_have_the_gradient_of_their_place_in_the_weight(name: str) -> None:
+    """Also where the weight lies the other way (GPT-2), or two layers have it (Zamba 2)."""
+    model, ids = architectures.build(name), torch.arange(5, 30)[None]
+    geometry = HeadGeometry.of(model)
+    layer, head = geometry.places[-2]
+    slices = head_slices(geometry, layer, head, "group")
+    weights = {model.get_submodule(where.module).weight for where in slices}
+    for weight in weights:
+        weight.requires_grad_(True)
+    model(input_ids=ids, use_cache=False).logits[0, -1, 7].backward()
+    expected = {}
+    for where in slices:
+        gradient = model.get_submodule(where.module).weight.grad
+        gradient = gradient.T if name == "gpt2" else gradient
+        expected[where] = gradient[where.start : where.stop].clone()
+    for weight in weights:
+        weight.requires_grad_(False)
+    with TunableRows(model, slices) as rows:
+        model(input_ids=ids, use_cache=False).logits[0, -1, 7].backward()
+    for where, parameter in rows.parameters.items():
+        assert expected[where].abs().max() > 1e-6
+        torch.testing.assert_close(parameter.grad, expected[where], atol=1e-5, rtol=1e-3)
 
 
 def tuner_of(

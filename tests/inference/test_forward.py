@@ -4,10 +4,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+import architectures
 import reference
 import tiny
 from nasalign.data.records import BinaryExample
-from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shares_exactly
+from nasalign.inference.prefix import shared_prefix
 from nasalign.inference.scoring import score_prompts
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
@@ -57,6 +59,35 @@ def test_nas_and_logits_equal_each_prompt_alone(
         places = (prompt.positive_position, prompt.negative_position, prompt.first_row)
         expected = reference.nas_of_sample(model, torch.tensor(prompt.token_ids), *places)
         torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        *((one, True) for one in ("gpt2", "deepseek_v3", "qwen3_next", "granitemoehybrid")),
+        *((one, True) for one in ("zamba2", "falcon_h1", "gemma4", "gemma3n")),
+        *((one, False) for one in ("bamba", "minimax")),
+    ],
+)
+def test_a_prefix_is_shared_exactly_or_not_at_all(
+    name: str, shared: bool, prompts: list[BinaryPrompt]
+) -> None:
+    """Recurrent states are shared with the keys, but some modeling files take none up again."""
+    model = architectures.build(name, torch.float64)
+    with torch.no_grad():
+        together = score_prompts(model, prompts).nas
+        alone = torch.cat([score_prompts(model, [prompt]).nas for prompt in prompts])
+        assert shares_exactly(model, prompts, shared_prefix(prompts)) == shared
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4, equal_nan=True)
+
+
+def test_a_recurrent_state_is_not_shared_where_gradients_are_wanted(
+    prompts: list[BinaryPrompt],
+) -> None:
+    model = architectures.build("qwen3_next", torch.float64)
+    assert prefix_worth_sharing(model, prompts, 7) == 0
+    with torch.no_grad():
+        assert prefix_worth_sharing(model, prompts, 7) == 7
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "phi3"])

@@ -7,11 +7,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import architectures
 import tiny
 from cases import QUESTIONS
 from nasalign.data.conversation import Conversation
 from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
+from nasalign.inference.forward import shares_exactly
 from nasalign.inference.generation import FIRST_LINE, ModelChat, TokenIds, generate
 from nasalign.prompts.builder import PromptBuilder
 
@@ -53,6 +55,7 @@ def test_what_all_prompts_begin_with_runs_once(
     model.config.sliding_window = window
     prompts = [PromptBuilder(tokenizer).binary(example) for example in EXAMPLES]
     tokens = [step_by_step(model, prompt.token_ids, 4) for prompt in prompts]
+    assert shares_exactly(model, prompts, 8)  # tried out once, before what is counted here
     sizes: list[torch.Size] = []
     model.get_input_embeddings().register_forward_pre_hook(
         lambda module, inputs: sizes.append(inputs[0].shape)
@@ -62,6 +65,17 @@ def test_what_all_prompts_begin_with_runs_once(
     assert sum(size[1] for size in sizes[: 1 + shared]) == max(len(p.token_ids) for p in prompts)
     texts = [tokenizer.decode(answer, skip_special_tokens=True) for answer in tokens]
     assert answers == [text.lstrip().partition("\n")[0].rstrip() for text in texts]
+
+
+@pytest.mark.parametrize("name", ["qwen3_next", "granitemoehybrid"])
+def test_a_recurrent_state_takes_no_padding_in(
+    name: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = architectures.build(name, torch.float64)
+    prompts = [PromptBuilder(tokenizer, chat=False).binary(example) for example in EXAMPLES]
+    tokens = [step_by_step(model, prompt.token_ids, 4) for prompt in prompts]
+    answers = generate(model, tokenizer, prompts, 4, batch_size=7, until=None).texts
+    assert answers == [tokenizer.decode(one, skip_special_tokens=True).strip() for one in tokens]
 
 
 def test_special_tokens_are_stripped_and_end_the_answer(llama: Llama) -> None:

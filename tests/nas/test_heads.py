@@ -1,5 +1,7 @@
 """Head selection equals the literal Eq. 2-4."""
 
+import math
+
 import pytest
 import torch
 
@@ -11,9 +13,11 @@ from nasalign.nas.heads import (
     HeadCounts,
     head_counts,
     model_nas,
+    places,
     select_heads,
     single_head_nas,
 )
+from nasalign.nasa.algorithm import Measurement
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -45,6 +49,23 @@ def test_a_head_must_be_in_nine_of_ten_lists_unless_said_otherwise(
     nas[:lists, 0, 0] = 100.0
     nas[lists:, 0, 2] = 2.0
     assert [head.head for head in select_heads(nas, k=1, n=3)] == chosen
+
+
+def test_places_without_a_head_are_not_heads() -> None:
+    """Of two layers, the first has one head and the second has three."""
+    nas = torch.tensor([[[5.0, torch.nan, torch.nan], [4.0, 6.0, -1.0]]]).repeat(10, 1, 1)
+    assert places(nas) == places(nas[0]) == [(0, 0), (1, 0), (1, 1), (1, 2)]
+    chosen = [head[:2] for head in select_heads(nas, k=3, n=9)]
+    assert chosen == [(1, 1), (0, 0), (1, 0)]
+    assert [head[:2] for head in select_heads(nas, k=100, n=2)] == [(1, 1), (0, 0)]
+    assert model_nas(nas).tolist() == [14.0] * 10
+    assert Measurement(single_head_nas(nas), 0.5).model == 14.0
+
+
+def test_what_is_not_finite_shows_in_the_sum_beside_a_missing_head() -> None:
+    nas = torch.tensor([[[5.0, torch.nan], [torch.inf, -1.0]]])
+    assert not model_nas(nas).isfinite().any()
+    assert not math.isfinite(Measurement(single_head_nas(nas), 0.5).model)
 
 
 def test_averages() -> None:

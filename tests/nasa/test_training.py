@@ -13,7 +13,8 @@ from nasalign.config import KeyScope, Settings
 from nasalign.data.records import BinaryExample
 from nasalign.head_rows.rows import TunableRows, head_slices, read_weight_rows
 from nasalign.inference.scoring import score_prompts
-from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder

@@ -12,7 +12,8 @@ import tiny
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
 from nasalign.head_rows.rows import head_slices, joined
-from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.divergence import Answered
 from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair

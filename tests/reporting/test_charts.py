@@ -1,9 +1,11 @@
 """Charts: one specification for the picture and the live chart, with the data of the run."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nasalign.reporting.report.chart_style import Chart, vega_script
@@ -85,6 +87,20 @@ def test_map_of_heads_has_every_head_with_its_fate(files: RunFiles) -> None:
     assert fate[3, 0] == "not reached"
     assert fate[0, 0] == "not selected"
     assert {row["NAS"] for row in rows} >= {-3.0, 5.0}
+
+
+def test_a_place_without_a_head_is_blank_and_said_to_be(files: RunFiles) -> None:
+    nas = files.nas.copy()
+    nas[1] = np.nan  # a layer without heads
+    nas[0, -1] = np.nan
+    chart = heads_chart(dataclasses.replace(files, nas=nas))
+    shown = {(row["layer"], row["head"]) for row in rows_of(chart)}
+    assert len(shown) == (LAYERS - 1) * HEADS - 1
+    assert not shown & {(0, HEADS - 1), *((1, head) for head in range(HEADS))}
+    assert "blank: no head with softmax attention over the prompt" in json.dumps(chart.spec)
+    assert "blank" not in json.dumps(heads_chart(files).spec)
+    axis = chart.spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert axis == [*range(LAYERS)]
 
 
 def test_a_map_needs_a_probing_set(tmp_path: Path) -> None:

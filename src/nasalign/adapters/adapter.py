@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
-from nasalign.models.geometry import PROJECTIONS, RowSlice
+from nasalign.models.head_layouts import PROJECTIONS, RowSlice, out_features, weight_of
 from nasalign.models.loading import fingerprint
 
 _PLACE = attrgetter("module", "start")
@@ -45,13 +46,22 @@ class Adapter:
     def between(
         cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
     ) -> "Adapter":
-        """Compare a model with earlier copies of its rows and keep those that changed."""
+        """Compare a model with earlier copies of its rows and keep those that changed.
+
+        Rows of a weight that several modules have (the shared layers of Zamba) are named for each,
+        since PEFT changes modules, not weights.
+        """
+        before = {
+            replace(where, module=module): rows
+            for where, rows in before.items()
+            for module in _modules_with(model, where.module)
+        }
         after = {where: read_weight_rows(model, where) for where in before}
         changed = [where for where in before if not torch.equal(before[where], after[where])]
         return cls(
             {where: before[where] for where in changed},
             {where: after[where] for where in changed},
-            {where.module: model.get_submodule(where.module).out_features for where in changed},
+            {where.module: out_features(model.get_submodule(where.module)) for where in changed},
             base_fingerprint,
         )
 
@@ -166,14 +176,20 @@ def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
     return Adapter(before, after, out_features, base)
 
 
+def _modules_with(model: PreTrainedModel, name: str) -> list[str]:
+    """Names of the modules that have the weight of a module."""
+    weight = model.get_submodule(name).weight
+    return [other for other, one in model.named_modules() if getattr(one, "weight", None) is weight]
+
+
 def _holds(model: PreTrainedModel, module: str, shape: tuple[int, int]) -> bool:
     """Whether a module is a projection to queries or keys whose weight has a shape."""
     try:
         found = model.get_submodule(module)
     except AttributeError:
         return False
-    known = isinstance(found, nn.Linear) and module.rpartition(".")[2] in PROJECTIONS
-    return known and tuple(found.weight.shape) == shape
+    linear = isinstance(found, nn.Linear | Conv1D) and module.rpartition(".")[2] in PROJECTIONS
+    return linear and tuple(weight_of(model, module).shape) == shape
 
 
 def _digest(rows: dict[RowSlice, Tensor]) -> str:

@@ -226,8 +226,7 @@ def _measured(
     }
     own = [one for one in splits.probing if isinstance(one, Question)]
     texts = sum(len(session.tokenizer(text)["input_ids"]) for text in neutral_texts())
-    geometry = HeadGeometry.of(session.model)
-    heads = geometry.layers * geometry.heads
+    heads = len(HeadGeometry.of(session.model).places)
     work = Workload(sizes, splits.name, len(splits.probing), bool(own), heads, texts)
     asked = (own or load_facts("probing"))[:_ANSWERED]
     return work, _speed(session, prompts[splits.name], asked)

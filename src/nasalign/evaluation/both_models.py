@@ -15,7 +15,7 @@ from nasalign.evaluation.evaluation import run_evaluation
 from nasalign.inference.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.inference.generation import TokenIds, generate
 from nasalign.models.memory import explained
-from nasalign.nas.heads import Head, model_nas
+from nasalign.nas.heads import Head, model_nas, places
 from nasalign.prompts.builder import template_of
 from nasalign.prompts.scenarios import in_scenario
 from nasalign.session import Session
@@ -158,16 +158,16 @@ class BothModels:
         session = self.session
         found = run_evaluation(session.model, session.tokenizer, [example], session.settings)
         scores = found.scores
-        heads = scores.nas.shape[2]
-        flat = scores.nas[0].flatten()
-        order = flat.abs().argsort(descending=True)[:TOP].tolist()
+        nas = scores.nas[0]
+        known = places(nas)
+        top = sorted(known, key=lambda place: -abs(float(nas[place])))[:TOP]
         return {
             "p_yes": float(scores.p_positive[0]),
             "p_no": float(scores.p_negative[0]),
             "verdict": scores.verdicts[0],
-            "nas": float(model_nas(scores.nas)[0]) if heads else None,
+            "nas": float(model_nas(scores.nas)[0]) if known else None,
             "coverage": float(scores.coverage[0]),
-            "heads": [Head(at // heads, at % heads, float(flat[at]))._asdict() for at in order],
+            "heads": [Head(*place, float(nas[place]))._asdict() for place in top],
         }
 
 

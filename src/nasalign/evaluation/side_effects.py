@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.evaluation.metrics import bootstrap_weights, interval
-from nasalign.inference.forward import quick_kernels
+from nasalign.inference.kernels import quick_kernels
 from nasalign.models.loading import context_length
 from nasalign.models.memory import explained
 from nasalign.nasa.knowledge import Parametric

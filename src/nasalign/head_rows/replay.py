@@ -4,22 +4,28 @@ Tuning a head of layer l changes nothing below l. So the hidden states that ente
 for every prompt of D and of V, and a training step or a measurement runs from layer l on. This is
 exact: the stored states are what the layers below would compute. On the way up to a layer, inputs
 of the layers of later heads are stored too, so that nothing below a change is computed twice.
+
+Where an architecture has other ways between its layers than their inputs, which is tried out
+(``idle.runs_from``), nothing is stored and every pass runs from the tokens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nasalign.head_rows.activations import ActivationMemory, StoredRows
-from nasalign.inference.batches import HasTokens, in_batches
-from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shared_prefix
+from nasalign.head_rows.idle import idle, inputs_seen, runs_from
+from nasalign.inference.batches import HasTokens, halved, in_batches
+from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shares_exactly
+from nasalign.inference.prefix import shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
+from nasalign.models.memory import explained
 from nasalign.nas.recorder import NasRecorder
 
 
@@ -38,9 +44,11 @@ class Replay:
     ) -> None:
         self.model, self.prompts, self.batch_size = model, prompts, batch_size
         self.memory = memory
-        self.prefix = shared_prefix(prompts)
-        names = HeadGeometry.of(model).attention_modules
-        self.layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+        prefix = shared_prefix(prompts)
+        shares = self._tried(partial(shares_exactly, model, prompts, prefix))
+        self.prefix = prefix if shares else 0
+        self.layers = [model.get_submodule(name) for name in HeadGeometry.of(model).blocks]
+        self._exact: dict[int, bool] = {0: True}  # by layer
         # By layer: the rows of the shared tokens, then each prompt's.
         self.inputs: dict[int, StoredRows] = {}
         own = [place for place in range(len(prompts)) if processes.mine(place)]
@@ -69,13 +77,34 @@ class Replay:
         batch = [self.prompts[place] for place in places]
         prefix = self.prefix if share else 0
         if share is None:
-            prefix = prefix_worth_sharing(self.model, len(places), self.prefix)
+            prefix = prefix_worth_sharing(self.model, batch, self.prefix)
         start = self._nearest(layer)
         with ExitStack() as stack:
             if start > 0:
                 passes = iter(self._passes(start, places, prefix))
-                stack.enter_context(self._idle(range(start), lambda: next(passes)))
+                stack.enter_context(idle(self.layers, range(start), lambda: next(passes)))
             return answer_logits(self.model, batch, recorder, prefix, last)
+
+    def exact(self, layer: int) -> bool:
+        """Whether a pass may begin at a layer; tried out with two prompts the first time."""
+        if not self.layers or not self.spans:
+            return False
+        if layer not in self._exact:
+            batch = [self.prompts[place] for place in list(self.spans)[:2]]
+            prefix = prefix_worth_sharing(self.model, batch, self.prefix)
+            self._exact[layer] = self._tried(
+                partial(runs_from, self.model, self.layers, layer, batch, prefix)
+            )
+        return self._exact[layer]
+
+    def _tried(self, work: Callable[[], bool]) -> bool:
+        """Return what ``work`` finds out with two prompts; once more if memory runs out."""
+        found: list[bool] = []
+        longest = max((len(prompt.token_ids) for prompt in self.prompts), default=0)
+        with explained("trying out replay", self.model, longest):
+            if halved(lambda: found.append(work()), 2):
+                found.append(work())
+        return found[-1]
 
     @torch.no_grad()
     def prepare(self, layer: int, later: Sequence[int] = ()) -> None:
@@ -85,7 +114,7 @@ class Replay:
         below. Inputs of ``later`` layers on the way are stored too, in that order, if they fit.
         """
         start = self._nearest(layer)
-        if start == layer or not self.spans:
+        if start == layer or not self.exact(layer):
             return
         fresh = {layer: self._room(layer)}
         while fresh[layer] is None and self.inputs:
@@ -93,7 +122,7 @@ class Replay:
             fresh[layer] = self._room(layer)
         start = self._nearest(layer)
         for other in later:
-            if start < other < layer and other not in fresh:
+            if start < other < layer and other not in fresh and self.exact(other):
                 fresh[other] = self._room(other)
         inputs = {known: kept for known, kept in fresh.items() if kept is not None}
         if inputs:
@@ -136,9 +165,6 @@ class Replay:
         start = self._nearest(layer)
         seen: dict[int, list[Tensor]] = {known: [] for known in inputs}
 
-        def see(known: int) -> Callable[..., None]:
-            return lambda module, arguments: seen[known].append(arguments[0])
-
         def work(places: list[int]) -> None:
             for passes in seen.values():
                 passes.clear()
@@ -151,40 +177,7 @@ class Replay:
                     first, end = self.spans[place]
                     rows[first:end] = hidden[: end - first]
 
-        with ExitStack() as stack:
-            for known in inputs:
-                hook = self.layers[known].register_forward_pre_hook(see(known))
-                stack.callback(hook.remove)
-            stack.enter_context(self._idle(range(layer, len(self.layers))))
+        with inputs_seen(self.layers, seen), idle(self.layers, range(layer, len(self.layers))):
             in_batches(
                 self.model, self.prompts, self.batch_size, work, doing="keeping what enters a layer"
             )
-
-    @contextmanager
-    def _idle(self, layers: range, last: Callable[[], Tensor] | None = None) -> Iterator[None]:
-        """Make layers return their input, and the last of them what ``last`` returns, if given."""
-
-        def forward_of(index: int) -> Callable[..., Tensor]:
-            def forward(hidden: Tensor, **options: Any) -> Tensor:
-                cache = options.get("past_key_values", options.get("layer_past"))
-                if cache is not None:
-                    # The model makes masks and positions from the length of the cache, so an idle
-                    # layer stores blank keys of that length, of one head and size 1.
-                    blank = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
-                    cache.update(blank, blank, index)
-                return last() if last and index == layers[-1] else hidden
-
-            return forward
-
-        # An instance may have a forward of its own already, set by accelerate.
-        own = {index: self.layers[index].__dict__.get("forward") for index in layers}
-        for index in layers:
-            self.layers[index].forward = forward_of(index)
-        try:
-            yield
-        finally:
-            for index, previous in own.items():
-                if previous is None:
-                    del self.layers[index].forward
-                else:
-                    self.layers[index].forward = previous

@@ -9,27 +9,31 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from nasalign.config import KeyScope
-from nasalign.models.geometry import HeadGeometry, RowSlice
+from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice, weight_of
 
 
 def read_weight_rows(model: PreTrainedModel, where: RowSlice) -> Tensor:
     """Return a copy of rows [D, in] of a weight, in its dtype."""
-    return _weight(model, where)[where.start : where.stop].detach().clone()
+    return weight_of(model, where.module)[where.start : where.stop].detach().clone()
 
 
 @torch.no_grad()
 def write_rows(model: PreTrainedModel, where: RowSlice, rows: Tensor) -> None:
     """Write rows [D, in] into the model's weight, rounded to its dtype."""
-    weight = _weight(model, where)
+    weight = weight_of(model, where.module)
     weight[where.start : where.stop] = rows.to(weight.device, weight.dtype)
 
 
 def head_slices(
     geometry: HeadGeometry, layer: int, head: int, k_scope: KeyScope
 ) -> tuple[RowSlice, ...]:
-    """Return the rows that tuning a head changes: of its query and, by scope, its group's key."""
+    """Return the rows that tuning a head changes: of its query and, by scope, its group's key.
+
+    A layer that takes the keys of an earlier one has none of its own, so only the query changes.
+    """
     rows = geometry.rows(layer, head)
-    return (rows.query, rows.key) if k_scope == "group" else (rows.query,)
+    return (rows.query, rows.key) if k_scope == "group" and rows.key else (rows.query,)
 
 
 def joined(slices: Iterable[RowSlice]) -> list[RowSlice]:
@@ -43,6 +47,12 @@ def joined(slices: Iterable[RowSlice]) -> list[RowSlice]:
         stops = sorted(row + 1 for row in mine if row + 1 not in mine)
         found += [RowSlice(module, *ends) for ends in zip(starts, stops, strict=True)]
     return found
+
+
+def sharing(model: PreTrainedModel, module: str) -> list[nn.Module]:
+    """Return all modules that have the weight of a module (layers of Zamba share theirs)."""
+    own = model.get_submodule(module).weight
+    return [one for one in model.modules() if getattr(one, "weight", None) is own]
 
 
 class TunableRows:
@@ -66,8 +76,8 @@ class TunableRows:
 
     def __enter__(self) -> "TunableRows":
         for where in self.parameters:
-            module = self.model.get_submodule(where.module)
-            self._hooks.append(module.register_forward_hook(self._hook(where)))
+            for module in sharing(self.model, where.module):
+                self._hooks.append(module.register_forward_hook(self._hook(where)))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -111,9 +121,3 @@ class TunableRows:
             return output.index_copy(-1, index, fresh.to(output.dtype))
 
         return replace
-
-
-def _weight(model: PreTrainedModel, where: RowSlice) -> nn.Parameter:
-    weight = model.get_submodule(where.module).weight
-    assert isinstance(weight, nn.Parameter)
-    return weight

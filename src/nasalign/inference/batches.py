@@ -38,12 +38,16 @@ class HasRows(HasTokens, Protocol):
 
 
 def sorted_batches(
-    prompts: Sequence[HasTokens], batch_size: int | None, tokens: int = CPU_TOKENS
+    prompts: Sequence[HasTokens],
+    batch_size: int | None,
+    tokens: int = CPU_TOKENS,
+    padded: bool = True,
 ) -> list[list[int]]:
     """Return the indices of this process's prompts in batches of similar length, longest first.
 
     A batch has ``batch_size`` prompts, or as many as ``tokens`` allow with padding, but one at
-    least. Longest first, so that memory runs out at once or not at all.
+    least. Longest first, so that memory runs out at once or not at all. Unless ``padded``, all
+    prompts of a batch have the same length.
     """
     own = filter(processes.mine, range(len(prompts)))
     order = sorted(own, key=lambda index: -len(prompts[index].token_ids))
@@ -51,9 +55,11 @@ def sorted_batches(
     start = 0
     while start < len(order):
         longest = max(1, len(prompts[order[start]].token_ids))
-        size = batch_size or max(1, tokens // longest)
-        batches.append(order[start : start + size])
-        start += size
+        batch = order[start : start + (batch_size or max(1, tokens // longest))]
+        if not padded:
+            batch = [one for one in batch if len(prompts[one].token_ids) == longest]
+        batches.append(batch)
+        start += len(batch)
     return batches
 
 
@@ -65,14 +71,16 @@ def in_batches(
     progress: Progress | None = None,
     *,
     doing: str,
+    padded: bool = True,
 ) -> None:
     """Call ``work`` with the indices of each batch; one that does not fit in memory is halved.
 
-    The model's device decides the tokens of a batch where ``batch_size`` is None. Raise
+    The model's device decides the tokens of a batch where ``batch_size`` is None. Unless
+    ``padded``, the prompts of a batch have the same length. Raise
     OutOfMemoryError, which names what it was ``doing``, if a single prompt does not fit.
     """
     tokens = CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
-    waiting = deque(sorted_batches(prompts, batch_size, tokens))
+    waiting = deque(sorted_batches(prompts, batch_size, tokens, padded))
     while waiting:
         indices = waiting.popleft()
         with explained(doing, model, len(prompts[indices[0]].token_ids)):  # the longest

@@ -1,62 +1,45 @@
-"""One forward pass over a batch of prompts, in which a shared prefix runs once.
-
-The longest common beginning of a batch (system prompt, instruction, few-shot examples) runs with a
-batch of one, and its keys and values are shared. This is exact, since causal attention of the
-prefix sees nothing after it. Gradients flow through the shared keys. On an accelerator the second
-pass costs kernel launches, so small batches run whole.
-"""
+"""One forward pass over a batch of prompts, in which a shared prefix runs once (``prefix``)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from nasalign.inference.batches import HasRows, HasTokens
+from nasalign.inference.batches import HasTokens
+from nasalign.inference.kernels import quick_kernels
+from nasalign.inference.prefix import agree, is_recurrent, prefix_cache, shared_prefix
 from nasalign.nas.recorder import NasRecorder, Positions
 
 TOKENS_WORTH_A_PASS = 2048
 """Tokens that sharing must save on an accelerator to outweigh its kernel launches."""
 
 
-def shared_prefix(prompts: Sequence[HasTokens]) -> int:
-    """Return the number P of leading tokens that all prompts share, before any ``first_row``."""
-    rows = (prompt.first_row for prompt in prompts if isinstance(prompt, HasRows))
-    return min([common_beginning(prompts), *rows])
-
-
-def common_beginning(prompts: Sequence[HasTokens]) -> int:
-    """Return the number of leading tokens that all prompts share; 0 for one, never a whole one."""
-    if len(prompts) == 1:
-        return 0
-    first = min(prompt.token_ids for prompt in prompts)
-    # In lexicographic order, all others lie between these two and share what they share.
-    last = max(prompt.token_ids for prompt in prompts)
-    limit = min(len(first), len(last)) - 1
-    return next((place for place in range(limit) if first[place] != last[place]), limit)
-
-
-def prefix_worth_sharing(model: PreTrainedModel, count: int, prefix: int) -> int:
-    """Return a prefix if running it once for ``count`` prompts is faster than each time, or 0."""
+def prefix_worth_sharing(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> int:
+    """Return a prefix if running it once is faster than with each prompt, and as exact, or 0."""
     least = 1 if model.device.type == "cpu" else TOKENS_WORTH_A_PASS
-    return prefix if (count - 1) * prefix >= least else 0
+    if (len(prompts) - 1) * prefix < least or (torch.is_grad_enabled() and is_recurrent(model)):
+        return 0
+    return prefix if shares_exactly(model, prompts, prefix) else 0
 
 
-@contextmanager
-def quick_kernels(model: PreTrainedModel) -> Iterator[None]:
-    """Disable cuDNN's attention on a GPU.
+_EXACT: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
-    It makes a plan for each new length and batch size, a fifth of a second on an H200, and nearly
-    every batch here is new; the other fused kernels make none (``benchmarks/README.md``).
+
+@torch.no_grad()
+def shares_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> bool:
+    """Whether prompts get the same logits whether their prefix runs once or with each.
+
+    The first two prompts with which a model is asked decide.
     """
-    if model.device.type != "cuda":
-        yield
-        return
-    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-        yield
+    if model not in _EXACT and prefix and len(prompts) > 1:
+        whole, shared = (partial(answer_logits, model, prompts[:2], prefix=p) for p in (0, prefix))
+        _EXACT[model] = agree(whole, shared)
+    return _EXACT.get(model, True)
 
 
 def answer_logits(
@@ -81,7 +64,7 @@ def answer_logits(
     """
     device = model.get_input_embeddings().weight.device
     if prefix is None:
-        prefix = prefix_worth_sharing(model, len(prompts), shared_prefix(prompts))
+        prefix = prefix_worth_sharing(model, prompts, shared_prefix(prompts))
     lengths = torch.tensor([len(prompt.token_ids) - prefix for prompt in prompts])
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
@@ -96,19 +79,6 @@ def answer_logits(
         if recorder is not None:
             recorder.expect(None)
     return output.logits[:, 0]
-
-
-def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> DynamicCache:
-    """Run the P tokens that B prompts share once; return their keys and values, B times."""
-    # Made without the model's configuration: with it, layers of a sliding window would keep that
-    # many keys, and Eq. 1 needs those of the instruction.
-    cache = DynamicCache()
-    device = model.get_input_embeddings().weight.device
-    shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
-    with quick_kernels(model):
-        model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
-    cache.batch_repeat_interleave(len(prompts))
-    return cache
 
 
 def over_tokens(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    GenerationMixin,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
@@ -22,13 +23,10 @@ from transformers import (
 
 from nasalign.data.conversation import Conversation
 from nasalign.inference.batches import HasTokens, check_lengths, in_batches
-from nasalign.inference.forward import (
-    common_beginning,
-    prefix_cache,
-    prefix_worth_sharing,
-    quick_kernels,
-)
+from nasalign.inference.forward import prefix_worth_sharing
 from nasalign.inference.kept_results import reusing
+from nasalign.inference.kernels import quick_kernels
+from nasalign.inference.prefix import common_beginning, is_recurrent, prefix_cache
 from nasalign.models import processes
 from nasalign.models.loading import context_length
 from nasalign.progress import Progress
@@ -100,7 +98,9 @@ def _generate(
         inputs = _inputs(model, tokenizer, [prompts[index] for index in indices], max_new_tokens)
         length = inputs["input_ids"].shape[1]
         first = _FirstTokenEntropy()
-        output = model.generate(
+        # Not ``model.generate``: that of Janus drops the processors.
+        output = GenerationMixin.generate(
+            model,
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -129,7 +129,10 @@ def _generate(
             cut[index] = not whole and output.shape[1] - length == max_new_tokens
 
     with quick_kernels(model):
-        in_batches(model, prompts, batch_size, work, progress, doing="generating answers")
+        # The state of recurrent layers would take padding in, and sparse attention would pick it.
+        sparse = getattr(model.config.get_text_config(), "index_topk", None) is not None
+        how: dict[str, Any] = {"padded": not (sparse or is_recurrent(model))}
+        in_batches(model, prompts, batch_size, work, progress, doing="generating answers", **how)
     processes.add_up(entropies, cut)
     return Generated(processes.put_together(texts), entropies.tolist(), cut.bool().tolist())
 
@@ -143,12 +146,14 @@ def _inputs(
     """The inputs of ``model.generate``: ids and mask, int64 [B, T], and the cache of the prefix.
 
     Padding stands between the shared prefix and the rest. This changes distances between cached
-    keys, which only a sliding window depends on, so longer prompts than it are padded on the left.
+    keys, which only a window depends on, so longer prompts than it are padded on the left; so are
+    those of multimodal models, not all of which read the positions that go with the mask.
     """
-    longest = max(len(prompt.token_ids) for prompt in prompts)
-    window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
-    prefix = common_beginning(prompts) if longest + max_new_tokens <= window else 0
-    prefix = prefix_worth_sharing(model, len(prompts), prefix)
+    longest, text = max(len(prompt.token_ids) for prompt in prompts), model.config.get_text_config()
+    windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    within = longest + max_new_tokens <= min([one for one in windows if one], default=math.inf)
+    prefix = common_beginning(prompts) if within and text is model.config else 0
+    prefix = prefix_worth_sharing(model, prompts, prefix)
     ids = torch.full((len(prompts), longest), _padding(model, tokenizer))
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):

@@ -48,9 +48,9 @@ class TextRecorder:
     ) -> Tensor:
         """Return the NAS of each text and head (Eq. 1), [N, layers, heads], on the CPU.
 
-        It is float32, or float64 of a float64 model. A text is read as it is: special tokens are
-        added as the tokenizer does by default, unless the text holds some already, as one does that
-        a chat template has rendered.
+        It is float32, or float64 of a float64 model; NaN where a layer has no such head. A text is
+        read as it is: special tokens are added as the tokenizer does by default, unless the text
+        holds some already, as one does that a chat template has rendered.
 
         Args:
             texts: N texts. Eq. 1 reads the attention to the first occurrence of each word as a word
@@ -76,10 +76,9 @@ class TextRecorder:
             self._marked(*one)
             for one in zip(range(1, len(texts) + 1), texts, places, starts, strict=True)
         ]
-        model, geometry = self._recorder.model, self._recorder.geometry
+        model, blank = self._recorder.model, self._recorder.blank
         check_lengths(model, marked)
-        dtype = torch.promote_types(model.dtype, torch.float32)
-        nas = torch.zeros(len(texts), geometry.layers, geometry.heads, dtype=dtype)
+        nas = torch.zeros(len(texts), *blank.shape, dtype=blank.dtype)
 
         def work(indices: list[int]) -> None:
             answer_logits(model, [marked[index] for index in indices], self._recorder)

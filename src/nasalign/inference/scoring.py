@@ -39,7 +39,8 @@ class Scores:
         p_positive: probability that the answer begins with the positive word, [N] float32.
         p_negative: probability of the negative word (the paper's negative confidence), [N] float32.
         verdicts: N verdicts of the decoder.
-        nas: [N, L, H] on the CPU, float32 (float64 of a float64 model); [N, 0, 0] if not recorded.
+        nas: [N, L, H] on the CPU, float32 (float64 of a float64 model), NaN where a layer has no
+            such head; [N, 0, 0] if not recorded.
         answers: the generated texts, or None with the decoder ``logits``.
         p_unsure: probability of the third answer, [N]; None if the prompt allows none.
     """
@@ -232,8 +233,7 @@ def _score_prompts(
     nas = torch.empty(len(prompts), 0, 0)
     with NasRecorder(model) if record else nullcontext() as recorder:
         if recorder is not None:
-            geometry, dtype = recorder.geometry, torch.promote_types(model.dtype, torch.float32)
-            nas = torch.zeros(len(prompts), geometry.layers, geometry.heads, dtype=dtype)
+            nas = torch.zeros(len(prompts), *recorder.blank.shape, dtype=recorder.blank.dtype)
 
         def work(indices: list[int]) -> None:
             if logits_of:

@@ -1,5 +1,6 @@
 """A checkpoint or a GGUF file: where it is, its model and its tokenizer, checked as a whole."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -18,12 +19,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import find_adapter_config_file
+from transformers.utils import cached_file, find_adapter_config_file
 
 from nasalign.data.hub import how_to_be_let_in
 from nasalign.errors import ModelError, NasAlignError
+from nasalign.models.classes import auto_class
 from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
-from nasalign.models.geometry import PROJECTIONS, check_supported
+from nasalign.models.geometry import check_supported
+from nasalign.models.head_layouts import PROJECTIONS
 from nasalign.models.memory import free, is_out_of_memory, not_held
 from nasalign.models.safety import (
     check_counts,
@@ -95,8 +98,8 @@ def load_checkpoint(
         ):  # transformers would load the base model that it names, whatever that is
             raise ModelError(is_adapter(name))
         check_counts(PretrainedConfig.get_config_dict(source, **place)[0], name)
+        config = AutoConfig.from_pretrained(source, **place)
         if not how.trust_remote_code:  # a model's own code may not build without its weights
-            config = AutoConfig.from_pretrained(source, **place)
             packed = "gguf_file" in extra or hasattr(config, "quantization_config")
             if packed and how.whole:
                 raise ModelError(
@@ -106,11 +109,14 @@ def load_checkpoint(
             weights = Path(source) / extra.get("gguf_file", "")
             check_size(weights, check_supported(config), packed)
         tokenizer = AutoTokenizer.from_pretrained(source, **place)
+        if tokenizer.chat_template is None and "gguf_file" not in extra:
+            tokenizer.chat_template = _template_of_processor(source, place)
         if "gguf_file" in extra:
             place["quantization_config"] = GgufConfig(dequantize=True)
         else:
             place["use_safetensors"] = True
-        model, report = AutoModelForCausalLM.from_pretrained(
+        auto = auto_class(config) or AutoModelForCausalLM
+        model, report = auto.from_pretrained(
             source, output_loading_info=True, **(place | how.options)
         )
     except NasAlignError:
@@ -127,6 +133,22 @@ def load_checkpoint(
         raise ModelError(is_adapter(name))
     _check_whole(model, report, name)
     return model, tokenizer
+
+
+def _template_of_processor(source: str, place: Mapping[str, Any]) -> str | None:
+    """The chat template of a multimodal model whose processor has a file of its own for it."""
+    path = cached_file(
+        source,
+        "chat_template.json",
+        revision=place["revision"],
+        local_files_only=place.get("local_files_only", False),
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None:
+        return None
+    template = json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"]
+    return str(template)
 
 
 def failure(name: str, error: Exception, silence: str = "") -> ModelError:

@@ -1,102 +1,104 @@
-"""Which rows of which parameter are the query and the key of an attention head.
+"""The attention heads of a model: in which layers they are, and which rows make each.
 
-Supported are decoders whose attention reads ``transformers.AttentionInterface`` and projects q and
-k by plain linear layers, in one of three layouts:
-
-* ``q_proj`` and ``k_proj`` apart (Llama, Mistral, Gemma, Qwen, OLMo 2, gpt-oss, ...),
-* ``qkv_proj``: all queries, all keys, all values one after the other (Phi-3),
-* ``query_key_value``: query, key and value of each head in turn (GPT-NeoX).
+The heads of a model are those of its layers that have softmax attention over the prompt through
+``transformers.AttentionInterface``. A layer of linear attention, of a state space, of convolution
+or of attention to something else than the prompt has none, and layers may differ in number and
+size of heads. Of a multimodal model, the layers are those of its text model.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import cached_property
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
 
-from nasalign.errors import ModelError
-
-
-@dataclass(frozen=True)
-class RowSlice:
-    """Rows ``start`` to ``stop`` (exclusive) of the weight [out, in] of a linear module."""
-
-    module: str
-    start: int
-    stop: int
+from nasalign.models.classes import empty_model, unsupported
+from nasalign.models.head_layouts import (
+    LayerHeads,
+    LayoutError,
+    RowSlice,
+    has_own_softmax,
+    read_layout,
+    reads_interface,
+    says_what_it_attends,
+)
 
 
 @dataclass(frozen=True)
 class HeadRows:
-    """Where the query rows of a head and the key rows of its group lie."""
+    """Where the query rows of a head lie, and the key rows of its group.
+
+    The key is None in a layer that takes the keys of an earlier layer (Gemma 3n, Gemma 4): their
+    rows are those of heads of that layer, and no other head's.
+    """
 
     query: RowSlice
-    key: RowSlice
+    key: RowSlice | None
 
 
 @dataclass(frozen=True)
 class HeadGeometry:
-    """The attention heads of a model."""
+    """The attention heads of a model.
 
-    attention_modules: tuple[str, ...]  # module name of each layer's attention, L of them
-    heads: int  # number of query heads H of a layer
-    head_size: int  # rows D of a head
-    groups: int  # number of key heads of a layer; H // groups query heads share one
-    layout: str  # a key of _LAYOUTS
+    Attributes:
+        attention: the heads of each of L layers; None where a layer has none.
+        blocks: module names of the L layers; empty if what enters a layer enters no module.
+        firsts: for each layer, the first layer whose attention has the same rows (the layers of
+            Zamba share theirs); the layer itself where its rows are its own.
+    """
+
+    attention: tuple[LayerHeads | None, ...]
+    blocks: tuple[str, ...]
+    firsts: tuple[int, ...]
 
     @property
     def layers(self) -> int:
         """Number of layers L."""
-        return len(self.attention_modules)
+        return len(self.attention)
+
+    @cached_property
+    def heads(self) -> int:
+        """Number of query heads H of the layer with most."""
+        return max(own.heads for own in self.attention if own)
+
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """Layer and head of each of the model's heads."""
+        known = ((layer, own) for layer, own in enumerate(self.attention) if own)
+        return [(layer, head) for layer, own in known for head in range(own.heads)]
+
+    @cached_property
+    def modules(self) -> dict[int, str]:
+        """Name of the attention module of each layer that has heads."""
+        return {layer: own.module for layer, own in enumerate(self.attention) if own}
+
+    def blank(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return zeros [L, H] with NaN where there is no head."""
+        blank = torch.full((self.layers, self.heads), torch.nan, dtype=dtype)
+        for place in self.places:
+            blank[place] = 0
+        return blank
 
     def rows(self, layer: int, head: int) -> HeadRows:
-        """Return the rows of a head; in grouped-query attention the key rows are its group's."""
-        if not (0 <= layer < self.layers and 0 <= head < self.heads):
+        """Return the rows of a head; in grouped-query attention the key rows are its group's.
+
+        Layers that share their rows have those of the first of them.
+        """
+        own = self.attention[self.firsts[layer]] if 0 <= layer < self.layers else None
+        if own is None or not 0 <= head < own.heads:
             raise IndexError(f"no head ({layer}, {head}) among {self.layers} x {self.heads}")
-        name, size = self.attention_modules[layer], self.head_size
-        group = head // (self.heads // self.groups)
-        places = {  # first row of the query and of the key, in heads
-            "separate": (head, group),
-            "stacked": (head, self.heads + group),
-            "interleaved": (3 * head, 3 * head + 1),
-        }
-        modules = [f"{name}.{module}" for module in _LAYOUTS[self.layout]]
-        query, key = (
-            RowSlice(module, place * size, (place + 1) * size)
-            for module, place in zip((modules[0], modules[-1]), places[self.layout], strict=True)
-        )
-        return HeadRows(query, key)
+        group = head // (own.heads // own.groups)
+        return HeadRows(own.query.of(head), own.key.of(group) if own.key else None)
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "HeadGeometry":
         """Read the geometry off a model's modules, or raise ModelError if it is not supported."""
-        found = [
-            (name, module)
-            for name, module in model.named_modules()
-            if isinstance(getattr(module, "layer_idx", None), int) and _layout(module) is not None
-        ]
-        found.sort(key=lambda item: item[1].layer_idx)
-        layers = model.config.get_text_config().num_hidden_layers
-        if [module.layer_idx for _, module in found] != list(range(layers)):
-            _refuse(model, _why_not(model, len(found), layers))
-        if not model._can_set_attn_implementation():
-            _refuse(model, "its attention does not go through transformers.AttentionInterface")
-        geometries = {_measure(model, module) for _, module in found}
-        if len(geometries) != 1:
-            _refuse(model, "its layers differ in number or size of heads")
-        heads, size, groups, layout = geometries.pop()
-        return cls(tuple(name for name, _ in found), heads, size, groups, layout)
-
-
-_LAYOUTS = {  # layout -> the linear modules of an attention module
-    "separate": ("q_proj", "k_proj"),
-    "stacked": ("qkv_proj",),
-    "interleaved": ("query_key_value",),
-}
-
-PROJECTIONS = tuple(name for names in _LAYOUTS.values() for name in names)
-"""Names of the linear modules whose rows are queries and keys."""
+        try:
+            return _read(model)
+        except LayoutError as error:
+            raise unsupported(type(model).__name__, str(error)) from error
 
 
 def check_supported(config: PretrainedConfig) -> int:
@@ -105,64 +107,102 @@ def check_supported(config: PretrainedConfig) -> int:
     Build the modules without memory, which takes a fraction of a second for any size. Raise
     ModelError if the architecture does not fit, ValueError if the configuration contradicts itself.
     """
-    name = (getattr(config, "architectures", None) or [type(config).__name__])[0]
-    if config.is_encoder_decoder:
-        _refuse(name, "it is an encoder with a decoder, where one decoder is needed")
-    if type(config) not in AutoModelForCausalLM._model_mapping:
-        _refuse(name, "it is no causal language model that transformers knows")
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = empty_model(config)
     HeadGeometry.of(model)
     return sum(weight.numel() for weight in model.parameters())
 
 
-def _layout(module: nn.Module) -> str | None:
-    for layout, names in _LAYOUTS.items():
-        if all(isinstance(getattr(module, name, None), nn.Linear) for name in names):
-            return layout
-    return None
+def text_model(model: PreTrainedModel) -> tuple[str, nn.Module]:
+    """Return the name and the module of the decoder of text inside a model."""
+    decoder = model.get_decoder()
+    if isinstance(decoder, nn.Linear):  # ModernBERT calls its output projection so
+        decoder = model.base_model
+    return next((name, one) for name, one in model.named_modules() if one is decoder)
 
 
-def _why_not(model: PreTrainedModel, found: int, layers: int) -> str:
-    """Return why some layer does not have one pair of q and k projections."""
-    inner = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    if "encoder_attn" in inner:
-        return "its layers look at an encoder too"
-    if {"kv_a_proj_with_mqa", "kv_b_proj"} & inner:
-        return "its keys come out of a latent that all heads share (MLA), so none has rows of keys"
-    if "c_attn" in inner:
-        return "its projections are Conv1D, whose weights lie the other way"
-    if not any("att" in name for name in inner):
-        return "it has no attention heads"
-    which = f"only {found} of its {layers} layers have" if found else "none of its layers has"
-    return f"{which} q and k projections that we know"
+def _read(model: PreTrainedModel) -> HeadGeometry:
+    text, decoder = text_model(model)
+    stack, depth = _stack(decoder)
+    stack = f"{text}.{stack}" if text else stack
+    found = _attentions(model.get_submodule(stack))
+    by_block: dict[int, list[nn.Module]] = defaultdict(list)
+    for name, module in found.items():
+        by_block[int(name.partition(".")[0])].append(module)
+    layers = {block: own[0] for block, own in by_block.items()}
+    blocks = tuple(f"{stack}.{index}" for index in range(depth))
+    if len(layers) != len(found):
+        # Each attention module of a block counts as a layer of its own (LongCat).
+        layers = {_index(one): one for one in found.values()}
+        depth, blocks = max(layers) + 1, ()
+    if len(layers) != len(found):
+        raise LayoutError("some of its layers have several attention modules")
+    names = {id(module): f"{stack}.{name}" for name, module in found.items()}
+    read = {layer: read_layout(names[id(one)], one) for layer, one in layers.items()}
+    known = {layer: own for layer, own in read.items() if own}
+    if len(known) < len(read):
+        which = f"only {len(known)} of its {depth}" if known else f"none of its {depth}"
+        raise LayoutError(f"{which} layers have q and k projections that we know")
+    firsts, owners = list(range(depth)), dict[int, int]()
+    for layer, own in sorted(known.items()):
+        weight = model.get_submodule(own.query.module).weight
+        firsts[layer] = owners.setdefault(id(weight), layer)
+    return HeadGeometry(tuple(map(known.get, range(depth))), blocks, tuple(firsts))
 
 
-def _measure(model: PreTrainedModel, attention: Any) -> tuple[int, int, int, str]:
-    """Heads, head size, groups and layout of an attention module, checked against its weights."""
-    config, layout = attention.config, _layout(attention)
-    if hasattr(attention, "lambda_q1"):
-        _refuse(model, "its attention is the difference of two softmaxes, which Eq. 1 is not about")
-    heads = config.num_attention_heads
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
-    if layout is None or size is None:
-        _refuse(model, "its attention does not say the size of a head")
-    if layout == "separate":
-        rows = [attention.q_proj.out_features, attention.k_proj.out_features]
-        expected = [heads * size, groups * size]
-    elif layout == "stacked":
-        rows, expected = [attention.qkv_proj.out_features], [(heads + 2 * groups) * size]
-    else:
-        rows, expected = [attention.query_key_value.out_features], [3 * heads * size]
-        groups = heads
-    if heads % groups:
-        _refuse(model, f"its {heads} query heads cannot share {groups} key heads evenly")
-    if rows != expected:
-        _refuse(model, f"its projections have {rows} rows where its heads take {expected}")
-    return heads, size, groups, layout
+def _index(module: nn.Module) -> int:
+    """The layer that an attention module says it is of."""
+    index = getattr(module, "layer_idx", None)
+    if not isinstance(index, int):
+        raise LayoutError("some of its layers have several attention modules")
+    return index
 
 
-def _refuse(model: PreTrainedModel | str, why: str) -> NoReturn:
-    name = model if isinstance(model, str) else type(model).__name__
-    raise ModelError(f"The architecture {name} is not supported: {why}.")
+def _stack(decoder: nn.Module) -> tuple[str, int]:
+    """Return the name of the list of layers that attention is in, and its length."""
+    lists = {name: one for name, one in decoder.named_modules() if isinstance(one, nn.ModuleList)}
+    reading = [
+        min((one for one in lists if name.startswith(f"{one}.")), key=len, default="")
+        for name, module in decoder.named_modules()
+        if reads_interface(module) or has_own_softmax(module)
+    ]
+    # A list of the decoder's own goes before those of encoders of images or sound inside of it.
+    stacks = {one for one in reading if "." not in one} or set(reading)
+    if not stacks:
+        raise LayoutError("it has no attention heads")
+    if len(stacks) > 1 or "" in stacks:
+        raise LayoutError(f"its attention is in {len(stacks)} stacks of layers, not in one")
+    stack = stacks.pop()
+    return stack, len(lists[stack])
+
+
+def _attentions(layers: nn.Module) -> dict[str, nn.Module]:
+    """Modules of attention over the prompt by name, all of it softmax through the interface.
+
+    Raises:
+        LayoutError: there is none, or some is of a kind that Eq. 1 cannot be read from.
+    """
+    found: dict[str, nn.Module] = {}
+    for name, module in layers.named_modules():
+        if has_own_softmax(module):
+            raise LayoutError("its attention does not go through transformers.AttentionInterface")
+        last = name.rpartition(".")[2]
+        if not reads_interface(module) or last in ("cross_attn", "crossattention"):
+            continue
+        found[name] = module
+        if last == "encoder_attn":
+            raise LayoutError("its layers look at an encoder too")
+        if hasattr(module, "lambda_q1"):
+            raise LayoutError(
+                "its attention is the difference of two softmaxes, which Eq. 1 is not about"
+            )
+        picks = getattr(module, "indexer", None) or getattr(module, "compressor", None)
+        if picks and not says_what_it_attends(module):
+            raise LayoutError(
+                "its tokens attend only to those that an indexer picks, and the attention function "
+                "does not see which (sparse attention)"
+            )
+        if not getattr(module, "is_causal", True):
+            raise LayoutError("its attention is not causal: tokens attend to those after them")
+    if not found:
+        raise LayoutError("none of its attention is over the prompt")
+    return found

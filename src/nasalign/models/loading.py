@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -55,6 +56,8 @@ def load(
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready for inference.
+
+    A multimodal model is loaded as a whole, and asked by text alone.
 
     Args:
         name: a hub id, a local folder, a ``.gguf`` file, or the alias ``smollm2-135m``. A LoRA
@@ -152,9 +155,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     original's. Of a large parameter only the first and last 1,024 entries are read, so equal
     fingerprints mean the same weights but for a contrived case.
     """
-    config = model.config.to_dict()
-    for volatile in ("_name_or_path", "transformers_version", "dtype", "architectures"):
-        config.pop(volatile, None)
+    config = _lasting(model.config.to_dict())
     parts: list[str | bytes] = [json.dumps(config, sort_keys=True, default=str)]
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().reshape(-1)
@@ -162,6 +163,16 @@ def fingerprint(model: PreTrainedModel) -> str:
         parts += [f"{name}{tuple(parameter.shape)}", ends.numpy().tobytes()]
     few_bits = any(getattr(model, f"is_loaded_in_{bits}", False) for bits in ("8bit", "4bit"))
     return ("quantised-" if few_bits else "") + sha256(parts)
+
+
+def _lasting(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what changes when the same weights are loaded another way."""
+    volatile = ("_name_or_path", "transformers_version", "dtype", "architectures")
+    return {
+        key: _lasting(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in volatile
+    }
 
 
 def context_length(model: PreTrainedModel) -> int | None:

@@ -68,18 +68,49 @@ def gather_keys(key: Tensor, columns: Tensor) -> Tensor:
     return key.gather(2, columns[:, None, :, None].expand(batch, groups, 2, size))
 
 
-def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
+def attended(mask: Tensor | None, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Whether rows at positions [R] attend to each of two columns [B, 2], as [B, 1 or H, R, 2].
 
     The mask is None (causal), boolean (True attends) or additive, [B, 1 or H, R, K].
+
+    Returns:
+        Whether they do, and what the mask adds to the scores where they do.
     """
     if mask is None:
-        return (columns[:, None, :] <= rows[None, :, None])[:, None]
+        there = (columns[:, None, :] <= rows[None, :, None])[:, None]
+        return there, torch.zeros_like(there, dtype=torch.float32)
     mask = mask.expand(len(columns), -1, -1, -1)
     there = mask.gather(3, columns[:, None, None, :].expand(*mask.shape[:3], 2))
-    if there.dtype != torch.bool:
-        there = there > torch.finfo(there.dtype).min / 2
-    return there
+    if there.dtype == torch.bool:
+        return there, torch.zeros_like(there, dtype=torch.float32)
+    open_ = there > torch.finfo(there.dtype).min / 2
+    return open_, torch.where(open_, there, 0)
+
+
+def with_bias(mask: Tensor | None, bias: Tensor, rows: Tensor) -> Tensor:
+    """Return a position bias [B, H, R, K] with a mask as an additive mask; both as ``attended``."""
+    closed = torch.finfo(bias.dtype).min
+    if mask is None:
+        keys = torch.arange(bias.shape[-1], device=bias.device)
+        mask = (keys <= rows[:, None])[None, None]
+    if mask.dtype == torch.bool:
+        return torch.where(mask, bias, closed)
+    return torch.where(mask > torch.finfo(mask.dtype).min / 2, bias + mask, closed)
+
+
+def picked(mask: Tensor | None, keys: Tensor | None) -> Tensor | None:
+    """Return a mask [B, 1, T, K] that is closed but at the keys [B, T, N] that each row picks.
+
+    Of sparse attention (DeepSeek V3.2, GLM-5), the modeling file does so itself for the functions
+    of transformers, and gives others the keys.
+    """
+    if keys is None or mask is None:
+        return mask
+    closed = torch.ones(mask.shape, dtype=torch.bool, device=mask.device)
+    closed = closed.scatter(-1, keys.long()[:, None].expand(*mask.shape[:3], -1), False)
+    if mask.dtype == torch.bool:
+        return mask & ~closed
+    return mask.masked_fill(closed, torch.finfo(mask.dtype).min)
 
 
 def nas_terms(
@@ -129,7 +160,8 @@ class RowScores:
     ) -> Tensor:
         """Return the logarithm of the softmax's denominator of each row, [B, H, R].
 
-        Keys are [B, G, K, D], attention sinks [H]; mask and rows are as for ``attended``.
+        Keys are [B, G, K, D], attention sinks [H] or [B, H, R]; mask and rows are as for
+        ``attended``.
         """
         batch, heads, count, _ = self.query.shape
         block = max(16, BLOCK_ENTRIES // max(1, batch * heads * count))
@@ -141,7 +173,8 @@ class RowScores:
             total = part if total is None else torch.logaddexp(total, part)
         assert total is not None, "a row attends to itself at least"
         if sinks is not None:
-            total = torch.logaddexp(total, sinks.to(total.dtype).reshape(1, -1, 1))
+            sinks = sinks if sinks.dim() == 3 else sinks.reshape(1, -1, 1)
+            total = torch.logaddexp(total, sinks.to(total.dtype))
         return total
 
     def last(self, key: Tensor, mask: Tensor | None, rows: Tensor, total: Tensor) -> Tensor:

@@ -45,13 +45,23 @@ def head_counts(counts: HeadCounts, k: int | None, n: int | None, heads: int) ->
 
 
 def single_head_nas(nas: Tensor) -> Tensor:
-    """Return the mean over samples, NAS(X, l, h): [N, L, H] -> [L, H]."""
+    """Return the mean over samples, NAS(X, l, h): [N, L, H] -> [L, H]; NaN where no head is."""
     return nas.mean(dim=0)
 
 
 def model_nas(nas: Tensor) -> Tensor:
-    """Return the sum over heads, NAS({x}, L, H): [N, L, H] -> [N]."""
-    return nas.sum(dim=(1, 2))
+    """Return the sum over heads, NAS({x}, L, H): [N, L, H] -> [N].
+
+    Places without a head are NaN and add nothing; a head whose NAS cannot be computed is infinite
+    (``NasRecorder``), and so is the sum then.
+    """
+    return nas.nansum(dim=(1, 2))
+
+
+def places(nas: Tensor) -> list[tuple[int, int]]:
+    """Return layer and head of each head in NAS by layer and head, [L, H] or [N, L, H]."""
+    layout = nas if nas.dim() == 2 else nas[0]
+    return [(layer, head) for layer, head in (~layout.isnan()).nonzero().tolist()]
 
 
 def select_heads(
@@ -62,7 +72,8 @@ def select_heads(
     The defaults are the paper's counts for alignment (Section 4.2), whatever the model's size.
 
     Args:
-        nas: NAS of N samples by layer and head, [N, L, H], as ``score`` returns it.
+        nas: NAS of N samples by layer and head, [N, L, H], as ``score`` returns it; NaN where a
+            layer has no such head.
         k: heads of highest NAS in each sample's list (Eq. 2); all heads if there are fewer.
         n: heads returned at most, those of highest single head NAS (Eq. 4).
         consistency: share of the N lists a head must be in (Eq. 3).
@@ -73,14 +84,16 @@ def select_heads(
     Raises:
         ValueError: there is no sample, or a count is not positive.
     """
-    samples, layers, heads = nas.shape
+    samples = len(nas)
     if samples == 0 or k < 1 or n < 1:
         raise ValueError(f"cannot select {n} heads by lists of {k} from {samples} samples")
-    flat = nas.reshape(samples, layers * heads)
+    known = places(nas)
+    layers, heads = zip(*known, strict=True)
+    flat = nas[:, layers, heads]  # [N, heads of the model]
     lists = flat.argsort(dim=1, descending=True, stable=True)[:, :k]
-    appearances = torch.bincount(lists.flatten(), minlength=layers * heads)
+    appearances = torch.bincount(lists.flatten(), minlength=len(known))
     consistent = appearances >= consistency * samples
     mean = flat.mean(dim=0)
     order = mean.argsort(descending=True, stable=True)
     chosen = [int(index) for index in order if consistent[index]][:n]
-    return [Head(index // heads, index % heads, float(mean[index])) for index in chosen]
+    return [Head(*known[index], float(mean[index])) for index in chosen]

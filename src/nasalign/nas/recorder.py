@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nasalign.errors import ModelError
-from nasalign.models.geometry import HeadGeometry
+from nasalign.models.geometry import HeadGeometry, text_model
 from nasalign.nas.attention_scores import (
     KernelLogsumexp,
     RowScores,
     attended,
     gather_keys,
     nas_terms,
+    picked,
+    with_bias,
 )
 from nasalign.nas.implementations import Attention, attention_of, has_eager, register
 
@@ -61,13 +63,17 @@ rows from the first of any sum to the last; or, for ``watch_last``, [B, H, K] in
 class NasRecorder:
     """Records the NAS of every head while the model runs.
 
-    As a context manager it switches the model's attention implementation on entering and restores
-    it on leaving, also after an exception; the model's outputs stay the same. ::
+    As a context manager it switches the attention implementation of the model, of a multimodal one
+    that of its text model, on entering and restores it on leaving, also after an exception; the
+    model's outputs stay the same. ::
 
         with NasRecorder(model) as recorder:
             recorder.expect(positions)
             model(**batch)
             recorder.nas                     # [B, L, H]
+
+    A place without a head is NaN. A head whose NAS cannot be computed, as its scores are not
+    finite, is infinite: a sum over heads leaves the former out and cannot hide the latter.
 
     Args:
         model: a supported model; one that runs flash or flex attention is recorded with SDPA, or
@@ -92,18 +98,26 @@ class NasRecorder:
         self._rows = (0, 0)
         self._previous = ""
         self.entered = False
+        dtype = torch.promote_types(model.dtype, torch.float32)
+        # Encoders of images or sound keep their attention, which may not take another.
+        text = text_model(model)[1]
+        self._text = text if isinstance(text, PreTrainedModel) else model
+        self.blank = self.geometry.blank(dtype)  # [L, H]
+        self._layers = {  # of each attention module
+            model.get_submodule(name): layer for layer, name in self.geometry.modules.items()
+        }
 
     def __enter__(self) -> "NasRecorder":
-        self._previous = self.model.config._attn_implementation
-        inner = "sdpa" if self._previous != "eager" and self.model._supports_sdpa else "eager"
-        modules = [self.model.get_submodule(name) for name in self.geometry.attention_modules]
-        if any(module in _RECORDERS for module in modules):
+        self._previous = self._text.config._attn_implementation
+        inner = "sdpa" if self._previous != "eager" and self._text._supports_sdpa else "eager"
+        if any(module in _RECORDERS for module in self._layers):
             raise RuntimeError("the model is being recorded already")
-        if inner == "eager" and not has_eager(modules[0]):
-            kind = type(modules[0]).__name__
-            raise ModelError(f"{kind} has no eager attention to record beside.")
-        _RECORDERS.update(dict.fromkeys(modules, self))
-        self.model.set_attn_implementation(_NAMES[inner])
+        for module in self._layers if inner == "eager" else ():
+            if not has_eager(module):
+                kind = type(module).__name__
+                raise ModelError(f"{kind} has no eager attention to record beside.")
+        _RECORDERS.update(dict.fromkeys(self._layers, self))
+        self._text.set_attn_implementation(_NAMES[inner])
         self.entered = True
         return self
 
@@ -113,9 +127,9 @@ class NasRecorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for name in self.geometry.attention_modules:
-            _RECORDERS.pop(self.model.get_submodule(name), None)
-        self.model.set_attn_implementation(self._previous)
+        for module in self._layers:
+            _RECORDERS.pop(module, None)
+        self._text.set_attn_implementation(self._previous)
         self._positions, self.entered = None, False
 
     @property
@@ -124,10 +138,10 @@ class NasRecorder:
         return self._positions is not None
 
     def expect(self, positions: Positions | None) -> None:
-        """Set the positions of the next forward pass and clears ``nas`` to zeros [B, L, H].
+        """Set the positions of the next forward pass and clear ``nas``, [B, L, H], to zeros.
 
-        ``nas`` is float32, or float64 for a float64 model, beside the input embeddings. With None,
-        the next pass is not recorded and ``nas`` stays.
+        ``nas`` is float32, or float64 for a float64 model, beside the input embeddings; NaN where
+        there is no head. With None, the next pass is not recorded and ``nas`` stays.
         """
         self._positions = None
         if positions is None:
@@ -136,14 +150,12 @@ class NasRecorder:
         self._positions = positions.to(device)
         # Read on the CPU: reading from a device would wait for its queue.
         self._rows = (int(positions.first_row.min()), int(positions.end_row.max()))
-        dtype = torch.promote_types(self.model.dtype, torch.float32)
-        shape = (len(positions.positive), self.geometry.layers, self.geometry.heads)
-        self.nas = torch.zeros(shape, dtype=dtype, device=device)
+        self.nas = self.blank.to(device).repeat(len(positions.positive), 1, 1)
 
     @torch.no_grad()
     def observe(
         self,
-        layer: int,
+        module: nn.Module,
         query: Tensor,
         key: Tensor,
         mask: Tensor | None,
@@ -153,16 +165,18 @@ class NasRecorder:
         """Add a layer's NAS; called by the attention function.
 
         Args:
-            layer: index of the layer.
+            module: the attention module.
             query: [B, H, Tq, D], after rotary embedding and normalisation.
             key: [B, G, Tk, D]; the queries are the last Tq of the Tk positions, so a cache
                 must hold all keys, not those of a sliding window alone.
             mask: None (causal), boolean (True attends) or additive, [B, 1 or H, Tq, >= Tk].
-            options: the attention function's keyword arguments; ``scaling``, ``softcap`` and
-                ``s_aux`` (attention sinks, [H]) are part of the scores.
+            options: the attention function's keyword arguments; ``scaling``, ``softcap``,
+                ``position_bias`` ([1 or B, H, Tq, Tk]) and the attention sinks ``s_aux`` ([H]) or
+                ``sinks`` ([B, H, Tq, 1]) are part of the scores.
             logsumexp: of the scores of each row, [B, H, Tq], if the attention kernel gave it.
         """
         assert self._positions is not None, "nothing is expected"
+        layer = self._layers[module]
         here, device, dtype = self._positions, query.device, self.nas.dtype
         offset = key.shape[2] - query.shape[2]
         first, end = max(self._rows[0] - offset, 0), self._rows[1] - offset
@@ -175,24 +189,32 @@ class NasRecorder:
         )
         rows = torch.arange(first + offset, end + offset, device=device)
         columns = torch.stack([here.positive, here.negative], dim=-1).to(device)  # [B, 2]
-        pair = scores.of(gather_keys(key, columns).to(dtype))  # [B, H, R, 2]
+        bias = options.get("position_bias")
         part = None if mask is None else mask[:, :, first:end, :keys]
+        if bias is not None:
+            part = with_bias(part, bias[:, :, first:end, :keys].to(dtype), rows)
+        pair = scores.of(gather_keys(key, columns).to(dtype))  # [B, H, R, 2]
+        seen, added = attended(part, rows, columns)
+        pair = pair + added.to(dtype)
         if logsumexp is None:
-            total = scores.logsumexp(key[:, :, :keys], part, rows, options.get("s_aux"))
+            sinks = options.get("sinks")  # of Inkling 2, by row
+            sinks = options.get("s_aux") if sinks is None else sinks[:, :, first:end, 0]
+            total = scores.logsumexp(key[:, :, :keys], part, rows, sinks)
         else:
             total = logsumexp[:, :, first:end].to(dtype)
 
         first_row, end_row = here.first_row.to(device), here.end_row.to(device)
         inside = (rows >= first_row[:, None]) & (rows < end_row[:, None])  # [B, R]
         attention = (pair - total[..., None]).exp()  # [B, H, R, 2]
-        seen = attended(part, rows, columns)
         if self.watch:
             self.watch(layer, torch.where(seen, attention, 0))
         if self.watch_last:
             self.watch_last(layer, scores.last(key[:, :, :keys], part, rows, total))
         log_ratio = pair[..., 1] - pair[..., 0]
         terms = nas_terms(attention, log_ratio, seen.all(dim=-1) & inside[:, None])
-        self.nas[:, layer] = terms.sum(dim=-1).to(self.nas.device)
+        # Infinite, not NaN, where it cannot be computed: NaN says that there is no head.
+        nas = terms.sum(dim=-1).nan_to_num(*(torch.inf,) * 3)
+        self.nas[:, layer, : nas.shape[1]] = nas.to(self.nas.device)
 
 
 _RECORDERS: WeakKeyDictionary[nn.Module, NasRecorder] = WeakKeyDictionary()
@@ -210,13 +232,13 @@ def _recording(implementation: str) -> Attention:
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
         attention = attention_of(module, implementation)
+        attention_mask = picked(attention_mask, options.pop("indices", None))
         recorder = _RECORDERS.get(module)
         if recorder is None or not recorder.expecting:
             return attention(module, query, key, value, attention_mask, **options)
         with KernelLogsumexp() as kernel:
             output = attention(module, query, key, value, attention_mask, **options)
-        layer: Any = module.layer_idx
-        recorder.observe(layer, query, key, attention_mask, options, kernel.of(query))
+        recorder.observe(module, query, key, attention_mask, options, kernel.of(query))
         return output
 
     return attend

@@ -18,7 +18,7 @@ class Measurement:
     """The state of the model on the validation set V.
 
     Attributes:
-        nas: single head NAS on V, [L, H].
+        nas: single head NAS on V, [L, H]; NaN where no head is.
         yes_share: share of V answered with the positive word; where a lean to Yes is corrected,
             with the negative one.
     """
@@ -33,7 +33,7 @@ class Measurement:
     @property
     def model(self) -> float:
         """NAS(V, L, H), the beta of Algorithm 1."""
-        return float(self.nas.sum())
+        return float(self.nas.nansum())
 
 
 class HeadTuner(Protocol):
@@ -189,7 +189,7 @@ def _tune_head(
             stopped = "loss not finite"
             break
         now = tuner.measure()  # 9, 10
-        if not math.isfinite(now.model):
+        if not (math.isfinite(now.model) and math.isfinite(now.of(head))):
             stopped = "NAS not finite"
             break
         yield EpochRecord(

@@ -21,7 +21,7 @@ from torch import Tensor
 from nasalign.head_rows.rows import read_weight_rows, write_rows
 from nasalign.io.files import plain, tensor_digest, write_tensors
 from nasalign.io.storage import make_subfolder
-from nasalign.models.geometry import RowSlice
+from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import EpochRecord, HeadRecord, Measurement, as_row
 from nasalign.nasa.training import RowTuner

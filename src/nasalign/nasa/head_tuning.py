@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from nasalign.errors import DataError
 from nasalign.io.files import append_jsonl, write_jsonl
-from nasalign.nas.heads import ALIGNMENT, Head, head_counts, select_heads
+from nasalign.nas.heads import ALIGNMENT, Head, head_counts, places, select_heads
 from nasalign.nasa.algorithm import (
     EpochRecord,
     HeadRecord,
@@ -35,7 +35,7 @@ def choose_heads(session: Session, probing: ProbingSet) -> list[Head]:
         DataError: no head is in enough of the samples' lists.
     """
     settings, run = session.settings, session.run
-    counts = head_counts(ALIGNMENT, settings.k, settings.n, probing.nas[0].numel())
+    counts = head_counts(ALIGNMENT, settings.k, settings.n, len(places(probing.nas)))
     k, n = counts.k, counts.n
     heads = select_heads(probing.nas, k=k, n=n, consistency=settings.consistency)
     if not heads:

@@ -65,7 +65,13 @@ class RowTuner:
         self.latest: Tensor | None = None  # of V as last measured
 
     def replay_plan(self) -> str:
-        """Return a sentence on the memory that replay needs and where it may be."""
+        """Return a sentence on whether replay is exact, the memory it needs and where it may be."""
+        lowest = {self.geometry.firsts[layer] for layer, _ in self.heads} or {0}
+        if not all(replay.exact(layer) for replay in self.replays for layer in sorted(lowest)):
+            return (
+                "What enters a layer is not all that this architecture passes on to it, so passes "
+                "that train or measure its heads run from the first layer on."
+            )
         size = sum(replay.bytes_of_an_input for replay in self.replays)
         places = self.memory.places(self.model.device)
         room = ", then ".join(f"{place.limit / GIB:.1f} GiB of {place.name}" for place in places)
@@ -106,9 +112,9 @@ class RowTuner:
         settings = self.settings
         if self.nas is None:
             self.measure()
-        self.head, self.layer, self.tuned = head, head.layer, True
+        self.head, self.layer, self.tuned = head, self.geometry.firsts[head.layer], True
         for replay in self.replays:
-            replay.prepare(head.layer, self._later())
+            replay.prepare(self.layer, self._later())
         slices = head_slices(self.geometry, head.layer, head.head, settings.k_scope)
         self.rows = TunableRows(self.model, slices)
         self.exact = self.rows if self.rows.rounds else None
@@ -244,10 +250,10 @@ class RowTuner:
         return written
 
     def _later(self) -> list[int]:
-        """Layers of the heads after the one at hand."""
+        """Lowest layers that the heads after the one at hand change."""
         here = self.head[:2]
         after = self.heads.index(here) + 1 if here in self.heads else len(self.heads)
-        return [layer for layer, _ in self.heads[after:]]
+        return [self.geometry.firsts[layer] for layer, _ in self.heads[after:]]
 
     def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
         """Yield each part's share of the mean loss of a batch of ``count`` samples."""

@@ -62,11 +62,10 @@ def attribution(
 
     Returns:
         The norm of d(sum of right log odds - sum of wrong log odds) / d(query rows), divided by P,
-        [L, H] float64 on the CPU.
+        [L, H] float64 on the CPU; NaN where a layer has no such head.
     """
     geometry = HeadGeometry.of(model)
-    places = [(layer, head) for layer in range(geometry.layers) for head in range(geometry.heads)]
-    queries = {place: geometry.rows(*place).query for place in places}
+    queries = {place: geometry.rows(*place).query for place in geometry.places}
     rows = TunableRows(model, joined(queries.values()))
     prompts = [prompt for pair in pairs for prompt in pair]
     signs = torch.tensor([1.0, -1.0]).repeat(len(pairs))
@@ -85,7 +84,7 @@ def attribution(
 
     with rows:
         in_batches(model, prompts, batch_size, work, progress, doing="computing attribution")
-    norms = torch.zeros(geometry.layers, geometry.heads, dtype=torch.float64)
+    norms = geometry.blank(torch.float64)
     for where, parameter in rows.parameters.items():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         processes.add_up(gradient)

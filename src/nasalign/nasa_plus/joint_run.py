@@ -14,7 +14,7 @@ from nasalign.data.records import Question, load_facts
 from nasalign.errors import DataError
 from nasalign.io.files import append_jsonl
 from nasalign.models import processes
-from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nas.heads import Head, places, single_head_nas
 from nasalign.nasa.knowledge import Parametric, ask_and_judge
 from nasalign.nasa.probing import ProbingSet
 from nasalign.nasa_plus.attribution import attribution
@@ -124,14 +124,14 @@ def choose_by_attribution(
     known = [(one.right, one.wrong) for one in pairs if one.kind in OWN_KINDS]
     with run.stage("attribution", "What each head does to the answer", 2 * len(known)) as done:
         norms = attribution(session.model, known, settings.batch_size, done)
-    count = settings.joint_heads or max(1, norms.numel() // ONE_OF)
+    known_heads = places(norms)
+    count = settings.joint_heads or max(1, len(known_heads) // ONE_OF)
     measured = probing.nas.numel()
     nas = single_head_nas(probing.nas) if measured else torch.zeros_like(norms)
-    order = torch.argsort(norms.flatten(), descending=True, stable=True)[:count].tolist()
-    places: list[tuple[int, int]] = [divmod(place, norms.shape[1]) for place in order]
-    heads = [Head(*place, float(nas[place])) for place in places]
+    chosen = sorted(known_heads, key=lambda place: -float(norms[place]))[:count]
+    heads = [Head(*place, float(nas[place])) for place in chosen]
     run.say(
-        f"{len(heads)} heads of {norms.numel()} have the highest attribution on {len(known)} "
+        f"{len(heads)} heads of {len(known_heads)} have the highest attribution on {len(known)} "
         f"pairs; the first is layer {heads[0].layer}, head {heads[0].head}."
     )
     rows = [head._asdict() | {"attribution": float(norms[head[:2]])} for head in heads]

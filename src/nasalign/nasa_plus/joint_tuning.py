@@ -115,7 +115,7 @@ class JointTuner:
         self.tuning, self.validation = samples.tuning, samples.validation
         geometry = HeadGeometry.of(model)
         # Below the lowest chosen head nothing changes, so its input is computed once and replayed.
-        self.layer = min(head.layer for head in heads)
+        self.layer = min(geometry.firsts[head.layer] for head in heads)
         slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
         self.rows = TunableRows(model, joined(where for part in slices for where in part))
         gib = settings.replay_gib

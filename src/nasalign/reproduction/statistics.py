@@ -5,7 +5,7 @@ from typing import Literal
 
 from nasalign.evaluation.analysis import correlation, head_overlap, regression
 from nasalign.evaluation.responses import Cells, composition, shift_ratios
-from nasalign.nas.heads import STUDY, head_counts, select_heads
+from nasalign.nas.heads import STUDY, head_counts, places, select_heads
 from nasalign.reproduction.forms import NASA
 from nasalign.reproduction.paper_sets import DOMAINS, SHORT_ANSWERS
 from nasalign.reproduction.paper_tables import WILSON, about_cut, cut_share, notes_on
@@ -35,7 +35,8 @@ def table_2(studies: Studies) -> Result:
     for study in studies:
         nas = {name: study.nas(name)[study.study_sample(name)] for name in DOMAINS}
         settings = study.settings
-        counts = head_counts(STUDY, settings.study_k, settings.study_n, nas[DOMAINS[0]][0].numel())
+        all_heads = len(places(nas[DOMAINS[0]]))
+        counts = head_counts(STUDY, settings.study_k, settings.study_n, all_heads)
         heads = {}
         for name, of in nas.items():
             chosen = select_heads(of, k=counts.k, n=counts.n, consistency=settings.consistency)

@@ -12,7 +12,7 @@ from nasalign.adapters.adapter import Adapter
 from nasalign.alignment import correct_jointly, tune_rows
 from nasalign.data.records import BinaryExample
 from nasalign.io.storage import remove_folder
-from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nas.heads import Head, places, single_head_nas
 from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
@@ -45,8 +45,7 @@ def _nasa(
 def random_heads(probing: ProbingSet, count: int, draw: str) -> list[Head]:
     """Draw heads by the seed ``draw``, ordered by falling single head NAS (Table 20)."""
     mean = single_head_nas(probing.nas)
-    places = [(layer, head) for layer in range(len(mean)) for head in range(len(mean[0]))]
-    drawn = random.Random(draw).sample(places, count)
+    drawn = random.Random(draw).sample(places(mean), count)
     heads = [Head(*place, float(mean[place])) for place in drawn]
     return sorted(heads, key=lambda head: -head.nas)
 

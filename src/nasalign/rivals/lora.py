@@ -20,6 +20,7 @@ from nasalign.errors import NasAlignError, NothingToFixError, PromptError
 from nasalign.inference.batches import check_lengths, halved
 from nasalign.inference.forward import answer_logits
 from nasalign.models import processes
+from nasalign.models.geometry import text_model
 from nasalign.models.memory import explained
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
@@ -144,15 +145,16 @@ def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]
 
 @contextmanager
 def lora_layers(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Put fresh LoRA layers of PEFT around all linear modules but the output embedding.
+    """Put fresh LoRA layers of PEFT around all linear modules of the text model.
 
     Only their weights require gradients. On leaving, the model has its own modules again, with
     weights that nothing has written to.
     """
+    text, output = text_model(model)[0], model.get_output_embeddings()
     linear = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
+        if isinstance(module, nn.Linear) and module is not output and name.startswith(text)
     ]
     config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=linear)
     # PEFT draws the first weights from the global random state, which is not ours to move.

@@ -40,7 +40,9 @@ def masked(model: PreTrainedModel, columns: Columns) -> Iterator[None]:
 
 
 def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
-    """Return the names of each layer's output projections, of attention and of feed-forward.
+    """Return the names of both output projections, of attention and of feed-forward.
+
+    They are those of each layer that has heads.
 
     Raises:
         ModelError: a layer has no such linear modules, as in a mixture of experts.
@@ -50,11 +52,10 @@ def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module.weight.is_floating_point()
     }
-    found = []
-    attentions = HeadGeometry.of(model).attention_modules
-    for layer, attention in zip(layer_names(model), attentions, strict=True):
+    found, names = [], layer_names(model)
+    for layer, attention in HeadGeometry.of(model).modules.items():
         out = linear & {f"{attention}.o_proj", f"{attention}.dense"}
-        down = linear & {f"{layer}.mlp.down_proj", f"{layer}.mlp.dense_4h_to_h"}
+        down = linear & {f"{names[layer]}.mlp.{one}" for one in ("down_proj", "dense_4h_to_h")}
         if not out or not down:
             raise ModelError(
                 f"Nothing can be masked in {type(model).__name__}: its layers lack a plain linear "

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.data.records import BinaryExample
+from nasalign.errors import ModelError
 from nasalign.inference.batches import in_batches
-from nasalign.inference.forward import answer_logits, shared_prefix
+from nasalign.inference.forward import answer_logits, prefix_worth_sharing
+from nasalign.inference.prefix import shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.prompts.builder import BinaryPrompt
@@ -19,8 +21,18 @@ from nasalign.prompts.wordings import Vocabulary
 
 
 def layer_names(model: PreTrainedModel) -> list[str]:
-    """Return the module names of the L layers, in order."""
-    return [name.rpartition(".")[0] for name in HeadGeometry.of(model).attention_modules]
+    """Return the module names of the L layers, in order.
+
+    Raises:
+        ModelError: some of its layers are not modules of their own (LongCat).
+    """
+    names = HeadGeometry.of(model).blocks
+    if not names:
+        raise ModelError(
+            f"No layer of {type(model).__name__} can be reached into: one of its modules is "
+            "several layers."
+        )
+    return list(names)
 
 
 def answer_pair(
@@ -70,7 +82,7 @@ def last_inputs(
     def work(indices: list[int]) -> None:
         seen.clear()  # frees what a larger batch left when memory ran out
         batch = [prompts[index] for index in indices]
-        prefix = shared_prefix(batch)
+        prefix = prefix_worth_sharing(model, batch, shared_prefix(batch))
         answer_logits(model, batch, prefix=prefix)
         last = [len(prompt.token_ids) - prefix - 1 for prompt in batch]
         for name, rows in zip(modules, states, strict=True):

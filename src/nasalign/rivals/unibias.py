@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError
-from nasalign.models.geometry import HeadGeometry
+from nasalign.models.geometry import HeadGeometry, text_model
 from nasalign.progress import Progress
 from nasalign.rivals.masking import Columns, masked, projections
 from nasalign.rivals.observed import answer_pair, last_inputs, some_of_each
@@ -102,13 +102,14 @@ def components(
         states: what enters each module of ``projections`` at the last token of N samples.
     """
     directions = _directions(model, labels)  # [2, hidden]
-    head_size = HeadGeometry.of(model).head_size
+    counts = [own.heads for own in HeadGeometry.of(model).attention if own]
     found: dict[str, Components] = {}
     names = zip(*projections(model), strict=True)
-    for kind, modules, size in zip(("heads", "vectors"), names, (head_size, 1), strict=True):
+    for kind, modules in zip(("heads", "vectors"), names, strict=True):
         columns, logits = [], []
-        for name in modules:
+        for name, heads in zip(modules, counts, strict=True):
             seen = directions @ model.get_submodule(name).weight.cpu().float()  # [2, width]
+            size = seen.shape[1] // heads if kind == "heads" else 1
             parts = states[name][:, None].to(seen.dtype) * seen  # [N, 2, width]
             logits.append(parts.unflatten(-1, (-1, size)).sum(dim=-1).permute(2, 0, 1))
             columns += [(name, start, start + size) for start in range(0, seen.shape[1], size)]
@@ -119,8 +120,8 @@ def components(
 def _directions(model: PreTrainedModel, labels: tuple[int, int]) -> Tensor:
     """The output embeddings of the labels times the gain of the final norm, [2, hidden]."""
     rows = model.get_output_embeddings().weight[list(labels)]
-    base = model.base_model
-    norm = getattr(base, "norm", None) or getattr(base, "final_layer_norm", None)
+    text = text_model(model)[1]
+    norm = getattr(text, "norm", None) or getattr(text, "final_layer_norm", None)
     if norm is not None:
         # The gain is read off the norm's output, since architectures store it differently (Gemma
         # as 1 + weight). An input of +1 and -1 in turn has mean 0 and root mean square 1, which

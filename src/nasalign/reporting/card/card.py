@@ -12,6 +12,7 @@ from nasalign.adapters.adapter_file import read_adapter
 from nasalign.adapters.rank import vllm_text
 from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import METRICS
+from nasalign.models.classes import loading_class
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.console_tables import reduction_rows, reduction_text, rounding_text
@@ -30,6 +31,7 @@ from nasalign.run_file import as_written
 
 FILE = "README.md"
 Form = Literal["merged", "adapter", "gguf"]
+_CAUSAL = "AutoModelForCausalLM"
 _TAGS = {"adapter": ("lora",), "gguf": ("gguf",)}
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -72,6 +74,7 @@ def model_card(
             form=form,
             name=name,
             base=of,
+            auto=loading_class(files.facts["model"]["architecture"]) if files else _CAUSAL,
             reduction=reduction_text(reduction) if reduction else "",
             reduced=reduction_rows(reduction) if reduction else [],
             rounding=rounding_text(rounding) if rounding else "",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import altair as alt
+import numpy as np
 
 from nasalign.reporting.report import chart_style as style
 from nasalign.reporting.report.chart_style import Chart, values
@@ -28,16 +29,16 @@ def heads_chart(files: RunFiles) -> Chart | None:
     if files.nas is None:
         return None
     fate, (yes, no), (layers, heads) = fates(files), files.words, files.nas.shape
+    known = np.argwhere(~np.isnan(files.nas)).tolist()  # layers may differ in heads, or have none
     rows = [
         {"layer": layer, "head": head, "NAS": round(float(files.nas[layer, head]), 4)}
         | {"fate": fate.get((layer, head), "not selected")}
-        for layer in range(layers)
-        for head in range(heads)
+        for layer, head in known
     ]
-    most = max(float(abs(files.nas).max()), 1e-9)
+    most = max(float(np.nanmax(abs(files.nas))), 1e-9)
     base = alt.Chart(values(rows)).encode(
-        x=alt.X("layer:O", axis=_every(layers)),
-        y=alt.Y("head:O", axis=_every(heads)),
+        x=alt.X("layer:O", axis=_every(layers), scale=alt.Scale(domain=[*range(layers)])),
+        y=alt.Y("head:O", axis=_every(heads), scale=alt.Scale(domain=[*range(heads)])),
         tooltip=["layer:O", "head:O", style.tip("NAS"), "fate:N"],
     )
     cells = base.mark_rect().encode(
@@ -64,7 +65,10 @@ def heads_chart(files: RunFiles) -> Chart | None:
     )
     layered = (cells + marks).resolve_scale(shape="independent", color="independent")
     step = 16 if heads <= 16 else 10
-    return style.finished(layered, "NAS of every head by layer", step * heads)
+    title = "NAS of every head by layer"
+    if len(known) < layers * heads:
+        title += "; blank: no head with softmax attention over the prompt"
+    return style.finished(layered, title, step * heads)
 
 
 def _every(count: int) -> alt.Axis:

@@ -157,7 +157,7 @@ def model_rows(files: RunFiles) -> list[tuple[str, str]]:
     rows = [
         ("Model", f"{model.get('source') or model['name']} ({model['architecture']})"),
         *([("Merged into", model["base"])] if model.get("base") else []),
-        ("Size", f"{size:,} parameters, {model['layers']} layers of {model['heads']} heads"),
+        ("Size", f"{size:,} parameters, {_layers(files)}"),
         ("Computed", f"{model['dtype']} on {model['device']}, {facts.get('threads', '?')} threads"),
         ("Fingerprint", str(model["fingerprint"])),
         ("Seed", str(files.settings.get("seed", 0))),
@@ -171,6 +171,14 @@ def model_rows(files: RunFiles) -> list[tuple[str, str]]:
 
 def _titled(title: str, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [(f"{title} {name}", _pairs(values)) for name, values in found.items()]
+
+
+def _layers(files: RunFiles) -> str:
+    """How many layers and heads a model has."""
+    layers, heads = files.facts["model"]["layers"], files.facts["model"]["heads"]
+    if files.head_count == layers * heads:
+        return f"{layers} layers of {heads} heads"
+    return f"{layers} layers with {files.head_count} heads, at most {heads} in one"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -108,6 +108,12 @@ class RunFiles:
         return sum(row["kept"] for row in self.decided)
 
     @property
+    def head_count(self) -> int:
+        """The number of heads of the model; layers may differ in theirs."""
+        model = self.facts["model"]
+        return int(model.get("all_heads") or model["layers"] * model["heads"])
+
+    @property
     def complete(self) -> bool:
         """Whether the run came to its end."""
         return bool(self.metrics) or self.diagnosis is not None or self.scenarios is not None

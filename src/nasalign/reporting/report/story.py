@@ -47,7 +47,7 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
     if not files.to_no:
         word, share = no, max(0.0, 1 - share - before["invalid_rate"][0])
     lean = f"{name} said {word} to {percent(share)} of {data.n:,} yes/no questions ({data.name})"
-    heads = files.facts["model"]["layers"] * files.facts["model"]["heads"]
+    heads = files.head_count
     tried = len(files.heads if files.joint else files.decided)
     if not files.kept:
         why = f"none of the {tried} heads that were tried was kept, so the model is what it was"

@@ -1,0 +1,91 @@
+"""The tokens that all prompts of a batch begin with, which run once.
+
+The longest common beginning of a batch (system prompt, instruction, few-shot examples) runs with a
+batch of one, and what it leaves in the cache is shared: keys and values, and the states of
+recurrent layers. This is exact where a layer passes nothing on but what the cache holds, since
+nothing of the prefix sees what comes after it; ``forward.shares_exactly`` tries it out. Gradients
+flow through the shared keys, but not through recurrent states, which are written in place. On an
+accelerator the second pass costs kernel launches, so small batches run whole.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, DynamicLayer, PreTrainedModel
+from transformers.cache_utils import (
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionCacheLayerMixin,
+)
+
+from nasalign.inference.batches import HasRows, HasTokens
+from nasalign.inference.kernels import quick_kernels
+from nasalign.models.geometry import text_model
+from nasalign.models.memory import is_out_of_memory
+
+
+def shared_prefix(prompts: Sequence[HasTokens]) -> int:
+    """Return the number P of leading tokens that all prompts share, before any ``first_row``."""
+    rows = (prompt.first_row for prompt in prompts if isinstance(prompt, HasRows))
+    return min([common_beginning(prompts), *rows])
+
+
+def common_beginning(prompts: Sequence[HasTokens]) -> int:
+    """Return the number of leading tokens that all prompts share; 0 for one, never a whole one."""
+    if len(prompts) == 1:
+        return 0
+    first = min(prompt.token_ids for prompt in prompts)
+    # In lexicographic order, all others lie between these two and share what they share.
+    last = max(prompt.token_ids for prompt in prompts)
+    limit = min(len(first), len(last)) - 1
+    return next((place for place in range(limit) if first[place] != last[place]), limit)
+
+
+def agree(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
+    """Whether two computations give the same tensor but for rounding; False if the other fails."""
+    expected = one()
+    try:
+        found = other()
+    except Exception as error:  # whatever a modeling file raises
+        if is_out_of_memory(error):
+            raise
+        return False
+    if found.shape != expected.shape:
+        return False
+    # Recurrent layers and norms compute in float32 whatever the model's dtype.
+    tolerance = max(torch.finfo(expected.dtype).eps, 1e-10) ** 0.5
+    expected, found = expected.cpu().double(), found.cpu().double()
+    return bool((found - expected).norm() <= tolerance * expected.norm())
+
+
+def is_recurrent(model: PreTrainedModel) -> bool:
+    """Whether a model has layers whose state does not grow with the prompt."""
+    return any(isinstance(one, LinearAttentionCacheLayerMixin) for one in _empty(model).layers)
+
+
+def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> Cache:
+    """Run the P tokens that B prompts share once; return what they leave in the cache, B times."""
+    cache = _empty(model)
+    device = model.get_input_embeddings().weight.device
+    shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
+    for module in model.modules():  # multimodal models keep how positions moved in the last batch
+        if getattr(module, "rope_deltas", None) is not None:
+            module.rope_deltas = None
+    with quick_kernels(model):
+        text_model(model)[1](input_ids=shared, past_key_values=cache, use_cache=True)
+    # Not ``batch_repeat_interleave``, which leaves recurrent states out.
+    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=device))
+    return cache
+
+
+def _empty(model: PreTrainedModel) -> DynamicCache:
+    """An empty cache in which layers of a window keep all keys: Eq. 1 needs the instruction's."""
+    cache = DynamicCache(config=model.config)
+    for index, layer in enumerate(cache.layers):
+        if type(layer) is DynamicSlidingWindowLayer:
+            cache.layers[index] = DynamicLayer()
+        elif type(layer) is LinearAttentionAndSlidingWindowAttentionLayer:
+            cache.layers[index] = LinearAttentionAndFullAttentionLayer(layer.number_of_states)
+    return cache
