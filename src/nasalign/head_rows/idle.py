@@ -107,6 +107,7 @@ def runs_from(
         seen: dict[int, list[Tensor]] = {layer: []}
 
         def whole() -> Tensor:
+            seen[layer].clear()  # of a pass in which memory ran out
             with inputs_seen(layers, seen):
                 return answer_logits(model, prompts, prefix=shared)
 

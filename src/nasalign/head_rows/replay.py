@@ -9,8 +9,9 @@ Where an architecture has other ways between its layers than their inputs, which
 (``idle.runs_from``), nothing is stored and every pass runs from the tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
@@ -19,11 +20,12 @@ from transformers import PreTrainedModel
 
 from nasalign.head_rows.activations import ActivationMemory, StoredRows
 from nasalign.head_rows.idle import idle, inputs_seen, runs_from
-from nasalign.inference.batches import HasTokens, in_batches
+from nasalign.inference.batches import HasTokens, halved, in_batches
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shares_exactly
 from nasalign.inference.prefix import shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
+from nasalign.models.memory import explained
 from nasalign.nas.recorder import NasRecorder
 
 
@@ -43,7 +45,8 @@ class Replay:
         self.model, self.prompts, self.batch_size = model, prompts, batch_size
         self.memory = memory
         prefix = shared_prefix(prompts)
-        self.prefix = prefix if shares_exactly(model, prompts, prefix) else 0
+        shares = self._tried(partial(shares_exactly, model, prompts, prefix))
+        self.prefix = prefix if shares else 0
         self.layers = [model.get_submodule(name) for name in HeadGeometry.of(model).blocks]
         self._exact: dict[int, bool] = {0: True}  # by layer
         # By layer: the rows of the shared tokens, then each prompt's.
@@ -89,8 +92,19 @@ class Replay:
         if layer not in self._exact:
             batch = [self.prompts[place] for place in list(self.spans)[:2]]
             prefix = prefix_worth_sharing(self.model, batch, self.prefix)
-            self._exact[layer] = runs_from(self.model, self.layers, layer, batch, prefix)
+            self._exact[layer] = self._tried(
+                partial(runs_from, self.model, self.layers, layer, batch, prefix)
+            )
         return self._exact[layer]
+
+    def _tried(self, work: Callable[[], bool]) -> bool:
+        """Return what ``work`` finds out with two prompts; once more if memory runs out."""
+        found: list[bool] = []
+        longest = max((len(prompt.token_ids) for prompt in self.prompts), default=0)
+        with explained("trying out replay", self.model, longest):
+            if halved(lambda: found.append(work()), 2):
+                found.append(work())
+        return found[-1]
 
     @torch.no_grad()
     def prepare(self, layer: int, later: Sequence[int] = ()) -> None:
