@@ -229,8 +229,7 @@ def test_a_layer_whose_projections_are_not_known_is_refused() -> None:
 
 
 REASONS = {  # of a type by its default configuration
-    "DeepseekV32Config": "an indexer picks",
-    "GlmMoeDsaConfig": "an indexer picks",
+    "DeepseekV4Config": "an indexer picks",
     "HrmTextConfig": "in 2 stacks of layers",
     "JetMoeConfig": "none of its 12 layers have q and k projections",
     "BloomConfig": "AttentionInterface",
