@@ -130,9 +130,8 @@ def test_a_single_one_that_does_not_fit_ends_in_a_sentence(
     work: Work, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = fresh(tokenizer)
-    broken = model.model.layers[2].mlp.register_forward_pre_hook(fail)
-    if work is replayed:  # what is above the layer does not run
-        broken = model.model.layers[0].mlp.register_forward_pre_hook(fail)
+    layer = model.model.layers[0 if work is replayed else 2]  # which replay idles
+    broken = layer.mlp.register_forward_pre_hook(fail)
     with pytest.raises(OutOfMemoryError) as caught:
         work(model, tokenizer)
     broken.remove()
