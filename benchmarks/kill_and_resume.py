@@ -62,7 +62,7 @@ STAGES = {  # by the last file that is there, the latest first
     "run.json": "evaluating before",
     ".lock": "loading the model",
 }
-UNEQUAL = ("timings", "replay")  # of run.json: seconds, and what memory was free
+UNEQUAL = ("timings", "replay", "budget")  # of run.json: seconds, and what memory was free
 
 
 @dataclass
