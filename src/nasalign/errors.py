@@ -7,13 +7,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud8
 
 
 class NasAlignError(Exception):
-    """A user's mistake or an unmet condition; the command line prints it and exits with 2.
-
-    The message is one line: line ends in a name or a value that it quotes are written out.
-    """
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
+    """A user's mistake or an unmet condition; the command line prints it and exits with 2."""
 
 
 class PromptError(NasAlignError):
@@ -25,7 +19,13 @@ class StorageError(NasAlignError):
 
 
 class DataError(NasAlignError):
-    """A data file is broken or empty; the sentence names the file and the line."""
+    """A data file is broken or empty; the sentence names the file and the line.
+
+    The message is one line: line ends in the name of a column that it quotes are written out.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
 
 
 class EndpointError(NasAlignError):
