@@ -41,7 +41,9 @@ def heads(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("error", [Stop, pytest.param(KeyboardInterrupt, marks=pytest.mark.long)])
-@pytest.mark.parametrize("calls", [1, 4, 6, 9, 14])
+@pytest.mark.parametrize(
+    "calls", [1, 6, 14, *(pytest.param(call, marks=pytest.mark.long) for call in (4, 9))]
+)
 def test_a_run_that_ends_in_any_epoch_goes_on(
     calls: int,
     error: type[BaseException],
