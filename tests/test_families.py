@@ -39,7 +39,11 @@ BESIDE = {
     "preprocessor_config.json": '{"image_processor_type": "CLIPImageProcessor"}',
     "processor_config.json": '{"image_seq_length": 4}',
 }
-each = pytest.mark.parametrize("family", FAMILIES)
+LONG = ("phi3", "gpt_oss")  # the sweep covers what is special about their rows and scores
+each = pytest.mark.parametrize(
+    "family",
+    [pytest.param(one, marks=[pytest.mark.long] if one in LONG else []) for one in FAMILIES],
+)
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def test_one_date_a_run(world: Path, tuned: dict[str, Any]) -> None:
 
 
 def test_rows_are_compared_on_the_prompt_and_the_file(world: Path) -> None:
-    names = ["untouched", "threshold", "contextual", "domain-context", "batch", "steering", "nasa"]
+    names = ["untouched", "threshold", "contextual", "domain-context", "batch"]
     only = ["--only", ",".join(names)]
     found = run(
         world, "compare", "model", "--data", "claims.csv", *FILE, *only, "--out", "runs/rows"
