@@ -19,6 +19,7 @@ from nasalign.evaluation.side_effects import neutral_texts
 from nasalign.inference.batches import CPU_TOKENS
 from nasalign.inference.generation import FIRST_LINE, TokenIds, generate
 from nasalign.inference.scoring import score_prompts
+from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
 from nasalign.run import Run
@@ -142,19 +143,21 @@ def fit_to_budget(
     if run.resuming and "budget" in run.facts:
         counts = {name: run.facts["settings"][name] for name in run.facts["budget"]["given"]}
         return session.with_settings(**counts), lambda record: True
-    begun = time.perf_counter()
+    begun = time.perf_counter() - run.facts["timings"].get("loading", 0.0)
     try:
-        work, speed = _measured(session, splits, further, shots)
+        with processes.alone():  # how many batches are timed depends on how long they take
+            work, speed = _measured(session, splits, further, shots)
     except (DataError, PromptError):  # the stage that needs it says what is wrong
         return session, lambda record: True
+    work, speed, spent = processes.agreed((work, speed, time.perf_counter() - begun))
     whole = sum(work.seconds(given, speed).values())
-    spent = run.facts["timings"].get("loading", 0.0) + time.perf_counter() - begun
     budget = _minutes(session)
     planned = given
     if budget is not None and whole > budget * 60 - spent:
         planned = _lowered(given, work, speed, budget * 60 - spent, fixed)
     parts = work.seconds(planned, speed)
-    changed = {name: getattr(given, name) for name in LEAST if _differs(given, planned, name)}
+    before, after = ({name: getattr(one, name) for name in LEAST} for one in (given, planned))
+    changed = {name: count for name, count in before.items() if count != after[name]}
     run.facts["budget"] = {
         "minutes": budget,
         "given": changed,
@@ -164,17 +167,17 @@ def fit_to_budget(
     run.facts["settings"] = planned.as_dict()
     run.save()
     run.say(_sentence(budget, whole, sum(parts.values()) + spent, changed, planned))
-    session = session.with_settings(**{name: getattr(planned, name) for name in changed})
+    session = session.with_settings(**{name: after[name] for name in changed})
     if budget is None:
         return session, lambda record: True
-    after = parts["evaluation after"] + parts["side effects"] + parts["report"]
-    end = begun + budget * 60 - (spent - (time.perf_counter() - begun)) - after
+    left = parts["evaluation after"] + parts["side effects"] + parts["report"]
+    end = begun + budget * 60 - left
     return session, lambda record: _in_time(run, end)
 
 
 def _in_time(run: Run, end: float) -> bool:
     """Whether tuning may go on; say so once where it may not."""
-    if time.perf_counter() <= end:
+    if processes.agreed(time.perf_counter() <= end):
         return True
     run.facts["budget"]["used_up"] = True
     run.say("The time for tuning is used up, so it ends here (--budget gives it more).")
@@ -293,10 +296,6 @@ def _lowered(
         fits = sum(work.seconds(at(middle), speed).values()) <= seconds
         low, high = (middle, high) if fits else (low, middle)
     return at(low)
-
-
-def _differs(given: Settings, planned: Settings, name: str) -> bool:
-    return bool(getattr(given, name) != getattr(planned, name))
 
 
 def _sentence(
