@@ -8,8 +8,9 @@ import pytest
 
 from cases import DENIES, case, sets
 from fault_tools import Stop, done, invoke
-from nasalign.commands import budget
-from nasalign.commands.budget import LEAST, Speed, Workload, fit_to_budget, parse_budget
+from nasalign.commands import budget, speed
+from nasalign.commands.budget import LEAST, Workload, fit_to_budget, parse_budget
+from nasalign.commands.speed import Speed
 from nasalign.config import Settings, load_preset
 from nasalign.errors import NasAlignError
 from nasalign.nasa import training
@@ -43,7 +44,7 @@ def test_the_time_of_a_batch_and_of_a_sample_are_told_apart(fixed: float, each: 
         sizes.append(count)
         return 9.0 if len(sizes) == 1 else fixed + each * count  # the first pass is slower
 
-    assert budget._line(seconds, 32) == pytest.approx((fixed, each))
+    assert speed._line(seconds, 32) == pytest.approx((fixed, each))
 
 
 def test_a_slow_model_is_not_tried_for_long() -> None:
@@ -53,8 +54,22 @@ def test_a_slow_model_is_not_tried_for_long() -> None:
         sizes.append(count)
         return 10.0 * count
 
-    assert budget._line(seconds, 32) == (0.0, 10.0)
+    assert speed._line(seconds, 32) == (0.0, 10.0)
     assert sizes == [1, 2]
+
+
+@pytest.mark.parametrize(("took", "seconds"), [([3.0, 1.0], 1.0), ([2.0, 4.0], 2.0), ([9.0], 9.0)])
+def test_a_disturbed_trial_is_not_believed(
+    took: list[float], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, times = [0.0], iter(took)
+
+    def work() -> None:
+        clock[0] += next(times)
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    assert speed._timed(work) == seconds
+    assert next(times, None) is None
 
 
 def test_seconds_are_those_of_the_counts() -> None:
@@ -65,7 +80,7 @@ def test_seconds_are_those_of_the_counts() -> None:
     assert found["probing"] == 240 * 50 * 0.01  # half of 480 are taken as known
     assert found["side effects"] == 2 * 100 * 0.5 + 4 * 1500 * 0.01
     one = 0.5 * (3 * 96 + 32)  # prompts of an epoch, each 0.5 s
-    assert found["tuning"] == pytest.approx(8 * 4 * one * 0.6 + 2 * one)
+    assert found["tuning"] == pytest.approx(0.5 * 8 * 4 * one * 0.6 + 2 * one)
     twice = WORK.seconds(FAST, Speed(token=0.02, answer=1.0))
     assert sum(twice.values()) - 15 == pytest.approx(2 * (sum(found.values()) - 15))
 
@@ -86,7 +101,11 @@ def test_counts_are_lowered_together_and_fit(minutes: int, method: str) -> None:
         (True, False) if method == "nasa+" else (False, True)
     )
     free = [name for name in changed if getattr(found, name) > LEAST[name]]  # and not at the least
-    shares = [getattr(found, name) / (getattr(given, name) or 8) for name in free]
+    shares = [
+        (getattr(found, name) / (getattr(given, name) or 8))
+        ** (2 if name == "evaluation_questions" else 1)
+        for name in free
+    ]
     assert max(shares) - min(shares) < 0.13  # an eighth is one head
 
 
@@ -131,7 +150,7 @@ def test_a_budget_lowers_counts_and_a_resumed_run_takes_the_same(
         real(self, *head)
 
     speeds = iter([Speed(0.01, 0.5), Speed(1e-6, 1e-6)])
-    monkeypatch.setattr(budget, "_speed", lambda *_: next(speeds))
+    monkeypatch.setattr(budget, "measure_speed", lambda *_: next(speeds))
     monkeypatch.setattr(training.RowTuner, "begin", begin)
     stopped = invoke(*command, "--budget", "4m", "--out", folder)
     assert isinstance(stopped.exception, Stop)
@@ -152,7 +171,7 @@ def test_a_budget_lowers_counts_and_a_resumed_run_takes_the_same(
 def test_tuning_ends_where_its_time_is_used_up(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budget, "_speed", lambda *_: Speed(1e-9, 1e-9))
+    monkeypatch.setattr(budget, "measure_speed", lambda *_: Speed(1e-9, 1e-9))
     folder = tmp_path / "run"
     said = invoke(*command, "--budget", "1s", "--out", folder).output
     assert "The time for tuning is used up, so it ends here" in said

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasalign.commands.speed import Speed, measure_speed
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question, load_facts
 from nasalign.data.splits import Splits
@@ -16,9 +17,6 @@ from nasalign.errors import DataError, NasAlignError, PromptError
 from nasalign.evaluation.examples import example_sets
 from nasalign.evaluation.run_data import Further
 from nasalign.evaluation.side_effects import neutral_texts
-from nasalign.inference.batches import CPU_TOKENS
-from nasalign.inference.generation import FIRST_LINE, TokenIds, generate
-from nasalign.inference.scoring import score_prompts
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
@@ -39,28 +37,17 @@ LEAST = {
     "joint_epochs": 2,
 }
 """Counts that a budget may lower, and what each has at least; a smaller one is left as it is."""
+_LESS = {"evaluation_questions": 0.5}
+"""Counts that are lowered less than others, by this power of the factor: intervals get wider."""
 _UNUSED = {"nasa": ("known_pairs", "joint_epochs"), "nasa+": ("tuning_samples", "n", "epochs")}
 """Counts that a method does not use."""
 _TRIED = 24  # questions of a data set whose prompts are looked at
-_SECONDS = 1.0  # of a trial that is long enough to be measured
 _ANSWERED = 32  # questions asked freely in a trial at most
 _KNOWN = 0.5  # share of probing questions that a model knows, at most, for most models
 _ABOVE = 0.6  # share of the layers that replay runs, where heads lie in the middle
 _BACKWARD = 3.0  # time of a training step, in forward passes
+_LIKELY = 0.5  # share of all epochs of all heads that is run until tuning halts
 _WRITING = 15.0  # seconds of bootstrap intervals, attention and the report
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds of a model on this machine, in batches as a run has them.
-
-    Attributes:
-        token: of a token of a prompt that is scored.
-        answer: of a free answer of one line.
-    """
-
-    token: float
-    answer: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +100,7 @@ class Workload:
         heads = head_counts(ALIGNMENT, settings.k, settings.n, self.heads).n
         epoch = _BACKWARD * min(settings.tuning_samples, known)
         epoch += min(settings.validation_samples, known / 5)
-        return heads * settings.epochs * epoch * _ABOVE + 2 * epoch  # two to find the rate
+        return _LIKELY * heads * settings.epochs * epoch * _ABOVE + 2 * epoch  # two find the rate
 
 
 def fit_to_budget(
@@ -232,61 +219,21 @@ def _measured(
     heads = len(HeadGeometry.of(session.model).places)
     work = Workload(sizes, splits.name, len(splits.probing), bool(own), heads, texts)
     asked = (own or load_facts("probing"))[:_ANSWERED]
-    return work, _speed(session, prompts[splits.name], asked)
-
-
-def _speed(session: Session, prompts: Sequence[Any], asked: Sequence[Question]) -> Speed:
-    """Time scoring and free answers, each on batches that grow until one takes a second."""
-    model, settings, builder = session.model, session.settings, session.builder()
-    ids = [TokenIds(builder.parametric(one)) for one in asked]
-
-    def scoring(count: int) -> float:
-        return _timed(lambda: score_prompts(model, prompts[:count], batch_size=count))
-
-    def answering(count: int) -> float:
-        how: dict[str, Any] = {"until": FIRST_LINE, "batch_size": count}
-        some, most = ids[:count], settings.answer_tokens
-        return _timed(lambda: generate(model, session.tokenizer, some, most, **how))
-
-    length = sum(len(one.token_ids) for one in prompts) / len(prompts)
-    scored = _line(scoring, len(prompts))
-    answered = _line(answering, len(ids))
-    tokens = sum(len(one.token_ids) for one in ids) / len(ids)
-    sizes = [settings.batch_size or max(1, CPU_TOKENS / one) for one in (length, tokens)]
-    return Speed((scored[1] + scored[0] / sizes[0]) / length, answered[1] + answered[0] / sizes[1])
-
-
-def _line(seconds_of: Callable[[int], float], most: int) -> tuple[float, float]:
-    """The seconds of a batch and of each sample in it, from batches of different sizes."""
-    seconds_of(1)  # the first pass of all prepares what later ones use
-    size = small = min(2, most)
-    seconds = short = seconds_of(small)
-    while size < most and (seconds < _SECONDS or (size == small and seconds < 5 * _SECONDS)):
-        size = min(4 * size, most)
-        seconds = seconds_of(size)
-    if size == small or seconds <= short:  # the batch itself took no time that can be seen
-        return 0.0, seconds / size
-    each = (seconds - short) / (size - small)
-    return max(0.0, short - small * each), each
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+    return work, measure_speed(session, prompts[splits.name], asked)
 
 
 def _lowered(
     given: Settings, work: Workload, speed: Speed, seconds: float, fixed: Mapping[str, Any]
 ) -> Settings:
-    """The largest counts, all lowered by one factor, whose run fits; the least where none does."""
+    """The largest counts, lowered by one factor, whose run fits; the least where none does."""
 
     def at(factor: float) -> Settings:
         heads = head_counts(ALIGNMENT, given.k, given.n, work.heads).n
         unused = (*_UNUSED[given.method], *fixed)
         now = {name: getattr(given, name) or heads for name in LEAST if name not in unused}
         lower = {
-            name: max(min(value, LEAST[name]), round(factor * value)) for name, value in now.items()
+            name: max(min(value, LEAST[name]), round(factor ** _LESS.get(name, 1.0) * value))
+            for name, value in now.items()
         }
         return given.replace({name: new for name, new in lower.items() if new < now[name]})
 

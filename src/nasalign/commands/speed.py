@@ -1,0 +1,81 @@
+"""The speed of a model on this machine, timed on a few prompts of a run."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasalign.data.records import Question
+from nasalign.inference.batches import CPU_TOKENS
+from nasalign.inference.generation import FIRST_LINE, TokenIds, generate
+from nasalign.inference.scoring import score_prompts
+from nasalign.session import Session
+
+_SECONDS = 1.0  # of a trial that is long enough to be measured
+_LONG = 5.0  # seconds of a trial that is not repeated
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a model on this machine, in batches as a run has them.
+
+    Attributes:
+        token: of a token of a prompt that is scored.
+        answer: of a free answer of one line.
+    """
+
+    token: float
+    answer: float
+
+
+def measure_speed(session: Session, prompts: Sequence[Any], asked: Sequence[Question]) -> Speed:
+    """Time scoring and free answers, each on batches that grow until one takes a second.
+
+    Args:
+        session: with the model.
+        prompts: Prompt I, to be scored.
+        asked: questions, to be answered freely.
+    """
+    model, settings, builder = session.model, session.settings, session.builder()
+    ids = [TokenIds(builder.parametric(one)) for one in asked]
+
+    def scoring(count: int) -> float:
+        return _timed(lambda: score_prompts(model, prompts[:count], batch_size=count))
+
+    def answering(count: int) -> float:
+        how: dict[str, Any] = {"until": FIRST_LINE, "batch_size": count}
+        some, most = ids[:count], settings.answer_tokens
+        return _timed(lambda: generate(model, session.tokenizer, some, most, **how))
+
+    length = sum(len(one.token_ids) for one in prompts) / len(prompts)
+    scored = _line(scoring, len(prompts))
+    answered = _line(answering, len(ids))
+    tokens = sum(len(one.token_ids) for one in ids) / len(ids)
+    sizes = [settings.batch_size or max(1, CPU_TOKENS / one) for one in (length, tokens)]
+    return Speed((scored[1] + scored[0] / sizes[0]) / length, answered[1] + answered[0] / sizes[1])
+
+
+def _line(seconds_of: Callable[[int], float], most: int) -> tuple[float, float]:
+    """The seconds of a batch and of each sample in it, from batches of different sizes."""
+    seconds_of(1)  # the first pass of all prepares what later ones use
+    size = small = min(2, most)
+    seconds = short = seconds_of(small)
+    while size < most and (seconds < _SECONDS or (size == small and seconds < 5 * _SECONDS)):
+        size = min(4 * size, most)
+        seconds = seconds_of(size)
+    if size == small or seconds <= short:  # the batch itself took no time that can be seen
+        return 0.0, seconds / size
+    each = (seconds - short) / (size - small)
+    return max(0.0, short - small * each), each
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    """Seconds of some work; the faster of two times, as other programs may disturb one."""
+    first = _once(work)
+    return first if first > _LONG else min(first, _once(work))
+
+
+def _once(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
