@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nasalign.head_rows.activations import ActivationMemory, StoredRows
+from nasalign.head_rows.activations import GIB, MIB, ActivationMemory, StoredRows
 from nasalign.head_rows.idle import idle, inputs_seen, runs_from
 from nasalign.inference.batches import HasTokens, halved, in_batches
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shares_exactly
@@ -45,8 +45,8 @@ class Replay:
         self.model, self.prompts, self.batch_size = model, prompts, batch_size
         self.memory = memory
         prefix = shared_prefix(prompts)
-        shares = self._tried(partial(shares_exactly, model, prompts, prefix))
-        self.prefix = prefix if shares else 0
+        self.shares = self._tried(partial(shares_exactly, model, prompts, prefix))
+        self.prefix = prefix if self.shares else 0
         self.layers = [model.get_submodule(name) for name in HeadGeometry.of(model).blocks]
         self._exact: dict[int, bool] = {0: True}  # by layer
         # By layer: the rows of the shared tokens, then each prompt's.
@@ -181,3 +181,33 @@ class Replay:
             in_batches(
                 self.model, self.prompts, self.batch_size, work, doing="keeping what enters a layer"
             )
+
+
+def replay_plan(replays: Sequence[Replay], layers: Sequence[int], what: str) -> str:
+    """Return what passes need not run again, and why not where it has to run.
+
+    Args:
+        replays: of one model, with one memory.
+        layers: those that passes begin at.
+        what: the prompts, in words.
+    """
+    model, memory = replays[0].model, replays[0].memory
+    alone = "" if all(replay.shares for replay in replays) else _NOT_SHARED
+    if not all(replay.exact(layer) for replay in replays for layer in layers):
+        return (
+            "What enters a layer is not all that this architecture passes on to it, so passes "
+            f"that train or measure its heads run from the first layer on.{alone}"
+        )
+    size = sum(replay.bytes_of_an_input for replay in replays)
+    places = memory.places(model.device)
+    room = ", then ".join(f"{place.limit / GIB:.1f} GiB of {place.name}" for place in places)
+    return (
+        f"What enters a layer takes {size / MIB:.1f} MiB for {what}; there is room for it in "
+        f"{room}.{alone}"
+    )
+
+
+_NOT_SHARED = (
+    " The beginning that prompts share runs with each of them, as this architecture keeps more of "
+    "it than its cache holds."
+)

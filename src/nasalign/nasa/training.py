@@ -12,9 +12,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from nasalign.config import Settings
-from nasalign.head_rows.activations import GIB, MIB, ActivationMemory
+from nasalign.head_rows.activations import GIB, ActivationMemory
 from nasalign.head_rows.optimizer import RowOptimizer
-from nasalign.head_rows.replay import Replay
+from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import TunableRows, head_slices
 from nasalign.inference.scoring import score_prompts
 from nasalign.models.geometry import HeadGeometry
@@ -67,18 +67,7 @@ class RowTuner:
     def replay_plan(self) -> str:
         """Return a sentence on whether replay is exact, the memory it needs and where it may be."""
         lowest = {self.geometry.firsts[layer] for layer, _ in self.heads} or {0}
-        if not all(replay.exact(layer) for replay in self.replays for layer in sorted(lowest)):
-            return (
-                "What enters a layer is not all that this architecture passes on to it, so passes "
-                "that train or measure its heads run from the first layer on."
-            )
-        size = sum(replay.bytes_of_an_input for replay in self.replays)
-        places = self.memory.places(self.model.device)
-        room = ", then ".join(f"{place.limit / GIB:.1f} GiB of {place.name}" for place in places)
-        return (
-            f"What enters a layer takes {size / MIB:.1f} MiB for D and V; there is room for it in "
-            f"{room}."
-        )
+        return replay_plan(self.replays, sorted(lowest), "D and V")
 
     def measure(self) -> Measurement:
         """Score V with the rows of the head in float32; verdicts are by logits always.

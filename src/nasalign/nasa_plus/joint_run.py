@@ -165,6 +165,7 @@ def tune_jointly(
     title = f"Tuning {len(heads)} heads together"
     with run.stage("joint", title, total) as done, processes.alone():
         tuner = JointTuner(session.model, samples, heads, settings, done)
+        run.say(tuner.replay_plan())
         for record in tuner.tune():
             history.append(record)
             if run.folder:

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 from nasalign.config import Settings
 from nasalign.head_rows.activations import GIB, ActivationMemory
 from nasalign.head_rows.optimizer import RowOptimizer
-from nasalign.head_rows.replay import Replay
+from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import TunableRows, head_slices, joined
 from nasalign.inference.batches import in_batches
 from nasalign.models.geometry import HeadGeometry
@@ -145,6 +145,10 @@ class JointTuner:
         self.order = random.Random(settings.seed)
         self.epoch, self.least = 0, math.inf
         self.best = self._copies()
+
+    def replay_plan(self) -> str:
+        """Return a sentence on whether replay is exact, the memory it needs and where it may be."""
+        return replay_plan(self.replays, [self.layer], "the pairs")
 
     def tune(self) -> Iterator[JointRecord]:
         """Train and measure epoch after epoch, and leave the best in the model."""

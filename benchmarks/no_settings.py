@@ -1,0 +1,137 @@
+"""What ``align`` does to a model with no setting given, over seeds: figures, and its budget.
+
+Each run is the command a user would start, but for the seed: it is tuned on the embedded facts and
+evaluated on their test split and on StrategyQA, within the default budget of time. What is kept of
+earlier runs is not read (``NASALIGN_RESULTS=off``), or the time would not be that of a first run. A
+run that is in the output folder already is not started again.
+
+    python benchmarks/no_settings.py --strategyqa strategyqa_train.json --out runs/no-settings \\
+        smollm2-135m ../qwen05
+
+``--threads 1`` measures one core, ``--budget 5m`` another budget.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from common import finish, machine, parser, table
+
+SETS = {"facts": "facts", "strategyqa": "StrategyQA"}
+WHEN = ("before", "after")
+PAIRS = {
+    "recall": "recall",
+    "precision": "precision",
+    "accuracy": "accuracy",
+    "yes_rate": "share of Yes",
+}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("models", nargs="+")
+    options.add_argument("--strategyqa", type=Path, required=True, help="the published file")
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--threads", type=int, help="of torch; all cores unless given")
+    options.add_argument("--budget", help="as --budget of align; its default unless given")
+    arguments = options.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for model in arguments.models:
+        for seed in arguments.seeds:
+            name = f"{Path(model).name}-{seed}-{arguments.threads or 'all'}-{arguments.budget}"
+            folder = arguments.out / name
+            rows.append(_measured(model, seed, folder, arguments))
+    result = {"machine": machine("cpu"), "threads": arguments.threads, "rows": rows}
+    finish(result, [*_figures(rows), "", *_budgets(rows)], arguments.json)
+
+
+def _measured(model: str, seed: int, folder: Path, arguments: Any) -> dict[str, Any]:
+    """Starts a run unless it is there; returns what it says."""
+    done = folder / "row.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    command = [sys.executable, "-m", "nasalign", "align", model, "--eval", "strategyqa"]
+    command += ["--source", f"strategyqa={arguments.strategyqa}", "--set", f"seed={seed}"]
+    command += ["--out", str(folder), "--overwrite", "--json"]
+    command += ["--budget", arguments.budget] if arguments.budget else []
+    environment = os.environ | {"NASALIGN_RESULTS": "off"}
+    if arguments.threads:
+        environment["OMP_NUM_THREADS"] = str(arguments.threads)
+    begun = time.perf_counter()
+    with (arguments.out / f"{folder.name}.log").open("w") as log:
+        made = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=log, check=True, text=True
+        )
+    seconds = time.perf_counter() - begun
+    run = json.loads((folder / "run.json").read_text())
+    heads = [json.loads(line) for line in (folder / "tuning.jsonl").read_text().splitlines()]
+    row = {
+        "model": Path(model).name,
+        "seed": seed,
+        "seconds": seconds,
+        "budget": run["budget"],
+        "settings": {name: run["settings"][name] for name in ("probing_questions", "n", "epochs")},
+        "timings": run["timings"],
+        "kept": sum(one["record"] == "head" and one["kept"] for one in heads),
+        **{name: json.loads(made.stdout)[name] for name in ("datasets", "changes")},
+    }
+    done.write_text(json.dumps(row))
+    return row
+
+
+def _figures(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each run and data set, and one for the mean of a model's seeds."""
+    header = ["model", "data", "seed", "n", *PAIRS.values(), "change of accuracy"]
+    header += ["precision - recall", "heads kept"]
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        for name, title in SETS.items():
+            for row in own:
+                found = row["datasets"][name]
+                change, low, high = row["changes"][name]["accuracy"]
+                ends = [f"{change:+.3f} ({low:+.3f} to {high:+.3f})", _gap([found]), row["kept"]]
+                about = [model, title, row["seed"], found["after"]["n"]]
+                lines.append([*about, *_pairs([found]), *ends])
+            all_seeds = [row["datasets"][name] for row in own]
+            lines.append([model, title, "mean", "", *_pairs(all_seeds), "", _gap(all_seeds), ""])
+    return table(header, lines)
+
+
+def _budgets(rows: list[dict[str, Any]]) -> list[str]:
+    """What each run was expected to take, and took."""
+    header = ["model", "seed", "budget", "expected", "took", "of the budget", "counts lowered"]
+    lines = []
+    for row in rows:
+        budget, expected = row["budget"], sum(row["budget"]["estimated_seconds"].values())
+        minutes = budget["minutes"]
+        share = f"{row['seconds'] / 60 / minutes:.0%}" if minutes else ""
+        lowered = ", ".join(budget["given"]) or "none"
+        limit = f"{minutes} min" if minutes else "none"
+        times = [f"{value:.0f} s" for value in (expected, row["seconds"])]
+        lines.append([row["model"], row["seed"], limit, *times, share, lowered])
+    return table(header, lines)
+
+
+def _pairs(found: list[dict[str, Any]]) -> list[str]:
+    """Each figure before and after, as the mean over runs."""
+    return [
+        " -> ".join(f"{fmean(one[when][metric] for one in found):.3f}" for when in WHEN)
+        for metric in PAIRS
+    ]
+
+
+def _gap(found: list[dict[str, Any]]) -> str:
+    """Precision minus recall afterwards, as the mean over runs."""
+    return f"{fmean(one['after']['precision'] - one['after']['recall'] for one in found):+.3f}"
+
+
+if __name__ == "__main__":
+    main()
