@@ -86,7 +86,7 @@ def test_seconds_are_those_of_the_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "method"), [(10, "nasa"), (20, "nasa"), (40, "nasa"), (30, "nasa+"), (40, "nasa+")]
+    ("minutes", "method"), [(15, "nasa"), (20, "nasa"), (40, "nasa"), (30, "nasa+"), (40, "nasa+")]
 )
 def test_counts_are_lowered_together_and_fit(minutes: int, method: str) -> None:
     speed, given = Speed(token=0.01, answer=0.5), FAST.replace({"method": method})
