@@ -11,8 +11,8 @@ from nasalign.inference.generation import FIRST_LINE, TokenIds, generate
 from nasalign.inference.scoring import score_prompts
 from nasalign.session import Session
 
-_SECONDS = 1.0  # of a trial that is long enough to be measured
-_LONG = 5.0  # seconds of a trial that is not repeated
+_LONG = 8.0  # seconds of a trial after which none is larger
+_SURE = 3.0  # seconds of a trial that is not repeated
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Speed:
 
 
 def measure_speed(session: Session, prompts: Sequence[Any], asked: Sequence[Question]) -> Speed:
-    """Time scoring and free answers, each on batches that grow until one takes a second.
+    """Time scoring and free answers, each on batches that grow until one takes some seconds.
 
     Args:
         session: with the model.
@@ -56,23 +56,29 @@ def measure_speed(session: Session, prompts: Sequence[Any], asked: Sequence[Ques
 
 
 def _line(seconds_of: Callable[[int], float], most: int) -> tuple[float, float]:
-    """The seconds of a batch and of each sample in it, from batches of different sizes."""
+    """The seconds of a batch and of each sample in it, from the two largest batches tried.
+
+    Smaller ones tell little: two samples take a multiple of what each of many takes.
+    """
     seconds_of(1)  # the first pass of all prepares what later ones use
-    size = small = min(2, most)
-    seconds = short = seconds_of(small)
-    while size < most and (seconds < _SECONDS or (size == small and seconds < 5 * _SECONDS)):
+    size = min(2, most)
+    seconds = seconds_of(size)
+    fixed, each = 0.0, seconds / size
+    while size < most and seconds < _LONG:
+        smaller, short = size, seconds
         size = min(4 * size, most)
         seconds = seconds_of(size)
-    if size == small or seconds <= short:  # the batch itself took no time that can be seen
-        return 0.0, seconds / size
-    each = (seconds - short) / (size - small)
-    return max(0.0, short - small * each), each
+        each = (seconds - short) / (size - smaller)
+        fixed = short - smaller * each
+        if each <= 0 or fixed < 0:  # no time of the batch itself can be seen
+            fixed, each = 0.0, seconds / size
+    return fixed, each
 
 
 def _timed(work: Callable[[], Any]) -> float:
     """Seconds of some work; the faster of two times, as other programs may disturb one."""
     first = _once(work)
-    return first if first > _LONG else min(first, _once(work))
+    return first if first > _SURE else min(first, _once(work))
 
 
 def _once(work: Callable[[], Any]) -> float:
