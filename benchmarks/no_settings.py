@@ -1,9 +1,9 @@
 """What ``align`` does to a model with no setting given, over seeds: figures, and its budget.
 
-Each run is the command a user would start, but for the seed: it is tuned on the embedded facts and
-evaluated on their test split and on StrategyQA, within the default budget of time. What is kept of
-earlier runs is not read (``NASALIGN_RESULTS=off``), or the time would not be that of a first run. A
-run that is in the output folder already is not started again.
+Each run is the command a user would start, but for the seed: a model is tuned on one split of the
+embedded facts or of StrategyQA and evaluated on another, within the default budget of time. What is
+kept of earlier runs is not read (``NASALIGN_RESULTS=off``), or the time would not be that of a first
+run. A run that is in the output folder already is not started again.
 
     python benchmarks/no_settings.py --strategyqa strategyqa_train.json --out runs/no-settings \\
         smollm2-135m ../qwen05
@@ -35,8 +35,9 @@ PAIRS = {
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("models", nargs="+")
-    options.add_argument("--strategyqa", type=Path, required=True, help="the published file")
+    options.add_argument("--strategyqa", type=Path, help="the published file")
     options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--data", choices=list(SETS), nargs="+", default=list(SETS))
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--threads", type=int, help="of torch; all cores unless given")
     options.add_argument("--budget", help="as --budget of align; its default unless given")
@@ -44,21 +45,23 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for model in arguments.models:
-        for seed in arguments.seeds:
-            name = f"{Path(model).name}-{seed}-{arguments.threads or 'all'}-{arguments.budget}"
-            folder = arguments.out / name
-            rows.append(_measured(model, seed, folder, arguments))
+        for data in arguments.data:
+            for seed in arguments.seeds:
+                parts = [Path(model).name, data, seed, arguments.threads or "all", arguments.budget]
+                folder = arguments.out / "-".join(str(part) for part in parts)
+                rows.append(_measured(model, data, seed, folder, arguments))
     result = {"machine": machine("cpu"), "threads": arguments.threads, "rows": rows}
     finish(result, [*_figures(rows), "", *_budgets(rows)], arguments.json)
 
 
-def _measured(model: str, seed: int, folder: Path, arguments: Any) -> dict[str, Any]:
+def _measured(model: str, data: str, seed: int, folder: Path, arguments: Any) -> dict[str, Any]:
     """Starts a run unless it is there; returns what it says."""
     done = folder / "row.json"
     if done.exists():
         return json.loads(done.read_text())
-    command = [sys.executable, "-m", "nasalign", "align", model, "--eval", "strategyqa"]
-    command += ["--source", f"strategyqa={arguments.strategyqa}", "--set", f"seed={seed}"]
+    command = [sys.executable, "-m", "nasalign", "align", model, "--set", f"seed={seed}"]
+    if data == "strategyqa":
+        command += ["--data", data, "--source", f"{data}={arguments.strategyqa}"]
     command += ["--out", str(folder), "--overwrite", "--json"]
     command += ["--budget", arguments.budget] if arguments.budget else []
     environment = os.environ | {"NASALIGN_RESULTS": "off"}
@@ -74,13 +77,14 @@ def _measured(model: str, seed: int, folder: Path, arguments: Any) -> dict[str, 
     heads = [json.loads(line) for line in (folder / "tuning.jsonl").read_text().splitlines()]
     row = {
         "model": Path(model).name,
+        "data": data,
         "seed": seed,
         "seconds": seconds,
         "budget": run["budget"],
         "settings": {name: run["settings"][name] for name in ("probing_questions", "n", "epochs")},
         "timings": run["timings"],
         "kept": sum(one["record"] == "head" and one["kept"] for one in heads),
-        **{name: json.loads(made.stdout)[name] for name in ("datasets", "changes")},
+        **{name: json.loads(made.stdout)[name][data] for name in ("datasets", "changes")},
     }
     done.write_text(json.dumps(row))
     return row
@@ -91,23 +95,30 @@ def _figures(rows: list[dict[str, Any]]) -> list[str]:
     header = ["model", "data", "seed", "n", *PAIRS.values(), "change of accuracy"]
     header += ["precision - recall", "heads kept"]
     lines = []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        own = [row for row in rows if row["model"] == model]
-        for name, title in SETS.items():
-            for row in own:
-                found = row["datasets"][name]
-                change, low, high = row["changes"][name]["accuracy"]
-                ends = [f"{change:+.3f} ({low:+.3f} to {high:+.3f})", _gap([found]), row["kept"]]
-                about = [model, title, row["seed"], found["after"]["n"]]
-                lines.append([*about, *_pairs([found]), *ends])
-            all_seeds = [row["datasets"][name] for row in own]
-            lines.append([model, title, "mean", "", *_pairs(all_seeds), "", _gap(all_seeds), ""])
+    for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
+        own = [row for row in rows if (row["model"], row["data"]) == (model, data)]
+        for row in own:
+            found, (change, low, high) = row["datasets"], row["changes"]["accuracy"]
+            ends = [f"{change:+.3f} ({low:+.3f} to {high:+.3f})", _gap([found]), row["kept"]]
+            about = [model, SETS[data], row["seed"], found["after"]["n"]]
+            lines.append([*about, *_pairs([found]), *ends])
+        seeds = [row["datasets"] for row in own]
+        lines.append([model, SETS[data], "mean", "", *_pairs(seeds), "", _gap(seeds), ""])
     return table(header, lines)
 
 
 def _budgets(rows: list[dict[str, Any]]) -> list[str]:
     """What each run was expected to take, and took."""
-    header = ["model", "seed", "budget", "expected", "took", "of the budget", "counts lowered"]
+    header = [
+        "model",
+        "data",
+        "seed",
+        "budget",
+        "expected",
+        "took",
+        "of the budget",
+        "counts lowered",
+    ]
     lines = []
     for row in rows:
         budget, expected = row["budget"], sum(row["budget"]["estimated_seconds"].values())
@@ -116,7 +127,7 @@ def _budgets(rows: list[dict[str, Any]]) -> list[str]:
         lowered = ", ".join(budget["given"]) or "none"
         limit = f"{minutes} min" if minutes else "none"
         times = [f"{value:.0f} s" for value in (expected, row["seconds"])]
-        lines.append([row["model"], row["seed"], limit, *times, share, lowered])
+        lines.append([row["model"], SETS[row["data"]], row["seed"], limit, *times, share, lowered])
     return table(header, lines)
 
 
