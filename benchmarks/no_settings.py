@@ -2,7 +2,7 @@
 
 Each run is the command a user would start, but for the seed: a model is tuned on one split of the
 embedded facts or of StrategyQA and evaluated on another, within the default budget of time. What is
-kept of earlier runs is not read (``NASALIGN_RESULTS=off``), or the time would not be that of a first
+kept of earlier runs is not read (``NASALIGN_RESULTS=off``): the time is to be that of a first
 run. A run that is in the output folder already is not started again.
 
     python benchmarks/no_settings.py --strategyqa strategyqa_train.json --out runs/no-settings \\
