@@ -59,7 +59,7 @@ def _measured(model: str, data: str, seed: int, folder: Path, arguments: Any) ->
     done = folder / "row.json"
     if done.exists():
         return json.loads(done.read_text())
-    command = [sys.executable, "-m", "nasalign", "align", model, "--set", f"seed={seed}"]
+    command = [sys.executable, "-P", "-m", "nasalign", "align", model, "--set", f"seed={seed}"]
     if data == "strategyqa":
         command += ["--data", data, "--source", f"{data}={arguments.strategyqa}"]
     command += ["--out", str(folder), "--overwrite", "--json"]
