@@ -107,6 +107,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {"MODEL": str(model), "FILE": str(questions), "RUN": str(tmp_path / "run")}
 
 
+@pytest.mark.long
 def test_the_core_aligns_and_reports_without_any_extra(files: dict[str, str]) -> None:
     settings = ("sides=both", "epochs=1", "n=1", "k=8", "bootstrap_samples=20", "answer_tokens=6")
     command = ["align", files["MODEL"], "--data", files["FILE"], "--out", files["RUN"]]

@@ -42,7 +42,7 @@ def heads(folder: Path) -> list[dict]:
 
 @pytest.mark.parametrize("error", [Stop, pytest.param(KeyboardInterrupt, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
-    "calls", [1, 6, 14, *(pytest.param(call, marks=pytest.mark.long) for call in (4, 9))]
+    "calls", [1, 14, *(pytest.param(call, marks=pytest.mark.long) for call in (4, 6, 9))]
 )
 def test_a_run_that_ends_in_any_epoch_goes_on(
     calls: int,
@@ -139,6 +139,7 @@ def test_a_rate_that_is_found_and_an_epoch_that_is_shortened_end_with_the_same_b
     assert found[0] == found[1] == json.loads((whole / "learning_rate.json").read_text())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["probing_set", "choose_heads"])
 def test_the_facts_of_a_stage_are_kept_with_its_file(
     stage: str,

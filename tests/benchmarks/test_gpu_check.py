@@ -107,6 +107,7 @@ def test_a_failed_stage_is_said(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.long
 def test_the_tables_of_the_readme_are_those_of_the_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: tuple[list[dict[str, Any]], str]
 ) -> None:

@@ -258,6 +258,7 @@ def test_of_probed_data_given_as_further_only_the_test_split_is_asked(
     assert result["datasets"]["questions"]["questions"] == expected
 
 
+@pytest.mark.long
 def test_two_runs_differ_in_time_and_memory_alone(
     world: tuple[Path, Path, Path], made: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -278,6 +279,7 @@ def without(monkeypatch: pytest.MonkeyPatch, rival: Rival) -> None:
     monkeypatch.setattr(room, "RIVALS", tuple(rows))
 
 
+@pytest.mark.long
 def test_an_interrupted_comparison_goes_on(
     world: tuple[Path, Path, Path],
     made: tuple[Path, dict[str, Any]],

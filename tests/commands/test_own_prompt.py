@@ -200,6 +200,7 @@ def test_one_date_a_run(world: Path, tuned: dict[str, Any]) -> None:
     assert facts["settings"]["date"] == date.today().isoformat()
 
 
+@pytest.mark.long
 def test_rows_are_compared_on_the_prompt_and_the_file(world: Path) -> None:
     names = ["untouched", "threshold", "contextual", "domain-context", "batch"]
     only = ["--only", ",".join(names)]

@@ -148,10 +148,18 @@ def is_run(block: Block) -> bool:
 
 
 CODE = [block for page in PAGES for block in blocks(page) if block.language in ("sh", "python")]
+LONG = ("own-data.md", "compare.md", "own-model.md")
 RUN = {page.name: [one for one in CODE if one.page == page.name and is_run(one)] for page in PAGES}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if RUN[page.name]], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.long] if page.name in LONG else [], id=page.name)
+        for page in PAGES
+        if RUN[page.name]
+    ],
+)
 def test_the_blocks_of_a_page_run_in_their_order(
     page: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,10 +50,9 @@ def test_no_page_names_an_address_that_a_browser_would_ask(site: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @browsing.needed
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), pytest.param(390, "dark", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_every_page_lives(
     browser: Browser, site: Path, served: str, width: int, scheme: str
 ) -> None:

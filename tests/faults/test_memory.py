@@ -103,7 +103,10 @@ def fresh(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     return tiny.build_model("llama", dtype=torch.float64).requires_grad_(False)
 
 
-@pytest.mark.parametrize("work", ALL)
+@pytest.mark.parametrize(
+    "work",
+    [pytest.param(work, marks=pytest.mark.long) if work is tuned_jointly else work for work in ALL],
+)
 def test_memory_that_runs_out_anywhere_changes_no_figure(
     work: Work, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ def full(*_: object, **__: object) -> Any:
     raise torch.OutOfMemoryError(MESSAGE)
 
 
+OTHERS = ("diagnose", "evaluate", "compare")
 NOT_FITTING = {
     "moving": (PreTrainedModel, "to"),
     "reading": (checkpoints.AutoModelForCausalLM, "from_pretrained"),
@@ -54,7 +55,10 @@ def test_a_model_that_does_not_fit_ends_in_a_sentence(
     assert ("its weights take 0.0 GiB" in sentence) == (where != "reading")
 
 
-@pytest.mark.parametrize("command", ["align", "diagnose", "evaluate", "compare", "ask"])
+@pytest.mark.parametrize(
+    "command",
+    ["align", "ask", *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)],
+)
 @pytest.mark.parametrize("where", ["moving", "running"])
 def test_every_command_ends_in_a_sentence(
     command: str,

@@ -24,6 +24,7 @@ from nasalign.io import files, storage
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.long
 def test_each_file_meets_a_full_disk_once_and_the_run_goes_on(
     command: list[str], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,10 @@ def test_pip(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert unrun(hostile)
 
 
-@pytest.mark.parametrize("flags", [["-m", "nasalign"], ["-P", "-m", "nasalign"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["-m", "nasalign"], pytest.param(["-P", "-m", "nasalign"], marks=pytest.mark.long)],
+)
 def test_python_m(hostile: Path, flags: list[str]) -> None:
     (hostile / "encodings.py").unlink()  # Python itself starts without looking here for it
     python = (sys.executable,)  # a tuple is not looked at above

@@ -51,6 +51,7 @@ def test_another_error_is_raised_as_it_is(llama: Llama) -> None:
         in_batches(llama[0], PROMPTS, 3, work, doing="counting")
 
 
+@pytest.mark.long
 def test_tuning_is_the_same_on_a_small_device(tokenizer: PreTrainedTokenizerFast) -> None:
     settings = Settings(learning_rate=1e-2, epochs=2, tuning_batch_size=7)
     results = []

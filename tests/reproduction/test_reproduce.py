@@ -264,6 +264,7 @@ def test_several_models_stand_in_one_table(world: World, tmp_path: Path) -> None
     assert "the same name: tiny, other, tiny" in twice
 
 
+@pytest.mark.long
 def test_one_model_is_in_memory_at_a_time_and_one_that_fails_is_said(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +286,7 @@ def test_one_model_is_in_memory_at_a_time_and_one_that_fails_is_said(
     assert len(loaded) == 2
 
 
+@pytest.mark.long
 def test_other_weights_or_answers_are_not_taken_for_those_that_were_measured(
     world: World, tmp_path: Path
 ) -> None:
