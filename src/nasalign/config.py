@@ -104,7 +104,7 @@ class Settings:
     tuning_samples: Count = 1000
     """Size of the tuning set D at most."""
     validation_samples: Count = 100
-    """Size of the validation set V at most, and a fifth of the denied."""
+    """Size of the validation set V at most, and a third of the denied."""
     min_true_positives: Count = 1
     """With fewer, tau is minus infinity and halting_share takes its place."""
     # Head selection (Eq. 2-4)

@@ -167,7 +167,7 @@ def test_what_it_affirms_wrongly_is_tuned_on(monkeypatch: pytest.MonkeyPatch) ->
     assert (probing.direction, probing.mistakes) == ("positive", 10)
     assert probing.verdicts == verdicts
     assert [probing.parts[0], probing.parts[11]] == ["TP", "TP"]
-    assert (probing.count("validation"), probing.count("tuning")) == (2, 8)
+    assert (probing.count("validation"), probing.count("tuning")) == (3, 7)
     assert probing.tau == 1.0
     check_probing_set(probing)
 

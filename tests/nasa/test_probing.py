@@ -99,10 +99,10 @@ def test_parts_follow_the_verdicts(build: Build) -> None:
     probing = build(known(12), verdicts)
     assert [probing.parts[0], probing.parts[2]] == ["TP", "invalid"]
     assert (probing.count("TP"), probing.count("invalid")) == (1, 1)
-    assert (probing.count("validation"), probing.count("tuning")) == (2, 8)  # a fifth of ten
+    assert (probing.count("validation"), probing.count("tuning")) == (3, 7)  # a third of ten
     denied = [index for index, verdict in enumerate(verdicts) if verdict == "negative"]
     assert {probing.parts[index] for index in denied} == {"validation", "tuning"}
-    assert len(probing.of("tuning")) == 8
+    assert len(probing.of("tuning")) == 7
     assert all(prompt in probing.prompts for prompt in probing.of("tuning"))
     check_probing_set(probing)
 
@@ -111,13 +111,13 @@ def test_parts_follow_the_verdicts(build: Build) -> None:
     ("denied", "settings", "validation", "tuning"),
     [
         (2, {}, 1, 1),
-        (9, {}, 1, 8),
-        (10, {}, 2, 8),
+        (9, {}, 3, 6),
+        (11, {}, 3, 8),
         (50, {"validation_samples": 4}, 4, 46),
         (50, {"validation_samples": 4, "tuning_samples": 20}, 4, 20),  # the others are unused
     ],
 )
-def test_the_validation_set_is_a_fifth_up_to_its_limit(
+def test_the_validation_set_is_a_third_up_to_its_limit(
     denied: int, settings: dict[str, object], validation: int, tuning: int, build
 ) -> None:
     probing = build(known(denied), ["negative"] * denied, **settings)
@@ -130,8 +130,8 @@ def test_tuning_and_validation_share_no_subject(seed: int, build: Build) -> None
     samples = known(47, per_subject=3)
     probing = build(samples, ["negative"] * 47, seed=seed, tuning_samples=25)
     assert subjects(probing, "validation").isdisjoint(subjects(probing, "tuning"))
-    assert (probing.count("validation"), probing.count("tuning")) == (9, 25)
-    assert probing.count("unused") == 13
+    assert (probing.count("validation"), probing.count("tuning")) == (15, 25)
+    assert probing.count("unused") == 7
 
 
 def test_the_seed_and_not_the_order_of_the_questions_decides_the_split(build: Build) -> None:
@@ -145,7 +145,7 @@ def test_questions_without_a_subject_are_each_their_own(build: Build) -> None:
     asked = [Question(f"What is {index}?", "a thing") for index in range(10)]
     samples = [Parametric(question, "a thing", True) for question in asked]
     probing = build(samples, ["negative"] * 10)
-    assert (probing.count("validation"), probing.count("tuning")) == (2, 8)
+    assert (probing.count("validation"), probing.count("tuning")) == (3, 7)
 
 
 def test_tau_is_the_smallest_model_nas_of_the_true_positives(build: Build) -> None:

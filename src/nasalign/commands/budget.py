@@ -49,7 +49,7 @@ _ANSWERED = 32  # questions asked freely in a trial at most
 _KNOWN = 0.5  # share of probing questions that a model knows, at most, for most models
 _ABOVE = 0.6  # share of the layers that replay runs, where heads lie in the middle
 _BACKWARD = 3.0  # time of a training step, in forward passes
-_LIKELY = 0.5  # share of all epochs of all heads that is run until tuning halts
+_LIKELY = 0.3  # share of all epochs of all heads that is run until tuning halts
 _WRITING = 15.0  # seconds of bootstrap intervals, attention and the report
 
 
@@ -102,7 +102,7 @@ class Workload:
             return 2 * pairs * (settings.joint_epochs * (_BACKWARD + 1.5) + _BACKWARD)
         heads = head_counts(ALIGNMENT, settings.k, settings.n, self.heads).n
         epoch = _BACKWARD * min(settings.tuning_samples, known)
-        epoch += min(settings.validation_samples, known / 5)
+        epoch += min(settings.validation_samples, known / 3)
         return _LIKELY * heads * settings.epochs * epoch * _ABOVE + 2 * epoch  # two find the rate
 
 

@@ -283,8 +283,8 @@ def _split(
     subjects = sorted(by_subject)  # the shuffle must not depend on the order of the data
     random.Random(settings.seed).shuffle(subjects)
     denied = sum(len(indices) for indices in by_subject.values())
-    # At most a fifth of the mistakes, so that a small set still leaves most of them to tune on.
-    wanted = min(settings.validation_samples, max(1, denied // 5))
+    # At most a third of the mistakes: of few, V would be too small to tell where balance is.
+    wanted = min(settings.validation_samples, max(1, denied // 3))
     room: dict[Part, int] = {"validation": wanted, "tuning": settings.tuning_samples}
     for subject in subjects:
         part: Part = "validation" if room["validation"] > 0 else "tuning"
