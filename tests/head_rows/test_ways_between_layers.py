@@ -87,3 +87,11 @@ def test_a_head_with_the_keys_of_an_earlier_layer_is_tuned_by_its_query() -> Non
     geometry = HeadGeometry.of(architectures.build("gemma3n"))
     assert [len(head_slices(geometry, layer, 0, "group")) for layer in range(4)] == [2, 2, 1, 1]
     assert head_slices(geometry, 3, 1, "group") == (geometry.rows(3, 1).query,)
+
+
+@pytest.mark.parametrize("name", ["llama", "bamba"])
+def test_it_is_said_where_a_beginning_is_not_shared(name: str, prompts: list[BinaryPrompt]) -> None:
+    model = tiny.build_model(name) if name == "llama" else architectures.build(name)
+    model.requires_grad_(False)
+    tuner = RowTuner(model, prompts[:6], prompts[6:], Settings())
+    assert ("runs with each of them" in tuner.replay_plan()) == (name == "bamba")
