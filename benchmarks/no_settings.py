@@ -42,6 +42,8 @@ def main() -> None:
     options.add_argument("--threads", type=int, help="of torch; all cores unless given")
     options.add_argument("--budget", help="as --budget of align; its default unless given")
     arguments = options.parse_args()
+    if "strategyqa" in arguments.data and not arguments.strategyqa:
+        options.error("--data strategyqa needs its file: --strategyqa FILE")
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for model in arguments.models:
@@ -74,7 +76,7 @@ def _measured(model: str, data: str, seed: int, folder: Path, arguments: Any) ->
         )
     seconds = time.perf_counter() - begun
     run = json.loads((folder / "run.json").read_text())
-    heads = [json.loads(line) for line in (folder / "tuning.jsonl").read_text().splitlines()]
+    found = json.loads(made.stdout)
     row = {
         "model": Path(model).name,
         "data": data,
@@ -83,8 +85,8 @@ def _measured(model: str, data: str, seed: int, folder: Path, arguments: Any) ->
         "budget": run["budget"],
         "settings": {name: run["settings"][name] for name in ("probing_questions", "n", "epochs")},
         "timings": run["timings"],
-        "kept": sum(one["record"] == "head" and one["kept"] for one in heads),
-        **{name: json.loads(made.stdout)[name][data] for name in ("datasets", "changes")},
+        "kept": run["adapter"]["heads_kept"],
+        **{name: found[name][data] for name in ("datasets", "changes")},
     }
     done.write_text(json.dumps(row))
     return row

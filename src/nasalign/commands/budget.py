@@ -20,6 +20,7 @@ from nasalign.evaluation.side_effects import neutral_texts
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
+from nasalign.nasa.probing import VALIDATION_ONE_OF
 from nasalign.run import Run
 from nasalign.session import Session
 
@@ -102,7 +103,7 @@ class Workload:
             return 2 * pairs * (settings.joint_epochs * (_BACKWARD + 1.5) + _BACKWARD)
         heads = head_counts(ALIGNMENT, settings.k, settings.n, self.heads).n
         epoch = _BACKWARD * min(settings.tuning_samples, known)
-        epoch += min(settings.validation_samples, known / 3)
+        epoch += min(settings.validation_samples, known / VALIDATION_ONE_OF)
         return _LIKELY * heads * settings.epochs * epoch * _ABOVE + 2 * epoch  # two find the rate
 
 

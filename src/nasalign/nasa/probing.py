@@ -29,6 +29,8 @@ from nasalign.prompts.wordings import Vocabulary
 from nasalign.session import Session
 
 NAS_FILE = "nas.safetensors"
+VALIDATION_ONE_OF = 3
+"""V is at most one of so many mistakes: of few, a smaller V could not tell where balance is."""
 Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
 
 
@@ -283,8 +285,7 @@ def _split(
     subjects = sorted(by_subject)  # the shuffle must not depend on the order of the data
     random.Random(settings.seed).shuffle(subjects)
     denied = sum(len(indices) for indices in by_subject.values())
-    # At most a third of the mistakes: of few, V would be too small to tell where balance is.
-    wanted = min(settings.validation_samples, max(1, denied // 3))
+    wanted = min(settings.validation_samples, max(1, denied // VALIDATION_ONE_OF))
     room: dict[Part, int] = {"validation": wanted, "tuning": settings.tuning_samples}
     for subject in subjects:
         part: Part = "validation" if room["validation"] > 0 else "tuning"
