@@ -20,6 +20,7 @@ Method = Literal["nasa", "nasa+"]
 Selection = Literal["nas", "attribution"]
 Kinds = Literal["all", "known"]
 Direction = Literal["auto", "negative", "positive"]
+Halting = Literal["tau", "balance"]
 NasRows = Literal["after_instruction", "from_instruction_end"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
@@ -105,8 +106,10 @@ class Settings:
     """Size of the tuning set D at most."""
     validation_samples: Count = 100
     """Size of the validation set V at most, and a third of the denied."""
+    balance_pairs: Count = 100
+    """With halting=balance: held-back questions at most, asked with a right and a wrong answer."""
     min_true_positives: Count = 1
-    """With fewer, tau is minus infinity and halting_share takes its place."""
+    """With halting=tau and fewer, tau is minus infinity; halting_share takes its place."""
     # Head selection (Eq. 2-4)
     k: Count | None = 100
     """Heads in each sample's list (Eq. 2); unset, 100 scaled down with the model's heads."""
@@ -133,8 +136,10 @@ class Settings:
     """Share of the steps over which the rate rises."""
     k_scope: KeyScope = "group"
     """Key rows that are tuned too: those of the head's group, or "none" (Table 19)."""
+    halting: Halting = "tau"
+    """What ends tuning: model NAS on V below tau (Eq. 5); "balance": enough Yes to both answers."""
     halting_share: Share = 0.5
-    """Where there is no tau: halt when the share of Yes in V exceeds this."""
+    """Without a tau, halt when the share of Yes exceeds this: of V, or of both answers."""
     line_search: bool = False
     """Whether an epoch that passes the halting point is shortened to where it is just passed."""
     # nasa+ (docs/study.md)

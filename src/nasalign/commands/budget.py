@@ -31,6 +31,7 @@ LEAST = {
     "probing_questions": 100,
     "tuning_samples": 32,
     "validation_samples": 16,
+    "balance_pairs": 32,
     "side_effect_questions": 10,
     "n": 5,
     "epochs": 3,
@@ -43,7 +44,10 @@ The halting point was reached after four and five heads (docs/log.md); V of fewe
 """
 _LESS = {"evaluation_questions": 0.5}
 """Counts that are lowered less than others, by this power of the factor: intervals get wider."""
-_UNUSED = {"nasa": ("known_pairs", "joint_epochs"), "nasa+": ("tuning_samples", "n", "epochs")}
+_UNUSED = {
+    "nasa": ("known_pairs", "joint_epochs"),
+    "nasa+": ("tuning_samples", "n", "epochs", "balance_pairs"),
+}
 """Counts that a method does not use."""
 _TRIED = 24  # questions of a data set whose prompts are looked at
 _ANSWERED = 32  # questions asked freely in a trial at most
@@ -89,14 +93,14 @@ class Workload:
             "evaluation before": evaluated,
             "free answers": probed * speed.answer if self.asked else 0.0,
             "probing": (known + weighed) * length,
-            "tuning": self._tuning(settings, known) * length,
+            "tuning": self._tuning(settings, probed, known) * length,
             "evaluation after": evaluated,
             "side effects": 2 * settings.side_effect_questions * speed.answer
             + 4 * self.texts * speed.token,
             "report": _WRITING,
         }
 
-    def _tuning(self, settings: Settings, known: float) -> float:
+    def _tuning(self, settings: Settings, probed: float, known: float) -> float:
         """The work of tuning, in prompts scored by the whole model."""
         if settings.method == "nasa+":  # kinds are 2.7 times the known pairs, of two prompts each
             pairs = min(settings.known_pairs, known) * 2.7
@@ -104,6 +108,8 @@ class Workload:
         heads = head_counts(ALIGNMENT, settings.k, settings.n, self.heads).n
         epoch = _BACKWARD * min(settings.tuning_samples, known)
         epoch += min(settings.validation_samples, known / VALIDATION_ONE_OF)
+        if settings.halting == "balance":
+            epoch += 2 * min(settings.balance_pairs, probed / VALIDATION_ONE_OF)
         return _LIKELY * heads * settings.epochs * epoch * _ABOVE + 2 * epoch  # two find the rate
 
 

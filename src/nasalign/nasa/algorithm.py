@@ -19,8 +19,8 @@ class Measurement:
 
     Attributes:
         nas: single head NAS on V, [L, H]; NaN where no head is.
-        yes_share: share of V answered with the positive word; where a lean to Yes is corrected,
-            with the negative one.
+        yes_share: share of the balance set, or of V without one, answered with the positive word;
+            where a lean to Yes is corrected, with the negative one.
     """
 
     nas: Tensor
@@ -70,8 +70,7 @@ class Limits:
         epochs: T, the maximum number of epochs of a head.
         rho: single head NAS below which a head is done.
         tau: model NAS below which tuning halts (Eq. 5); minus infinity without true positives.
-        halting_share: with tau at minus infinity, tuning halts where a larger share of V is
-            answered with ``answer``.
+        halting_share: with tau at minus infinity, tuning halts where ``yes_share`` is larger.
         answer: the word that tuning teaches, ``Yes`` or ``No``.
         line_search: whether an epoch that passes the halting point ends its head, and is shortened
             to where it just passes that point; not in the paper.
@@ -89,7 +88,7 @@ class Limits:
         return math.isfinite(now.model) and (now.model < self.tau or self.balanced(now))
 
     def balanced(self, now: Measurement) -> bool:
-        """Whether the share of V halts tuning in place of tau."""
+        """Whether the share of Yes halts tuning in place of tau."""
         return self.tau == -math.inf and now.yes_share > self.halting_share
 
 
@@ -160,7 +159,8 @@ def incremental_tuning(
 
     The model is changed through ``tuner``. The numbers in the comments are the lines of
     Appendix F. As printed there, line 16 uses the beta of line 10 even where line 15 has just
-    cancelled the update. The share of V, which is ours, is that of the state that stays.
+    cancelled the update. The share of Yes, which is ours, is that of the
+    state that stays.
 
     Args:
         heads: P, in the order of tuning.

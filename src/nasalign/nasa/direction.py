@@ -115,20 +115,31 @@ def wrong_examples(
     return [one for one, _ in wrong], [example for _, example in wrong], binary.dropped
 
 
+def right_and_wrong(
+    chosen: Sequence[Parametric], asked: Sequence[Parametric], count: int, settings: Settings
+) -> tuple[list[BinaryExample], list[BinaryExample]]:
+    """Return a right and a wrong answer to some questions, or labelled rows of both labels.
+
+    Args:
+        chosen: the questions; those without a wrong answer are left out.
+        asked: all questions; their answers may serve as wrong ones.
+        count: how many of each side at most.
+        settings: the seed decides which are drawn, and the wrong answers.
+    """
+    with_wrong, wrong, _ = wrong_examples(chosen, asked, settings)
+    if any(one.example for one in chosen):
+        right = right_examples(chosen)[1]
+        return sample(right, count, settings.seed), sample(wrong, count, settings.seed)
+    pairs = sample(list(zip(with_wrong, wrong, strict=True)), count, settings.seed)
+    return [positive_example(one.question) for one, _ in pairs], [false for _, false in pairs]
+
+
 def weigh(
     session: Session, samples: Sequence[Parametric], progress: Progress | None = None
 ) -> Mistakes:
     """Ask for the right and a wrong answer to at most 200 known questions, and count mistakes."""
-    known = [one for one in samples if one.known]
-    with_wrong, wrong, _ = wrong_examples(known, samples, session.settings)
-    if any(one.example for one in known):
-        drawn = (right_examples(known)[1], wrong)
-        examples = [one for side in drawn for one in sample(side, WEIGHED, session.settings.seed)]
-    else:
-        pairs = sample(list(zip(with_wrong, wrong, strict=True)), WEIGHED, session.settings.seed)
-        examples = [
-            example for one, false in pairs for example in (positive_example(one.question), false)
-        ]
+    right, wrong = right_and_wrong(known_of(samples), samples, WEIGHED, session.settings)
+    examples = right + wrong
     if not examples:
         return Mistakes(0, 0, 0, 0)
     plain = replace(session.settings, scenario="plain")  # as heads are tuned

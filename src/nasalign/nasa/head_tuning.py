@@ -72,9 +72,10 @@ def tune(
     settings, run = session.settings, session.run
     limits = limits_of(session, probing)
     tuning, validation = probing.of("tuning"), probing.of("validation")
-    budget = _Budget(len(heads) * settings.epochs, len(tuning) + len(validation))
-    total = len(validation) + budget.epochs * budget.samples
-    rows = RowTuner(session.model, tuning, validation, settings, heads)
+    rows = RowTuner(session.model, tuning, validation, settings, heads, balance=probing.balance)
+    watched = len(rows.watched)
+    budget = _Budget(len(heads) * settings.epochs, len(tuning) + watched)
+    total = watched + budget.epochs * budget.samples
     run.say(rows.replay_plan())
     if settings.learning_rate == "auto":
         find_learning_rate(run, rows, heads[0])
@@ -107,18 +108,27 @@ def tune(
 def limits_of(session: Session, probing: ProbingSet) -> Limits:
     """Return when Algorithm 1 stops; note in the run at which value all tuning halts.
 
-    With fewer true positives than ``min_true_positives``, tau (Eq. 5) is minus infinity, and the
+    With ``halting`` by balance, that is the share of Yes to right and wrong answers. Else it is tau
+    (Eq. 5); with fewer true positives than ``min_true_positives`` that is minus infinity, and the
     share of V that is answered as wanted halts tuning instead.
     """
     settings, run = session.settings, session.run
-    right = probing.count("TP")
-    tau = probing.tau if right >= settings.min_true_positives else -math.inf
+    right, pairs = probing.count("TP"), len(probing.balance) // 2
+    enough = right >= settings.min_true_positives and not pairs
+    tau = probing.tau if enough else -math.inf
     answer = "Yes" if probing.direction == "negative" else "No"
     share, search = settings.halting_share, settings.line_search
     limits = Limits(settings.epochs, settings.rho, tau, share, answer, search)
     run.facts["halting"] = {"kind": "tau", "value": tau, "answer": answer}
     if tau == -math.inf:
         run.facts["halting"] |= {"kind": "share", "value": limits.halting_share}
+        run.facts["halting"]["of"] = "balance" if pairs else "V"
+    if pairs:
+        run.say(
+            f"Tuning halts when the model says {answer} to more than {limits.halting_share:.0%} of "
+            f"{pairs} right and {pairs} wrong answers, of the subjects of V."
+        )
+    elif tau == -math.inf:
         run.say(
             f"The model says {answer} to {right} of the answers it is probed with, too few for tau "
             f"(Eq. 5), which is taken as minus infinity; instead, tuning halts when the model says "
@@ -161,6 +171,6 @@ def _sentence(record: HeadRecord, answer: str) -> str:
     return (
         f"  layer {record.layer:>2}, head {record.head:>2}: {record.epochs} epoch(s), "
         f"{record.stopped}; head NAS {record.alpha_before:.2f} -> {record.alpha:.2f}, model NAS "
-        f"{record.beta_before:.1f} -> {record.beta:.1f}, {record.yes_share:.0%} of V {answer}; "
+        f"{record.beta_before:.1f} -> {record.beta:.1f}, {record.yes_share:.0%} {answer}; "
         f"{fate}{halt}"
     )

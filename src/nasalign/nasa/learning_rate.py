@@ -47,7 +47,7 @@ def find_learning_rate(run: Run, tuner: RowTuner, head: Head) -> None:
 
     def make() -> dict[str, Any]:
         tried = min(STEPS * tuner.settings.tuning_batch_size, len(tuner.tuning))
-        total = tried + 5 * len(tuner.validation)  # seldom more
+        total = tried + 5 * len(tuner.watched)  # seldom more
         with run.stage("learning_rate", "Finding the learning rate", total) as done:
             tuner.progress = done
             found = _searched(tuner, head)

@@ -7,7 +7,7 @@ denies play the part of TP, and those it nevertheless affirms are split into D a
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,13 @@ from nasalign.inference.scoring import Scores, score_prompts, with_generated
 from nasalign.inference.verdicts import Verdict
 from nasalign.io.files import check_rows, read_jsonl, read_tensors, write_jsonl, write_tensors
 from nasalign.nas.heads import model_nas
-from nasalign.nasa.direction import Lean, choose_direction, right_examples, wrong_examples
+from nasalign.nasa.direction import (
+    Lean,
+    choose_direction,
+    right_and_wrong,
+    right_examples,
+    wrong_examples,
+)
 from nasalign.nasa.knowledge import Parametric, known_of, what_it_knows
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
@@ -49,6 +55,8 @@ class ProbingSet:
             ``invalid`` for an invalid verdict.
         wrong: where a lean to Yes is corrected, the wrong answers that are asked about, so that
             every label is negative; else None.
+        balance: where tuning halts by balance, right and wrong answers in equal number, to
+            questions of the subjects of V, whether the model knows them or not.
     """
 
     samples: list[Parametric]
@@ -59,6 +67,7 @@ class ProbingSet:
     nas: Tensor
     parts: list[Part]
     wrong: list[str] | None = None
+    balance: list[BinaryPrompt] = field(default_factory=list)
 
     @property
     def direction(self) -> Lean:
@@ -145,6 +154,7 @@ def probing_set(session: Session, samples: Sequence[Parametric]) -> ProbingSet:
     counts = {part: probing.count(part) for part in ("TP", "tuning", "validation", "unused")}
     known, invalid = len(known_of(samples)), probing.count("invalid")
     counts |= {"asked": len(samples), "known": known, "invalid": invalid}
+    counts["balance"] = len(probing.balance)
     run.facts["probing"] = counts | {"smallest_model_nas_of_TP": probing.tau}
     does = ("affirms", "denies") if probing.direction == "negative" else ("denies", "affirms")
     whose = "Of these" if probing.direction == "negative" else "Of wrong answers to these"
@@ -183,8 +193,9 @@ def build_probing_set(
         scores.p_positive,
         scores.p_negative,
         scores.nas,
-        _split(known, scores.verdicts, settings, direction),
+        _split(samples, known, scores.verdicts, settings, direction)[0],
         _wrong(examples, direction),
+        _balance(session, samples, known, scores.verdicts, direction),
     )
 
 
@@ -228,6 +239,7 @@ def probing_set_from_rows(
         nas,
         [row["split"] for row in rows],
         _wrong(examples, direction),
+        _balance(session, samples, known, [row["verdict"] for row in rows], direction),
     )
 
 
@@ -273,23 +285,56 @@ def check_probing_set(probing: ProbingSet) -> None:
 
 
 def _split(
-    samples: Sequence[Parametric], verdicts: Sequence[Verdict], settings: Settings, mistake: Lean
-) -> list[Part]:
-    """Split the false verdicts into D and V, whole subjects at a time."""
+    asked: Sequence[Parametric],
+    known: Sequence[Parametric],
+    verdicts: Sequence[Verdict],
+    settings: Settings,
+    mistake: Lean,
+) -> tuple[list[Part], set[str]]:
+    """Split the false verdicts into D and V, whole subjects at a time.
+
+    Subjects are held back until V is complete, those of all questions: as many of what the model
+    does not know as of what it knows.
+
+    Returns:
+        The part of each known sample, and the subjects that are held back.
+    """
     right = "positive" if mistake == "negative" else "negative"
     parts: list[Part] = ["TP" if verdict == right else "invalid" for verdict in verdicts]
-    by_subject: dict[str, list[int]] = {}
+    by_subject: dict[str, list[int]] = {one.question.about: [] for one in asked}
     for index, verdict in enumerate(verdicts):
         if verdict == mistake:
-            by_subject.setdefault(samples[index].question.about, []).append(index)
+            by_subject[known[index].question.about].append(index)
     subjects = sorted(by_subject)  # the shuffle must not depend on the order of the data
     random.Random(settings.seed).shuffle(subjects)
     denied = sum(len(indices) for indices in by_subject.values())
     wanted = min(settings.validation_samples, max(1, denied // VALIDATION_ONE_OF))
     room: dict[Part, int] = {"validation": wanted, "tuning": settings.tuning_samples}
+    held: set[str] = set()
     for subject in subjects:
         part: Part = "validation" if room["validation"] > 0 else "tuning"
+        if part == "validation":
+            held.add(subject)
         for index in by_subject[subject]:
             parts[index] = part if room[part] > 0 else "unused"
             room[part] -= 1
-    return parts
+    return parts, held
+
+
+def _balance(
+    session: Session,
+    asked: Sequence[Parametric],
+    known: Sequence[Parametric],
+    verdicts: Sequence[Verdict],
+    direction: Lean,
+) -> list[BinaryPrompt]:
+    """Prompt I with right and wrong answers to held-back questions; none unless halted by these."""
+    settings = session.settings
+    if settings.halting != "balance":
+        return []
+    _, held = _split(asked, known, verdicts, settings, direction)
+    chosen = [one for one in asked if one.question.about in held]
+    sides = right_and_wrong(chosen, asked, settings.balance_pairs, settings)
+    count, builder = min(map(len, sides)), session.builder()
+    prompts = [builder.binary(example) for side in sides for example in side[:count]]
+    return prompts if direction == "negative" else [one.mirrored() for one in prompts]

@@ -36,6 +36,7 @@ class RowTuner:
         validation: prompts of the validation set V.
         settings: learning rate, epochs, batch sizes, ``k_scope``, ``replay_gib`` and seed.
         heads: all heads in the order of tuning; replay keeps the activations of later ones too.
+        balance: prompts whose share of Yes is measured in place of that of V.
         progress: called after each batch that is trained or measured.
     """
 
@@ -47,15 +48,17 @@ class RowTuner:
         settings: Settings,
         heads: Sequence[Head] = (),
         progress: Progress | None = None,
+        balance: Sequence[BinaryPrompt] = (),
     ) -> None:
         self.model, self.settings = model, settings
         self.tuning, self.validation, self.progress = tuning, validation, progress
+        self.watched = [*validation, *balance]
         self.geometry = HeadGeometry.of(model)
         self.heads = [(head.layer, head.head) for head in heads]
         gib = settings.replay_gib
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
         self.replays = [
-            Replay(model, part, settings.batch_size, self.memory) for part in (tuning, validation)
+            Replay(model, part, settings.batch_size, self.memory) for part in (tuning, self.watched)
         ]
         self.layer, self.tuned = 0, False
         self.exact: TunableRows | None = None  # of the head at hand, where its weights round it
@@ -70,7 +73,7 @@ class RowTuner:
         return replay_plan(self.replays, sorted(lowest), "D and V")
 
     def measure(self) -> Measurement:
-        """Score V with the rows of the head in float32; verdicts are by logits always.
+        """Score V and the balance set with the rows of the head in float32, always by logits.
 
         Only the layers from that of the head on run: below it nothing has changed.
         """
@@ -81,20 +84,23 @@ class RowTuner:
         replay = self.replays[1]
         scores = score_prompts(
             self.model,
-            self.validation,
+            self.watched,
             batch_size=self.settings.batch_size,
             progress=progress,
             logits_of=lambda places, recorder: replay.logits(places, self.layer, recorder),
         )
-        self.latest = scores.nas
+        count = len(self.validation)
+        self.latest = scores.nas[:count]
         if self.nas is None:
             self.nas = self.latest
         # The layers below did not run; their NAS is that of before the head.
         self.latest[:, : self.layer] = self.nas[:, : self.layer]
-        both = torch.stack([scores.p_positive, scores.p_negative]).double().clamp_min(1e-30)
+        both = torch.stack([scores.p_positive, scores.p_negative])[:, :count]
+        both = both.double().clamp_min(1e-30)
         self.said = both.log().mean(dim=1)  # [2]: the answer that tuning teaches, and the other
-        yes = sum(verdict == "positive" for verdict in scores.verdicts)
-        return Measurement(single_head_nas(self.latest), yes / len(scores.verdicts))
+        weighed = scores.verdicts[count:] or scores.verdicts
+        yes_share = weighed.count("positive") / len(weighed)
+        return Measurement(single_head_nas(self.latest), yes_share)
 
     def begin(self, head: Head) -> None:
         """Make the rows of a head parameters, with a new optimiser, schedule and order of D."""

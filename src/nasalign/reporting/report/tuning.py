@@ -108,7 +108,8 @@ def halting_rule(files: RunFiles) -> str:
         return ""
     if halting["kind"] == "tau":
         return f"model NAS on V below tau = {float(halting['value']):.4f}"
-    return f"share of V answered {halting['answer']} above {halting['value']}"
+    of = "as many right as wrong answers" if halting.get("of") == "balance" else "V"
+    return f"share of {of} answered {halting['answer']} above {halting['value']}"
 
 
 def rate_found(files: RunFiles) -> str:
