@@ -78,7 +78,7 @@ def test_an_interrupted_tuning_leaves_the_model_as_it_was(
 
 @pytest.mark.parametrize(
     ("least", "halting"),
-    [(3, {"kind": "tau", "value": 0.25}), (4, {"kind": "share", "value": 0.5})],
+    [(3, {"kind": "tau", "value": 0.25}), (4, {"kind": "share", "value": 0.5, "of": "V"})],
 )
 def test_tau_stands_from_the_least_number_of_true_positives_on(
     least: int,
@@ -93,6 +93,18 @@ def test_tau_stands_from_the_least_number_of_true_positives_on(
     settings = SETTINGS.replace({"min_true_positives": least})
     nasalign.align(model, tokenizer, questions, settings, run=run)
     assert run.facts["halting"] == halting | {"answer": "Yes"}
+
+
+def test_balance_halts_whatever_tau_is(tokenizer: PreTrainedTokenizerFast) -> None:
+    model, questions = denying("llama", tokenizer)
+    run = Run()
+    settings = SETTINGS.replace({"halting": "balance", "halting_share": 0.01})
+    result = nasalign.align(model, tokenizer, questions, settings, run=run)
+    facts = run.facts["halting"]
+    assert facts == {"kind": "share", "value": 0.01, "of": "balance", "answer": "Yes"}
+    assert run.facts["probing"]["balance"] == len(result.probing.balance) > 0
+    assert result.history[-1].yes_share > 0.01
+    assert result.history[-1].halted == "enough Yes"
 
 
 def test_a_callback_sees_every_record_and_can_stop(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nasalign.config import Settings
 from nasalign.data.binary import positive_example
-from nasalign.data.records import Question
+from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.inference import scoring
 from nasalign.inference.generation import Generated
@@ -17,7 +18,13 @@ from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.inference.verdicts import Verdict
 from nasalign.nasa import probing as module
 from nasalign.nasa.knowledge import Parametric
-from nasalign.nasa.probing import Part, ProbingSet, build_probing_set, check_probing_set
+from nasalign.nasa.probing import (
+    Part,
+    ProbingSet,
+    build_probing_set,
+    check_probing_set,
+    probing_set_from_rows,
+)
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.session import Session
 
@@ -132,6 +139,52 @@ def test_tuning_and_validation_share_no_subject(seed: int, build: Build) -> None
     assert subjects(probing, "validation").isdisjoint(subjects(probing, "tuning"))
     assert (probing.count("validation"), probing.count("tuning")) == (15, 25)
     assert probing.count("unused") == 7
+
+
+def balanced(build: Build, samples: list[Parametric], **settings: object) -> ProbingSet:
+    """A probing set that halts by balance; every known answer is denied."""
+    count = sum(one.known for one in samples)
+    return build(samples, ["negative"] * count, halting="balance", **settings)
+
+
+def test_the_balance_set_is_of_held_back_subjects_known_or_not(build: Build) -> None:
+    samples = [replace(one, right=place % 3 > 0) for place, one in enumerate(known(120))]
+    probing = balanced(build, samples)
+    tuned = {prompt.text.split("?")[0] for prompt in probing.of("tuning")}
+    watched = {prompt.text.split("?")[0] for prompt in probing.of("validation")}
+    asked = [prompt.text.split("?")[0] for prompt in probing.balance]
+    assert asked[::2] == asked[1::2]  # a right and a wrong answer in turn
+    assert watched < set(asked)
+    assert tuned.isdisjoint(asked)
+    unknown = {one.question.question[:-1] for one in samples if not one.known}
+    held = len(set(asked))
+    assert sum(any(name in text for name in unknown) for text in set(asked)) == held - len(watched)
+    assert held == pytest.approx(40, abs=8)  # a third of the mistakes, so a third of the questions
+    right, wrong = probing.balance[0].text, probing.balance[1].text
+    assert right != wrong
+
+
+def test_the_balance_set_has_its_limit_and_none_where_tau_halts(build: Build) -> None:
+    assert len(balanced(build, known(60), balance_pairs=5).balance) == 10
+    assert build(known(60), ["negative"] * 60).balance == []
+
+
+def test_the_balance_set_is_read_back(build: Build, tokenizer: PreTrainedTokenizerFast) -> None:
+    samples = known(30)
+    probing = balanced(build, samples)
+    session = Session(None, tokenizer, Settings(halting="balance"))
+    back = probing_set_from_rows(session, samples, probing.rows(), probing.nas)
+    assert back.balance == probing.balance != []
+
+
+def test_labelled_rows_of_both_labels_make_the_balance_set(build: Build) -> None:
+    rows = [BinaryExample(f"Is {index} even?", index % 2 == 0) for index in range(60)]
+    samples = [Parametric(Question(one.question, "Yes"), "", True, example=one) for one in rows]
+    probing = build(samples, ["negative"] * 30, halting="balance")
+    asked = [prompt.text.split("Is ")[1] for prompt in probing.balance]
+    even = [int(text.split()[0]) % 2 == 0 for text in asked]
+    assert even == [True, False] * (len(asked) // 2)
+    assert len(asked) > 10
 
 
 def test_the_seed_and_not_the_order_of_the_questions_decides_the_split(build: Build) -> None:

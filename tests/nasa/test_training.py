@@ -1,6 +1,7 @@
 """Training a head moves its rows and nothing else, by the gradient of the plain model."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ import tiny
 from nasalign.config import KeyScope, Settings
 from nasalign.data.records import BinaryExample
 from nasalign.head_rows.rows import TunableRows, head_slices, read_weight_rows
-from nasalign.inference.scoring import score_prompts
+from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head
+from nasalign.nasa import training
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from tiny import same, state
@@ -45,6 +47,56 @@ def tuner_of(
     samples = prompts(tokenizer)
     chosen = Settings().replace(BATCHES | settings)
     return RowTuner(model, samples, samples, chosen)
+
+
+def test_the_share_of_yes_is_that_of_the_balance_set_and_nas_that_of_v(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    model, both = tiny.build_model("llama"), prompts(tokenizer)
+    model.requires_grad_(False)
+    said = score_prompts(model, both).verdicts
+    plain = RowTuner(model, both[:4], both[:2], Settings())
+    only_v = plain.measure()
+    for balance in (both[2:], [one.mirrored() for one in both[2:]]):
+        tuner = RowTuner(model, both[:4], both[:2], Settings(), balance=balance)
+        now = tuner.measure()
+        share = score_prompts(model, balance).verdicts.count("positive") / 4
+        assert now.yes_share == share
+        torch.testing.assert_close(now.nas, only_v.nas)
+        torch.testing.assert_close(tuner.log_probabilities(), plain.log_probabilities())
+    assert only_v.yes_share == said[:2].count("positive") / 2
+
+
+@pytest.mark.parametrize(
+    ("yes", "scored"), [(0, 16), (4, 16), (5, 40), (8, 40), (11, 40), (12, 16), (16, 16)]
+)
+def test_the_balance_set_is_scored_as_far_as_it_takes_to_tell(
+    yes: int, scored: int, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.build_model("llama")
+    model.requires_grad_(False)
+    samples = prompts(tokenizer)
+    balance = [samples[place % 6] for place in range(40)]
+    done: list[int] = []
+    tuner = RowTuner(model, samples, samples, Settings(), progress=done.append, balance=balance)
+    tuner.measure()
+    count = 0
+
+    def scripted(model: object, part: list[BinaryPrompt], **options: object) -> Scores:
+        nonlocal count
+        found = score_prompts(model, part, **options)
+        if options["record"]:
+            return found
+        count += len(part)
+        said = ["positive"] * yes + ["negative"] * (16 - yes)
+        return replace(found, verdicts=(said if len(part) == 16 else ["positive"] * len(part)))
+
+    monkeypatch.setattr(training, "score_prompts", scripted)
+    done.clear()
+    share = tuner.measure().yes_share
+    assert count == scored
+    assert sum(done) == 46  # what is not scored is not left to the progress bar
+    assert share == (yes / 16 if scored == 16 else (yes + 24) / 40)
 
 
 def test_the_rate_warms_up_over_its_share_of_the_steps_and_falls_by_a_cosine(

@@ -380,6 +380,11 @@ def test_a_rate_that_was_found_and_an_update_that_was_shortened_are_shown(tmp_pa
     [
         ({"kind": "tau", "value": 57.25, "answer": "Yes"}, (57.25, None), "tau = 57.2500"),
         ({"kind": "share", "value": 0.5, "answer": "No"}, (None, 0.5), "answered No above 0.5"),
+        (
+            {"kind": "share", "value": 0.5, "answer": "Yes", "of": "balance"},
+            (None, 0.5),
+            "share of as many right as wrong answers answered Yes above 0.5",
+        ),
         ({}, (None, None), ""),
     ],
 )

@@ -31,7 +31,6 @@ LEAST = {
     "probing_questions": 100,
     "tuning_samples": 32,
     "validation_samples": 16,
-    "balance_pairs": 32,
     "side_effect_questions": 10,
     "n": 5,
     "epochs": 3,
@@ -44,10 +43,7 @@ The halting point was reached after four and five heads (docs/log.md); V of fewe
 """
 _LESS = {"evaluation_questions": 0.5}
 """Counts that are lowered less than others, by this power of the factor: intervals get wider."""
-_UNUSED = {
-    "nasa": ("known_pairs", "joint_epochs"),
-    "nasa+": ("tuning_samples", "n", "epochs", "balance_pairs"),
-}
+_UNUSED = {"nasa": ("known_pairs", "joint_epochs"), "nasa+": ("tuning_samples", "n", "epochs")}
 """Counts that a method does not use."""
 _TRIED = 24  # questions of a data set whose prompts are looked at
 _ANSWERED = 32  # questions asked freely in a trial at most
@@ -55,6 +51,7 @@ _KNOWN = 0.5  # share of probing questions that a model knows, at most, for most
 _ABOVE = 0.6  # share of the layers that replay runs, where heads lie in the middle
 _BACKWARD = 3.0  # time of a training step, in forward passes
 _LIKELY = 0.3  # share of all epochs of all heads that is run until tuning halts
+_WEIGHED = 0.4  # share of the balance set that is scored in a measurement
 _WRITING = 15.0  # seconds of bootstrap intervals, attention and the report
 
 
@@ -109,7 +106,7 @@ class Workload:
         epoch = _BACKWARD * min(settings.tuning_samples, known)
         epoch += min(settings.validation_samples, known / VALIDATION_ONE_OF)
         if settings.halting == "balance":
-            epoch += 2 * min(settings.balance_pairs, probed / VALIDATION_ONE_OF)
+            epoch += _WEIGHED * 2 * min(settings.balance_pairs, probed / VALIDATION_ONE_OF)
         return _LIKELY * heads * settings.epochs * epoch * _ABOVE + 2 * epoch  # two find the rate
 
 

@@ -47,7 +47,7 @@ def find_learning_rate(run: Run, tuner: RowTuner, head: Head) -> None:
 
     def make() -> dict[str, Any]:
         tried = min(STEPS * tuner.settings.tuning_batch_size, len(tuner.tuning))
-        total = tried + 5 * len(tuner.watched)  # seldom more
+        total = tried + 5 * len(tuner.validation)  # seldom more
         with run.stage("learning_rate", "Finding the learning rate", total) as done:
             tuner.progress = done
             found = _searched(tuner, head)
@@ -61,8 +61,7 @@ def find_learning_rate(run: Run, tuner: RowTuner, head: Head) -> None:
 
 def _searched(tuner: RowTuner, head: Head) -> dict[str, Any]:
     """The rate that was found, and by how much it moves the answers of V."""
-    tuner.measure()
-    start = tuner.said
+    start = tuner.log_probabilities()
     log_odds = float(start[0] - start[1])
     target = max(MOVE * abs(log_odds), LEAST_MOVE)
     epoch = -(-len(tuner.tuning) // tuner.settings.tuning_batch_size)
@@ -73,8 +72,7 @@ def _searched(tuner: RowTuner, head: Head) -> dict[str, Any]:
 
         def moved(factor: float) -> float:
             tuner.scale(factor)
-            tuner.measure()
-            wanted, other = (tuner.said - start).tolist()
+            wanted, other = (tuner.log_probabilities() - start).tolist()
             change = max(wanted, abs(wanted - other))
             return change if math.isfinite(change) else math.inf
 

@@ -55,8 +55,8 @@ class ProbingSet:
             ``invalid`` for an invalid verdict.
         wrong: where a lean to Yes is corrected, the wrong answers that are asked about, so that
             every label is negative; else None.
-        balance: where tuning halts by balance, right and wrong answers in equal number, to
-            questions of the subjects of V, whether the model knows them or not.
+        balance: where tuning halts by balance, right and wrong answers in turn, to questions of
+            the subjects of V, whether the model knows them or not.
     """
 
     samples: list[Parametric]
@@ -335,6 +335,9 @@ def _balance(
     _, held = _split(asked, known, verdicts, settings, direction)
     chosen = [one for one in asked if one.question.about in held]
     sides = right_and_wrong(chosen, asked, settings.balance_pairs, settings)
-    count, builder = min(map(len, sides)), session.builder()
-    prompts = [builder.binary(example) for side in sides for example in side[:count]]
+    order = random.Random(settings.seed)
+    pairs = list(zip(*sides, strict=False))
+    order.shuffle(pairs)
+    builder = session.builder()
+    prompts = [builder.binary(example) for pair in pairs for example in pair]
     return prompts if direction == "negative" else [one.mirrored() for one in prompts]

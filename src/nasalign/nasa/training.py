@@ -16,12 +16,16 @@ from nasalign.head_rows.activations import GIB, ActivationMemory
 from nasalign.head_rows.optimizer import RowOptimizer
 from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import TunableRows, head_slices
-from nasalign.inference.scoring import score_prompts
+from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import Measurement
+from nasalign.nasa.direction import wilson
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
+
+SURE_AFTER = 16
+"""Prompts of the balance set whose share of Yes may suffice: at most 4 or at least 12 of them."""
 
 
 class RowTuner:
@@ -36,7 +40,8 @@ class RowTuner:
         validation: prompts of the validation set V.
         settings: learning rate, epochs, batch sizes, ``k_scope``, ``replay_gib`` and seed.
         heads: all heads in the order of tuning; replay keeps the activations of later ones too.
-        balance: prompts whose share of Yes is measured in place of that of V.
+        balance: prompts whose share of Yes is measured in place of that of V, in an order of which
+            each beginning is balanced.
         progress: called after each batch that is trained or measured.
     """
 
@@ -75,32 +80,55 @@ class RowTuner:
     def measure(self) -> Measurement:
         """Score V and the balance set with the rows of the head in float32, always by logits.
 
+        Of the balance set, only the first prompts are scored where these tell on which side of
+        ``halting_share`` its share of Yes lies.
+
         Only the layers from that of the head on run: below it nothing has changed.
         """
         with self.exact or nullcontext():
             return self._measured(self.progress)
 
+    def log_probabilities(self) -> Tensor:
+        """Return the mean log probability of the taught answer and of the other on V, [2]."""
+        with self.exact or nullcontext():
+            scores = self._scored(0, len(self.validation), self.progress)
+        both = torch.stack([scores.p_positive, scores.p_negative]).double()
+        return both.clamp_min(1e-30).log().mean(dim=1)
+
     def _measured(self, progress: Progress | None) -> Measurement:
-        replay = self.replays[1]
-        scores = score_prompts(
-            self.model,
-            self.watched,
-            batch_size=self.settings.batch_size,
-            progress=progress,
-            logits_of=lambda places, recorder: replay.logits(places, self.layer, recorder),
-        )
-        count = len(self.validation)
-        self.latest = scores.nas[:count]
+        count, every = len(self.validation), len(self.watched)
+        scores = self._scored(0, count, progress)
+        self.latest = scores.nas
         if self.nas is None:
             self.nas = self.latest
         # The layers below did not run; their NAS is that of before the head.
         self.latest[:, : self.layer] = self.nas[:, : self.layer]
-        both = torch.stack([scores.p_positive, scores.p_negative])[:, :count]
-        both = both.double().clamp_min(1e-30)
-        self.said = both.log().mean(dim=1)  # [2]: the answer that tuning teaches, and the other
-        weighed = scores.verdicts[count:] or scores.verdicts
-        yes_share = weighed.count("positive") / len(weighed)
-        return Measurement(single_head_nas(self.latest), yes_share)
+        said = scores.verdicts
+        if every > count:
+            end = min(count + SURE_AFTER, every)
+            said = self._scored(count, end, progress, record=False).verdicts
+            low, high = wilson(said.count("positive"), len(said))
+            if low <= self.settings.halting_share <= high:
+                said += self._scored(end, every, progress, record=False).verdicts
+            elif progress:
+                progress(every - end)
+        return Measurement(single_head_nas(self.latest), said.count("positive") / len(said))
+
+    def _scored(
+        self, start: int, end: int, progress: Progress | None, record: bool = True
+    ) -> Scores:
+        """Score a part of V and the balance set."""
+        replay = self.replays[1]
+        return score_prompts(
+            self.model,
+            self.watched[start:end],
+            batch_size=self.settings.batch_size,
+            record=record,
+            progress=progress,
+            logits_of=lambda places, recorder: replay.logits(
+                [start + place for place in places], self.layer, recorder
+            ),
+        )
 
     def begin(self, head: Head) -> None:
         """Make the rows of a head parameters, with a new optimiser, schedule and order of D."""
