@@ -21,6 +21,7 @@ Selection = Literal["nas", "attribution"]
 Kinds = Literal["all", "known"]
 Direction = Literal["auto", "negative", "positive"]
 Halting = Literal["tau", "balance"]
+Cancellation = Literal["head or model", "model"]
 NasRows = Literal["after_instruction", "from_instruction_end"]
 Scenario = Literal["plain", "context", "unsure", "cot", "negated"]
 
@@ -136,6 +137,8 @@ class Settings:
     """Share of the steps over which the rate rises."""
     k_scope: KeyScope = "group"
     """Key rows that are tuned too: those of the head's group, or "none" (Table 19)."""
+    cancellation: Cancellation = "head or model"
+    """Whose NAS above its start in the end cancels a head; "model": its alone, after any epoch."""
     halting: Halting = "tau"
     """What ends tuning: model NAS on V below tau (Eq. 5); "balance": enough Yes to both answers."""
     halting_share: Share = 0.5

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nasalign.nas.heads import Head
 
+ABOVE = "model NAS above its start"
 HALVINGS = 5
 """Measurements of a line search, which find the length of an epoch's update to 1/32."""
 
@@ -74,6 +75,9 @@ class Limits:
         answer: the word that tuning teaches, ``Yes`` or ``No``.
         line_search: whether an epoch that passes the halting point ends its head, and is shortened
             to where it just passes that point; not in the paper.
+        by_model: whether a head ends and is cancelled after the first epoch that leaves the model
+            NAS above its start, and otherwise stays; in the paper, both NAS decide after all of its
+            epochs.
     """
 
     epochs: int
@@ -82,6 +86,7 @@ class Limits:
     halting_share: float
     answer: str = "Yes"
     line_search: bool = False
+    by_model: bool = False
 
     def passed(self, now: Measurement) -> bool:
         """Whether a state that can be measured is past the halting point: tau, or the share."""
@@ -112,7 +117,8 @@ class HeadRecord:
     Attributes:
         stopped: why its epochs ended: ``head NAS rose``, ``head NAS below rho``,
             ``model NAS rose``, ``enough Yes`` (or No), ``loss not finite``, ``NAS not finite``,
-            ``all epochs`` or, with a line search, ``model NAS below tau``.
+            ``all epochs``; with a line search ``model NAS below tau``; with ``by_model`` ``model
+            NAS above its start``.
         kept: whether the update stays.
         cancelled: why it does not, or an empty text.
         halted: why all tuning ends after this head, or an empty text.
@@ -195,16 +201,16 @@ def _tune_head(
         yield EpochRecord(
             head.layer, head.head, epoch, loss, now.of(head), now.model, now.yes_share
         )
-        reason = _early_stop(head, now, last, limits)
+        reason = _early_stop(head, before, now, last, limits)
         if reason:  # 11
             stopped = reason
             break  # 12
         last = now  # 13
     failed = stopped in ("loss not finite", "NAS not finite")
     scale = 1.0
-    if limits.line_search and not failed and limits.passed(now):
+    if limits.line_search and not failed and stopped != ABOVE and limits.passed(now):
         scale, now = _line_search(tuner, limits)
-    cancelled = stopped if failed else _cancellation(head, before, now)
+    cancelled = stopped if failed else _cancellation(head, before, now, limits)
     if cancelled:  # 14
         tuner.restore()  # 15
     written = tuner.finish()
@@ -245,8 +251,12 @@ def _line_search(tuner: HeadTuner, limits: Limits) -> tuple[float, Measurement]:
     return long, tuner.measure()
 
 
-def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: Limits) -> str:
+def _early_stop(
+    head: Head, before: Measurement, now: Measurement, last: Measurement | None, limits: Limits
+) -> str:
     """Line 11: why the epochs of a head end, or an empty text."""
+    if limits.by_model and now.model > before.model:
+        return ABOVE
     if last is not None and now.of(head) > last.of(head):
         return "head NAS rose"
     if now.of(head) < limits.rho:
@@ -258,13 +268,13 @@ def _early_stop(head: Head, now: Measurement, last: Measurement | None, limits: 
     return f"enough {limits.answer}" if limits.balanced(now) else ""
 
 
-def _cancellation(head: Head, before: Measurement, now: Measurement) -> str:
+def _cancellation(head: Head, before: Measurement, now: Measurement, limits: Limits) -> str:
     """Line 14: why an update is cancelled, or an empty text."""
     reasons = []
-    if now.of(head) > before.of(head):
+    if now.of(head) > before.of(head) and not limits.by_model:
         reasons.append("head NAS above its start")
     if now.model > before.model:
-        reasons.append("model NAS above its start")
+        reasons.append(ABOVE)
     return ", ".join(reasons)
 
 

@@ -118,7 +118,8 @@ def limits_of(session: Session, probing: ProbingSet) -> Limits:
     tau = probing.tau if enough else -math.inf
     answer = "Yes" if probing.direction == "negative" else "No"
     share, search = settings.halting_share, settings.line_search
-    limits = Limits(settings.epochs, settings.rho, tau, share, answer, search)
+    by_model = settings.cancellation == "model"
+    limits = Limits(settings.epochs, settings.rho, tau, share, answer, search, by_model)
     run.facts["halting"] = {"kind": "tau", "value": tau, "answer": answer}
     if tau == -math.inf:
         run.facts["halting"] |= {"kind": "share", "value": limits.halting_share}
