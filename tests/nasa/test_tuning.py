@@ -226,7 +226,7 @@ def by_model(script: Script, heads: list[Head], tau: float = FINITE, **options: 
 
 
 def test_by_the_model_a_head_ends_at_the_first_epoch_above_the_start() -> None:
-    above = START[1] + 0.25
+    above = START + 0.25
     script = Script({A: [Epoch(9, above), Epoch(8, 8), Epoch(7, 7)]})
     head = by_model(script, [A])
     assert (head.epochs, head.stopped) == (1, "model NAS above its start")
@@ -237,7 +237,7 @@ def test_by_the_model_a_head_ends_at_the_first_epoch_above_the_start() -> None:
 
 
 def test_by_the_model_a_rise_of_the_head_alone_cancels_nothing() -> None:
-    rises = [Epoch(START[0] + 1, 9), Epoch(START[0] + 0.5, 8), Epoch(START[0] + 0.25, 7)]
+    rises = [Epoch(START + 1, 9), Epoch(START + 0.5, 8), Epoch(START + 0.25, 7)]
     head = by_model(Script({A: rises}), [A])
     assert (head.epochs, head.kept, head.cancelled) == (3, True, "")
     _, [paper] = run(Script({A: rises}), [A])
@@ -245,7 +245,7 @@ def test_by_the_model_a_rise_of_the_head_alone_cancels_nothing() -> None:
 
 
 def test_by_the_model_no_length_is_searched_of_what_is_cancelled() -> None:
-    script = Script({A: [Epoch(9, START[1] + 1, 0.9)]})
+    script = Script({A: [Epoch(9, START + 1, 0.9)]})
     head = by_model(script, [A], tau=-math.inf, line_search=True)
     assert (head.scale, head.kept) == (1.0, False)
     assert not any(call.startswith("scale") for call in script.calls)
