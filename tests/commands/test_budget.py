@@ -16,7 +16,9 @@ from nasalign.errors import NasAlignError
 from nasalign.nasa import training
 from nasalign.run import Run
 
-WORK = Workload({"facts": (400, 50.0)}, "facts", probed=2000, asked=True, heads=270, texts=1500)
+WORK = Workload(
+    {"facts": (400, 2.0, 50.0)}, "facts", probed=2000, asked=True, heads=270, texts=1500
+)
 FAST = load_preset().replace({"direction": "negative"})
 QUICK = ("sides=both", "k=8", "n=4", "learning_rate=1e-3", "bootstrap_samples=50")
 QUICK += ("answer_tokens=6", "halting_share=1.0", "rho=-1000", "line_search=false")

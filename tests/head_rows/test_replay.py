@@ -25,7 +25,8 @@ from nasalign.head_rows.rows import head_slices, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
 from nasalign.nas.recorder import NasRecorder
-from nasalign.nasa.algorithm import Limits, as_row, incremental_tuning
+from nasalign.nasa.algorithm import Limits, incremental_tuning
+from nasalign.nasa.records import as_row
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from plain_loop import PlainTuner

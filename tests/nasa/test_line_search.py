@@ -15,8 +15,9 @@ from nasalign.head_rows.rows import head_slices, read_weight_rows
 from nasalign.inference.scoring import score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
-from nasalign.nasa.algorithm import HeadRecord, Limits, Measurement, incremental_tuning
+from nasalign.nasa.algorithm import Limits, Measurement, incremental_tuning
 from nasalign.nasa.checkpoint import CheckpointedTuner
+from nasalign.nasa.records import HeadRecord
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import PromptBuilder
 from scripted import START, Epoch, Script

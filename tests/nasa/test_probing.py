@@ -18,8 +18,8 @@ from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.inference.verdicts import Verdict
 from nasalign.nasa import probing as module
 from nasalign.nasa.knowledge import Parametric
+from nasalign.nasa.parts import Part
 from nasalign.nasa.probing import (
-    Part,
     ProbingSet,
     build_probing_set,
     check_probing_set,

@@ -17,7 +17,7 @@ from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head
-from nasalign.nasa import training
+from nasalign.nasa import measuring
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from tiny import same, state
@@ -85,13 +85,13 @@ def test_the_balance_set_is_scored_as_far_as_it_takes_to_tell(
     def scripted(model: object, part: list[BinaryPrompt], **options: object) -> Scores:
         nonlocal count
         found = score_prompts(model, part, **options)
-        if options["record"]:
+        if options["record"]:  # V
             return found
         count += len(part)
         said = ["positive"] * yes + ["negative"] * (16 - yes)
         return replace(found, verdicts=(said if len(part) == 16 else ["positive"] * len(part)))
 
-    monkeypatch.setattr(training, "score_prompts", scripted)
+    monkeypatch.setattr(measuring, "score_prompts", scripted)
     done.clear()
     share = tuner.measure().yes_share
     assert count == scored

@@ -20,7 +20,7 @@ from nasalign.evaluation.side_effects import neutral_texts
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
-from nasalign.nasa.probing import VALIDATION_ONE_OF
+from nasalign.nasa.parts import VALIDATION_ONE_OF
 from nasalign.run import Run
 from nasalign.session import Session
 
@@ -60,7 +60,8 @@ class Workload:
     """What a run is about: examples by data set, and tokens.
 
     Attributes:
-        sizes: by data set, how many records it has and the tokens of a prompt.
+        sizes: by data set, how many records it has, how many prompts each gives, and the tokens of
+            a prompt.
         main: name of the data set that is tuned on.
         probed: how many records may be probed.
         asked: whether they are asked freely; labelled rows are taken as they are.
@@ -68,7 +69,7 @@ class Workload:
         texts: tokens of the neutral texts.
     """
 
-    sizes: dict[str, tuple[int, float]]
+    sizes: dict[str, tuple[int, float, float]]
     main: str
     probed: int
     asked: bool
@@ -77,11 +78,10 @@ class Workload:
 
     def seconds(self, settings: Settings, speed: Speed) -> dict[str, float]:
         """Return the estimated seconds of each stage with some counts."""
-        length = self.sizes[self.main][1] * speed.token  # of a prompt
-        sides = 2 if settings.sides == "both" else 1
+        length = self.sizes[self.main][2] * speed.token  # of a prompt
         evaluated = sum(
-            min(count, settings.size_of(name)) * sides * tokens * speed.token
-            for name, (count, tokens) in self.sizes.items()
+            min(count, settings.size_of(name)) * each * tokens * speed.token
+            for name, (count, each, tokens) in self.sizes.items()
         )
         probed = min(settings.probing_questions, self.probed)
         known = probed * (_KNOWN if self.asked else 1)
@@ -218,7 +218,11 @@ def _measured(
     counts = {splits.name: len(splits.test)}
     counts |= {name: len(about[0]) for name, about in further.items()}
     sizes = {
-        name: (counts[name], sum(len(one.token_ids) for one in some) / len(some))
+        name: (
+            counts[name],
+            len(some) / min(_TRIED, counts[name]),
+            sum(len(one.token_ids) for one in some) / len(some),
+        )
         for name, some in prompts.items()
     }
     own = [one for one in splits.probing if isinstance(one, Question)]

@@ -40,19 +40,34 @@ def measure_speed(session: Session, prompts: Sequence[Any], asked: Sequence[Ques
     ids = [TokenIds(builder.parametric(one)) for one in asked]
 
     def scoring(count: int) -> float:
-        return _timed(lambda: score_prompts(model, prompts[:count], batch_size=count))
+        some = _alike(prompts, count)
+        return _timed(lambda: score_prompts(model, some, batch_size=count))
 
     def answering(count: int) -> float:
         how: dict[str, Any] = {"until": FIRST_LINE, "batch_size": count}
-        some, most = ids[:count], settings.answer_tokens
+        some, most = _alike(ids, count), settings.answer_tokens
         return _timed(lambda: generate(model, session.tokenizer, some, most, **how))
 
-    length = sum(len(one.token_ids) for one in prompts) / len(prompts)
-    scored = _line(scoring, len(prompts))
+    most = max(
+        1, len(prompts) // 2
+    )  # the longest of all would not be in one batch with the shortest
+    length = _mean_length(_alike(prompts, most))
+    scored = _line(scoring, most)
     answered = _line(answering, len(ids))
-    tokens = sum(len(one.token_ids) for one in ids) / len(ids)
+    tokens = _mean_length(ids)
     sizes = [settings.batch_size or max(1, CPU_TOKENS / one) for one in (length, tokens)]
     return Speed((scored[1] + scored[0] / sizes[0]) / length, answered[1] + answered[0] / sizes[1])
+
+
+def _alike(prompts: Sequence[Any], count: int) -> list[Any]:
+    """The ``count`` prompts of middle length, as a run has prompts of like length in a batch."""
+    ordered = sorted(prompts, key=lambda one: len(one.token_ids))
+    start = (len(ordered) - count) // 2
+    return ordered[start : start + count]
+
+
+def _mean_length(prompts: Sequence[Any]) -> float:
+    return sum(len(one.token_ids) for one in prompts) / len(prompts)
 
 
 def _line(seconds_of: Callable[[int], float], most: int) -> tuple[float, float]:

@@ -23,7 +23,8 @@ from nasalign.io.files import plain, tensor_digest, write_tensors
 from nasalign.io.storage import make_subfolder
 from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head, single_head_nas
-from nasalign.nasa.algorithm import EpochRecord, HeadRecord, Measurement, as_row
+from nasalign.nasa.algorithm import Measurement
+from nasalign.nasa.records import EpochRecord, HeadRecord, as_row
 from nasalign.nasa.training import RowTuner
 
 _META = "nasalign"

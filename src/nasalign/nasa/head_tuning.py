@@ -7,17 +7,11 @@ from typing import Any, cast
 from nasalign.errors import DataError
 from nasalign.io.files import append_jsonl, write_jsonl
 from nasalign.nas.heads import ALIGNMENT, Head, head_counts, places, select_heads
-from nasalign.nasa.algorithm import (
-    EpochRecord,
-    HeadRecord,
-    Limits,
-    as_row,
-    incremental_tuning,
-    records_from_rows,
-)
+from nasalign.nasa.algorithm import Limits, incremental_tuning
 from nasalign.nasa.checkpoint import CheckpointedTuner
 from nasalign.nasa.learning_rate import find_learning_rate
 from nasalign.nasa.probing import ProbingSet
+from nasalign.nasa.records import EpochRecord, HeadRecord, as_row, records_from_rows
 from nasalign.nasa.training import RowTuner
 from nasalign.progress import Progress
 from nasalign.run import Run
@@ -73,7 +67,7 @@ def tune(
     limits = limits_of(session, probing)
     tuning, validation = probing.of("tuning"), probing.of("validation")
     rows = RowTuner(session.model, tuning, validation, settings, heads, balance=probing.balance)
-    watched = len(rows.watched)
+    watched = rows.watched.count
     budget = _Budget(len(heads) * settings.epochs, len(tuning) + watched)
     total = watched + budget.epochs * budget.samples
     run.say(rows.replay_plan())

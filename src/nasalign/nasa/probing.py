@@ -5,16 +5,14 @@ denies play the part of TP, and those it nevertheless affirms are split into D a
 """
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Record
 from nasalign.errors import DataError, NothingToFixError
 from nasalign.inference.scoring import Scores, score_prompts, with_generated
@@ -24,20 +22,17 @@ from nasalign.nas.heads import model_nas
 from nasalign.nasa.direction import (
     Lean,
     choose_direction,
-    right_and_wrong,
     right_examples,
     wrong_examples,
 )
 from nasalign.nasa.knowledge import Parametric, known_of, what_it_knows
+from nasalign.nasa.parts import Part, balance_prompts, split
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
 from nasalign.prompts.wordings import Vocabulary
 from nasalign.session import Session
 
 NAS_FILE = "nas.safetensors"
-VALIDATION_ONE_OF = 3
-"""V is at most one of so many mistakes: of few, a smaller V could not tell where balance is."""
-Part = Literal["TP", "tuning", "validation", "unused", "invalid"]
 
 
 @dataclass(frozen=True)
@@ -193,9 +188,9 @@ def build_probing_set(
         scores.p_positive,
         scores.p_negative,
         scores.nas,
-        _split(samples, known, scores.verdicts, settings, direction)[0],
+        split(samples, known, scores.verdicts, settings, direction)[0],
         _wrong(examples, direction),
-        _balance(session, samples, known, scores.verdicts, direction),
+        balance_prompts(session, samples, known, scores.verdicts, direction),
     )
 
 
@@ -239,7 +234,7 @@ def probing_set_from_rows(
         nas,
         [row["split"] for row in rows],
         _wrong(examples, direction),
-        _balance(session, samples, known, [row["verdict"] for row in rows], direction),
+        balance_prompts(session, samples, known, [row["verdict"] for row in rows], direction),
     )
 
 
@@ -282,62 +277,3 @@ def check_probing_set(probing: ProbingSet) -> None:
             "subject, too few to split into a fine-tuning and a validation set; give more "
             "questions with --data."
         )
-
-
-def _split(
-    asked: Sequence[Parametric],
-    known: Sequence[Parametric],
-    verdicts: Sequence[Verdict],
-    settings: Settings,
-    mistake: Lean,
-) -> tuple[list[Part], set[str]]:
-    """Split the false verdicts into D and V, whole subjects at a time.
-
-    Subjects are held back until V is complete, those of all questions: as many of what the model
-    does not know as of what it knows.
-
-    Returns:
-        The part of each known sample, and the subjects that are held back.
-    """
-    right = "positive" if mistake == "negative" else "negative"
-    parts: list[Part] = ["TP" if verdict == right else "invalid" for verdict in verdicts]
-    by_subject: dict[str, list[int]] = {one.question.about: [] for one in asked}
-    for index, verdict in enumerate(verdicts):
-        if verdict == mistake:
-            by_subject[known[index].question.about].append(index)
-    subjects = sorted(by_subject)  # the shuffle must not depend on the order of the data
-    random.Random(settings.seed).shuffle(subjects)
-    denied = sum(len(indices) for indices in by_subject.values())
-    wanted = min(settings.validation_samples, max(1, denied // VALIDATION_ONE_OF))
-    room: dict[Part, int] = {"validation": wanted, "tuning": settings.tuning_samples}
-    held: set[str] = set()
-    for subject in subjects:
-        part: Part = "validation" if room["validation"] > 0 else "tuning"
-        if part == "validation":
-            held.add(subject)
-        for index in by_subject[subject]:
-            parts[index] = part if room[part] > 0 else "unused"
-            room[part] -= 1
-    return parts, held
-
-
-def _balance(
-    session: Session,
-    asked: Sequence[Parametric],
-    known: Sequence[Parametric],
-    verdicts: Sequence[Verdict],
-    direction: Lean,
-) -> list[BinaryPrompt]:
-    """Prompt I with right and wrong answers to held-back questions; none unless halted by these."""
-    settings = session.settings
-    if settings.halting != "balance":
-        return []
-    _, held = _split(asked, known, verdicts, settings, direction)
-    chosen = [one for one in asked if one.question.about in held]
-    sides = right_and_wrong(chosen, asked, settings.balance_pairs, settings)
-    order = random.Random(settings.seed)
-    pairs = list(zip(*sides, strict=False))
-    order.shuffle(pairs)
-    builder = session.builder()
-    prompts = [builder.binary(example) for pair in pairs for example in pair]
-    return prompts if direction == "negative" else [one.mirrored() for one in prompts]

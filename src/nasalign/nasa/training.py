@@ -16,16 +16,12 @@ from nasalign.head_rows.activations import GIB, ActivationMemory
 from nasalign.head_rows.optimizer import RowOptimizer
 from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import TunableRows, head_slices
-from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import Measurement
-from nasalign.nasa.direction import wilson
+from nasalign.nasa.measuring import Watched
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
-
-SURE_AFTER = 16
-"""Prompts of the balance set whose share of Yes may suffice: at most 4 or at least 12 of them."""
 
 
 class RowTuner:
@@ -57,14 +53,13 @@ class RowTuner:
     ) -> None:
         self.model, self.settings = model, settings
         self.tuning, self.validation, self.progress = tuning, validation, progress
-        self.watched = [*validation, *balance]
         self.geometry = HeadGeometry.of(model)
         self.heads = [(head.layer, head.head) for head in heads]
         gib = settings.replay_gib
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
-        self.replays = [
-            Replay(model, part, settings.batch_size, self.memory) for part in (tuning, self.watched)
-        ]
+        self.watched = Watched(model, validation, balance, settings, self.memory)
+        own = Replay(model, tuning, settings.batch_size, self.memory)
+        self.replays = [own, *self.watched.replays]
         self.layer, self.tuned = 0, False
         self.exact: TunableRows | None = None  # of the head at hand, where its weights round it
         self.relative_rate: float | None = None  # as a share of the size of the rows, where found
@@ -80,9 +75,6 @@ class RowTuner:
     def measure(self) -> Measurement:
         """Score V and the balance set with the rows of the head in float32, always by logits.
 
-        Of the balance set, only the first prompts are scored where these tell on which side of
-        ``halting_share`` its share of Yes lies.
-
         Only the layers from that of the head on run: below it nothing has changed.
         """
         with self.exact or nullcontext():
@@ -91,44 +83,15 @@ class RowTuner:
     def log_probabilities(self) -> Tensor:
         """Return the mean log probability of the taught answer and of the other on V, [2]."""
         with self.exact or nullcontext():
-            scores = self._scored(0, len(self.validation), self.progress)
-        both = torch.stack([scores.p_positive, scores.p_negative]).double()
-        return both.clamp_min(1e-30).log().mean(dim=1)
+            return self.watched.log_probabilities(self.layer, self.progress)
 
     def _measured(self, progress: Progress | None) -> Measurement:
-        count, every = len(self.validation), len(self.watched)
-        scores = self._scored(0, count, progress)
-        self.latest = scores.nas
+        self.latest, yes_share = self.watched.measured(self.layer, progress)
         if self.nas is None:
             self.nas = self.latest
         # The layers below did not run; their NAS is that of before the head.
         self.latest[:, : self.layer] = self.nas[:, : self.layer]
-        said = scores.verdicts
-        if every > count:
-            end = min(count + SURE_AFTER, every)
-            said = self._scored(count, end, progress, record=False).verdicts
-            low, high = wilson(said.count("positive"), len(said))
-            if low <= self.settings.halting_share <= high:
-                said += self._scored(end, every, progress, record=False).verdicts
-            elif progress:
-                progress(every - end)
-        return Measurement(single_head_nas(self.latest), said.count("positive") / len(said))
-
-    def _scored(
-        self, start: int, end: int, progress: Progress | None, record: bool = True
-    ) -> Scores:
-        """Score a part of V and the balance set."""
-        replay = self.replays[1]
-        return score_prompts(
-            self.model,
-            self.watched[start:end],
-            batch_size=self.settings.batch_size,
-            record=record,
-            progress=progress,
-            logits_of=lambda places, recorder: replay.logits(
-                [start + place for place in places], self.layer, recorder
-            ),
-        )
+        return Measurement(single_head_nas(self.latest), yes_share)
 
     def begin(self, head: Head) -> None:
         """Make the rows of a head parameters, with a new optimiser, schedule and order of D."""

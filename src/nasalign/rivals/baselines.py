@@ -13,9 +13,9 @@ from nasalign.alignment import correct_jointly, tune_rows
 from nasalign.data.records import BinaryExample
 from nasalign.io.storage import remove_folder
 from nasalign.nas.heads import Head, places, single_head_nas
-from nasalign.nasa.algorithm import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
+from nasalign.nasa.records import HeadRecord
 from nasalign.nasa_plus.joint_run import pairs_by_kind
 from nasalign.nasa_plus.kinds import held_back
 from nasalign.rivals.rival import Fitted, Material, Rival
