@@ -1,6 +1,7 @@
 """A run says how long it takes, and its counts are lowered to a budget."""
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,26 @@ def test_the_time_of_a_batch_and_of_a_sample_are_told_apart(fixed: float, each: 
         return 9.0 if len(sizes) == 1 else fixed + each * count  # the first pass is slower
 
     assert speed._line(seconds, 32) == pytest.approx((fixed, each))
+
+
+@dataclass(frozen=True)
+class Ids:
+    token_ids: list[int]
+
+
+def test_prompts_of_middle_length_are_timed() -> None:
+    prompts = [Ids([0] * length) for length in (9, 1, 5, 7, 3)]
+    assert [len(one.token_ids) for one in speed._alike(prompts, 3)] == [3, 5, 7]
+    assert len(speed._alike(prompts, 5)) == 5
+    assert speed._mean_length(speed._alike(prompts, 3)) == 5
+
+
+def test_a_record_that_is_one_prompt_is_counted_once() -> None:
+    one = replace(WORK, sizes={"facts": (400, 1.0, 50.0)}, asked=False)
+    rates = Speed(token=0.01, answer=0.5)
+    found, both = one.seconds(FAST, rates), WORK.seconds(FAST, rates)
+    assert 2 * found["evaluation before"] == both["evaluation before"]
+    assert found["free answers"] == 0
 
 
 def test_a_slow_model_is_not_tried_for_long() -> None:
