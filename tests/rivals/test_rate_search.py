@@ -205,7 +205,7 @@ def test_the_samples_are_those_of_nasa_plus_of_other_subjects_than_the_test(
 
     material = given(tiny.build_model("llama", layers=1), tokenizer)
     pairs, judges = training_pairs(material), judges_of(material)
-    assert len(pairs) == room.MOST_PAIRS == 128
+    assert len(pairs) == room.MOST_PAIRS == 96
     assert all(right.label and not wrong.label for right, wrong in pairs)
     assert {pair[0].context is None for pair in pairs} == {True, False}
     assert {pair[0].answer is None for pair in pairs} == {True, False}

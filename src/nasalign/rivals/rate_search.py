@@ -34,7 +34,7 @@ from nasalign.rivals.change_training import (
 from nasalign.rivals.rival import Fitted, Material, balanced_accuracy, odds_of
 
 RATES = (5e-4, 2e-3, 5e-3)
-MOST_PAIRS = 128
+MOST_PAIRS = 96
 """Pairs that are trained on at most: more would take a comparison beyond 45 minutes on two cores
 (docs/compare.md)."""
 JUDGES = 100
