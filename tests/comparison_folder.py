@@ -30,7 +30,7 @@ REASON = f"UniBias needs an architecture that this is not {SCRIPT}."
 def make_comparison(folder: Path, *, names: tuple[str, ...] = ("facts", MARKED)) -> Path:
     """Writes a comparison of eight rows and one that could not be had."""
     folder.mkdir(parents=True)
-    counts = {"same": 96, "pairs": 192, "development": 400, "shots": 4, "only": []}
+    counts = {"pairs": 192, "development": 400, "shots": 4, "only": []}
     facts = FACTS | {"command": "compare", "compare": counts, "further": ["more.jsonl"]}
     write_json(folder / "run.json", facts)
     rows = [_row(seed, names, *about) for seed, about in enumerate(ROWS)]

@@ -36,7 +36,6 @@ def material(
         session=session,
         asked=known,
         probing=build_probing_set(session, known),
-        same=[example for example in pairs if example.label],
         pairs=pairs,
         development=both_sides(facts("development", 10)),
         shots=pairs[:1] + pairs[3:4],

@@ -127,7 +127,6 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         probing = probing_set(session, parametric)
         material = material_of(session, splits, probing, parametric)
         parts = {
-            "same": material.same,
             "pairs": material.pairs,
             "development": material.development,
             "shots": material.shots,
