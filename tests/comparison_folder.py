@@ -14,12 +14,12 @@ ROWS = (  # name, share of Yes, needs logits, title, serving, chosen
     ("threshold", 0.5, True, "threshold shift", "a threshold", {"threshold": -1.2345678}),
     ("contextual", 0.55, True, "contextual calibration (Zhao et al., 2021)", "two offsets", {}),
     (
-        "lora-pairs",
+        "lora-all",
         0.48,
         False,
         "LoRA on right and wrong answers (Hu et al., 2022)",
         "an adapter, or merged weights",
-        {"learning_rate": 3e-4, "epochs": 3, "development_balanced_accuracy": 0.71},
+        {"learning rate": 3e-4, "epochs": 2, "development balanced accuracy": 0.71},
     ),
     ("steering", 0.6, False, "steering vector", "a hook in one layer", {"layer": 11}),
     ("nasa", 0.85, False, "NASA (Yu et al., 2025)", "nothing", {"kept": [[1, 2], [2, 0]]}),
@@ -30,7 +30,7 @@ REASON = f"UniBias needs an architecture that this is not {SCRIPT}."
 def make_comparison(folder: Path, *, names: tuple[str, ...] = ("facts", MARKED)) -> Path:
     """Writes a comparison of eight rows and one that could not be had."""
     folder.mkdir(parents=True)
-    counts = {"same": 96, "pairs": 192, "development": 400, "shots": 4, "only": []}
+    counts = {"pairs": 192, "development": 400, "shots": 4, "only": []}
     facts = FACTS | {"command": "compare", "compare": counts, "further": ["more.jsonl"]}
     write_json(folder / "run.json", facts)
     rows = [_row(seed, names, *about) for seed, about in enumerate(ROWS)]

@@ -35,6 +35,7 @@ from nasalign.io.storage import seal
 from nasalign.io.storage import whole as whole_file
 from nasalign.models.loading import load
 from nasalign.reporting.comparison_table import print_comparison
+from nasalign.rivals import row as row_room
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.baselines import NASA, RANDOM, UNTOUCHED
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
@@ -205,7 +206,8 @@ def test_cost_and_what_was_chosen(made: tuple[Path, dict[str, Any]]) -> None:
     assert rows["nasa"]["chosen"]["heads"] >= len(rows["nasa"]["chosen"]["kept"]) > 0
     assert rows["nasa"]["parameters"] > 0
     for row in rows.values():
-        assert row["cost"]["seconds_to_evaluate"] > 0
+        asked = row["name"] != "threshold"  # that of the untouched model is taken
+        assert row["cost"]["seconds_to_evaluate"] > 0 or not asked
         assert row["cost"]["memory_to_fit"] >= 0
     assert rows["nasa"]["cost"]["seconds_to_fit"] > rows["untouched"]["cost"]["seconds_to_fit"]
 
@@ -233,14 +235,13 @@ def test_what_rows_are_fitted_on_is_not_tested(made: tuple[Path, dict[str, Any]]
         for sample, part in zip(material.probing.samples, material.probing.parts, strict=True)
         if part == "tuning"
     ]
-    assert [one.question for one in material.same] == [one.question.question for one in tuned]
-    assert all(one.label for one in material.same)
-    assert [one.label for one in material.pairs] == [True, False] * len(material.same)
-    assert {one.question for one in material.pairs} == {one.question for one in material.same}
+    asked = [one.question.question for one in tuned]
+    assert [one.question for one in material.pairs] == [one for one in asked for _ in range(2)]
+    assert [one.label for one in material.pairs] == [True, False] * len(asked)
     subjects = {one.question.split("word")[1].rstrip("?") for one in material.development}
     assert {split_of(subject) for subject in subjects} == {"development"}
     assert sorted(one.known_label for one in material.shots) == [False, False, True, True]
-    for part in (material.same, material.pairs, material.development, material.shots):
+    for part in (material.pairs, material.development, material.shots):
         assert part
         assert not {one.question for one in part} & tested
 
@@ -393,6 +394,27 @@ def test_a_model_with_nothing_to_fix(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "denies none" in rows["nasa"]["error"]
     assert rows["steering"]["nothing_to_fix"]
     assert not rows["threshold"]["error"]
+
+
+def test_a_row_that_asks_the_model_the_same_does_not_ask_it_again(
+    world: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the untouched model and the row with a hook and another instruction are asked."""
+    asked: list[str] = []
+    real = row_room.run_evaluation
+
+    def watched(*arguments: Any) -> Evaluation:
+        asked.append(arguments[3].instruction)
+        return real(*arguments)
+
+    monkeypatch.setattr(row_room, "run_evaluation", watched)
+    rows = by_name(compare_job(job_of(world, None), ["threshold", "doubled"]))
+    assert asked == ["nasa", "A"]
+    figures = [
+        rows[name]["datasets"]["questions"]["figures"] for name in ("untouched", "threshold")
+    ]
+    assert figures[0]["auc"] == figures[1]["auc"]
+    assert figures[0]["yes_rate"] != figures[1]["yes_rate"]
 
 
 def test_what_cannot_be_compared_is_refused(world: tuple[Path, Path, Path]) -> None:

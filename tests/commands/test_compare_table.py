@@ -38,9 +38,9 @@ def test_a_line_a_row_and_data_set(tmp_path: Path) -> None:
         assert line["kl"] == str(row["side_effects"]["kl"]["mean"])
         assert line["needs_logits"] == str(row["logits"])
         assert line["trained_parameters"] == str(row["parameters"])
-    lora = next(line for line in lines if line["row"] == "lora-pairs")
+    lora = next(line for line in lines if line["row"] == "lora-all")
     assert lora["memory_to_fit_mib"] == "320.0"
-    assert json.loads(lora["chosen"])["epochs"] == 3
+    assert json.loads(lora["chosen"])["epochs"] == 2
 
 
 @pytest.fixture

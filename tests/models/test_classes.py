@@ -12,7 +12,7 @@ from nasalign.errors import ModelError
 from nasalign.models.classes import auto_class, empty_model, loading_class
 from nasalign.models.loading import context_length, fingerprint, load
 from nasalign.nas.attention_scores import picked
-from nasalign.rivals.lora import lora_layers
+from nasalign.rivals.lora import LowRankChange, all_linear
 from nasalign.rivals.unibias import _directions
 from tiny_types import tiny_config
 
@@ -131,10 +131,9 @@ def test_rivals_read_and_train_the_text_model_alone(llava: Path) -> None:
     norm.copy_(torch.linspace(0.5, 2.0, len(norm)))
     rows = model.get_output_embeddings().weight[[7, 9]]
     torch.testing.assert_close(_directions(model, (7, 9)), rows * norm)
-    with lora_layers(model, seed=0):
-        trained = [name for name, one in model.named_parameters() if one.requires_grad]
-    assert len(trained) == 2 * 7 * 2  # A and B of seven modules in each of two layers
-    assert all(name.startswith("model.language_model.layers.") for name in trained)
+    change = LowRankChange(model, all_linear(model), seed=0)
+    assert len(list(change.parameters())) == 2 * 7 * 2  # of seven modules in each of two layers
+    assert all(name.startswith("model.language_model.layers.") for name in change.outputs)
 
 
 def test_the_picked_keys_of_sparse_attention_stay_open_where_the_mask_is() -> None:

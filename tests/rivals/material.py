@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from nasalign.inference.scoring import score_prompts
 from nasalign.nasa.knowledge import Parametric
 from nasalign.nasa.probing import build_probing_set
 from nasalign.rivals.rival import Material
+from nasalign.run import Run
 from nasalign.session import Session
 
 KNOWN = 12  # questions that the tiny model is said to know
@@ -34,7 +36,6 @@ def material(
         session=session,
         asked=known,
         probing=build_probing_set(session, known),
-        same=[example for example in pairs if example.label],
         pairs=pairs,
         development=both_sides(facts("development", 10)),
         shots=pairs[:1] + pairs[3:4],
@@ -73,3 +74,39 @@ def same_in_a_batch(given: Material) -> None:
         said = logits(given.model, torch.tensor([prompts[place].token_ids]))[0, -1].softmax(0)
         alone = said[list(prompts[place].answers.positive)].sum()
         torch.testing.assert_close(together.p_positive[place], alone, rtol=1e-4, atol=1e-7)
+
+
+CITIES = ("Paris", "London", "Berlin", "Rome", "Madrid", "Tokyo")
+CITY_PAIRS = [  # learnable: the right answers are the first three cities
+    (
+        BinaryExample(f"Which city is number {number}?", True, CITIES[number % 3]),
+        BinaryExample(f"Which city is number {number}?", False, CITIES[3 + number % 3]),
+    )
+    for number in range(10)
+]
+CITY_EXAMPLES = [example for pair in CITY_PAIRS for example in pair]
+
+
+def learnable(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, **settings: Any
+) -> Material:
+    """Returns a material whose development examples are the city pairs."""
+    made = material(model, tokenizer, **settings)
+    return replace(made, session=made.session.with_run(Run()), development=CITY_EXAMPLES)
+
+
+def state(model: PreTrainedModel) -> dict[str, Any]:
+    """Everything of a model that training might change beside the values of its weights."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    return {
+        "modules": [(name, type(module)) for name, module in model.named_modules()],
+        "attributes": [sorted(vars(module)) for module in model.modules()],
+        "hooks": [len(getattr(module, kind)) for module in model.modules() for kind in kinds],
+        "training": [module.training for module in model.modules()],
+        "parameters": [
+            (name, id(one), one.data_ptr(), one.requires_grad, one.grad, one.dtype)
+            for name, one in model.named_parameters()
+        ],
+        "config": model.config.to_dict(),
+        "generation": model.generation_config.to_dict(),
+    }

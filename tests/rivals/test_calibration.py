@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import tiny
 from nasalign.data.records import BinaryExample
+from nasalign.errors import NothingToFixError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
+from nasalign.evaluation.platt import fit_platt
 from nasalign.inference.scoring import Scores, score
 from nasalign.rivals.calibration import (
     BATCH,
     CONTEXTUAL,
     DOMAIN_CONTEXT,
+    PLATT,
     THRESHOLD,
     best_threshold,
     shifted,
@@ -139,6 +143,54 @@ def test_the_fitted_threshold_reaches_on_the_development_split_what_it_says(
     before = balanced_accuracy(odds_of(evaluated.scores), evaluated.examples)
     assert reached == fitted.chosen["balanced accuracy"] > before
     assert after.scores.verdicts != evaluated.scores.verdicts
+
+
+def test_platt_scaling_is_fitted_on_the_development_split_and_keeps_the_ranking(
+    given: Material, evaluated: Evaluation
+) -> None:
+    before = tiny.state(given.model)
+    odds = odds_of(evaluated.scores)
+    # Labels that the log odds know something of: a random model knows nothing.
+    noise = torch.randn(len(odds), generator=torch.Generator().manual_seed(1)).double()
+    knows = (odds - odds.mean()) / odds.std() + noise > 0
+    examples = [
+        replace(one, label=bool(label))
+        for one, label in zip(evaluated.examples, knows, strict=True)
+    ]
+    fitted = PLATT.fit(replace(given, development=examples))
+    assert tiny.same(before, given.model)
+    assert PLATT.logits
+    assert fitted.adjusted is not None
+    slope, offset = fitted.chosen["slope"], fitted.chosen["offset"]
+    expected = fit_platt(odds, knows.tolist())
+    assert (slope, offset) == pytest.approx((expected.slope, expected.offset), rel=1e-5)
+    assert slope > 0
+    asked = replace(evaluated, examples=examples)
+    after = fitted.adjusted(asked)
+    p_positive = (slope * odds + offset).sigmoid()
+    torch.testing.assert_close(after.scores.p_positive, p_positive.float())
+    said = ["positive" if p > 0.5 else "negative" for p in p_positive]
+    assert after.scores.verdicts == said
+    assert after.auc(10, 0)[0] == asked.auc(10, 0)[0]  # type: ignore[index]
+    reached = balanced_accuracy(odds_of(after.scores), examples)
+    assert reached == fitted.chosen["balanced accuracy"]
+
+
+def test_platt_scaling_that_would_turn_verdicts_round_finds_nothing(
+    given: Material, evaluated: Evaluation
+) -> None:
+    odds = odds_of(evaluated.scores)
+    high = (odds > odds.median()).tolist()
+    for turned in (True, False):
+        examples = [
+            replace(one, label=label is not turned)
+            for one, label in zip(evaluated.examples, high, strict=True)
+        ]
+        if turned:
+            with pytest.raises(NothingToFixError, match="Platt scaling finds nothing"):
+                PLATT.fit(replace(given, development=examples))
+        else:
+            assert PLATT.fit(replace(given, development=examples)).chosen["slope"] > 0
 
 
 @pytest.mark.parametrize("form", FORMS)

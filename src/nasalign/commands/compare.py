@@ -39,6 +39,7 @@ from nasalign.rivals.rival import Rival
 from nasalign.rivals.row import FOLDER, RowMeasurement
 
 FILE, CSV_FILE = "comparison.json", "comparison.csv"
+NAMES = tuple(rival.name for rival in RIVALS)
 
 
 @grouped
@@ -53,7 +54,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help="These rows alone, such as threshold,nasa; untouched always is one.",
+            help=f"These rows alone, of {', '.join(NAMES)}; untouched always is one.",
         ),
     ] = None,
     resume: Resume = False,
@@ -126,7 +127,6 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         probing = probing_set(session, parametric)
         material = material_of(session, splits, probing, parametric)
         parts = {
-            "same": material.same,
             "pairs": material.pairs,
             "development": material.development,
             "shots": material.shots,

@@ -1,16 +1,11 @@
 """The rows of a comparison, in their order."""
 
-from nasalign.rivals.baselines import (
-    NASA,
-    NASA_PLUS,
-    QUERY_ONLY,
-    RANDOM,
-    UNTOUCHED,
-    nasa_plus_samples,
-)
-from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, THRESHOLD
+from nasalign.rivals.baselines import NASA, NASA_PLUS, QUERY_ONLY, RANDOM, UNTOUCHED
+from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, PLATT, THRESHOLD
+from nasalign.rivals.head_edits import JOLA, LOFIT
 from nasalign.rivals.instructions import SHOTS, WORDING_A, WORDING_B
-from nasalign.rivals.lora import lora
+from nasalign.rivals.linear_probe import PROBE
+from nasalign.rivals.lora import LORA_ALL, LORA_QK
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.steering import STEERING
 from nasalign.rivals.unibias import UNIBIAS
@@ -21,12 +16,15 @@ RIVALS: tuple[Rival, ...] = (
     WORDING_B,
     SHOTS,
     THRESHOLD,
+    PLATT,
     CONTEXTUAL,
     DOMAIN_CONTEXT,
     BATCH,
-    lora("lora-same", "LoRA on the samples of NASA", lambda material: material.same),
-    lora("lora-pairs", "LoRA on these and their wrong twins", lambda material: material.pairs),
-    lora("lora-kinds", "LoRA on the samples of nasa+", nasa_plus_samples),
+    PROBE,
+    LORA_ALL,
+    LORA_QK,
+    LOFIT,
+    JOLA,
     STEERING,
     UNIBIAS,
     RANDOM,

@@ -1,7 +1,7 @@
 """The rows that tune heads, NASA, its ablations and nasa+; and the untouched model."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -10,14 +10,11 @@ from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.alignment import correct_jointly, tune_rows
-from nasalign.data.records import BinaryExample
 from nasalign.io.storage import remove_folder
 from nasalign.nas.heads import Head, places, single_head_nas
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
 from nasalign.nasa.records import HeadRecord
-from nasalign.nasa_plus.joint_run import pairs_by_kind
-from nasalign.nasa_plus.kinds import held_back
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 IN_WEIGHTS = "nothing"
@@ -62,18 +59,6 @@ def _nasa_plus(material: Material) -> Fitted:
     epochs = [one.epoch for one in result.history if one.kept]  # type: ignore[union-attr]
     chosen = {"heads": len(result.heads), "epoch": epochs[-1]}
     return reverted(result.adapter, material.model, chosen)
-
-
-def nasa_plus_samples(material: Material) -> Sequence[BinaryExample]:
-    """Return the examples that nasa+ is tuned on, without those that it holds back."""
-    kinds = pairs_by_kind(material.session, material.asked, material.probing)
-    return [
-        example
-        for pairs in kinds.values()
-        for pair in pairs
-        if not held_back(pair.subject, material.settings.seed)
-        for example in (pair.right, pair.wrong)
-    ]
 
 
 UNTOUCHED = Rival("untouched", "untouched", IN_WEIGHTS, False, lambda material: Fitted())

@@ -1,4 +1,4 @@
-"""Rivals that shift the log odds of the answer words, and so need probabilities.
+"""Rivals that change the log odds of the answer words, and so need probabilities.
 
 All probabilities in this file are of the positive word against the negative one, normalised over
 the two, as the calibration papers do with the labels of a task. Dividing them by an estimate of
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from nasalign.data.records import BinaryExample
+from nasalign.errors import NothingToFixError
 from nasalign.evaluation.evaluation import Evaluation
+from nasalign.evaluation.platt import fit_platt
 from nasalign.inference.verdicts import likeliest
 from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
 
@@ -38,7 +40,11 @@ def shifted(evaluation: Evaluation, offset: Tensor | float) -> Evaluation:
         evaluation: its NAS and whatever else it holds are kept.
         offset: what is added to the log odds, a number or [N].
     """
-    odds = odds_of(evaluation.scores) + offset
+    return with_odds(evaluation, odds_of(evaluation.scores) + offset)
+
+
+def with_odds(evaluation: Evaluation, odds: Tensor) -> Evaluation:
+    """Return an evaluation of N examples with other log odds [N], and the verdicts by these."""
     positive, negative = odds.sigmoid(), (-odds).sigmoid()
     verdicts = [likeliest(*both) for both in zip(positive.tolist(), negative.tolist(), strict=True)]
     scores = replace(
@@ -75,6 +81,30 @@ def _threshold(material: Material) -> Fitted:
         adjusted=lambda evaluation: shifted(evaluation, offset),
         parameters=1,
         chosen={"offset": offset, "balanced accuracy": reached},
+    )
+
+
+def _platt(material: Material) -> Fitted:
+    """Fit slope and offset on the development split."""
+    examples = material.development
+    odds = odds_of(material.scores(examples))
+    fitted = fit_platt(odds, [one.known_label for one in examples])
+    # A slope below 0 would turn every verdict round: right answers then have the lower log odds,
+    # as they have by chance where the model cannot tell them apart.
+    if fitted.slope <= 0:
+        raise NothingToFixError(
+            "Platt scaling finds nothing: on the development split the log odds do not rank right "
+            "answers above wrong ones."
+        )
+    reached = balanced_accuracy(fitted.of(odds), examples)
+    return Fitted(
+        adjusted=lambda evaluation: with_odds(evaluation, fitted.of(odds_of(evaluation.scores))),
+        parameters=2,
+        chosen={
+            "slope": fitted.slope,
+            "offset": fitted.offset,
+            "balanced accuracy": reached,
+        },
     )
 
 
@@ -165,6 +195,7 @@ _LOGITS = "log probabilities of the answer words"
 THRESHOLD = Rival(
     "threshold", "threshold fitted on the development split", _LOGITS, True, _threshold
 )
+PLATT = Rival("platt", "Platt scaling (Platt, 1999)", _LOGITS, True, _platt)
 CONTEXTUAL = Rival(
     "contextual",
     "contextual calibration (Zhao et al., 2021)",

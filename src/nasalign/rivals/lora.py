@@ -1,245 +1,106 @@
-"""LoRA (Hu et al., 2022): low-rank changes of all linear layers, by PEFT and a plain loop."""
+"""LoRA (Hu et al., 2022): low-rank changes of linear layers, of all of them or of queries and keys.
+
+They are PEFT's: the same first weights by distribution, and ``scale * up @ down @ x`` added to what
+a module puts out. They are made by hooks, as every change of a rival is (``Change``).
+"""
 
 import math
-import random
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from nasalign.data.records import BinaryExample
-from nasalign.errors import NasAlignError, NothingToFixError, PromptError
-from nasalign.inference.batches import check_lengths, halved
-from nasalign.inference.forward import answer_logits
-from nasalign.models import processes
-from nasalign.models.geometry import text_model
-from nasalign.models.memory import explained
-from nasalign.progress import Progress
-from nasalign.prompts.builder import BinaryPrompt
-from nasalign.rivals.rival import Fitted, Material, Rival, balanced_accuracy, odds_of
+from nasalign.models.geometry import HeadGeometry, text_model
+from nasalign.models.head_layouts import weight_of
+from nasalign.rivals.change import Change, trained_dtype
+from nasalign.rivals.rate_search import RateSearch
+from nasalign.rivals.rival import Fitted, Material, Rival
 
-RANK, ALPHA = 16, 32
-BATCH_SIZE = 16
-GRADIENT_NORM = 1.0
-LEARNING_RATES = (1e-4, 3e-4, 1e-3)
-EPOCHS = 3
-MANY = 400
-"""From so many samples on, two rates and two epochs are tried: still more steps than for fewer."""
-DEVELOPMENT_EXAMPLES = 100
-"""Maximum number of examples by which rate and number of epochs are chosen."""
+RANK, ALPHA = 8, 16
 
-Sample = tuple[BinaryPrompt, int]
-"""A prompt and the first token of its right answer."""
+Outputs = Mapping[str, Tensor | None]
+"""By name of a linear module, which of its outputs may change, bool [out]; None for all."""
 
 
-@dataclass(frozen=True, eq=False)
-class LowRankChange:
-    """What LoRA adds to linear modules: ``scale * up @ down @ x``, scale being alpha / r."""
+class LowRankChange(Change):
+    """What LoRA adds to linear modules: ``scale * up @ down @ x``, scale being alpha / r.
 
-    factors: dict[str, tuple[Tensor, Tensor]]  # by module: down [r, in], up [out, r]; >= float32
-    scale: float = ALPHA / RANK
+    Args:
+        model: its type and devices are taken.
+        outputs: the modules.
+        seed: of the first weights; the change is none until it is trained, since ``up`` is 0.
+    """
 
-    @classmethod
-    def of(cls, model: nn.Module) -> "LowRankChange":
-        """Copy the change out of a model that holds PEFT's LoRA layers.
+    def __init__(self, model: PreTrainedModel, outputs: Outputs, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.outputs, dtype = dict(outputs), trained_dtype(model)
+        self.down, self.up = nn.ParameterList(), nn.ParameterList()  # [r, in] and [out, r] each
+        for name in self.outputs:
+            weight = weight_of(model, name)
+            down = torch.empty(RANK, weight.shape[1], dtype=dtype)
+            nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=generator)
+            up = torch.zeros(weight.shape[0], RANK, dtype=dtype)
+            self.down.append(nn.Parameter(down.to(weight.device)))
+            self.up.append(nn.Parameter(up.to(weight.device)))
 
-        Raises:
-            NasAlignError: one of them wraps something other than a linear module.
-        """
-        factors = {}
-        for name, module in model.named_modules():
-            if isinstance(module, LoraLayer):
-                if not isinstance(module.get_base_layer(), nn.Linear):
-                    raise NasAlignError(
-                        "PEFT puts LoRA into the joint weights of this model's experts, which "
-                        "cannot be compared; leave the LoRA rows out."
-                    )
-                both = module.lora_A["default"].weight, module.lora_B["default"].weight
-                factors[name] = both[0].detach().clone(), both[1].detach().clone()
-        return cls(factors)
+    def hooks(self, model: PreTrainedModel) -> Iterator[RemovableHandle]:
+        """Add to the outputs of the modules."""
+        for place, name in enumerate(self.outputs):
+            yield model.get_submodule(name).register_forward_hook(self._hook(place, name))
 
-    @contextmanager
-    def on(self, model: PreTrainedModel) -> Iterator[None]:
-        """Add the change to the output of the modules while in the context.
+    def _hook(self, place: int, name: str) -> Callable[..., Tensor]:
+        changing = self.outputs[name]
 
-        Hooks instead of PEFT's layers: the modules keep their types, which whatever reads the
-        architecture relies on. No weight is written, so leaving restores the model to the bit, and
-        in bfloat16 only the sum with the module's output is rounded, as by PEFT; merged into the
-        weights, most of so small a change would be lost.
-        """
-        with ExitStack() as hooks:
-            for name, (down, up) in self.factors.items():
-                hook = model.get_submodule(name).register_forward_hook(self._hook(down, up))
-                hooks.callback(hook.remove)
-            yield
-
-    def _hook(self, down: Tensor, up: Tensor) -> Callable[..., Tensor]:
         def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            down, up = self.down[place], self.up[place]
             hidden = inputs[0].to(down.dtype)
-            a, b = down.to(hidden.device), up.to(hidden.device)
-            change = functional.linear(functional.linear(hidden, a), b) * self.scale
+            change = functional.linear(functional.linear(hidden, down), up) * (ALPHA / RANK)
+            if changing is not None:
+                change = change * changing.to(change.device)
             return (output + change).to(output.dtype)
 
         return add
 
 
-def lora(name: str, title: str, samples: Callable[[Material], Sequence[BinaryExample]]) -> Rival:
-    """Return the row that trains a LoRA on the examples that ``samples`` picks of the material.
+def all_linear(model: PreTrainedModel) -> Outputs:
+    """Return all linear modules of the text model but the output embedding."""
+    text, output = text_model(model)[0], model.get_output_embeddings()
+    return {
+        name: None
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output and name.startswith(text)
+    }
 
-    The loss is that of the right answer's first token alone, after the same tokens that the model
-    is evaluated with. Learning rate and number of epochs are those of the best balanced accuracy
-    on the development split; among equals, the smaller rate, then the fewer epochs.
-    """
+
+def queries_and_keys(model: PreTrainedModel) -> Outputs:
+    """Return the modules of queries and keys; where they make something else too, not that."""
+    geometry = HeadGeometry.of(model)
+    changing: dict[str, Tensor] = {}
+    for place in geometry.places:
+        rows = geometry.rows(*place)
+        for part in (rows.query, rows.key):
+            if part:
+                count = weight_of(model, part.module).shape[0]
+                mask = changing.setdefault(part.module, torch.zeros(count, dtype=torch.bool))
+                mask[part.start : part.stop] = True
+    return {name: None if mask.all() else mask for name, mask in changing.items()}
+
+
+def _lora(name: str, which: str, outputs: Callable[[PreTrainedModel], Outputs]) -> Rival:
+    title = f"LoRA on {which} (Hu et al., 2022)"
 
     def fit(material: Material) -> Fitted:
-        return _fit(name, title, material, samples(material))
+        search, model = RateSearch(material, name, title), material.model
+        changing = outputs(model)
+        return search.best(lambda: LowRankChange(model, changing, material.settings.seed))
 
-    return Rival(name, title, serving="an adapter, or merged weights", logits=False, fit=fit)
-
-
-def _fit(name: str, title: str, material: Material, examples: Sequence[BinaryExample]) -> Fitted:
-    _check(title, material.model, examples)
-    model, seed = material.model, material.settings.seed
-    known = training_samples(material, examples)
-    judges = _whole_questions(material.development, f"{seed}/lora")
-    best: tuple[float, float, int, LowRankChange] | None = None
-    rates, epochs = (LEARNING_RATES, EPOCHS) if len(known) < MANY else (LEARNING_RATES[:2], 2)
-    total = len(rates) * epochs * (len(known) + len(judges))
-    with material.run.stage(name, title, total) as done:
-        for rate in rates:
-            with lora_layers(model, seed):
-                for epoch in train_epochs(material, known, rate, epochs, done):
-                    accuracy = balanced_accuracy(odds_of(material.scores(judges)), judges)
-                    done(len(judges))
-                    if best is None or accuracy > best[0]:
-                        best = accuracy, rate, epoch, LowRankChange.of(model)
-    assert best is not None
-    accuracy, rate, epoch, change = best
-    chosen = {
-        "learning_rate": rate,
-        "epochs": epoch,
-        "development_balanced_accuracy": accuracy,
-    }
-    parameters = sum(down.numel() + up.numel() for down, up in change.factors.values())
-    return Fitted(on=change.on, parameters=parameters, chosen=chosen)
+    return Rival(name, title, "an adapter, or merged weights", False, fit)
 
 
-def _check(title: str, model: PreTrainedModel, examples: Sequence[BinaryExample]) -> None:
-    if processes.count() > 1:
-        raise NasAlignError(
-            "LoRA is trained by a single process; start nasalign without accelerate launch."
-        )
-    if any(type(weight) is not nn.Parameter for weight in model.parameters()):
-        raise NasAlignError("LoRA is compared on whole weights; load the model unquantised.")
-    if not examples:
-        raise NothingToFixError(f"There is no sample to train {title} on; probe more questions.")
-
-
-@contextmanager
-def lora_layers(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Put fresh LoRA layers of PEFT around all linear modules of the text model.
-
-    Only their weights require gradients. On leaving, the model has its own modules again, with
-    weights that nothing has written to.
-    """
-    text, output = text_model(model)[0], model.get_output_embeddings()
-    linear = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not output and name.startswith(text)
-    ]
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=linear)
-    # PEFT draws the first weights from the global random state, which is not ours to move.
-    with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about options of PEFT that are not used here
-        torch.manual_seed(seed)
-        wrapped = get_peft_model(model, config)
-    try:
-        yield
-    finally:
-        wrapped.unload()
-
-
-def train_epochs(
-    material: Material, samples: Sequence[Sample], rate: float, epochs: int, progress: Progress
-) -> Iterator[int]:
-    """Train the LoRA layers of the model, and yield the number of each epoch after it.
-
-    AdamW with warm-up and cosine decay from the highest learning rate ``rate`` to 0.
-
-    Raises:
-        OutOfMemoryError: memory does not hold the gradient of a single sample.
-    """
-    model, part = material.model, BATCH_SIZE
-    weights = [one for one in model.parameters() if one.requires_grad]
-    adam = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
-    steps = epochs * math.ceil(len(samples) / BATCH_SIZE)
-    warmup = math.ceil(material.settings.warmup_ratio * steps)
-    schedule = get_cosine_schedule_with_warmup(adam, warmup, steps)
-    rng = random.Random(f"{material.settings.seed}/lora")
-    for epoch in range(1, epochs + 1):
-        order = rng.sample(samples, len(samples))
-        for start in range(0, len(order), BATCH_SIZE):
-            batch = order[start : start + BATCH_SIZE]
-            with explained("training a LoRA", model):
-                while halved(partial(_backward, model, batch, part), min(part, len(batch))):
-                    part = (min(part, len(batch)) + 1) // 2  # stays so: memory grows no larger
-            nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)
-            adam.step()
-            schedule.step()
-            progress(len(batch))
-        yield epoch
-
-
-def _backward(model: PreTrainedModel, batch: Sequence[Sample], size: int) -> None:
-    """Compute the gradient of the mean loss of a batch, of ``size`` samples at a time."""
-    model.zero_grad()  # also of a larger part, in which memory ran out
-    for start in range(0, len(batch), size):
-        part = batch[start : start + size]
-        logits = answer_logits(model, [prompt for prompt, _ in part])  # [B, vocabulary]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        answers = torch.tensor([answer for _, answer in part], device=logits.device)
-        (functional.cross_entropy(logits, answers, reduction="sum") / len(batch)).backward()
-
-
-def training_samples(material: Material, examples: Sequence[BinaryExample]) -> list[Sample]:
-    """Return prompts, each with the first token of its right answer.
-
-    Raises:
-        PromptError: an answer word has no such token, or a prompt is too long for the model.
-    """
-    builder = material.builder()
-    prompts = [builder.binary(example) for example in examples]
-    check_lengths(material.model, prompts, more=1)
-    samples: list[Sample] = []
-    for prompt, example in zip(prompts, examples, strict=True):
-        token = prompt.answers.target if example.known_label else prompt.answers.other_target
-        if token is None:
-            raise PromptError(
-                "The negative answer does not begin with a token of its own, so LoRA cannot be "
-                "trained on it; choose another vocabulary."
-            )
-        samples.append((prompt, token))
-    return samples
-
-
-def _whole_questions(examples: Sequence[BinaryExample], draw: str) -> list[BinaryExample]:
-    """Draw the examples to choose by; those about one question are taken all or not at all."""
-    groups: dict[tuple[str, str | None], list[int]] = {}
-    for place, example in enumerate(examples):
-        groups.setdefault((example.question, example.context), []).append(place)
-    order = list(groups.values())
-    random.Random(draw).shuffle(order)
-    chosen: list[int] = []
-    for places in order:
-        if len(chosen) + len(places) <= DEVELOPMENT_EXAMPLES:
-            chosen += places
-    return [examples[place] for place in sorted(chosen)]
+LORA_ALL = _lora("lora-all", "all linear layers", all_linear)
+LORA_QK = _lora("lora-qk", "queries and keys", queries_and_keys)

@@ -5,7 +5,7 @@ column of the other. An input of 0 there does what columns of 0 in the weight wo
 writing a weight.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -39,6 +39,21 @@ def masked(model: PreTrainedModel, columns: Columns) -> Iterator[None]:
         yield
 
 
+def attention_outputs(model: PreTrainedModel) -> dict[int, str]:
+    """Return the name of the output projection of the attention of each layer that has heads.
+
+    Its input is the outputs of the heads, one block of equal size for each.
+
+    Raises:
+        ModelError: a layer has no such linear module.
+    """
+    linear = _linear(model)
+    return {
+        layer: _one_of(model, linear, (f"{attention}.o_proj", f"{attention}.dense"))
+        for layer, attention in HeadGeometry.of(model).modules.items()
+    }
+
+
 def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
     """Return the names of both output projections, of attention and of feed-forward.
 
@@ -47,19 +62,28 @@ def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
     Raises:
         ModelError: a layer has no such linear modules, as in a mixture of experts.
     """
-    linear = {  # with weights that can be read: those of a quantised model are packed integers
+    linear, names = _linear(model), layer_names(model)
+    found = []
+    for layer, out in attention_outputs(model).items():
+        ends = (f"{names[layer]}.mlp.{one}" for one in ("down_proj", "dense_4h_to_h"))
+        found.append((out, _one_of(model, linear, ends)))
+    return found
+
+
+def _linear(model: PreTrainedModel) -> set[str]:
+    """Linear modules whose weights can be read: those of a quantised model are packed integers."""
+    return {
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module.weight.is_floating_point()
     }
-    found, names = [], layer_names(model)
-    for layer, attention in HeadGeometry.of(model).modules.items():
-        out = linear & {f"{attention}.o_proj", f"{attention}.dense"}
-        down = linear & {f"{names[layer]}.mlp.{one}" for one in ("down_proj", "dense_4h_to_h")}
-        if not out or not down:
-            raise ModelError(
-                f"Nothing can be masked in {type(model).__name__}: its layers lack a plain linear "
-                "output projection of attention or of the feed-forward network."
-            )
-        found.append((*out, *down))
-    return found
+
+
+def _one_of(model: PreTrainedModel, linear: Set[str], names: Iterable[str]) -> str:
+    for name in names:
+        if name in linear:
+            return name
+    raise ModelError(
+        f"Nothing can be masked or edited in {type(model).__name__}: its layers lack a plain "
+        "linear output projection of attention or of the feed-forward network."
+    )

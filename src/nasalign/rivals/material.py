@@ -1,11 +1,10 @@
 """What every row of a comparison may be fitted on."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import zip_longest
 
 from nasalign.config import Settings
-from nasalign.data.binary import Binary, positive_example, sample
+from nasalign.data.binary import Binary, sample
 from nasalign.data.records import BinaryExample, Question, Record
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError
@@ -38,11 +37,10 @@ def material_of(
     settings = session.settings
     rest = sample(splits.of_development, settings.evaluation_questions, settings.seed)
     if splits.labelled:
-        same, pairs = _labelled(splits, probing, settings)
+        pairs = _labelled(splits, probing, settings)
         development = _fitting_rows(session, splits, rest)
     else:
-        same, mistaken = _mistaken(probing)
-        pairs = _both_sides(session, splits, "pairs", mistaken)
+        pairs = _both_sides(session, splits, "pairs", _mistaken(probing))
         development = _both_sides(session, splits, "development", without_evidence(rest))
     if not development:
         raise DataError(
@@ -53,35 +51,25 @@ def material_of(
         session=session,
         asked=list(asked),
         probing=probing,
-        same=same,
         pairs=pairs,
         development=development,
         shots=few_shots(session.with_settings(shots=SHOTS), splits),
     )
 
 
-def _mistaken(probing: ProbingSet) -> tuple[list[BinaryExample], list[Question]]:
-    """D as examples, and its questions."""
-    places = [place for place, part in enumerate(probing.parts) if part == "tuning"]
-    mistaken = [probing.samples[place].question for place in places]
-    same = [positive_example(question) for question in mistaken]
-    if probing.wrong is not None:  # a lean to Yes: D are wrong answers that it affirms
-        same = [
-            replace(one, answer=probing.wrong[place], label=False)
-            for one, place in zip(same, places, strict=True)
-        ]
-    return same, mistaken
+def _mistaken(probing: ProbingSet) -> list[Question]:
+    """The questions of D."""
+    parts = zip(probing.samples, probing.parts, strict=True)
+    return [sample.question for sample, part in parts if part == "tuning"]
 
 
-def _labelled(
-    splits: Splits, probing: ProbingSet, settings: Settings
-) -> tuple[list[BinaryExample], list[BinaryExample]]:
-    """D of labelled rows, and the same with as many rows of the other label."""
+def _labelled(splits: Splits, probing: ProbingSet, settings: Settings) -> list[BinaryExample]:
+    """D of labelled rows, with as many rows of the other label."""
     parts = zip(probing.samples, probing.parts, strict=True)
     same = [one.example for one, part in parts if part == "tuning" and one.example]
     others = [one for one in splits.labelled if same and one.label is not same[0].label]
     drawn = sample(others, len(same), settings.seed)
-    return same, [row for pair in zip_longest(same, drawn) for row in pair if row]
+    return [row for pair in zip_longest(same, drawn) for row in pair if row]
 
 
 def _fitting_rows(

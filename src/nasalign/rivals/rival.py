@@ -32,8 +32,7 @@ class Material:
     session: Session  # the untouched model, and a run of this rival alone
     asked: Sequence[Parametric]  # what was probed
     probing: ProbingSet  # what the model knows, under Prompt I with the right answer (Section 4.1)
-    same: Sequence[BinaryExample]  # the tuning set D of the paper: known answers, all of label Yes
-    pairs: Sequence[BinaryExample]  # the questions of D, each with its right and a wrong answer
+    pairs: Sequence[BinaryExample]  # the questions of the paper's D, with right and wrong answers
     development: Sequence[BinaryExample]  # right and wrong answers, of the development split
     shots: Sequence[BinaryExample]  # of questions that are held out for it
 

@@ -113,11 +113,13 @@ class RowMeasurement:
     def _evaluated(self, rival: Rival, fitted: Fitted, name: str) -> Evaluation:
         session, examples = self.session, self.sets[name]
         settings = session.settings.replace(fitted.changes)
-        title = f"Evaluating {rival.name}: {name}"
-        with session.run.part(None).stage(name, title, len(examples)) as done:
-            found = run_evaluation(
-                session.model, session.tokenizer, examples, settings, fitted.shots, done
-            )
+        found = self._untouched.get(name) if self._says_the_same(fitted) else None
+        if found is None:
+            title = f"Evaluating {rival.name}: {name}"
+            with session.run.part(None).stage(name, title, len(examples)) as done:
+                found = run_evaluation(
+                    session.model, session.tokenizer, examples, settings, fitted.shots, done
+                )
         if fitted.adjusted:
             found = fitted.adjusted(found)
         if not found.scores.finite:
@@ -126,6 +128,14 @@ class RowMeasurement:
                 "its fitting diverged."
             )
         return found
+
+    def _says_the_same(self, fitted: Fitted) -> bool:
+        """Whether the model is asked and answers as the untouched one, so need not be asked again.
+
+        With the decoder ``generate`` it is asked: an earlier run's texts are not read back.
+        """
+        leaves = fitted.on is nullcontext and not fitted.changes and not fitted.shots
+        return leaves and self.session.settings.decoder == "logits"
 
     def _figures(self, name: str, rival: Rival, evaluation: Evaluation) -> dict[str, Any]:
         """Each figure as value, low and high; the change of accuracy is paired by question."""

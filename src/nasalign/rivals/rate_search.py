@@ -1,0 +1,214 @@
+"""One search for every rival that is trained: the same samples, steps, rates and selection.
+
+Every learning rate is trained for the first of two epochs, and only the best on the development
+split is trained to the end: successive halving (Jamieson and Talwalkar, 2016, "Non-stochastic best
+arm identification and hyperparameter optimization"), which takes two thirds of the steps that all
+rates to the end would. The test split is never looked at.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from nasalign.data.binary import sample
+from nasalign.data.records import BinaryExample
+from nasalign.errors import NasAlignError, NothingToFixError
+from nasalign.evaluation.ranking import auc
+from nasalign.nasa_plus.joint_run import pairs_by_kind
+from nasalign.nasa_plus.kinds import held_back
+from nasalign.progress import Progress
+from nasalign.rivals.change import Change
+from nasalign.rivals.change_training import (
+    EPOCHS,
+    SamplePair,
+    steps_of,
+    train_epochs,
+    training_samples,
+)
+from nasalign.rivals.rival import Fitted, Material, balanced_accuracy, odds_of
+
+RATES = (5e-4, 2e-3, 5e-3)
+MOST_PAIRS = 96
+"""Pairs that are trained on at most: more would take a comparison beyond 45 minutes on two cores
+(docs/compare.md)."""
+JUDGES = 100
+"""Development examples by which rivals are chosen, at most."""
+
+
+class Quality(NamedTuple):
+    """How well log odds judge: by accuracy, and where that is equal by the AUC."""
+
+    accuracy: float  # balanced
+    auc: float
+
+    @classmethod
+    def of(cls, odds: Tensor, examples: Sequence[BinaryExample]) -> "Quality":
+        """Return the quality of the log odds [N] of examples; the worst if one is not finite."""
+        if not odds.isfinite().all():
+            return cls(0.0, 0.0)
+        labels = [example.known_label for example in examples]
+        area = float(auc(odds.numpy(), labels, np.ones((1, len(labels))))[0])
+        # Without both labels there is no AUC.
+        return cls(balanced_accuracy(odds, examples), 0.5 if np.isnan(area) else area)
+
+    def as_chosen(self) -> dict[str, float]:
+        """Return what a row tells of the development split."""
+        return {"development balanced accuracy": self.accuracy, "development AUC": self.auc}
+
+
+def training_pairs(material: Material) -> list[tuple[BinaryExample, BinaryExample]]:
+    """Return right and wrong answers to train on, the same for every rival.
+
+    They are drawn from those of nasa+, without what that holds back, so of all of its kinds.
+    """
+    kinds = pairs_by_kind(material.session, material.asked, material.probing)
+    seed = material.settings.seed
+    every = [
+        (pair.right, pair.wrong)
+        for pairs in kinds.values()
+        for pair in pairs
+        if not held_back(pair.subject, seed)
+    ]
+    return sample(every, MOST_PAIRS, seed)
+
+
+def judges_of(material: Material) -> list[BinaryExample]:
+    """Return development examples to choose by, the same for every rival.
+
+    Those about one question are taken all or not at all.
+    """
+    groups: dict[tuple[str, str | None], list[int]] = {}
+    for place, example in enumerate(material.development):
+        groups.setdefault((example.question, example.context), []).append(place)
+    order = list(groups.values())
+    random.Random(f"{material.settings.seed}/rivals").shuffle(order)
+    chosen: list[int] = []
+    for places in order:
+        if len(chosen) + len(places) <= JUDGES:
+            chosen += places
+    return [material.development[place] for place in sorted(chosen)]
+
+
+def check_better(title: str, found: Quality, untouched: Quality) -> None:
+    """Raise NothingToFixError if what was found is no better than the untouched model."""
+    if found <= untouched:
+        raise NothingToFixError(
+            f"{title} finds nothing that is better than the untouched model on the development "
+            f"split (balanced accuracy {found.accuracy:.3f} beside {untouched.accuracy:.3f})."
+        )
+
+
+@dataclass
+class _Trial:
+    """A change at one learning rate, trained so far."""
+
+    rate: float
+    change: Change
+    epochs: Iterator[int]  # trains another epoch
+    quality: Quality
+
+
+class RateSearch:
+    """The search of one rival.
+
+    Args:
+        material: what it is fitted on; its model is left as it was.
+        name: of the row.
+        title: of the rival, for messages.
+
+    Raises:
+        NasAlignError: the model is quantised, or a prompt does not fit.
+        NothingToFixError: there is nothing to train on.
+    """
+
+    def __init__(self, material: Material, name: str, title: str) -> None:
+        self.material, self.name, self.title = material, name, title
+        _check_whole(material.model)
+        examples = training_pairs(material)
+        if not examples:
+            raise NothingToFixError(
+                f"There is no sample to train {title} on; probe more questions."
+            )
+        sides = [training_samples(material, side) for side in zip(*examples, strict=True)]
+        self.pairs: list[SamplePair] = list(zip(*sides, strict=True))
+        self.judges = judges_of(material)
+
+    def trained_once(self, change: Change, rate: float) -> None:
+        """Train a change for one epoch at one rate, as a step before the search."""
+        title = f"{self.title}: first step"
+        stage = f"{self.name}/first"
+        with self.material.run.stage(stage, title, 2 * len(self.pairs)) as done:
+            for _ in train_epochs(self.material, change, self.pairs, rate, done, epochs=1):
+                pass
+
+    def best(
+        self, fresh: Callable[[], Change], about: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    ) -> Fitted:
+        """Train fresh changes and return the best; among equals of the smaller rate.
+
+        Args:
+            fresh: returns an untrained change.
+            about: returns what else the row tells of the trained one.
+
+        Raises:
+            NothingToFixError: none is better than the untouched model on the development split.
+        """
+        learnt, judged = 2 * len(self.pairs), len(self.judges)
+        first, rest = len(RATES), EPOCHS - 1
+        total = (first + rest) * (learnt + judged) + judged
+        with self.material.run.stage(self.name, self.title, total) as done:
+            untouched = self._quality(None, done)
+            trial = self._started(fresh, done)
+            found, epoch, state = trial.quality, 1, _copied(trial.change)
+            for later in trial.epochs:
+                quality = self._quality(trial.change, done)
+                if quality > found:
+                    found, epoch, state = quality, later, _copied(trial.change)
+        check_better(self.title, found, untouched)
+        trial.change.load_state_dict(state)
+        trial.change.requires_grad_(False)
+        chosen = {
+            "learning rate": trial.rate,
+            "epochs": epoch,
+            "pairs": len(self.pairs),
+            "steps": steps_of(len(self.pairs), first + rest),
+        }
+        return Fitted(
+            on=trial.change.on,
+            parameters=trial.change.numbers,
+            chosen=chosen | found.as_chosen() | dict(about(trial.change)),
+        )
+
+    def _started(self, fresh: Callable[[], Change], done: Progress) -> _Trial:
+        """Train every rate for an epoch, and return the best, to go on with."""
+        best: _Trial | None = None
+        for rate in RATES:
+            change = fresh()
+            epochs = train_epochs(self.material, change, self.pairs, rate, done)
+            next(epochs)
+            quality = self._quality(change, done)
+            if best is None or quality > best.quality:
+                best = _Trial(rate, change, epochs, quality)
+        assert best is not None
+        return best
+
+    def _quality(self, change: Change | None, done: Progress) -> Quality:
+        with change.on(self.material.model) if change else nullcontext():
+            odds = odds_of(self.material.scores(self.judges))
+        done(len(self.judges))
+        return Quality.of(odds, self.judges)
+
+
+def _copied(change: Change) -> dict[str, Tensor]:
+    return {name: one.detach().clone() for name, one in change.state_dict().items()}
+
+
+def _check_whole(model: PreTrainedModel) -> None:
+    if any(type(weight) is not nn.Parameter for weight in model.parameters()):
+        raise NasAlignError("Rivals are trained on whole weights; load the model unquantised.")
