@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasalign.commands.plain_threshold import threshold_pairs
 from nasalign.commands.speed import Speed, measure_speed
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question, load_facts
@@ -88,6 +89,7 @@ class Workload:
         weighed = 2 * min(200, known) if settings.direction == "auto" else 0
         return {
             "evaluation before": evaluated,
+            "threshold": 2 * threshold_pairs(settings) * length,
             "free answers": probed * speed.answer if self.asked else 0.0,
             "probing": (known + weighed) * length,
             "tuning": self._tuning(settings, probed, known) * length,
