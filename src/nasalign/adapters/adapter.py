@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
-from nasalign.errors import ModelError, NasAlignError
+from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
 from nasalign.models.head_layouts import PROJECTIONS, RowSlice, out_features, weight_of
@@ -145,8 +145,9 @@ def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
     file, base = read_adapter(Path(folder)), fingerprint(model)
     made_for = file.origin.base
     another = ModelError(
-        f"The adapter {folder} was made for another model or another dtype than "
-        f"{model.name_or_path}."
+        f"The adapter {folder} was made for {shortened(file.base_model)}"
+        f"{f' in {file.origin.dtype}' if file.origin.dtype else ''}, which is another model or "
+        f"another dtype than {model.name_or_path}."
     )
     # The fingerprint of a quantised model differs from that of its checkpoint, although the rows
     # are the same; these are compared below.

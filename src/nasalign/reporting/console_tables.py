@@ -139,13 +139,12 @@ def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
 
 def sides_table(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]) -> Table:
     """Return the answers to one question, a row a side."""
-    said = {"positive": words[0], "negative": words[1], "unsure": "I don't know"}
     table = Table("", "verdict", box=SIMPLE_HEAD, pad_edge=False)
     for name in (f"P({words[0]})", f"P({words[1]})", "model NAS"):
         table.add_column(name, justify="right")
     for side, answer in answers.items():
         figures = (number(answer[name]) for name in ("p_yes", "p_no", "nas"))
-        table.add_row(side, said.get(answer["verdict"], "invalid"), *figures)
+        table.add_row(side, _said(answer, words), *figures)
     return table
 
 
@@ -158,17 +157,27 @@ def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
     return table
 
 
+def answer_line(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]) -> str:
+    """Return what each model says, as ``untouched: No -> aligned: Yes``."""
+    return " -> ".join(f"{side}: {_said(answer, words)}" for side, answer in answers.items())
+
+
+def _said(answer: Mapping[str, Any], words: tuple[str, str]) -> str:
+    said = {"positive": words[0], "negative": words[1], "unsure": "I don't know"}
+    return said.get(answer["verdict"], "neither word")
+
+
 def answer_tables(
     question: str, answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]
 ) -> Iterator[Table]:
     """Yield the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
     titles = {"p_yes": f"P({words[0]})", "p_no": f"P({words[1]})"}
-    titles |= {"coverage": "both words", "nas": "model NAS"}
+    titles |= {name: METRIC_NAMES[name] for name in ("coverage", "nas")}
     rows = [
         [title, *(number(answers[side][name]) for side in sides)] for name, title in titles.items()
     ]
-    rows.append(["verdict", *(answers[side]["verdict"] for side in sides)])
+    rows.append(["answer", *(_said(answers[side], words) for side in sides)])
     yield columns_table(question, rows, ["", *sides])
     if not any(answers[side]["heads"] for side in sides):
         return
