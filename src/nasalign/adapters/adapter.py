@@ -23,7 +23,7 @@ from nasalign.models.loading import fingerprint
 _PLACE = attrgetter("module", "start")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adapter:
     """Rows of a model before and after alignment, each [D, in] in the weight's dtype.
 
@@ -63,6 +63,15 @@ class Adapter:
             {where: after[where] for where in changed},
             {where.module: out_features(model.get_submodule(where.module)) for where in changed},
             base_fingerprint,
+        )
+
+    def __repr__(self) -> str:
+        """Return how many weights it changes, and of which model, in a line."""
+        rows = sum(where.stop - where.start for where in self.after)
+        modules = len({where.module for where in self.after})
+        return (
+            f"Adapter({self.parameters:,} weights in {rows:,} rows of {modules:,} modules, for the "
+            f"model {self.base_fingerprint})"
         )
 
     @property

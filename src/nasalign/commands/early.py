@@ -32,7 +32,13 @@ def check_early(command: str, words: Sequence[str]) -> None:
     """
     if {"--help", "-h"} & set(words):
         return
-    given = list(_pairs(words))
+    try:
+        _check(command, list(_pairs(words)))
+    except (OSError, ValueError):  # a name that no file can have; the command says so
+        return
+
+
+def _check(command: str, given: Sequence[tuple[str, str]]) -> None:
     _check_settings(given)
     for option, value in given:
         if option in _DATA:

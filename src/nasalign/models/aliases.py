@@ -56,7 +56,7 @@ def check_model_name(name: str) -> None:
     known = [*EMBEDDED_MODELS, *_beside(path)]
     raise ModelError(
         f"There is no model {name!r}: it is neither a folder, nor a .gguf file, nor a hub id "
-        f"(owner/name), nor an alias ({', '.join(EMBEDDED_MODELS)}).{did_you_mean(name, known)}"
+        f"(owner/name), nor an alias ({', '.join(EMBEDDED_MODELS)}).{did_you_mean(path.name, known)}"
     )
 
 
