@@ -24,7 +24,7 @@ MISTAKES = [
 ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "questions.jsonl").write_text("{}")
     (tmp_path / "tiny.gguf").write_text("")

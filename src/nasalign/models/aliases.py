@@ -53,10 +53,10 @@ def check_model_name(name: str) -> None:
         raise ModelError(f"There is no GGUF file {path}.{did_you_mean(path.name, _beside(path))}")
     if name in EMBEDDED_MODELS or path.is_dir() or path.suffix == ".gguf" or is_on_hub(name):
         return
-    known = [*EMBEDDED_MODELS, *_beside(path)]
+    near = did_you_mean(path.name, [*EMBEDDED_MODELS, *_beside(path)])
     raise ModelError(
         f"There is no model {name!r}: it is neither a folder, nor a .gguf file, nor a hub id "
-        f"(owner/name), nor an alias ({', '.join(EMBEDDED_MODELS)}).{did_you_mean(path.name, known)}"
+        f"(owner/name), nor an alias ({', '.join(EMBEDDED_MODELS)}).{near}"
     )
 
 
