@@ -17,12 +17,13 @@ from nasalign.session import Session
 
 FILE = "threshold.json"
 PAIRS = 100
-"""Held-back questions at most, each with a right and a wrong answer."""
+LEAST_PAIRS = 10
+"""Held-back questions, each with a right and a wrong answer: at most, and where little is asked."""
 
 
 def threshold_pairs(settings: Settings) -> int:
     """Return how many questions the threshold is fitted on; fewer where less is evaluated."""
-    return min(PAIRS, settings.evaluation_questions // 3)
+    return max(LEAST_PAIRS, min(PAIRS, settings.evaluation_questions // 3))
 
 
 def fit_threshold(session: Session, splits: Splits, shots: Sequence[BinaryExample]) -> None:
