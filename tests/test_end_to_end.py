@@ -19,7 +19,7 @@ EMBEDDED = ("probing_questions=150", "tuning_samples=32", "validation_samples=12
 EMBEDDED += ("bootstrap_samples=200",)
 FILES = {"run.json", "SHA256SUMS", "parametric.jsonl", "probing.jsonl", "nas.safetensors"}
 FILES |= {"heads.json", "tuning.jsonl", "side_effects.json", "attention.json", "adapter"}
-FILES |= {"metrics.json", "report.html", "eval"}
+FILES |= {"metrics.json", "report.html", "eval", "threshold.json"}
 
 
 def run(*arguments: object, settings: tuple[str, ...] = QUICK) -> dict:

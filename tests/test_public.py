@@ -25,6 +25,10 @@ def test_every_name_is_there_and_no_other() -> None:
         _ = nasalign.nonesuch
 
 
+def test_dir_is_the_api() -> None:
+    assert dir(nasalign) == sorted([*nasalign.__all__, "__version__"])
+
+
 @pytest.mark.long
 def test_a_type_checker_sees_the_types(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api")

@@ -64,6 +64,12 @@ __all__ = [
     "select_heads",
 ]
 
+
+def __dir__() -> list[str]:
+    """Return the public names, whether they are imported yet or not."""
+    return sorted([*__all__, "__version__"])
+
+
 if not TYPE_CHECKING:  # for a type checker, a name that is not above does not exist
 
     def __getattr__(name: str) -> Any:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -11,10 +13,11 @@ from nasalign.adapters.adapter import Adapter
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import PromptError
+from nasalign.evaluation.head_map import head_map
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.head_layouts import RowSlice
-from nasalign.nas.heads import Head
+from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.head_tuning import OnRecord, Record, choose_heads, tune
 from nasalign.nasa.knowledge import Parametric, what_it_knows
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probing_set
@@ -30,7 +33,7 @@ from nasalign.run import Run
 from nasalign.session import Session
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AlignResult:
     """What an alignment found and did.
 
@@ -53,6 +56,51 @@ class AlignResult:
             return [head[:2] for head in self.heads] if self.adapter.after else []
         records = [one for one in self.history if isinstance(one, HeadRecord)]
         return [(one.layer, one.head) for one in records if one.kept]
+
+    def __repr__(self) -> str:
+        """Return how many heads were selected and kept, and of how many samples, in a line."""
+        return (
+            f"AlignResult({len(self.kept)} of {len(self.heads)} selected heads kept, "
+            f"{self.adapter.parameters:,} changed weights, probing set of "
+            f"{len(self.probing.samples):,})"
+        )
+
+    def summary(self) -> str:
+        """Return what was found and done as a few sentences, one a line."""
+        probing, kept = self.probing, self.kept
+        does, did = "denies", "Yes"
+        if probing.direction == "positive":
+            does, did = "affirms", "No"
+        said = [
+            f"Of {len(probing.samples):,} answers that it was probed with, the untouched model "
+            f"wrongly {does} {probing.mistakes:,}; it was tuned to say {did}.",
+            f"{len(self.heads)} heads were selected, and the changes of {len(kept)} kept"
+            + (f": {', '.join(f'layer {a}, head {b}' for a, b in kept)}." if kept else "."),
+            f"{self.adapter.parameters:,} weights differ from the untouched model's; "
+            "adapter.revert(model) puts them back.",
+            "Whether it answers better, evaluate() tells on questions that it was not tuned on.",
+        ]
+        return "\n".join(said)
+
+    def plot_heads(self) -> Any:
+        """Return an Altair chart of the NAS of every head before tuning, with the heads marked.
+
+        Raises:
+            NasAlignError: the extra ``plots`` is not installed.
+        """
+        return head_map(single_head_nas(self.probing.nas), self.heads, self.kept)
+
+    def _repr_html_(self) -> str:
+        """Return the summary and a table of the selected heads, for notebooks."""
+        kept = set(self.kept)
+        rows = "".join(
+            f"<tr><td>{head.layer}</td><td>{head.head}</td><td>{head.nas:.3f}</td>"
+            f"<td>{'kept' if head[:2] in kept else ''}</td></tr>"
+            for head in self.heads
+        )
+        lines = "<br>".join(map(escape, self.summary().splitlines()))
+        titles = "".join(f"<th>{title}</th>" for title in ("layer", "head", "NAS", "rows"))
+        return f"<p>{lines}</p><table><tr>{titles}</tr>{rows}</table>"
 
 
 def align(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from nasalign.errors import NasAlignError, shortened
+from nasalign.errors import NasAlignError, did_you_mean, shortened
 
 Decoder = Literal["logits", "generate"]
 KeyScope = Literal["group", "none"]
@@ -235,8 +235,9 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
         return NasAlignError("The name of a setting is not valid Unicode.")
     name, value = str(first["loc"][0]), first["input"]
     if first["type"] == "unexpected_keyword_argument":
-        names = ", ".join(field.name for field in dataclasses.fields(kind))
-        return NasAlignError(f"There is no setting {shortened(name)}; the settings are {names}.")
+        names = [field.name for field in dataclasses.fields(kind)]
+        near = did_you_mean(name, names) or f" The settings are {', '.join(names)}."
+        return NasAlignError(f"There is no setting {shortened(name)}.{near}")
     rule = first["msg"].replace("Input should", "must")
     if name == "learning_rate":
         rule += ' or "auto"'

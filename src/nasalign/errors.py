@@ -1,6 +1,8 @@
 """Errors that a user sees: one sentence that says what is wrong and what to do."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 # Control, bidirectional and surrogate characters, which would change what a terminal shows.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -46,6 +48,12 @@ class Terminated(KeyboardInterrupt):
 
 class NothingToFixError(NasAlignError):
     """The probing set has no false negative: the model has no negative bias here. Exits with 0."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the nearest of the known names, with a space before, or ""."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def shortened(text: str, longest: int = 200) -> str:

@@ -45,6 +45,7 @@ _FILES = (
     "learning_rate.json",
     "tuning.jsonl",
     "joint.jsonl",
+    "threshold.json",
     "side_effects.json",
     "attention.json",
     "metrics.json",

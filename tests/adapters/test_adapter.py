@@ -182,7 +182,9 @@ def test_all_modules_have_one_rank_filled_up_with_zeros(name: str, tmp_path: Pat
     [("llama", {"seed": 1}), ("mistral", {}), ("llama", {"dtype": torch.bfloat16})],
 )
 def test_an_adapter_of_another_model_is_refused(name: str, options: Any, saved: Path) -> None:
-    with pytest.raises(ModelError, match="made for another model or another dtype"):
+    with pytest.raises(
+        ModelError, match=r"was made for .*, which is another model or another dtype"
+    ):
         load_adapter(saved.parent, tiny.build_model(name, **options))
 
 

@@ -1,5 +1,6 @@
 """Metrics are those of the reference, and their intervals cover what they should."""
 
+import math
 import random
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_coverage_is_the_mean_over_all_answers() -> None:
 
 def test_a_model_that_says_no_word_of_the_two_has_zeros() -> None:
     metrics = of(["invalid", "invalid"], [True, False], [0.5, 0.5])
-    assert metrics == dict.fromkeys(METRICS, 0.0) | {"invalid_rate": 1.0}
+    assert metrics == dict.fromkeys((*METRICS, "gap"), 0.0) | {"invalid_rate": 1.0}
 
 
 def test_a_model_that_always_denies_has_no_precision() -> None:
@@ -99,6 +100,41 @@ def test_a_model_that_always_denies_has_no_precision() -> None:
     assert (metrics["accuracy"], metrics["yes_rate"]) == (0.75, 0.0)
     assert (metrics["precision"], metrics["recall"], metrics["f1"]) == (0.0, 0.0, 0.0)
     assert metrics["ece"] == 0.25
+    assert metrics["specificity"] == 1.0
+
+
+def test_specificity_is_the_share_of_wrong_answers_refused() -> None:
+    """Of four wrong answers three are refused or accepted in words: one of these is accepted."""
+    said: list[Verdict] = ["positive", "negative", "negative", "invalid", "positive"]
+    metrics = of(said, [False, False, False, False, True], [1.0] * 5)
+    assert metrics["specificity"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("yes", "value", "bounded"), [(0, None, 0), (9, 1.0, 0), (10, 1.0, 1)])
+def test_a_precision_of_few_yes_has_no_interval_and_of_none_no_value(
+    yes: int, value: float | None, bounded: int
+) -> None:
+    verdicts: list[Verdict] = ["positive"] * yes + ["negative"] * (40 - yes)
+    labels = [index < 20 for index in range(40)]
+    mine = evaluation(verdicts, labels)
+    metrics = mine.metrics(200)
+    assert metrics["precision"] == value
+    assert (metrics["intervals"]["precision"] != (None, None)) == bounded
+    assert metrics["specificity"] == 1.0
+    other = evaluation(["positive"] * 20 + ["negative"] * 20, labels)
+    assert math.isnan(mine.change_to(other, 200)["precision"][0]) != bounded
+    assert math.isnan(other.change_to(mine, 200)["precision"][0]) != bounded
+    gap, low, _ = mine.gap(200)
+    assert math.isnan(low) != bounded
+    assert math.isnan(gap) == (value is None)
+
+
+def test_a_share_of_no_answers_is_undefined() -> None:
+    metrics = evaluation(["positive"] * 20, [True] * 20).metrics(50)
+    assert (metrics["specificity"], metrics["recall"]) == (None, 1.0)
+    metrics = evaluation(["positive"] * 20, [False] * 20).metrics(50)
+    assert (metrics["specificity"], metrics["recall"]) == (0.0, None)
+    assert metrics["intervals"]["recall"] == (None, None)
 
 
 def test_bootstrap_samples_draw_whole_clusters() -> None:

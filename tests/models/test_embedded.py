@@ -13,7 +13,8 @@ import torch
 import nasalign
 from nasalign.errors import ModelError
 from nasalign.models import embedded
-from nasalign.models.embedded import EMBEDDED_MODELS, EmbeddedModel, embedded_folder
+from nasalign.models.aliases import EMBEDDED_MODELS, EmbeddedModel
+from nasalign.models.embedded import embedded_folder
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint
 

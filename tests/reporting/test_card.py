@@ -19,6 +19,7 @@ from nasalign.evaluation.metrics import METRICS
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card import FILE, Form, model_card
 from nasalign.reporting.card.base import Base
+from nasalign.reporting.formats import number
 from run_folder import FACTS, write_side_effects
 
 ROWS = {"q": 16, "k": 5}  # those that the adapter changes
@@ -97,8 +98,8 @@ def test_the_metadata_are_the_hubs_and_the_figures_those_of_the_run(
             "n": 40,
             "decoder": "logits",
         }
-        low, high = (f"{bound:.3f}" for bound in after["intervals"][metric])
-        assert f"| {after[metric]:.3f} ({low} to {high}) |" in card.text
+        low, high = map(number, after["intervals"][metric])
+        assert f"| {number(after[metric])} ({low} to {high}) |" in card.text
     assert results["strategyqa", "f1"].dataset_type == "local-file"
     assert results["strategyqa", "f1"].dataset_split == "all"
     assert results["facts", "f1"].dataset_split == "test"

@@ -36,7 +36,7 @@ def rows_of(chart: Chart) -> list[dict]:
 def test_every_picture_takes_the_colour_of_the_page(files: RunFiles) -> None:
     sets, tuned = data_sets(files), epochs(files)
     charts = [
-        metrics_chart(sets[0], "Yes"),
+        metrics_chart(sets[0], ("Yes", "No")),
         gap_chart(sets),
         heads_chart(files),
         timeline_chart(tuned, "beta", "model NAS", 50.0),
@@ -54,7 +54,7 @@ def test_every_picture_takes_the_colour_of_the_page(files: RunFiles) -> None:
 
 
 def test_metrics_have_the_intervals_of_the_run(files: RunFiles) -> None:
-    rows = rows_of(metrics_chart(data_sets(files)[0], "True"))
+    rows = rows_of(metrics_chart(data_sets(files)[0], ("True", "False")))
     after = next(row for row in rows if (row["metric"], row["side"]) == ("recall", "after"))
     told = files.metrics["facts"]["after"]
     assert after["value"] == pytest.approx(told["recall"])

@@ -50,14 +50,15 @@ def test_every_figure_is_in_the_table(folder: Path, page: str) -> None:
         for line, row in zip(lines, rows, strict=True):
             cells = re.findall(r'data-value="([^"]*)"', line)
             figures = row["datasets"][name]["figures"]
-            names = ["accuracy", "accuracy_change", "precision", "recall", "f1", "auc", "ece"]
-            names += ["ece_two_words", "yes_rate", "gap", "invalid_rate", "coverage"]
-            expected = [figures[one][0] if figures.get(one) else -9 for one in names]
+            names = ["accuracy", "accuracy_change", "recall", "specificity", "precision", "f1"]
+            names += ["auc", "ece", "ece_two_words", "yes_rate", "gap", "invalid_rate", "coverage"]
+            values = [(figures.get(one) or [None])[0] for one in names]
+            expected = [-9 if value is None else value for value in values]
             assert [float(cell) for cell in cells] == pytest.approx(expected)
             says = text_of(line)
             value, low, high = figures["accuracy"]
             assert says.startswith(row["name"] + "*" * row["logits"])
-            assert f"{value:.3f} {low:.2f} to {high:.2f}" in says
+            assert f"{value:.3f} {low:.3f} to {high:.3f}" in says
 
 
 def test_what_a_row_takes(page: str) -> None:

@@ -42,8 +42,9 @@ def test_fewer_wrong_yes_is_the_gain(tmp_path: Path) -> None:
     files = mirrored(folder)
     found = run_verdict(files, data_sets(files))
     assert found.label == "Better"
+    assert "and it denies 0 of 40 right answers (0 before)" in found.sentence
     assert "said Yes to 100\N{NO-BREAK SPACE}% of" in found.sentence
-    assert "precision rose from 0.50" in found.sentence
+    assert "specificity rose from 0.000 to 0.600" in found.sentence
     assert any("It still leans to Yes" in note for note in found.notes)
     assert any("raises the share of No" in limit for limit in limits(files, data_sets(files)))
     page = " ".join(report_html(folder).split())

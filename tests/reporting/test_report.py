@@ -12,13 +12,15 @@ import pytest
 from fault_tools import invoke, printed, refused
 from nasalign.config import load_preset
 from nasalign.errors import NasAlignError
+from nasalign.evaluation.metrics import or_none
 from nasalign.io.files import read_json, read_jsonl, write_json, write_jsonl
+from nasalign.reporting.formats import percent
 from nasalign.reporting.report import report_html, write_report
 from nasalign.reporting.report.changed_answers import MOST_EXAMPLES, attention, changed_examples
 from nasalign.reporting.report.data_sets import data_sets
 from nasalign.reporting.report.origin import command_line, limits
 from nasalign.reporting.report.run_folder import RunFiles
-from nasalign.reporting.report.story import Verdict, percent, run_verdict
+from nasalign.reporting.report.story import Verdict, run_verdict
 from nasalign.reporting.report.tables import effect_rows
 from nasalign.reporting.report.tuning import halting_rule, limit_of
 from run_folder import (
@@ -63,10 +65,10 @@ def test_figures_and_changes_are_those_of_the_run(tmp_path: Path) -> None:
     data = data_sets(files)[0]
     before, after = (evaluated(data.rows[side]) for side in ("before", "after"))
     for name, change in before.change_to(after, 200, 0).items():
-        assert data.changes[name] == pytest.approx(change)
+        assert data.changes[name] == pytest.approx(change, nan_ok=True)
     for side, told_of in files.metrics["facts"].items():
         for name, (low, high) in told_of["intervals"].items():
-            assert data.figures[side][name] == pytest.approx((told_of[name], low, high))
+            assert or_none(data.figures[side][name]) == pytest.approx((told_of[name], low, high))
 
 
 def test_ranking_is_the_area_under_the_curve(tmp_path: Path) -> None:
@@ -81,7 +83,8 @@ def test_ranking_is_the_area_under_the_curve(tmp_path: Path) -> None:
 
 def test_recall_up_and_accuracy_the_same(tmp_path: Path) -> None:
     found = told(make_run(tmp_path / "run"))
-    assert found.label == "Fewer missed Yes, same accuracy"
+    assert found.label == "Fewer missed Yes, same accuracy, more wrong Yes"
+    assert found.tone == "mixed"
     assert "tiny-135m said No to 9" in found.sentence
     assert (
         "after retuning 1 of its 12 attention heads (2 tried), recall rose from" in found.sentence
@@ -89,7 +92,7 @@ def test_recall_up_and_accuracy_the_same(tmp_path: Path) -> None:
     assert "accuracy did not change measurably" in found.sentence
     assert any("hardly tells them apart" in note for note in found.notes)
     assert any("its precision before says little" in note for note in found.notes)
-    assert "and calibration did not change measurably (error" in found.sentence
+    assert any("calibration error did not change measurably" in note for note in found.notes)
 
 
 def without_a_head(folder: Path) -> None:
@@ -118,7 +121,7 @@ def all_yes(folder: Path) -> None:
     write_jsonl(folder / "eval" / "facts.after.jsonl", [row | yes for row in rows])
 
 
-FALL = "recall fell from 1.00 to 0.00, accuracy fell from 1.00 to 0.00"
+FALL = "recall fell from 1.000 to 0.000, accuracy fell from 1.000 to 0.000"
 OTHER = "now leans the other way: it says Yes to 100\N{NO-BREAK SPACE}%"
 
 
@@ -130,7 +133,7 @@ OTHER = "now leans the other way: it says Yes to 100\N{NO-BREAK SPACE}%"
             all_yes,
             "Fewer missed Yes, lower accuracy",
             "mixed",
-            [OTHER, "It said Yes not once before"],
+            [OTHER, "It never said Yes before, so it has no precision before"],
         ),
         (without_a_head, "Unchanged", None, ["none of the 2 heads that were tried was kept"]),
     ],

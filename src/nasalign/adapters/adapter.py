@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
-from nasalign.errors import ModelError, NasAlignError
+from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
 from nasalign.models.head_layouts import PROJECTIONS, RowSlice, out_features, weight_of
@@ -23,7 +23,7 @@ from nasalign.models.loading import fingerprint
 _PLACE = attrgetter("module", "start")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adapter:
     """Rows of a model before and after alignment, each [D, in] in the weight's dtype.
 
@@ -63,6 +63,15 @@ class Adapter:
             {where: after[where] for where in changed},
             {where.module: out_features(model.get_submodule(where.module)) for where in changed},
             base_fingerprint,
+        )
+
+    def __repr__(self) -> str:
+        """Return how many weights it changes, and of which model, in a line."""
+        rows = sum(where.stop - where.start for where in self.after)
+        modules = len({where.module for where in self.after})
+        return (
+            f"Adapter({self.parameters:,} weights in {rows:,} rows of {modules:,} modules, for the "
+            f"model {self.base_fingerprint})"
         )
 
     @property
@@ -145,8 +154,9 @@ def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
     file, base = read_adapter(Path(folder)), fingerprint(model)
     made_for = file.origin.base
     another = ModelError(
-        f"The adapter {folder} was made for another model or another dtype than "
-        f"{model.name_or_path}."
+        f"The adapter {folder} was made for {shortened(file.base_model)}"
+        f"{f' in {file.origin.dtype}' if file.origin.dtype else ''}, which is another model or "
+        f"another dtype than {model.name_or_path}."
     )
     # The fingerprint of a quantised model differs from that of its checkpoint, although the rows
     # are the same; these are compared below.

@@ -22,6 +22,7 @@ from nasalign.commands.options import (
     grouped,
     run_folder,
 )
+from nasalign.commands.plain_threshold import fit_threshold
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.evaluation.attention_record import heads_to_show, record_attention
@@ -34,9 +35,11 @@ from nasalign.evaluation.examples import (
 from nasalign.evaluation.free_answers import side_effects
 from nasalign.evaluation.shots import few_shots
 from nasalign.io.storage import remove_folder, seal
+from nasalign.models import processes
 from nasalign.models.merging import CONFIG
-from nasalign.reporting.console_tables import change_table
+from nasalign.reporting.console_tables import change_table, print_verdict
 from nasalign.reporting.report import write_report
+from nasalign.reporting.report.story import verdict_of
 from nasalign.session import Session
 
 
@@ -85,6 +88,8 @@ def align(
             resume=resume,
         )
         result = align_job(job)
+        if processes.is_first():
+            print_verdict(console, verdict_of(folder))
         for name, sides in result["datasets"].items():
             title = f"{name}, {sides['before']['n']} test examples"
             change = result["changes"][name]
@@ -126,6 +131,7 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         records, sets = example_sets(session, splits, more, shots)
 
         before = evaluate_sets(session, sets, shots, "before")
+        fit_threshold(session, splits, shots)
         try:
             result = correct(session, without_evidence(splits.probing), in_time)
         except NothingToFixError:

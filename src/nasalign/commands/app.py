@@ -6,9 +6,10 @@ The command files import torch, which takes seconds; ``nasalign --help`` must no
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
@@ -19,25 +20,31 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from nasalign.commands.early import check_early
+from nasalign.commands.help import with_panels
 from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, Terminated, visible
 
 COMMANDS = {
+    "doctor": "Say what is here to work with, and what is missing: versions, devices, folders, "
+    "extras.",
+    "diagnose": "Say which way a model leans, by how much, and which heads have the highest NAS.",
+    "align": "Find the heads that say No, retune them, and show before and after.",
     "ask": "Ask one yes/no question, of the untouched model and of the aligned one.",
     "chat": "Ask question after question; lines of a pipe are answered one by one.",
     "serve": "Serve a page to ask at: both answers side by side, and where the heads look.",
-    "align": "Find the heads that say No, retune them, and show before and after.",
-    "diagnose": "Say which way a model leans, by how much, and which heads have the highest NAS.",
     "evaluate": "Measure a model, with an adapter if given, on data it was not tuned on.",
     "compare": "Set other ways to correct a model beside ours: same data, same splits, same "
     "decoder.",
+    "export": "Write a corrected model that loads without nasalign.",
+    "report": "Write a run's report again: one HTML page that needs nothing else.",
     "data": "Write a data set as yes/no rows, and say how many there are of each label.",
     "reproduce": "Make the paper's tables and figures for other models, beside the paper's own.",
-    "report": "Write a run's report again: one HTML page that needs nothing else.",
-    "export": "Write a corrected model that loads without nasalign.",
-    "doctor": "Say what is here to work with, and what is missing: versions, devices, folders, "
-    "extras.",
 }
-"""The first line of each command's help, in the order of ``nasalign --help``; a test compares."""
+"""The first line of each command's help, in the order of use; a test compares."""
+
+
+RESUMABLE = {"align": ["--resume"], "compare": ["--resume"], "reproduce": []}
+"""Commands whose runs can be resumed, with what is added to their words for it."""
 
 
 class LazyGroup(TyperGroup):
@@ -50,17 +57,33 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the entry of the list by the command itself."""
         name, listed, rest = super().resolve_command(ctx, args)
+        if listed:
+            try:
+                check_early(str(name), rest)
+            except NasAlignError as error:
+                _fail(error, silent=_is_silent())
         return name, listed and load_command(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; Ctrl-C and SIGTERM end it by one line, also while it is imported."""
+        words = [*ctx._protected_args, *ctx.args]
         try:
             with _terminable():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             by, code = ("", 130) if not isinstance(stop, Terminated) else (" by SIGTERM", 143)
-            Console(stderr=True).print(f"Stopped{by}; the model's files are untouched.")
+            console = PlainConsole(stderr=True)
+            console.print(f"Stopped{by}; the model's files are untouched.", soft_wrap=True)
+            if words and words[0] in RESUMABLE:
+                how = f"To resume it: {resuming_command(words)}"
+                console.print(how, soft_wrap=True, highlight=False)
             raise typer.Exit(code) from None
+
+
+def resuming_command(words: Sequence[str]) -> str:
+    """Return the command that resumes a run, by the words that began it."""
+    kept = [word for word in words if word not in ("--overwrite", "--resume")]
+    return shlex.join(["nasalign", *kept, *RESUMABLE[words[0]]])
 
 
 def load_command(name: str) -> Any:
@@ -68,10 +91,13 @@ def load_command(name: str) -> Any:
     # The libraries read these when they are imported. Our own progress bars are enough.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    # peft imports it, and it warns of kernels that it could download.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     module = import_module(f"nasalign.commands.{name}")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     alone.command(name)(getattr(module, name))
-    return typer.main.get_command(alone)
+    return with_panels(typer.main.get_command(alone))
 
 
 app = typer.Typer(
@@ -116,7 +142,7 @@ def _options(
 @contextmanager
 def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
     """Yield the console and what prints the JSON result; turns errors into exit codes."""
-    silent = os.environ.get("RANK", "0") != "0"  # of several processes only the first prints
+    silent = _is_silent()
     console = PlainConsole(stderr=as_json, quiet=silent)
     _quieten_libraries()
 
@@ -138,6 +164,11 @@ def command(as_json: bool) -> Iterator[tuple[Console, Any]]:
         if not is_out_of_memory(error):
             raise
         _fail(out_of_memory("working", ways=["less data"]), silent=False)
+
+
+def _is_silent() -> bool:
+    """Whether this is not the first of several processes, which alone prints."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def _fail(error: NasAlignError, silent: bool) -> NoReturn:
@@ -168,7 +199,6 @@ def _terminable() -> Iterator[None]:
 
 def _quieten_libraries() -> None:
     """Silence warnings and bars of libraries; errors stay."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 

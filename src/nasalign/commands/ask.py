@@ -18,7 +18,7 @@ from nasalign.commands.options import (
 from nasalign.errors import NasAlignError, shortened
 from nasalign.evaluation.both_models import BothModels
 from nasalign.models import processes
-from nasalign.reporting.console_tables import answer_tables
+from nasalign.reporting.console_tables import answer_line, answer_tables
 from nasalign.run import adapter_folder
 
 
@@ -59,6 +59,7 @@ def ask(
         models = open_both(job)
         example = models.example(values)
         answers = models.ask(example)
+        console.print(answer_line(answers, models.words), style="bold", highlight=False)
         for table in answer_tables(example.question, answers, models.words):
             console.print(table)
         emit(answers)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasalign.commands.plain_threshold import threshold_pairs
 from nasalign.commands.speed import Speed, measure_speed
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question, load_facts
@@ -21,6 +22,7 @@ from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
 from nasalign.nasa.parts import VALIDATION_ONE_OF
+from nasalign.progress import in_words
 from nasalign.run import Run
 from nasalign.session import Session
 
@@ -88,6 +90,7 @@ class Workload:
         weighed = 2 * min(200, known) if settings.direction == "auto" else 0
         return {
             "evaluation before": evaluated,
+            "threshold": 2 * threshold_pairs(settings) * length,
             "free answers": probed * speed.answer if self.asked else 0.0,
             "probing": (known + weighed) * length,
             "tuning": self._tuning(settings, probed, known) * length,
@@ -266,7 +269,7 @@ def _sentence(
     """What a run will take, and which counts were lowered for it."""
     if not changed:
         slow = "" if budget or whole < 3600 else "; --budget 30m lowers its counts"
-        return f"At the speed of this machine, the run takes about {_in_words(planned)}{slow}."
+        return f"At the speed of this machine, the run takes about {in_words(planned)}{slow}."
     counts = ", ".join(
         f"{name}={getattr(settings, name)}" + (f" ({old})" if old is not None else "")
         for name, old in changed.items()
@@ -275,19 +278,7 @@ def _sentence(
     if budget is not None and planned > budget * 60 * 1.05:
         late = " Smaller counts would tell nothing, so the budget is exceeded."
     return (
-        f"At the speed of this machine, the run would take about {_in_words(whole)}; for a budget "
-        f"of {_in_words((budget or 0) * 60)} its counts are lowered: {counts}. It takes about "
-        f"{_in_words(planned)}.{late}"
+        f"At the speed of this machine, the run would take about {in_words(whole)}; for a budget "
+        f"of {in_words((budget or 0) * 60)} its counts are lowered: {counts}. It takes about "
+        f"{in_words(planned)}.{late}"
     )
-
-
-def _in_words(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 1.5 * size:
-            return (
-                f"{seconds / size:.1f} {unit}"
-                if seconds < 10 * size
-                else f"{seconds / size:.0f} {unit}"
-            )
-    return f"{max(1, round(seconds))} seconds"

@@ -30,6 +30,7 @@ from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.knowledge import known_of, what_it_knows
 from nasalign.nasa.probing import probing_set
 from nasalign.reporting.console_tables import columns_table, lean_table, metrics_table
+from nasalign.reporting.formats import number
 
 
 @grouped
@@ -44,14 +45,17 @@ def diagnose(
     """Say which way a model leans, by how much, and which heads have the highest NAS."""
     with command(as_json) as (console, emit):
         groups = {"data": data, "load": load, "settings": settings, "out": out}
-        found = diagnose_job(Job.of(console, "diagnose", model, **groups))
+        # The limit bounds what is probed too, unless that has a setting of its own.
+        own = any(one.startswith("probing_questions=") for one in settings.set_ or [])
+        limits = {} if own else {"probing_questions": data.limit}
+        found = diagnose_job(Job.of(console, "diagnose", model, shortcuts=limits, **groups))
         title = "Right and wrong answers to questions whose answer the model knows"
         if data.probing_data not in (None, data.data):
             title = f"{data.data}, {found['metrics']['n']} examples"
         console.print(metrics_table(title, found["metrics"]))
         console.print(lean_table(found["lean"]))
         rows = [
-            (f"layer {head['layer']}, head {head['head']}", f"{head['nas']:.2f}")
+            (f"layer {head['layer']}, head {head['head']}", number(head["nas"]))
             for head in found["heads"]
         ]
         console.print(columns_table("Heads of highest NAS", rows, ("head", "single head NAS")))

@@ -127,7 +127,8 @@ def _room(total: float, free: float, bytes_each: int, dtype: str) -> str:
 
 def _folders() -> Iterator[Finding]:
     from nasalign.io.storage import cache_folder
-    from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
+    from nasalign.models.aliases import EMBEDDED_MODELS
+    from nasalign.models.embedded import is_cached
 
     yield _folder("cache", cache_folder(), "; NASALIGN_CACHE names another")
     for alias in EMBEDDED_MODELS:

@@ -22,7 +22,7 @@ from nasalign.commands.job import Job
 from nasalign.commands.options import AsJson, LoadOptions, grouped
 from nasalign.commands.push import check_push, upload
 from nasalign.errors import NasAlignError, shortened
-from nasalign.models.embedded import EMBEDDED_MODELS
+from nasalign.models.aliases import EMBEDDED_MODELS
 from nasalign.models.loading import choose_dtype
 from nasalign.models.names import hub_id
 from nasalign.reporting.card import Form

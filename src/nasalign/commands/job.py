@@ -19,7 +19,8 @@ from nasalign.inference.kept_results import KeptResults
 from nasalign.io.locks import one_run_in
 from nasalign.io.storage import check_no_links, remove_folder, sweep, whole
 from nasalign.models import processes
-from nasalign.models.embedded import EMBEDDED_MODELS, is_cached
+from nasalign.models.aliases import EMBEDDED_MODELS
+from nasalign.models.embedded import is_cached
 from nasalign.models.loading import load
 from nasalign.models.lora_files import find_adapter
 from nasalign.progress import Terminal

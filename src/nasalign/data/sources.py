@@ -14,7 +14,7 @@ from nasalign.data.reading import Drop, Dropped, Row, numbered
 from nasalign.data.records import BinaryExample, Question, Record, load_facts, package_table
 from nasalign.data.row_files import read_data_rows
 from nasalign.data.user_file import UserFile, load_file
-from nasalign.errors import DataError
+from nasalign.errors import DataError, did_you_mean
 from nasalign.io.digests import sha256
 
 _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # some file system does not allow them in a name
@@ -117,15 +117,25 @@ def load_data(
         facts: list[Record] = list(load_facts())
         return Loaded("facts", facts, origin="embedded", digest=digest_of((), facts))
     path = Path(name)
-    if not path.suffix and not path.exists() and "/" not in name:
-        known = ", ".join(["facts", *SOURCES])
-        raise DataError(
-            f"There is no data {name!r}: it is neither a file, nor a folder, nor OWNER/NAME on the "
-            f"hub, nor one of {known}."
-        )
+    check_data_name(name)
     file = load_file(name, how, revision)
     digest = digest_of([path], file.records)
     return Loaded(_stem(path), file.records, file.dropped, name, digest, file=file)
+
+
+def check_data_name(name: str) -> None:
+    """Refuse a name that is neither a data set nor may be a file or OWNER/NAME on the hub.
+
+    Raises:
+        DataError: names the data sets that there are.
+    """
+    path, known = Path(name), ["facts", *SOURCES]
+    if name in known or path.suffix or path.exists() or "/" in name:
+        return
+    raise DataError(
+        f"There is no data {name!r}: it is neither a file, nor a folder, nor OWNER/NAME on the "
+        f"hub, nor one of {', '.join(known)}.{did_you_mean(name, known)}"
+    )
 
 
 def _stem(path: Path) -> str:

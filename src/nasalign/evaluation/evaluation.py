@@ -1,6 +1,6 @@
 """Evaluating a model on yes/no examples, and one evaluation against another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,12 @@ from nasalign.evaluation.metrics import (
     Figure,
     bootstrap_weights,
     confidences,
+    figures_of,
     from_lean_sums,
-    from_sums,
-    gap_of,
     interval,
     lean_sums,
+    or_none,
+    paired_changes,
     sample_sums,
 )
 from nasalign.evaluation.ranking import auc, log_odds
@@ -69,10 +70,13 @@ class Evaluation:
         """Return the metrics by name, ``n``, and ``intervals``: 95 %, bootstrapped by question.
 
         Where the prompts allow a third answer, ``unsure_rate`` is among them; where they do not
-        name both answer words, ``nas`` is not.
+        name both answer words, ``nas`` is not. What is undefined is None (``figures_of``).
         """
-        weights, sums = self._weights(bootstrap_samples, seed), self.sums()
-        values = _figures(self._names, from_sums, sums, weights) | {"n": len(self.examples)}
+        found = figures_of(self.sums(), self._weights(bootstrap_samples, seed))
+        plain = {name: or_none(found[name]) for name in self._names}
+        values: dict[str, Any] = {name: value for name, (value, _, _) in plain.items()}
+        values |= {"n": len(self.examples)}
+        values |= {"intervals": {name: (low, high) for name, (_, low, high) in plain.items()}}
         if self.scores.p_unsure is not None:
             lean = self.lean(bootstrap_samples, seed)
             values["unsure_rate"] = lean["unsure_rate"]
@@ -82,13 +86,14 @@ class Evaluation:
     def lean(self, bootstrap_samples: int = 2000, seed: int = 0) -> dict[str, Any]:
         """Return the figures ``metrics.LEAN`` by name, and their ``intervals`` as ``metrics``."""
         sums = lean_sums(self.scores.verdicts, self.labels)
-        return _figures(LEAN, from_lean_sums, sums, self._weights(bootstrap_samples, seed))
+        point = from_lean_sums(sums.sum(axis=0))
+        spread = from_lean_sums(self._weights(bootstrap_samples, seed) @ sums)
+        values: dict[str, Any] = {name: float(point[name]) for name in LEAN}
+        return values | {"intervals": {name: interval(spread[name]) for name in LEAN}}
 
     def gap(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure:
-        """Return precision minus recall, with the interval as of ``metrics``."""
-        sums = self.sums()
-        spread = gap_of(from_sums(self._weights(bootstrap_samples, seed) @ sums))
-        return float(gap_of(from_sums(sums.sum(axis=0)))), *interval(spread)
+        """Return precision minus recall, with the interval as of ``figures_of``."""
+        return figures_of(self.sums(), self._weights(bootstrap_samples, seed))["gap"]
 
     def auc(self, bootstrap_samples: int = 2000, seed: int = 0) -> Figure | None:
         """Return the area under the curve of the log odds, with the interval as of ``metrics``.
@@ -109,7 +114,7 @@ class Evaluation:
     ) -> dict[str, Figure]:
         """Return each metric's change to another evaluation of the same examples.
 
-        The interval is from a bootstrap paired by question.
+        The interval is from a bootstrap paired by question (``metrics.paired_changes``).
 
         Raises:
             ValueError: the examples differ.
@@ -117,13 +122,8 @@ class Evaluation:
         if list(self.examples) != list(after.examples):
             raise ValueError("the two evaluations are not of the same examples")
         weights = self._weights(bootstrap_samples, seed)
-        mine, other = self.sums(), after.sums()
-        start, end = from_sums(mine.sum(axis=0)), from_sums(other.sum(axis=0))
-        before, later = from_sums(weights @ mine), from_sums(weights @ other)
-        return {
-            name: (float(end[name] - start[name]), *interval(later[name] - before[name]))
-            for name in self._names
-        }
+        found = paired_changes(self.sums(), after.sums(), weights)
+        return {name: found[name] for name in self._names}
 
     @property
     def _names(self) -> list[str]:
@@ -205,18 +205,6 @@ class Evaluation:
 
     def _weights(self, samples: int, seed: int) -> Array:
         return bootstrap_weights(self.clusters, samples, seed)
-
-
-def _figures(
-    names: Sequence[str],
-    compute: Callable[[Array], dict[str, Array]],
-    sums: Array,
-    weights: Array,
-) -> dict[str, Any]:
-    """Figures of sums [N, columns] by name, and ``intervals`` by bootstrap weights [S, N]."""
-    point, spread = compute(sums.sum(axis=0)), compute(weights @ sums)
-    values: dict[str, Any] = {name: float(point[name]) for name in names}
-    return values | {"intervals": {name: interval(spread[name]) for name in names}}
 
 
 def _nas_of(rows: Sequence[dict[str, Any]]) -> Tensor:

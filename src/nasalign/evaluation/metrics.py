@@ -4,6 +4,7 @@ Every figure is a function of sums over samples, so one function computes it fro
 data and from the sums of each bootstrap sample.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Figure = tuple[float, float, float]
-"""A value and the ends of its 95 % interval."""
+"""A value and the ends of its 95 % interval; NaN where there is none (``figures_of``)."""
 
 METRICS = (
-    *("accuracy", "precision", "recall", "f1", "ece", "ece_two_words", "nas"),
+    *("accuracy", "precision", "recall", "specificity", "f1", "ece", "ece_two_words", "nas"),
     *("yes_rate", "invalid_rate", "coverage"),
 )
+OF_YES = ("precision", "gap")
+"""Figures that are shares of the answers Yes; a model that never says Yes has none."""
+FEW_YES = 10
+"""Answers Yes below which figures ``OF_YES`` have no interval, and no change."""
 LEAN = ("no_rate", "unsure_rate", "negative_bias")
 """Figures by which scenarios are compared."""
 BINS = 10
@@ -74,20 +79,26 @@ def sample_sums(
 def from_sums(sums: Array) -> dict[str, Array]:
     """Return the metrics of sums [..., 7 + 2 * BINS * 3], each of shape [...]; 0/0 counts as 0.
 
+    Of a bootstrap sample 0/0 must be a number; ``figures_of`` tells where there is none.
+
     Accuracy counts an invalid answer as wrong; precision, recall, F1 and the calibration errors
     are over valid answers: ``ece`` of the probability that the word answered has in the whole
     vocabulary, ``ece_two_words`` of its share of the two words. "I don't know" is an invalid answer
-    here; ``from_lean_sums`` counts it.
+    here; ``from_lean_sums`` counts it. ``specificity`` is the share of wrong answers refused, as
+    ``recall`` is that of right answers affirmed; ``gap`` is precision minus recall.
     """
     tp, fp, tn, fn, invalid, nas, coverage = np.moveaxis(sums[..., :_COUNTS], -1, 0)
     bins = sums[..., _COUNTS:].reshape(*sums.shape[:-1], 2, BINS, 3)
     gaps = np.abs(bins[..., 1] - bins[..., 2]).sum(axis=-1)
     valid = tp + fp + tn + fn
     total = valid + invalid
+    precision, recall = ratio(tp, tp + fp), ratio(tp, tp + fn)
     return {
         "accuracy": ratio(tp + tn, total),
-        "precision": ratio(tp, tp + fp),
-        "recall": ratio(tp, tp + fn),
+        "precision": precision,
+        "recall": recall,
+        "gap": precision - recall,
+        "specificity": ratio(tn, tn + fp),
         "f1": ratio(2 * tp, 2 * tp + fp + fn),
         "ece": ratio(gaps[..., 0], valid),
         "ece_two_words": ratio(gaps[..., 1], valid),
@@ -98,9 +109,61 @@ def from_sums(sums: Array) -> dict[str, Array]:
     }
 
 
-def gap_of(values: dict[str, Array]) -> Array:
-    """Return precision minus recall of the values of ``from_sums``."""
-    return values["precision"] - values["recall"]
+def figures_of(sums: Array, weights: Array) -> dict[str, Figure]:
+    """Return the metrics with their intervals, and ``gap``, precision minus recall.
+
+    What is 0/0 is NaN: precision and gap without an answer Yes, recall and gap without a right
+    answer, specificity without a wrong one. Of fewer than ``FEW_YES`` answers Yes, precision and
+    gap have a value and no interval.
+
+    Args:
+        sums: of N samples (``sample_sums``), [N, columns].
+        weights: of bootstrap samples, [S, N].
+    """
+    whole = sums.sum(axis=0)
+    points, spreads, (none, vague) = from_sums(whole), from_sums(weights @ sums), _undefined(whole)
+    found = {}
+    for name, value in points.items():
+        ends = (math.nan, math.nan) if name in vague else interval(spreads[name])
+        found[name] = (math.nan if name in none else float(value), *ends)
+    return found
+
+
+def paired_changes(before: Array, after: Array, weights: Array) -> dict[str, Figure]:
+    """Return each metric's change, as ``figures_of`` of sums before and after [N, columns].
+
+    The same draws on both sides pair the interval. Where a side has no interval, the change is NaN.
+    """
+    start, end = (from_sums(part.sum(axis=0)) for part in (before, after))
+    old, new = (from_sums(weights @ part) for part in (before, after))
+    vague = {name for part in (before, after) for name in _undefined(part.sum(axis=0))[1]}
+    return {
+        name: (math.nan, math.nan, math.nan)
+        if name in vague
+        else (float(end[name] - value), *interval(new[name] - old[name]))
+        for name, value in start.items()
+    }
+
+
+def _undefined(sums: Array) -> tuple[set[str], set[str]]:
+    """Return the figures of sums that are 0/0, and those that have no interval."""
+    tp, fp, tn, fn = (float(count) for count in sums[:4])
+    yes, right, wrong = tp + fp, tp + fn, tn + fp
+    parts = {"precision": yes, "recall": right, "specificity": wrong, "gap": yes * right}
+    none = {name for name, count in parts.items() if not count}
+    return none, none | (set(OF_YES) if yes < FEW_YES else set())
+
+
+def or_none(figure: Figure) -> tuple[float | None, float | None, float | None]:
+    """Return a figure for a JSON file, with None for NaN."""
+    value, low, high = (None if math.isnan(part) else part for part in figure)
+    return value, low, high
+
+
+def as_figure(value: float | None, bounds: Sequence[float | None]) -> Figure:
+    """Return a figure of ``metrics.json``, with NaN for what is undefined there."""
+    value, low, high = (math.nan if part is None else part for part in (value, *bounds))
+    return value, low, high
 
 
 def lean_sums(verdicts: Sequence[str], labels: Sequence[bool]) -> Array:

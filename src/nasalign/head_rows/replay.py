@@ -195,15 +195,15 @@ def replay_plan(replays: Sequence[Replay], layers: Sequence[int], what: str) -> 
     alone = "" if all(replay.shares for replay in replays) else _NOT_SHARED
     if not all(replay.exact(layer) for replay in replays for layer in layers):
         return (
-            "What enters a layer is not all that this architecture passes on to it, so passes "
-            f"that train or measure its heads run from the first layer on.{alone}"
+            "This architecture passes more to a layer than its input, so each step of tuning runs "
+            f"the whole model.{alone}"
         )
     size = sum(replay.bytes_of_an_input for replay in replays)
     places = memory.places(model.device)
     room = ", then ".join(f"{place.limit / GIB:.1f} GiB of {place.name}" for place in places)
     return (
-        f"What enters a layer takes {size / MIB:.1f} MiB for {what}; there is room for it in "
-        f"{room}.{alone}"
+        f"Tuning runs only the layers above the head at hand: it keeps {size / MIB:.1f} MiB of "
+        f"activations for {what}, for which there is {room}.{alone}"
     )
 
 

@@ -1,9 +1,11 @@
 """Scoring of yes/no prompts in batches: probabilities, verdicts and NAS."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from nasalign.inference.generation import generate
 from nasalign.inference.kept_results import reusing
 from nasalign.inference.verdicts import Verdict, final_line, likeliest, parse_final, parse_verdict
 from nasalign.models import processes
+from nasalign.nas.heads import model_nas
 from nasalign.nas.recorder import NasRecorder
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder, template_of
@@ -31,7 +34,7 @@ REASONING_TOKENS = 256
 """Tokens generated at most for a chain of thought, unless given."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """A model's answers to N prompts, in their order.
 
@@ -57,6 +60,39 @@ class Scores:
         """Probability that the answer begins with any of the words, [N] float32."""
         both = self.p_positive + self.p_negative
         return both if self.p_unsure is None else both + self.p_unsure
+
+    def __repr__(self) -> str:
+        """Return how many prompts were answered how, in a line."""
+        said = Counter(self.verdicts)
+        counts = ", ".join(f"{said[verdict]:,} {verdict}" for verdict in sorted(said))
+        nas = f", mean model NAS {model_nas(self.nas).mean():.1f}" if self.nas.numel() else ""
+        return f"Scores({len(self.verdicts):,} prompts: {counts or 'none'}{nas})"
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame of a row a prompt.
+
+        Its columns are ``p_yes``, ``p_no``, ``p_unsure`` where the prompt allows it, ``coverage``,
+        ``verdict``, ``nas`` (model NAS) where it was recorded, and ``answer`` where one was
+        generated.
+        """
+        import pandas  # takes a second
+
+        columns: dict[str, Any] = {
+            "p_yes": self.p_positive.tolist(),
+            "p_no": self.p_negative.tolist(),
+        }
+        if self.p_unsure is not None:
+            columns["p_unsure"] = self.p_unsure.tolist()
+        columns |= {"coverage": self.coverage.tolist(), "verdict": self.verdicts}
+        if self.nas.numel():
+            columns["nas"] = model_nas(self.nas).tolist()
+        if self.answers is not None:
+            columns["answer"] = self.answers
+        return pandas.DataFrame(columns)
+
+    def _repr_html_(self) -> str:
+        """Return the line and the first and last rows, for notebooks."""
+        return f"<p>{escape(repr(self))}</p>{self.to_frame().to_html(max_rows=10)}"
 
     @property
     def finite(self) -> bool:

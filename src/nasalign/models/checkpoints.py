@@ -23,8 +23,9 @@ from transformers.utils import cached_file, find_adapter_config_file
 
 from nasalign.data.hub import how_to_be_let_in
 from nasalign.errors import ModelError, NasAlignError
+from nasalign.models.aliases import EMBEDDED_MODELS, check_model_name, local_path
 from nasalign.models.classes import auto_class
-from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
+from nasalign.models.embedded import embedded_folder
 from nasalign.models.geometry import check_supported
 from nasalign.models.head_layouts import PROJECTIONS
 from nasalign.models.memory import free, is_out_of_memory, not_held
@@ -197,35 +198,15 @@ def _quantization(bits: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def local_path(name: str) -> Path:
-    """Return a name as a path, with the home folder for ``~``, if there is such a user."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        return Path(name)
-
-
-def is_on_hub(name: str) -> bool:
-    """Whether ``load`` takes a name for the id of a model on the hub."""
-    local = name in EMBEDDED_MODELS or name.endswith(".gguf") or local_path(name).is_dir()
-    return not local and name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
 def _source(name: str) -> tuple[str, dict[str, str]]:
     """The folder or hub id to load from, and extra arguments for a GGUF file."""
     if name in EMBEDDED_MODELS:
         return str(embedded_folder(name)), {}
     path = local_path(name)
+    check_model_name(name)
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"There is no GGUF file {path}.")
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir():
         check_model_folder(path)
         return str(path), {}
-    if not is_on_hub(name):
-        raise ModelError(
-            f"There is no model {name!r}: it is neither a folder, nor a .gguf file, nor a hub id "
-            f"(owner/name), nor an alias ({', '.join(EMBEDDED_MODELS)})."
-        )
     return name, {}

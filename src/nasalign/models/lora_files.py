@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 
 from nasalign.errors import ModelError, shortened
-from nasalign.models.checkpoints import is_on_hub, local_path
+from nasalign.models.aliases import is_on_hub, local_path
 from nasalign.models.merging import CONFIG, FILE, OURS, LoraAdapter
 from nasalign.models.safety import check_sizes
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from nasalign.models.checkpoints import local_path
-from nasalign.models.embedded import EMBEDDED_MODELS
+from nasalign.models.aliases import EMBEDDED_MODELS, local_path
 from nasalign.models.lora_files import find_adapter
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

@@ -88,12 +88,38 @@ def select_heads(
     if samples == 0 or k < 1 or n < 1:
         raise ValueError(f"cannot select {n} heads by lists of {k} from {samples} samples")
     known = places(nas)
-    layers, heads = zip(*known, strict=True)
-    flat = nas[:, layers, heads]  # [N, heads of the model]
-    lists = flat.argsort(dim=1, descending=True, stable=True)[:, :k]
-    appearances = torch.bincount(lists.flatten(), minlength=len(known))
-    consistent = appearances >= consistency * samples
+    flat = _of_heads(nas, known)
+    consistent = _appearances(flat, k) >= consistency * samples
     mean = flat.mean(dim=0)
     order = mean.argsort(descending=True, stable=True)
     chosen = [int(index) for index in order if consistent[index]][:n]
     return [Head(*known[index], float(mean[index])) for index in chosen]
+
+
+def list_shares(nas: Tensor, k: int) -> Tensor:
+    """Return the share of the samples in whose list of Eq. 2 each head is.
+
+    Args:
+        nas: of N samples, [N, L, H].
+        k: heads in each sample's list.
+
+    Returns:
+        [L, H] float64; NaN where no head is.
+    """
+    known = places(nas)
+    layers, heads = zip(*known, strict=True)
+    shares = torch.full(nas.shape[1:], torch.nan, dtype=torch.float64)
+    shares[layers, heads] = _appearances(_of_heads(nas, known), k).double() / len(nas)
+    return shares
+
+
+def _of_heads(nas: Tensor, known: list[tuple[int, int]]) -> Tensor:
+    """NAS [N, L, H] without the places where no head is: [N, heads of the model]."""
+    layers, heads = zip(*known, strict=True)
+    return nas[:, layers, heads]
+
+
+def _appearances(flat: Tensor, k: int) -> Tensor:
+    """In how many samples' lists of k heads each head is; of [N, heads of the model]."""
+    lists = flat.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return torch.bincount(lists.flatten(), minlength=flat.shape[1])

@@ -121,13 +121,14 @@ def limits_of(session: Session, probing: ProbingSet) -> Limits:
     if pairs:
         run.say(
             f"Tuning halts when the model says {answer} to more than {limits.halting_share:.0%} of "
-            f"{pairs} right and {pairs} wrong answers, of the subjects of V."
+            f"{pairs} right and {pairs} wrong answers that are held back."
         )
     elif tau == -math.inf:
         run.say(
-            f"The model says {answer} to {right} of the answers it is probed with, too few for tau "
-            f"(Eq. 5), which is taken as minus infinity; instead, tuning halts when the model says "
-            f"{answer} to more than {limits.halting_share:.0%} of V."
+            f"The model says {answer} to {right} of the answers it is probed with, too few to tell "
+            "at which model NAS tuning should halt (tau in the paper's Eq. 5); instead, it halts "
+            f"when the model says {answer} to more than {limits.halting_share:.0%} of the answers "
+            "that are held back."
         )
     return limits
 

@@ -124,5 +124,5 @@ def _sentence(found: dict[str, Any]) -> str:
         f"so {rates} for those of layer {found['layer']}, head {found['head']}"
     )
     if found["found"]:
-        return f"{what}, at which an epoch moves the answers of V by {found['move']:.2f} nats."
-    return f"{what}; no rate moves the answers of V by {found['move']:.2f} nats in an epoch there."
+        return f"{what}, at which an epoch moves the held-back answers by {found['move']:.2f} nats."
+    return f"{what}; no rate moves the held-back answers by {found['move']:.2f} nats in an epoch."

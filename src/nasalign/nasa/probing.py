@@ -155,7 +155,7 @@ def probing_set(session: Session, samples: Sequence[Parametric]) -> ProbingSet:
     whose = "Of these" if probing.direction == "negative" else "Of wrong answers to these"
     run.say(
         f"{whose} it {does[0]} {counts['TP']} and {does[1]} {probing.mistakes}: "
-        f"{counts['tuning']} to tune on (D), {counts['validation']} to watch (V), "
+        f"{counts['tuning']} to tune on, {counts['validation']} held back to watch, "
         f"{counts['unused']} unused; {invalid} answers invalid."
     )
     return probing

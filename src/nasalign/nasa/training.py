@@ -70,7 +70,7 @@ class RowTuner:
     def replay_plan(self) -> str:
         """Return a sentence on whether replay is exact, the memory it needs and where it may be."""
         lowest = {self.geometry.firsts[layer] for layer, _ in self.heads} or {0}
-        return replay_plan(self.replays, sorted(lowest), "D and V")
+        return replay_plan(self.replays, sorted(lowest), "what is tuned on and held back")
 
     def measure(self) -> Measurement:
         """Score V and the balance set with the rows of the head in float32, always by logits.

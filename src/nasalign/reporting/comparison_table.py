@@ -10,6 +10,7 @@ from rich.table import Table
 
 from nasalign.evaluation.metrics import METRICS
 from nasalign.io.files import csv_text
+from nasalign.reporting.formats import METRIC_NAMES, between, number, percent, rounded
 
 FIGURES = (*METRICS, "auc", "gap", "accuracy_change")
 WIDE = 120
@@ -22,36 +23,40 @@ class Column(NamedTuple):
 
     title: str
     heading: str = ""
-    form: str = ".3f"
+    form: str = ""
 
 
 COLUMNS = {  # by the name in comparison.csv
-    "accuracy": Column("accuracy", "accuracy"),
+    "accuracy": Column(METRIC_NAMES["accuracy"], "accuracy"),
     "accuracy_change": Column("its change"),
-    "precision": Column("precision", "preci-\nsion"),
-    "recall": Column("recall", "recall"),
-    "f1": Column("F1"),
-    "auc": Column("AUC", "AUC"),
-    "ece": Column("calibration error", "ECE"),
-    "ece_two_words": Column("calibration error over the two words"),
-    "yes_rate": Column("share of Yes", "yes\nrate"),
-    "gap": Column("precision \N{MINUS SIGN} recall"),
-    "invalid_rate": Column("share invalid"),
-    "coverage": Column("coverage"),
-    "seconds_to_fit": Column("seconds to fit", "seconds\nto fit", ",.1f"),
-    "seconds_to_evaluate": Column("seconds to evaluate", form=",.1f"),
+    "recall": Column(METRIC_NAMES["recall"], "recall"),
+    "specificity": Column(METRIC_NAMES["specificity"], "speci-\nficity"),
+    "precision": Column(METRIC_NAMES["precision"], "preci-\nsion"),
+    "f1": Column(METRIC_NAMES["f1"]),
+    "auc": Column(METRIC_NAMES["auc"], "AUC"),
+    "ece": Column(METRIC_NAMES["ece"], "calib.\nerror"),
+    "ece_two_words": Column(METRIC_NAMES["ece_two_words"]),
+    "yes_rate": Column(METRIC_NAMES["yes_rate"], "share\nof Yes"),
+    "gap": Column(METRIC_NAMES["gap"]),
+    "invalid_rate": Column(METRIC_NAMES["invalid_rate"]),
+    "coverage": Column(METRIC_NAMES["coverage"]),
+    "seconds_to_fit": Column("seconds to fit", "seconds\nto fit", "1"),
+    "seconds_to_evaluate": Column("seconds to evaluate", form="1"),
     "trained_parameters": Column("trained numbers", "trained", "count"),
-    "memory_to_fit_mib": Column("memory to fit, MiB", form=",.0f"),
+    "memory_to_fit_mib": Column("memory to fit, MiB", form="0"),
     "general_qa": Column("right free answers", "free\nright"),
     "kl": Column("KL", "KL", ".3g"),
-    "perplexity": Column("perplexity", form=".2f"),
+    "perplexity": Column("perplexity", form="2"),
     "needs_to_serve": Column("needs when served", "needs", "text"),
 }
 _IN_A_WIDE_TERMINAL = (
-    *("accuracy", "recall", "precision", "auc", "yes_rate", "ece", "seconds_to_fit"),
-    *("trained_parameters", "needs_to_serve", "kl", "general_qa"),
+    *("accuracy", "recall", "specificity", "precision", "auc", "yes_rate", "ece"),
+    *("seconds_to_fit", "trained_parameters", "needs_to_serve", "kl", "general_qa"),
 )
-_IN_A_NARROW_ONE = ("accuracy", "recall", "auc", "yes_rate", "seconds_to_fit", "kl", "general_qa")
+_IN_A_NARROW_ONE = (
+    *("accuracy", "recall", "specificity", "auc", "yes_rate"),
+    *("seconds_to_fit", "kl", "general_qa"),
+)
 
 
 def comparison_line(row: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,15 +119,17 @@ def as_csv(comparison: Mapping[str, Any]) -> str:
 
 
 def printed(line: Mapping[str, Any], name: str) -> str:
-    """Return the value of a column as text; "n/a" where there is none."""
+    """Return the value of a column as text; "-" where there is none."""
     value, form = line[name], COLUMNS[name].form
     if value is None:
-        return "n/a"
+        return "-"
     if form == "text":
         return str(value)
     if form == "count":
         return f"{value:,}" if value < 1_000_000 else f"{value / 1e6:,.1f}M"
-    return format(float(value), form)  # an infinite one is a text in the file
+    if form == ".3g":
+        return format(float(value), form)  # an infinite one is a text in the file
+    return rounded(float(value), int(form)) if form else number(float(value))
 
 
 def label(line: Mapping[str, Any]) -> str:
@@ -150,7 +157,7 @@ def print_comparison(console: Console, comparison: Mapping[str, Any]) -> None:
 def _table(comparison: Mapping[str, Any], name: str, columns: tuple[str, ...]) -> Table:
     """The rows on one data set; the interval of the accuracy stands below it."""
     about = comparison["datasets"][name]
-    title = f"{name}, {about['n']} test examples, {about['positives']:.0%} of them Yes"
+    title = f"{name}, {about['n']} test examples, {percent(about['positives'])} of them Yes"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("row", no_wrap=True)
     for column in columns:
@@ -163,7 +170,8 @@ def _table(comparison: Mapping[str, Any], name: str, columns: tuple[str, ...]) -
         if not row["error"]:
             line = comparison_line(row, name, about)
             cells = {column: printed(line, column) for column in columns}
-            cells["accuracy"] += f"\n{line['accuracy_low']:.2f} to {line['accuracy_high']:.2f}"
+            ends = between([line["accuracy_low"], line["accuracy_high"]])
+            cells["accuracy"] += f"\n{ends}"
             table.add_row(label(line), *cells.values())
     return table
 
@@ -172,6 +180,14 @@ def _notes(comparison: Mapping[str, Any]) -> Iterator[str]:
     """The meaning of the asterisk, and why rows could not be measured."""
     if any(row["logits"] for row in comparison["rows"]):
         yield "* needs the probabilities of the answer words when it is served."
+    if any(_never_yes(row) for row in comparison["rows"]):
+        yield "- in place of a precision: it never said Yes."
     for row in comparison["rows"]:
         if row["error"]:
             yield f"{row['name']}: {row['error']}"
+
+
+def _never_yes(row: Mapping[str, Any]) -> bool:
+    """Whether a row has no precision on a data set."""
+    sets = () if row["error"] else row["datasets"].values()
+    return any(part["figures"]["precision"][0] is None for part in sets)

@@ -1,17 +1,37 @@
 """Results as tables of the console, and what is said of an export that is not exact."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from nasalign.adapters.adapter_file import Reduction
 from nasalign.adapters.rounding import Rounding
 from nasalign.evaluation.metrics import LEAN, METRICS
 from nasalign.models.companions import Copied
-from nasalign.reporting.formats import number, with_interval
+from nasalign.reporting.formats import (
+    METRIC_NAMES,
+    SPACE,
+    between,
+    number,
+    signed,
+    value_or_why,
+    with_interval,
+)
+from nasalign.reporting.report.story import Verdict
+
+
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """Print what a run comes to: its headline, and the notes that go with it."""
+    console.print(f"\n{verdict.label}", style="bold", highlight=False)
+    # Into a file each sentence goes on one line.
+    whole = not console.is_terminal
+    for text in (verdict.sentence, *(f"* {note}" for note in verdict.notes)):
+        console.print(text.replace(SPACE, " "), highlight=False, soft_wrap=whole)
 
 
 def columns_table(
@@ -34,16 +54,21 @@ def change_table(
 ) -> Table:
     """Return the table before, after, change, with 95 % intervals."""
     rows = []
-    for name, (value, low, high) in change.items():
-        figures = number(before[name]), number(after[name]), f"{value:+.3f}"
-        rows.append((_plain(name), *figures, f"{low:+.3f} to {high:+.3f}"))
+    for name, (value, *bounds) in change.items():
+        sides = (value_or_why(name, side[name]) for side in (before, after))
+        moved = "-" if math.isnan(value) else signed(value)
+        rows.append((METRIC_NAMES[name], *sides, moved, between(bounds, sign=True)))
     return columns_table(title, rows, ("", "before", "after", "change", "95 % interval"))
 
 
 def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     """Return the table of one evaluation, with 95 % intervals."""
     rows = [
-        (_plain(name), number(metrics[name]), _ends(metrics["intervals"][name]))
+        (
+            METRIC_NAMES[name],
+            value_or_why(name, metrics[name]),
+            between(metrics["intervals"][name]),
+        )
         for name in (*METRICS, *LEAN)
         if name in metrics
     ]
@@ -56,7 +81,7 @@ def lean_table(lean: Mapping[str, Any]) -> Table:
     names = {"false_negatives": "right answers denied"}
     names["false_positives"] = "wrong answers affirmed"
     rows = [
-        (title, number(lean[name]["share"]), _ends(lean[name]["interval"]), str(lean[name]["n"]))
+        (title, number(lean[name]["share"]), between(lean[name]["interval"]), str(lean[name]["n"]))
         for name, title in names.items()
     ]
     title = f"Leans {ways[lean['direction']]}"
@@ -65,26 +90,28 @@ def lean_table(lean: Mapping[str, Any]) -> Table:
 
 def knowledge_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return the metrics by what the model knows of a question (Appendix G)."""
+    names = ("yes_rate", "accuracy")
     answers = {"Det-T": "right", "Det-F": "wrong", "Non-Det": "none", "unclear": "undecided"}
     rows = [
         (
             f"{answers[kind]} ({kind})",
             str(of["n"]),
-            *(with_interval(of[name], of["intervals"][name]) for name in ("yes_rate", "accuracy")),
+            *(with_interval(of[name], of["intervals"][name]) for name in names),
         )
         for kind, of in parts.items()
     ]
     title = "By its free answer to the question, Prompt II"
-    return columns_table(title, rows, ("free answer", "n", "yes rate", "accuracy"))
+    return columns_table(title, rows, ("free answer", "n", *map(METRIC_NAMES.__getitem__, names)))
 
 
 def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
     """Return the figures by scenario and by what the model knows, each over its interval."""
-    names = ["yes_rate", "no_rate", "unsure_rate", "accuracy", "recall", "negative_bias"]
+    names = ["yes_rate", "no_rate", "unsure_rate", "accuracy"]
+    names += ["recall", "specificity", "negative_bias"]
     found = result["scenarios"]
     if "unsure" not in found:
         names.remove("unsure_rate")
-    header = [_plain(name) for name in ("scenario", "n", *names)]
+    header = ["scenario", "n", *(METRIC_NAMES[name] for name in names)]
     table = columns_table(title, [], header, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for scenario, parts in found.items():
         rows = {scenario: parts["all"]}
@@ -92,7 +119,7 @@ def scenarios_table(title: str, result: Mapping[str, Any]) -> Table:
         for label, metrics in rows.items():
             intervals = metrics["intervals"]
             cells = (
-                "{:.3f}\n{:.2f} to {:.2f}".format(metrics[name], *intervals[name]) for name in names
+                f"{value_or_why(name, metrics[name])}\n{between(intervals[name])}" for name in names
             )
             table.add_row(label, str(metrics["n"]), *cells)
         table.add_section()
@@ -112,13 +139,12 @@ def data_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
 
 def sides_table(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]) -> Table:
     """Return the answers to one question, a row a side."""
-    said = {"positive": words[0], "negative": words[1], "unsure": "I don't know"}
     table = Table("", "verdict", box=SIMPLE_HEAD, pad_edge=False)
     for name in (f"P({words[0]})", f"P({words[1]})", "model NAS"):
         table.add_column(name, justify="right")
     for side, answer in answers.items():
         figures = (number(answer[name]) for name in ("p_yes", "p_no", "nas"))
-        table.add_row(side, said.get(answer["verdict"], "invalid"), *figures)
+        table.add_row(side, _said(answer, words), *figures)
     return table
 
 
@@ -131,17 +157,27 @@ def free_table(answers: Mapping[str, Mapping[str, str]]) -> Table:
     return table
 
 
+def answer_line(answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]) -> str:
+    """Return what each model says, as ``untouched: No -> aligned: Yes``."""
+    return " -> ".join(f"{side}: {_said(answer, words)}" for side, answer in answers.items())
+
+
+def _said(answer: Mapping[str, Any], words: tuple[str, str]) -> str:
+    said = {"positive": words[0], "negative": words[1], "unsure": "I don't know"}
+    return said.get(answer["verdict"], "neither word")
+
+
 def answer_tables(
     question: str, answers: Mapping[str, Mapping[str, Any]], words: tuple[str, str]
 ) -> Iterator[Table]:
     """Yield the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
     titles = {"p_yes": f"P({words[0]})", "p_no": f"P({words[1]})"}
-    titles |= {"coverage": "both words", "nas": "model NAS"}
+    titles |= {name: METRIC_NAMES[name] for name in ("coverage", "nas")}
     rows = [
         [title, *(number(answers[side][name]) for side in sides)] for name, title in titles.items()
     ]
-    rows.append(["verdict", *(answers[side]["verdict"] for side in sides)])
+    rows.append(["answer", *(_said(answers[side], words) for side in sides)])
     yield columns_table(question, rows, ["", *sides])
     if not any(answers[side]["heads"] for side in sides):
         return
@@ -179,14 +215,6 @@ def reduction_rows(reduction: Reduction) -> list[tuple[str, str, str]]:
         (module, str(len(reduction.rows[module])), f"{error:.4f}")
         for module, error in reduction.modules.items()
     ]
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _ends(interval: Sequence[float]) -> str:
-    return f"{number(interval[0])} to {number(interval[1])}"
 
 
 def copied_texts(copied: Copied) -> list[str]:

@@ -13,7 +13,7 @@ from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError, StorageError
 from nasalign.evaluation.evaluation import Evaluation, run_evaluation
 from nasalign.evaluation.free_answers import FreeQuestions, effects_of
-from nasalign.evaluation.metrics import METRICS
+from nasalign.evaluation.metrics import METRICS, or_none
 from nasalign.evaluation.side_effects import neutral_texts
 from nasalign.io.files import read_jsonl, write_jsonl
 from nasalign.io.storage import make_subfolder, remove_folder, seal
@@ -147,7 +147,7 @@ class RowMeasurement:
             for metric in METRICS
             if metric in metrics
         }
-        figures |= {"auc": evaluation.auc(*how), "gap": evaluation.gap(*how)}
+        figures |= {"auc": evaluation.auc(*how), "gap": or_none(evaluation.gap(*how))}
         if rival.name != UNTOUCHED.name:
             change = self._untouched[name].change_to(evaluation, *how)["accuracy"]
             figures["accuracy_change"] = change

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import ModelCard, try_to_load_from_cache
 
-from nasalign.models.embedded import EMBEDDED_MODELS
+from nasalign.models.aliases import EMBEDDED_MODELS
 from nasalign.models.lora_files import find_adapter
 from nasalign.models.names import hub_id, public_name
 

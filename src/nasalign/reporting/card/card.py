@@ -1,5 +1,6 @@
 """The card of an exported model: ``README.md`` in the hub's format, from the run's plain files."""
 
+import math
 import re
 import shlex
 from pathlib import Path
@@ -16,7 +17,14 @@ from nasalign.models.classes import loading_class
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.console_tables import reduction_rows, reduction_text, rounding_text
-from nasalign.reporting.formats import with_interval
+from nasalign.reporting.formats import (
+    METRIC_NAMES,
+    between,
+    metric_name,
+    signed,
+    undefined,
+    with_interval,
+)
 from nasalign.reporting.report.data_sets import DataSet, data_sets
 from nasalign.reporting.report.origin import (
     command_line,
@@ -26,6 +34,7 @@ from nasalign.reporting.report.origin import (
     published,
 )
 from nasalign.reporting.report.run_folder import RunFiles
+from nasalign.reporting.report.story import run_verdict
 from nasalign.reporting.report.tables import effect_rows
 from nasalign.run_file import as_written
 
@@ -81,6 +90,7 @@ def model_card(
             weights=file.changed_weights,
             vllm=vllm_text(file.rank) if form == "adapter" else "",
             files=files,
+            verdict=run_verdict(files, sets) if files and sets and sets[0].changes else None,
             sets=[_figures(one, files) for one in sets if one.name in files.metrics]
             if files
             else [],
@@ -135,7 +145,7 @@ def _results(files: RunFiles) -> list[EvalResult] | None:
         after, before = sides["after"], sides.get("before", {})
         origin = str(read_from.get(name))
         other = "nasalign-facts" if origin == "embedded" else "local-file"  # unknown to the hub
-        for metric in (name for name in METRICS if name in after):
+        for metric in (name for name in METRICS if after.get(name) is not None):
             found.append(
                 EvalResult(
                     task_type="text-generation",
@@ -144,7 +154,7 @@ def _results(files: RunFiles) -> list[EvalResult] | None:
                     dataset_name=name,
                     dataset_split=_part(name, files),
                     metric_type=metric,
-                    metric_name=metric.replace("_", " "),
+                    metric_name=METRIC_NAMES[metric],
                     metric_value=after[metric],
                     metric_args={
                         "before": before.get(metric),
@@ -165,11 +175,16 @@ def _figures(data: DataSet, files: RunFiles) -> dict[str, Any]:
     for metric in given:
         cells = {"before": "", "after": "", "change": ""}
         for side, metrics in sides.items():
-            cells[side] = with_interval(metrics[metric], metrics["intervals"][metric])
+            value, bounds = metrics[metric], metrics["intervals"][metric]
+            cells[side] = (
+                undefined(metric, files.words) if value is None else with_interval(value, bounds)
+            )
         if metric in data.changes:
-            change, low, high = data.changes[metric]
-            cells["change"] = f"{change:+.3f} ({low:+.3f} to {high:+.3f})"
-        rows.append((metric.replace("_", " "), *map(Markdown, cells.values())))
+            change, *bounds = data.changes[metric]
+            cells["change"] = "-"
+            if not math.isnan(change):
+                cells["change"] = f"{signed(change)} ({between(bounds, sign=True)})"
+        rows.append((metric_name(metric, files.words), *map(Markdown, cells.values())))
     return {"name": data.name, "part": _part(data.name, files), "n": data.n, "rows": rows}
 
 

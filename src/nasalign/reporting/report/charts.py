@@ -1,5 +1,6 @@
 """The charts of a report: those of evaluations, and all of them by name."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,10 +8,11 @@ import altair as alt
 from altair.utils.schemapi import SchemaValidationError
 
 from nasalign.evaluation.responses import KINDS, Histogram, Kind, confidence_histogram
+from nasalign.reporting.formats import metric_name
 from nasalign.reporting.report import chart_style as style
 from nasalign.reporting.report.chart_style import Chart, values
 from nasalign.reporting.report.comparison import measured_rows
-from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, is_right
+from nasalign.reporting.report.data_sets import DataSet, is_right
 from nasalign.reporting.report.head_charts import (
     head_chart,
     heads_chart,
@@ -19,6 +21,8 @@ from nasalign.reporting.report.head_charts import (
 )
 from nasalign.reporting.report.run_folder import SIDES, RunFiles, Side
 from nasalign.reporting.report.tuning import epochs, limit_of
+
+_PARTS = ("value", "low", "high")
 
 
 def charts_of(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
@@ -41,7 +45,7 @@ def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
     if sets:
         found["gap"] = gap_chart(sets)
     for data in sets:
-        found[f"metrics-{data.name}"] = metrics_chart(data, yes)
+        found[f"metrics-{data.name}"] = metrics_chart(data, files.words)
         found[f"shifts-{data.name}"] = shifts_chart(data)
         if data.rows:
             for kind, chart in confidence_charts(data).items():
@@ -56,19 +60,20 @@ def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
     return {name: chart for name, chart in found.items() if chart}
 
 
-def metrics_chart(data: DataSet, yes: str) -> Chart:
-    """Return each metric before and after with its 95 % interval."""
-    names = ["accuracy", "precision", "recall", "f1", "yes_rate", "ece"]
+def metrics_chart(data: DataSet, words: tuple[str, str]) -> Chart:
+    """Return each metric before and after with its 95 % interval; undefined ones are left out."""
+    names = ["accuracy", "recall", "specificity", "precision", "f1", "yes_rate", "ece"]
     if any(figures["invalid_rate"][0] > 0 for figures in data.figures.values()):
         names.append("invalid_rate")
-    labels = {name: METRIC_NAMES[name].replace("Yes", yes) for name in names}
     rows = [
-        {"metric": labels[name], "side": side}
-        | dict(zip(("value", "low", "high"), figures[name], strict=True))
+        {"metric": metric_name(name, words), "side": side}
+        | {part: value for part, value in zip(_PARTS, figures[name], strict=True) if value == value}
         for side, figures in data.figures.items()
         for name in names
+        if name in figures and not math.isnan(figures[name][0])
     ]
-    lines, points = _intervals(rows, "metric", list(labels.values()), "side", style.SIDE_COLOURS)
+    labels = [metric_name(name, words) for name in names]
+    lines, points = _intervals(rows, "metric", labels, "side", style.SIDE_COLOURS)
     return style.finished(
         lines + points, f"Metrics on {data.name} before and after", 34 * len(names)
     )
@@ -84,11 +89,11 @@ def comparison_charts(files: RunFiles) -> dict[str, Chart]:
 
 def _comparison(files: RunFiles, name: str, about: Mapping[str, Any]) -> Chart:
     """Accuracy and share of Yes of each row with intervals; a line where that share is right."""
-    rows, share = measured_rows(files), f"share of {files.words[0]}"
-    measures = {"accuracy": "accuracy", "yes_rate": share}
+    rows, share = measured_rows(files), metric_name("yes_rate", files.words)
+    measures = {"accuracy": metric_name("accuracy"), "yes_rate": share}
     marks = [
         {"row": row["name"], "measure": says}
-        | dict(zip(("value", "low", "high"), row["datasets"][name]["figures"][metric], strict=True))
+        | dict(zip(_PARTS, row["datasets"][name]["figures"][metric], strict=True))
         for row in rows
         for metric, says in measures.items()
     ]
@@ -112,7 +117,8 @@ def _intervals(
         color=style.colour(by, colours),
         tooltip=[f"{field}:N", f"{by}:N", *(style.tip(name) for name in ("value", "low", "high"))],
     )
-    lines = base.mark_rule(strokeWidth=2.5).encode(x=style.unit("low:Q"), x2="high:Q")
+    bounded = base.transform_filter("isValid(datum.low)")  # of few answers there is no interval
+    lines = bounded.mark_rule(strokeWidth=2.5).encode(x=style.unit("low:Q"), x2="high:Q")
     points = base.mark_point(filled=True, size=85, opacity=1).encode(
         x=style.unit("value:Q"), shape=style.shape(by, list(colours), ["circle", "diamond"])
     )
@@ -120,10 +126,17 @@ def _intervals(
 
 
 def gap_chart(sets: Sequence[DataSet]) -> Chart:
-    """Return precision and recall of each data set, joined by a line."""
+    """Return precision and recall of each data set, joined by a line.
+
+    A model that never says Yes has no precision, and so its recall stands alone.
+    """
     rows = [
         {"data": data.name, "side": side}
-        | {name: figures[name][0] for name in ("precision", "recall")}
+        | {
+            name: figures[name][0]
+            for name in ("precision", "recall")
+            if not math.isnan(figures[name][0])
+        }
         for data in sets
         for side, figures in data.figures.items()
     ]
@@ -133,10 +146,13 @@ def gap_chart(sets: Sequence[DataSet]) -> Chart:
         color=style.colour("side", style.SIDE_COLOURS),
         tooltip=["data:N", "side:N", style.tip("precision"), style.tip("recall")],
     )
-    lines = base.mark_rule(strokeWidth=3, opacity=0.45).encode(
+    whole = base.transform_filter("isValid(datum.precision) && isValid(datum.recall)")
+    lines = whole.mark_rule(strokeWidth=3, opacity=0.45).encode(
         x=style.unit("recall:Q"), x2="precision:Q"
     )
-    ends = base.transform_fold(["precision", "recall"], as_=["end", "value"])
+    ends = base.transform_fold(["precision", "recall"], as_=["end", "value"]).transform_filter(
+        "isValid(datum.value)"
+    )
     points = ends.mark_point(filled=True, size=95, opacity=1).encode(
         x=style.unit("value:Q"),
         shape=style.shape("end", ["recall", "precision"], ["circle", "square"]),

@@ -5,8 +5,9 @@ from typing import Any
 
 from nasalign.evaluation.metrics import Figure
 from nasalign.reporting.comparison_table import COLUMNS, comparison_line
+from nasalign.reporting.formats import percent
 from nasalign.reporting.report.run_folder import Row, RunFiles
-from nasalign.reporting.report.story import Verdict, direction, percent, spread, unfinished
+from nasalign.reporting.report.story import Verdict, direction, spread, unfinished
 
 _FIGURES = list(COLUMNS)[: list(COLUMNS).index("seconds_to_fit")]
 _COSTS = [name for name in COLUMNS if name not in (*_FIGURES, "needs_to_serve")]

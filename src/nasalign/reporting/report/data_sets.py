@@ -1,5 +1,6 @@
 """Each evaluated data set, before against after: figures, changes, the gap, shifts of answers."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,30 +12,16 @@ from nasalign.evaluation.metrics import (
     METRICS,
     Array,
     Figure,
+    as_figure,
     bootstrap_weights,
     confidences,
-    from_sums,
-    gap_of,
-    interval,
+    figures_of,
+    paired_changes,
     sample_sums,
 )
 from nasalign.evaluation.ranking import auc
 from nasalign.evaluation.responses import example_of, kind_of
 from nasalign.reporting.report.run_folder import SIDES, Row, RunFiles, Side
-
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "yes_rate": "share of Yes",
-    "invalid_rate": "share invalid",
-    "coverage": "coverage",
-    "ece": "calibration error",
-    "ece_two_words": "calibration error over the two words",
-    "nas": "model NAS",
-    "gap": "precision minus recall",
-}
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,8 @@ class DataSet:
         name: what the run calls it.
         n: number of examples.
         questions: number of different questions; the bootstrap draws these.
-        figures: each metric with its interval, by side; ``gap`` is precision minus recall.
+        figures: each metric with its interval, by side; ``gap`` is precision minus recall. NaN
+            stands for what is undefined (``metrics.figures_of``).
         changes: each metric's change with its interval, paired by question; empty for one side.
         ranking: share of pairs of a right and a wrong answer of which the right one has the higher
             odds of the positive word (area under the curve), by side; None where there is no pair.
@@ -122,25 +110,14 @@ def _data_set(name: str, files: RunFiles) -> DataSet:
     # The same draws of questions on both sides, so that the change is paired.
     weights = bootstrap_weights(questions, samples, seed)
     sums = {side: _sums(part) for side, part in rows.items()}
-    points = {side: _with_gap(part.sum(axis=0)) for side, part in sums.items()}
-    spreads = {side: _with_gap(weights @ part) for side, part in sums.items()}
     changes: dict[str, Figure] = {}
     if len(rows) == 2:
-        before, after = spreads["before"], spreads["after"]
-        for metric, value in points["after"].items():
-            spread = interval(after[metric] - before[metric])
-            changes[metric] = (float(value - points["before"][metric]), *spread)
+        changes = _recorded(paired_changes(sums["before"], sums["after"], weights))
     return DataSet(
         name=name,
         n=len(one),
         questions=len(set(questions)),
-        figures={
-            side: {
-                metric: (float(value), *interval(spreads[side][metric]))
-                for metric, value in points[side].items()
-            }
-            for side in rows
-        },
+        figures={side: _recorded(figures_of(part, weights)) for side, part in sums.items()},
         changes=changes,
         ranking={side: _ranking(part) for side, part in rows.items()},
         positives=float(np.mean([row["label"] for row in one])),
@@ -152,7 +129,9 @@ def _from_metrics(name: str, sides: Mapping[Side, Mapping[str, Any]]) -> DataSet
     """A data set whose rows are not there any more: what ``metrics.json`` says of it."""
     figures: dict[Side, dict[str, Figure]] = {
         side: {
-            m: (sides[side][m], *sides[side]["intervals"][m]) for m in METRICS if m in sides[side]
+            m: as_figure(sides[side][m], sides[side]["intervals"][m])
+            for m in METRICS
+            if m in sides[side]
         }
         for side in SIDES
         if side in sides
@@ -171,11 +150,11 @@ def _sums(rows: list[Row]) -> Array:
     )
 
 
-def _with_gap(sums: Array) -> dict[str, Array]:
-    values = from_sums(sums)
-    values["gap"] = gap_of(values)
-    recorded = not np.isnan(values["nas"]).any()  # the prompts may not name both words
-    return values if recorded else {name: of for name, of in values.items() if name != "nas"}
+def _recorded(figures: dict[str, Figure]) -> dict[str, Figure]:
+    """Leave NAS out where it is not recorded: the prompts may not name both words."""
+    if not math.isnan(figures["nas"][0]):
+        return figures
+    return {name: figure for name, figure in figures.items() if name != "nas"}
 
 
 def _ranking(rows: list[Row]) -> float | None:

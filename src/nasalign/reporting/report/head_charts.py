@@ -7,6 +7,7 @@ import numpy as np
 
 from nasalign.reporting.report import chart_style as style
 from nasalign.reporting.report.chart_style import Chart, values
+from nasalign.reporting.report.not_selected import why_not
 from nasalign.reporting.report.run_folder import Row, RunFiles
 from nasalign.reporting.report.tuning import fates
 
@@ -29,17 +30,18 @@ def heads_chart(files: RunFiles) -> Chart | None:
     if files.nas is None:
         return None
     fate, (yes, no), (layers, heads) = fates(files), files.words, files.nas.shape
+    why = why_not(files)
     known = np.argwhere(~np.isnan(files.nas)).tolist()  # layers may differ in heads, or have none
     rows = [
         {"layer": layer, "head": head, "NAS": round(float(files.nas[layer, head]), 4)}
-        | {"fate": fate.get((layer, head), "not selected")}
+        | {"fate": fate.get((layer, head), "not selected"), "why": why.get((layer, head), "")}
         for layer, head in known
     ]
     most = max(float(np.nanmax(abs(files.nas))), 1e-9)
     base = alt.Chart(values(rows)).encode(
         x=alt.X("layer:O", axis=_every(layers), scale=alt.Scale(domain=[*range(layers)])),
         y=alt.Y("head:O", axis=_every(heads), scale=alt.Scale(domain=[*range(heads)])),
-        tooltip=["layer:O", "head:O", style.tip("NAS"), "fate:N"],
+        tooltip=["layer:O", "head:O", style.tip("NAS"), "fate:N", "why:N"],
     )
     cells = base.mark_rect().encode(
         color=alt.Color(

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from nasalign.config import DEFAULT_PRESET, Preset, Settings, load_preset
 from nasalign.data.sources import SOURCES
 from nasalign.models.names import public_name
+from nasalign.reporting.formats import rounded
 from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tuning import halting_rule, rate_found
@@ -211,7 +212,7 @@ def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
         _, low, high = sets[0].changes["accuracy"]
         told.append(
             f"With {sets[0].questions:,} questions the accuracy's change is known to within "
-            f"{(high - low) / 2:.2f} on either side; smaller effects are not seen here. "
+            f"{rounded((high - low) / 2, 2)} on either side; smaller effects are not seen here. "
             "Intervals are over questions: another seed or other heads are not in them."
         )
     if files.command == "compare":

@@ -12,10 +12,19 @@ from nasalign.extras import lack
 from nasalign.io.digests import content_source
 from nasalign.io.storage import write_text
 from nasalign.reporting.comparison_table import label, printed
-from nasalign.reporting.formats import number
+from nasalign.reporting.formats import (
+    METRIC_NAMES,
+    between,
+    metric_name,
+    number,
+    rounded,
+    signed,
+    undefined,
+)
 from nasalign.reporting.report.changed_answers import attention, changed_examples, painted
 from nasalign.reporting.report.comparison import comparison, comparison_verdict
-from nasalign.reporting.report.data_sets import METRIC_NAMES, DataSet, data_sets
+from nasalign.reporting.report.data_sets import DataSet, data_sets
+from nasalign.reporting.report.not_selected import high_but_not_selected
 from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows, public
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import run_verdict
@@ -92,7 +101,9 @@ def _page(files: RunFiles) -> str:
         vega=Markup(vega),
         script=Markup(script),
         style=Markup(_template_text("report.css")),
-        metrics=METRIC_NAMES,
+        words=files.words,
+        metrics={name: metric_name(name, files.words) for name in METRIC_NAMES},
+        not_selected=list(high_but_not_selected(files)),
         examples=examples,
         changed=changed,
         attention=shown,
@@ -117,7 +128,10 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    called = (number, painted, label, printed, contingency, by_knowledge, model_rows, data_rows)
+    called = (
+        *(number, rounded, signed, between, undefined, painted, label, printed),
+        *(contingency, by_knowledge, model_rows, data_rows),
+    )
     environment.globals |= {function.__name__: function for function in called}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template("report.html.jinja")

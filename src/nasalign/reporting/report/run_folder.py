@@ -1,13 +1,17 @@
 """What a run directory holds, read for the report; each file but ``run.json`` may be missing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from torch import Tensor
 
 from nasalign.errors import NasAlignError
 from nasalign.evaluation.metrics import Array
 from nasalign.io.files import read_json, read_jsonl, read_tensors
 from nasalign.io.storage import check_no_links
+from nasalign.nas.heads import ALIGNMENT, head_counts, list_shares, places, single_head_nas
 from nasalign.prompts.wordings import Vocabulary
 from nasalign.run_file import read_run
 
@@ -32,7 +36,10 @@ class RunFiles:
         joint: rows of ``joint.jsonl``, an epoch of nasa+ each.
         nas: single head NAS over the probing set, [L, H], or None.
         samples: number of samples it is the mean of.
-        diagnosis: ``diagnosis.json``; this and the next are None where there is no such file.
+        listed: share of the samples in whose list of Eq. 2 each head is, [L, H], or None.
+        threshold: ``threshold.json``: the threshold of log odds with the best balanced accuracy on
+            held-back examples; this and the next are None where there is no such file.
+        diagnosis: ``diagnosis.json``.
         scenarios: ``scenarios.json``.
         side_effects: ``side_effects.json``.
         attention: ``attention.json``.
@@ -48,6 +55,8 @@ class RunFiles:
     joint: list[Row]
     nas: Array | None
     samples: int
+    listed: Array | None
+    threshold: dict[str, Any] | None
     diagnosis: dict[str, Any] | None
     scenarios: dict[str, Any] | None
     side_effects: dict[str, Any] | None
@@ -71,7 +80,7 @@ class RunFiles:
                 "again."
             )
         nas = _nas(folder / "nas.safetensors")
-        names = ("diagnosis", "scenarios", "side_effects", "attention", "comparison")
+        names = ("threshold", "diagnosis", "scenarios", "side_effects", "attention", "comparison")
         return cls(
             folder=folder,
             facts=facts,
@@ -80,8 +89,9 @@ class RunFiles:
             heads=_optional(folder / "heads.json") or [],
             tuning=_rows(folder / "tuning.jsonl"),
             joint=_rows(folder / "joint.jsonl"),
-            nas=None if nas is None else nas.mean(axis=0),
+            nas=None if nas is None else single_head_nas(nas).numpy(),
             samples=0 if nas is None else len(nas),
+            listed=None if nas is None else _listed(nas, facts.get("settings", {})).numpy(),
             **{name: _optional(folder / f"{name}.json") for name in names},
         )
 
@@ -144,12 +154,20 @@ def _rows(path: Path) -> list[Row]:
     return read_jsonl(path) if path.exists() else []
 
 
-def _nas(path: Path) -> Array | None:
+def _nas(path: Path) -> Tensor | None:
+    """NAS of the probing set, [N, L, H] float64."""
     try:
-        nas = read_tensors(path)["nas"].double().numpy() if path.exists() else None
-        return nas if nas is not None and nas.size else None  # none where the words are not named
+        nas = read_tensors(path)["nas"].double() if path.exists() else None
+        # none where the words are not named
+        return nas if nas is not None and nas.numel() else None
     except (NasAlignError, KeyError) as error:
         raise NasAlignError(f"{path} holds no scores of heads: {error}.") from error
+
+
+def _listed(nas: Tensor, settings: Mapping[str, Any]) -> Tensor:
+    heads = len(places(nas))
+    counts = head_counts(ALIGNMENT, settings.get("k"), settings.get("n"), heads)
+    return list_shares(nas, counts.k)
 
 
 def _evaluations(folder: Path) -> dict[str, dict[Side, list[Row]]]:

@@ -1,14 +1,24 @@
 """What a run comes to, in plain words: the verdict, what goes with it, and its limits."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from nasalign.evaluation.metrics import LOW_COVERAGE, Figure, low_coverage
-from nasalign.reporting.report.data_sets import DataSet
+from nasalign.reporting.formats import number, percent, value_or_why, with_interval
+from nasalign.reporting.report.data_sets import DataSet, data_sets
+from nasalign.reporting.report.nas_notes import nas_notes
+from nasalign.reporting.report.origin import public
+from nasalign.reporting.report.price import (
+    gain_metric,
+    mistakes_taken,
+    price_metric,
+    price_notes,
+)
 from nasalign.reporting.report.run_folder import RunFiles
+from nasalign.run_file import as_written
 
 AGAIN = "Resume it with the same command and --resume."
-_SPACE = "\N{NO-BREAK SPACE}"
 _FEW = 20  # positive answers below which a precision says little
 _COIN_TOSS = 0.6  # area under the curve below which a model hardly tells right from wrong
 
@@ -56,42 +66,62 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
             "heads (--set k=60 --set n=20)."
         )
         return Verdict("Unchanged", "plain", f"{lean}; {why}.", [advice])
-    gain = "precision" if files.to_no else "recall"
+    gain = gain_metric(files)
     sentence = (
         f"{lean}; after retuning {files.kept} of its {heads:,} attention heads "
-        f"({tried} tried), {gain} {moved(data, gain)}, accuracy {moved(data, 'accuracy')}, "
-        f"and calibration {_calibration(data)}."
+        f"({tried} tried), {gain} {moved(data, gain)}, accuracy {moved(data, 'accuracy')}"
+        f"{_price(data, files)}."
     )
-    label, tone = _judged(data, files.to_no)
+    label, tone = _judged(data, files)
     if tone == "good" and any(direction(other.changes["accuracy"]) < 0 for other in sets[1:]):
         tone = "mixed"
     notes = [
         *_covered(sets),
+        *price_notes(data, files),
         *_balance(data, files),
+        *nas_notes(data, files),
+        f"Its calibration error {moved(data, 'ece')}; less is better.",
         *_ranking(data, yes),
         *_small_counts(data, yes),
         *_side_effects(files),
-        *(_further(other, yes) for other in sets[1:]),
+        *(_further(other, files) for other in sets[1:]),
     ]
     return Verdict(label, tone, sentence, notes)
 
 
-def _judged(data: DataSet, to_no: bool) -> tuple[str, str]:
-    """The verdict in a few words, by what the intervals of the change allow to say."""
-    gain = direction(data.changes["precision" if to_no else "recall"])
-    accuracy = direction(data.changes["accuracy"])
-    fewer = "Fewer wrong Yes" if to_no else "Fewer missed Yes"
+def _price(data: DataSet, files: RunFiles) -> str:
+    """The mistakes of the other kind, which the gain is to be weighed against."""
+    taken = mistakes_taken(data, files)
+    if not taken:
+        return ""
+    return f", {'but' if direction(data.changes[price_metric(files)]) < 0 else 'and'} it {taken}"
+
+
+def _judged(data: DataSet, files: RunFiles) -> tuple[str, str]:
+    """The verdict in a few words, by what the intervals of the change allow to say.
+
+    It is good only where nothing is paid for it: no more mistakes of the other kind, and no lean
+    the other way.
+    """
+    gain, accuracy = (direction(data.changes[name]) for name in (gain_metric(files), "accuracy"))
+    fewer, more = "Fewer missed Yes", "more wrong Yes"
+    if files.to_no:
+        fewer, more = "Fewer wrong Yes", "more missed Yes"
+    paid = direction(data.changes[price_metric(files)]) < 0
+    turned = _leans(data) == (-1 if files.to_no else 1)
+    price = f", {more}" if paid else ", leans the other way" if turned else ""
+    tone = "mixed" if price else "good"
     if accuracy < 0 and gain > 0:
         return f"{fewer}, lower accuracy", "mixed"
     if accuracy < 0 or (gain < 0 and accuracy == 0):
         return "Worse", "bad"
     if gain > 0 and accuracy > 0:
-        return "Better", "good"
+        return (f"More accurate{price}" if price else "Better"), tone
     if gain > 0:
-        cost = direction(data.changes["ece"]) > 0 or _leans(data) == (-1 if to_no else 1)
-        return f"{fewer}, same accuracy", "mixed" if cost else "good"
+        worse = direction(data.changes["ece"]) > 0
+        return f"{fewer}, same accuracy{price}", "mixed" if worse else tone
     if accuracy > 0:
-        return "Better accuracy", "good"
+        return f"Better accuracy{price}", tone
     return "No measurable change", "plain"
 
 
@@ -125,13 +155,6 @@ def _leans(data: DataSet) -> int:
     return int(low > data.positives) - int(high < data.positives)
 
 
-def _calibration(data: DataSet) -> str:
-    """What the calibration did; its metric is an error, so that less is better."""
-    before, after = (data.figures[side]["ece"][0] for side in ("before", "after"))
-    words = {1: "worsened", -1: "improved", 0: "did not change measurably"}
-    return f"{words[direction(data.changes['ece'])]} (error {before:.2f} to {after:.2f})"
-
-
 def _ranking(data: DataSet, yes: str) -> Iterator[str]:
     """Whether the model tells right from wrong answers, which tuning does not teach."""
     before, after = data.ranking.get("before"), data.ranking.get("after")
@@ -139,7 +162,8 @@ def _ranking(data: DataSet, yes: str) -> Iterator[str]:
         return
     pairs = (
         "Of a right and a wrong answer it gives the right one the higher odds in "
-        f"{percent(before)} of pairs before and {percent(after)} after (50 % is a coin toss)"
+        f"{percent(before)} of pairs before and {percent(after)} after ({percent(0.5)} is a coin "
+        "toss)"
     )
     hardly = f": it hardly tells them apart. What changed is how often it says {yes}."
     yield pairs + (hardly if after < _COIN_TOSS else ".")
@@ -155,10 +179,13 @@ def _covered(sets: Sequence[DataSet]) -> Iterator[str]:
 
 
 def _small_counts(data: DataSet, yes: str) -> Iterator[str]:
+    """Say where a precision is of few answers, or of none."""
     for side, rows in data.rows.items():
         count = sum(row["verdict"] == "positive" for row in rows)
-        if count < _FEW:
-            often = f"only {count} times" if count else "not once"
+        if not count:
+            yield f"It never said {yes} {side}, so it has no precision {side}."
+        elif count < _FEW:
+            often = "once" if count == 1 else f"only {count} times"
             yield f"It said {yes} {often} {side}, so its precision {side} says little."
 
 
@@ -169,15 +196,17 @@ def _side_effects(files: RunFiles) -> Iterator[str]:
         change = (answers["after"] - answers["before"], *answers["change_interval"])
         words = {1: "became better", -1: "became worse", 0: "did not change measurably"}
         yield (
-            f"Free answers {words[direction(change)]}: {answers['before']:.2f} to "
-            f"{answers['after']:.2f} are right (n = {answers['n']:,})."
+            f"Free answers {words[direction(change)]}: {number(answers['before'])} to "
+            f"{number(answers['after'])} are right (n = {answers['n']:,})."
         )
 
 
-def _further(data: DataSet, yes: str) -> str:
+def _further(data: DataSet, files: RunFiles) -> str:
+    gain, (yes, _) = gain_metric(files), files.words
     return (
-        f"On {data.name} (n = {data.n:,}): recall {moved(data, 'recall')}, accuracy "
-        f"{moved(data, 'accuracy')}, {yes} to {percent(data.figures['after']['yes_rate'][0])}."
+        f"On {data.name} (n = {data.n:,}): {gain} {moved(data, gain)}, accuracy "
+        f"{moved(data, 'accuracy')}, {yes} to {percent(data.figures['after']['yes_rate'][0])}"
+        f"{_price(data, files)}."
     )
 
 
@@ -216,21 +245,24 @@ def _one_side(files: RunFiles, data: DataSet) -> Verdict:
     sentence = (
         f"{files.name}{tuned} says {yes} to {percent(figures['yes_rate'][0])} of {data.n:,} "
         f"questions of {data.name}; its accuracy is {spread(figures['accuracy'])}, its recall "
-        f"{spread(figures['recall'])}."
+        f"{spread(figures['recall'])}"
     )
+    if "specificity" in figures:  # the metrics of an earlier version have none
+        sentence += f", its specificity (wrong answers refused) {spread(figures['specificity'])}"
     notes = [*_covered([data]), *_small_counts(data, yes)]
-    return Verdict("Evaluation", "plain", sentence, notes)
+    return Verdict("Evaluation", "plain", f"{sentence}.", notes)
 
 
 def moved(data: DataSet, metric: str) -> str:
     """Return what a metric did, as far as the interval of its change allows to say."""
-    before, after = (data.figures[side][metric][0] for side in ("before", "after"))
+    values = [data.figures[side][metric][0] for side in ("before", "after")]
+    before, after = (value_or_why(metric, value) for value in values)
     way = direction(data.changes[metric])
-    if before == after:
-        return f"stayed at {before:.2f}"
+    if values[0] == values[1]:
+        return f"stayed at {before}"
     if way == 0:
-        return f"did not change measurably ({before:.2f} to {after:.2f})"
-    return f"{'rose' if way > 0 else 'fell'} from {before:.2f} to {after:.2f}"
+        return f"did not change measurably ({before} to {after})"
+    return f"{'rose' if way > 0 else 'fell'} from {before} to {after}"
 
 
 def direction(change: Figure) -> int:
@@ -241,15 +273,15 @@ def direction(change: Figure) -> int:
 
 def spread(figure: Figure) -> str:
     """Return a value with its interval."""
-    value, low, high = figure
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return with_interval(figure[0], figure[1:])
 
 
-def percent(share: float) -> str:
-    """Return a share in percent; 100 % and 0 % are said only where they are true."""
-    whole = round(100 * share)
-    if whole == 100 and share < 1:
-        return f"over 99{_SPACE}%"
-    if whole == 0 and share > 0:
-        return f"under 1{_SPACE}%"
-    return f"{whole}{_SPACE}%"
+def verdict_of(folder: Path) -> Verdict:
+    """Return the verdict of a finished run by its files, with paths cut to their last names.
+
+    Raises:
+        NasAlignError: it is no run directory, or a file in it is broken.
+    """
+    with as_written(folder):
+        files = public(RunFiles.read(folder))
+        return run_verdict(files, data_sets(files))

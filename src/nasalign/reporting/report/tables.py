@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from nasalign.evaluation.metrics import as_figure
 from nasalign.evaluation.responses import shift_ratios
+from nasalign.reporting.formats import METRIC_NAMES, between, number, percent, rounded, signed
 from nasalign.reporting.report.data_sets import DataSet, outcome
 from nasalign.reporting.report.run_folder import RunFiles
 
@@ -16,23 +18,19 @@ _SAYS = {
     "Non-Det": "gives no answer (Non-Det)",
     "unclear": "the judge was undecided (unclear)",
 }
-_COLUMNS = {
-    "yes_rate": "share of Yes",
-    "no_rate": "share of No",
-    "unsure_rate": "I don't know",
-    "accuracy": "accuracy",
-    "recall": "recall",
-    "negative_bias": "negative bias",
-}
+_COLUMNS = (
+    *("yes_rate", "no_rate", "unsure_rate", "accuracy"),
+    *("recall", "specificity", "negative_bias"),
+)
 
 
 def subset_tables(files: RunFiles) -> list[dict[str, Any]]:
     """Return the tables of a run that asked what the model knows, or in several scenarios.
 
     Returns:
-        By table its ``title``, the names of its ``columns``, and ``rows``: of each its label,
-        whether it is a part of the row above, its number of examples, and its figures, each as
-        (value, low, high) or None.
+        By table its ``title``, the titles of its ``columns`` by metric, and ``rows``: of each its
+        label, whether it is a part of the row above, its number of examples, and its figures, each
+        as (value, low, high) or None.
     """
     tables = []
     for name, sides in files.metrics.items():
@@ -59,10 +57,11 @@ def _table(title: str, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
             label = group if group and kind == "all" else _SAYS[kind]
             intervals = metrics["intervals"]
             cells = [
-                (metrics[name], *intervals[name]) if name in intervals else None for name in names
+                as_figure(metrics[name], intervals[name]) if name in intervals else None
+                for name in names
             ]
             rows.append((label, kind != "all", metrics["n"], cells))
-    return {"title": title, "columns": [_COLUMNS[name] for name in names], "rows": rows}
+    return {"title": title, "columns": {name: METRIC_NAMES[name] for name in names}, "rows": rows}
 
 
 def contingency(data: DataSet) -> list[dict[str, Any]]:
@@ -109,24 +108,24 @@ def effect_rows(effects: Mapping[str, Any]) -> list[dict[str, str]]:
         told = "cannot be told from none" if low <= 0 <= high else "is more than chance"
         says = (
             f"{answers['n']:,} questions of {answers['data']} asked freely, judged by "
-            f"{answers['judge']}. The change of {change:+.3f} "
-            f"(95\N{NO-BREAK SPACE}% {low:+.3f} to {high:+.3f}) {told}."
+            f"{answers['judge']}. The change of {signed(change)} "
+            f"(95\N{NO-BREAK SPACE}% {between((low, high), sign=True)}) {told}."
         )
         if any(cut := answers.get("cut", [0])):  # missing in the runs of an earlier version
-            says += f" Cut by answer_tokens: {' and '.join(f'{share:.0%}' for share in cut)}."
-        sides = {side: f"{answers[side]:.3f}" for side in ("before", "after")}
+            says += f" Cut by answer_tokens: {' and '.join(map(percent, cut))}."
+        sides = {side: number(answers[side]) for side in ("before", "after")}
         rows.append({"name": "Right free answers", **sides, "says": says})
     if kl := effects.get("kl"):
         low, high = kl["interval"]
         says = (
             f"Mean KL divergence in nats on {kl['tokens']:,} tokens of {kl['prompts']:,} neutral "
             f"texts, 95\N{NO-BREAK SPACE}% {low:.2g} to {high:.2g}, at most {kl['max']:.2g}; the "
-            f"likeliest token is the same in {kl['same_top_token']:.1%}."
+            f"likeliest token is the same in {percent(kl['same_top_token'])}."
         )
         sides = {"before": "", "after": f"{kl['mean']:.3g}"}
         rows.append({"name": "Divergence of the next token", **sides, "says": says})
     if perplexity := effects.get("perplexity"):
         says = f"On {perplexity['tokens']:,} tokens of neutral texts; lower is better."
-        sides = {side: f"{perplexity[side]:.2f}" for side in ("before", "after")}
+        sides = {side: rounded(perplexity[side], 2) for side in ("before", "after")}
         rows.append({"name": "Perplexity", **sides, "says": says})
     return rows

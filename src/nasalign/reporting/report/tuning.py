@@ -107,8 +107,8 @@ def halting_rule(files: RunFiles) -> str:
     if not halting:
         return ""
     if halting["kind"] == "tau":
-        return f"model NAS on V below tau = {float(halting['value']):.4f}"
-    of = "as many right as wrong answers" if halting.get("of") == "balance" else "V"
+        return f"model NAS on what is held back below tau = {float(halting['value']):.4f}"
+    of = "as many right as wrong answers" if halting.get("of") == "balance" else "held-back answers"
     return f"share of {of} answered {halting['answer']} above {halting['value']}"
 
 
