@@ -53,7 +53,7 @@ def test_the_source_archive_can_be_tested_and_holds_no_data_of_others(tmp_path: 
     with tarfile.open(built("sdist", tmp_path)) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     wanted = {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "README.md"}
-    wanted |= {"CHANGELOG.md", "tests/test_packaging.py", "docs/paper_map.md"}
+    wanted |= {"CHANGELOG.md", "tests/test_packaging.py", "docs/reproduce.md"}
     assert wanted <= names
     assert {f"src/nasalign/{name}" for name in kept(SOURCE)} <= names
     assert not any(name.startswith(("shared/", "runs/", ".venv/")) for name in names)
