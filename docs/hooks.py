@@ -1,4 +1,4 @@
-"""What the site has beyond its pages, the cells of the notebook, and what it leaves out: the log."""
+"""What the site has beyond its pages, the notebook's cells, and what it leaves out: the log."""
 
 import json
 import re
