@@ -1,6 +1,8 @@
 """The command line: exit codes, one sentence for a user's mistake, help texts."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,18 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_version() -> None:
     assert done("--version").output.startswith("nasalign 0.")
+
+
+def test_without_arguments_the_three_commands_that_one_needs_are_shown() -> None:
+    shown = done().output
+    named = re.findall(r"^  nasalign (\w+)", shown, re.M)
+    assert named == ["diagnose", "align", "ask"]
+    assert "nasalign --help" in shown
+    assert "reproduce" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for line in re.findall(r"^  nasalign (.+)$", shown, re.M):
+        name, *words = shlex.split(line)
+        load_command(name).make_context(name, words)  # raises for an option that is unknown
 
 
 def test_existing_run_is_not_overwritten(saved: Path, tmp_path: Path) -> None:

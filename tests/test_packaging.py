@@ -1,5 +1,6 @@
 """What is installed: wheel and source archive are whole, and the core does without extras."""
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ BUILD = "import sys; from hatchling import build; build.build_{}(sys.argv[1])"
 
 def built(kind: str, folder: Path) -> Path:
     """Builds a wheel or an sdist as pip does, without a network."""
+    folder.mkdir(exist_ok=True)
     command = [sys.executable, "-P", "-c", BUILD.format(kind), str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (archive,) = folder.iterdir()
@@ -49,11 +51,35 @@ def test_the_wheel_has_every_file_of_the_package_and_the_presets(tmp_path: Path)
     assert "Requires-Dist: openai<4,>=2; extra == 'judge'" in metadata
 
 
+def test_the_wheel_is_found_by_what_people_search_for(tmp_path: Path) -> None:
+    with zipfile.ZipFile(built("wheel", tmp_path)) as wheel:
+        about = next(name for name in wheel.namelist() if name.endswith("METADATA"))
+        head = wheel.read(about).decode().partition("\n\n")[0].lower()
+    for word in ("yes/no", "llm-as-a-judge", "calibration", "decision", "negative bias"):
+        assert word in head, word
+
+
+def test_the_command_of_an_installed_wheel_runs(tmp_path: Path) -> None:
+    """As by pipx run or uvx, which run the command that is called as the distribution is."""
+    wheel, home = built("wheel", tmp_path / "dist"), tmp_path / "home"
+    install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
+    command = [sys.executable, "-P", *install, "--target", str(home), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    script = home / "bin" / "nasalign"
+    run = [sys.executable, "-P", str(script), "--version"]
+    there = {**os.environ, "PYTHONPATH": str(home)}
+    ended = subprocess.run(run, env=there, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert ended.stdout.strip() == f"nasalign {nasalign.__version__}"
+    ask = [sys.executable, "-P", "-c", "import nasalign; print(nasalign.__file__)"]
+    ended = subprocess.run(ask, env=there, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert Path(ended.stdout.strip()).is_relative_to(home)
+
+
 def test_the_source_archive_can_be_tested_and_holds_no_data_of_others(tmp_path: Path) -> None:
     with tarfile.open(built("sdist", tmp_path)) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     wanted = {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "README.md"}
-    wanted |= {"CHANGELOG.md", "tests/test_packaging.py", "docs/paper_map.md"}
+    wanted |= {"CHANGELOG.md", "tests/test_packaging.py", "docs/reproduce.md"}
     assert wanted <= names
     assert {f"src/nasalign/{name}" for name in kept(SOURCE)} <= names
     assert not any(name.startswith(("shared/", "runs/", ".venv/")) for name in names)

@@ -1,6 +1,7 @@
 """The site is built without a warning, and its pages live in a browser without the network."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,9 @@ def served(site: Path) -> Iterator[str]:
 
 
 def test_no_page_names_an_address_that_a_browser_would_ask(site: Path) -> None:
-    for page in site.rglob("*.html"):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    for page in pages:
         for tag in page.read_text(encoding="utf-8").split("<"):
             if tag.startswith(("script", "img", "link", "iframe")):
                 assert 'src="http' not in tag, (page.name, tag)
@@ -72,12 +75,33 @@ def test_every_page_lives(
         page.context.close()
 
 
+def test_the_log_is_named_and_left_out(site: Path) -> None:
+    assert not (site / "log.html").exists()
+    limits = (site / "limits.html").read_text(encoding="utf-8")
+    assert re.search(r"docs/log\.md</code>, 20\d\d-\d\d-\d\d", limits)
+    assert "log.md#" not in limits
+
+
+def test_the_notebook_is_a_section_of_a_page(site: Path) -> None:
+    page = (site / "python.html").read_text(encoding="utf-8")
+    section = page[page.index('<h2 id="in-a-notebook"') :]
+    assert "<h2" not in section[3:]  # its sections are below the page's own
+    assert section.count("<h3") > 3
+    assert section.count('<div class="drawn">') == 2
+    assert 'href="quickstart.ipynb"' in section
+
+
 @browsing.needed
-def test_the_search_finds_a_setting(browser: Browser, served: str) -> None:
-    page = browsing.opened(browser, served).page
+@pytest.mark.parametrize("place", ["served", "folder"])
+def test_the_search_finds_a_setting(browser: Browser, site: Path, served: str, place: str) -> None:
+    start = served if place == "served" else (site / "index.html").as_uri()
+    seen = browsing.opened(browser, start)
+    page = seen.page
     page.click("input[name=query]")
     page.get_by_text("Type to start searching").wait_for()  # the index is there
     page.keyboard.type("halting_share")
     found = page.locator(".md-search-result__link")
     found.first.wait_for()
     assert "settings" in "".join(link.get_attribute("href") or "" for link in found.all())
+    root = served if place == "served" else site.as_uri()
+    assert [url for url in seen.asked if not url.startswith((root, "data:", "blob:"))] == []

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import browsing
 from browsing import PATIENCE, Seen
@@ -162,7 +162,68 @@ def test_everything_has_a_name(browser: Browser, url: str) -> None:
     assert page.get_by_role("group", name="Head, and its NAS (untouched, aligned)").count() == 1
     assert page.get_by_role("radio", name=re.compile(r"layer \d, head \d")).count() >= 8
     said = page.locator("#status").inner_text()
-    assert re.fullmatch(r"untouched: (Yes|No); aligned: (Yes|No)\.", said)
+    one = r"(neither Yes nor No is likely, (Yes|No) is ahead|Yes|No)"
+    assert re.fullmatch(rf"untouched: {one}; aligned: {one}\.", said)
+
+
+def answered(browser: Browser, url: str, *shares: tuple[float, float], width: int = 1280) -> Page:
+    """Asks, and has each side's probabilities of Yes and No replaced by these."""
+
+    def replaced(route: Route) -> None:
+        answer = route.fetch().json()
+        for side, (yes, no) in zip(("untouched", "aligned"), shares, strict=True):
+            verdict = "positive" if yes > no else "negative"
+            answer["sides"][side] |= {"p_yes": yes, "p_no": no, "verdict": verdict}
+        route.fulfill(json=answer)
+
+    page = visited(browser, url, width=width).page
+    page.route("**/api/ask", replaced)
+    page.fill("#question", "Is it?")
+    page.press("#question", "Enter")
+    page.wait_for_selector("#result:not([hidden])")
+    return page
+
+
+@pytest.mark.parametrize(
+    ("untouched", "aligned", "said"),
+    [
+        ((0.2, 0.13), (0.2, 0.1), "Neither Yes nor No is likely (all else 0.67 untouched, "
+         "0.70 aligned); Yes is ahead in both."),
+        ((0.1, 0.23), (0.2, 0.1), "Neither Yes nor No is likely (all else 0.67 untouched, "
+         "0.70 aligned); No is ahead in the untouched model, Yes in the aligned one."),
+        ((0.1, 0.6), (0.2, 0.1), "The untouched model says No, in the aligned model neither "
+         "Yes nor No is likely (all else 0.70)."),
+        ((0.1, 0.6), (0.6, 0.1), "The untouched model says No, the aligned model says Yes."),
+        ((0.6, 0.3), (0.7, 0.2), "Both say Yes."),
+    ],
+)  # fmt: skip
+def test_that_neither_word_is_likely_is_said_first(
+    browser: Browser,
+    url: str,
+    untouched: tuple[float, float],
+    aligned: tuple[float, float],
+    said: str,
+) -> None:
+    page = answered(browser, url, untouched, aligned)
+    assert page.locator("#change").inner_text().startswith(said + " P(Yes) goes from ")
+    likely = [sum(shares) > 0.5 for shares in (untouched, aligned)]
+    for side, is_likely in zip(("untouched", "aligned"), likely, strict=True):
+        note = page.locator(f"#answers .{side} .rest")
+        assert note.is_visible() is not is_likely
+        assert page.locator(f"#answers .{side} .said.unlikely").count() == (not is_likely)
+    changed = page.locator("#verdict.changed").count()
+    assert changed == (all(likely) and "Both" not in said)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_answer_is_in_view(browser: Browser, url: str, width: int) -> None:
+    page = answered(browser, url, (0.1, 0.6), (0.6, 0.1), width=width)
+    if width > 600:
+        assert page.evaluate("scrollY") == 0  # it is in view as it is
+    else:
+        page.wait_for_function("scrollY > 100")
+        page.wait_for_function("document.getElementById('verdict').getBoundingClientRect().y < 20")
+    expect(page.locator("#verdict")).to_be_in_viewport(ratio=1)
 
 
 def test_without_an_adapter_there_is_one_side(browser: Browser, folders: tuple[Path, Path]) -> None:

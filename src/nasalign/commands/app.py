@@ -46,6 +46,20 @@ COMMANDS = {
 RESUMABLE = {"align": ["--resume"], "compare": ["--resume"], "reproduce": []}
 """Commands whose runs can be resumed, with what is added to their words for it."""
 
+FIRST_STEPS = """\
+nasalign corrects a language model that says No, or Yes, too often. Three commands do it:
+
+  nasalign diagnose MODEL
+      which way does it lean, and by how much?
+  nasalign align MODEL --out runs/mine
+      correct it, and measure it before and after
+  nasalign ask MODEL "Is Paris in France?" --adapter runs/mine
+      put a question to both
+
+MODEL is a hub id, a folder, a GGUF file, or smollm2-135m, which needs no account.
+nasalign --help lists all commands, and nasalign align --help the options of one."""
+"""What ``nasalign`` alone prints."""
+
 
 class LazyGroup(TyperGroup):
     """A group that lists its commands from ``COMMANDS`` and imports the one that is run."""
@@ -53,6 +67,13 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Without arguments, print the first steps in place of the list of all commands."""
+        if not args and not ctx.resilient_parsing:
+            typer.echo(FIRST_STEPS)
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the entry of the list by the command itself."""
@@ -103,7 +124,6 @@ def load_command(name: str) -> Any:
 app = typer.Typer(
     cls=LazyGroup,
     help="Find and retune the attention heads that make a language model say No too often.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
