@@ -25,10 +25,10 @@ from nasalign.head_rows.rows import head_slices, read_weight_rows
 from nasalign.io.files import append_jsonl, read_json, write_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import fingerprint, load
+from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads, tune
 from nasalign.nasa.knowledge import Parametric, ask_and_judge
 from nasalign.nasa.probing import build_probing_set
-from nasalign.nasa.records import HeadRecord
 from nasalign.progress import Quiet
 from nasalign.run import Run
 from nasalign.session import Session

@@ -27,7 +27,7 @@ from nasalign.config import Settings, load_preset
 from nasalign.models.loading import load
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import HeadTuner, Limits, Measurement, incremental_tuning
-from nasalign.nasa.records import as_row
+from nasalign.nasa.decisions import as_row
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt
 from plain_loops import PlainTuner

@@ -58,7 +58,7 @@ def test_a_file_changes_what_it_names_and_keeps_the_rest(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("epoch = 4", r"no setting 'epoch'.* epochs"),
+        ("epoch = 4", r"no setting 'epoch'.*'epochs'"),
         ("[tuning]\nepochs = 4", r"no setting 'tuning'"),
         ("epochs = 4.0", r"epochs is 4\.0.* valid integer"),
         ("epochs = true", r"epochs is True.* valid integer"),

@@ -10,9 +10,9 @@ from nasalign.data.records import Question
 from nasalign.inference.scoring import Scores
 from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head
+from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.knowledge import Parametric
 from nasalign.nasa.probing import ProbingSet
-from nasalign.nasa.records import HeadRecord
 
 
 def result() -> AlignResult:

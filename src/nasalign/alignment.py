@@ -18,10 +18,10 @@ from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head, single_head_nas
+from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.head_tuning import OnRecord, Record, choose_heads, tune
 from nasalign.nasa.knowledge import Parametric, what_it_knows
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probing_set
-from nasalign.nasa.records import HeadRecord
 from nasalign.nasa_plus.joint_run import (
     choose_by_attribution,
     pairs_by_kind,

@@ -31,7 +31,11 @@ def test_a_line_a_row_and_data_set(tmp_path: Path) -> None:
         figures = row["datasets"]["facts, the second"]["figures"]
         for name, figure in figures.items():
             found = [line[f"{name}{end}"] for end in ("", "_low", "_high")]
-            expected = [""] * 3 if figure is None else [str(value) for value in figure]
+            expected = (
+                [""] * 3
+                if figure is None
+                else ["" if value is None else str(value) for value in figure]
+            )
             assert found == expected, name
         assert line["general_qa"] == str(row["side_effects"]["general_qa"]["after"])
         assert float(line["general_qa_change_low"]) == -0.03

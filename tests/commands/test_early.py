@@ -45,7 +45,7 @@ def test_a_mistake_imports_no_torch_and_exits_with_2(here: Path) -> None:
     code = (
         "import sys; from nasalign.commands import app\n"
         "try: app(sys.argv[1:], standalone_mode=False)\n"
-        "except BaseException as error: print('torch' in sys.modules, type(error).__name__)"
+        "finally: print('torch' in sys.modules)"
     )
     for line, says, _ in MISTAKES[:2]:
         words = [sys.executable, "-P", "-c", code, *line.split()]

@@ -160,6 +160,6 @@ def test_a_scenario_has_a_task_of_its_own_which_is_not_overwritten(
 def test_what_no_task_can_ask_is_refused_at_once(
     arguments: list[str], sentence: str, tmp_path: Path
 ) -> None:
-    said = evaluate(tmp_path / "no-model", "--harness-out", tmp_path / "tasks", *arguments, code=2)
+    said = evaluate("owner/no-model", "--harness-out", tmp_path / "tasks", *arguments, code=2)
     assert sentence in said["said"]
     assert not (tmp_path / "tasks").exists()

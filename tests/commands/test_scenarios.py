@@ -79,7 +79,7 @@ def test_the_file_has_every_scenario_by_what_the_model_knows(model: str, tmp_pat
     assert table.row_count == sum(
         1 + len(result["scenarios"][scenario]["by_knowledge"]) for scenario in asked
     )
-    assert "unsure rate" in [column.header for column in table.columns]
+    assert "share of I don't know" in [column.header for column in table.columns]
 
 
 def test_a_scenario_alone_has_the_same_figures(model: str, tmp_path: Path) -> None:

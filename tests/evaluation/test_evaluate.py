@@ -15,7 +15,7 @@ from nasalign.inference.scoring import score
 
 Llama = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 KEYS = {"accuracy", "precision", "recall", "f1", "ece", "ece_two_words", "nas", "yes_rate"}
-KEYS |= {"invalid_rate", "coverage", "n"}
+KEYS |= {"specificity", "invalid_rate", "coverage", "n"}
 EXAMPLES = [
     BinaryExample(f"What is the capital of {place}?", label, answer)
     for place, label, answer in (

@@ -26,7 +26,7 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
 from nasalign.nas.recorder import NasRecorder
 from nasalign.nasa.algorithm import Limits, incremental_tuning
-from nasalign.nasa.records import as_row
+from nasalign.nasa.decisions import as_row
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from plain_loop import PlainTuner

@@ -109,7 +109,7 @@ def test_validation_is_measured_with_the_float32_rows_and_at_last_with_the_weigh
 
 def test_the_next_head_begins_at_what_the_weights_give(tokenizer: PreTrainedTokenizerFast) -> None:
     """At this rate nothing is left of the update of a head once it is rounded."""
-    tuner = tuner_of(tokenizer, torch.bfloat16, learning_rate=1e-9)
+    tuner = tuner_of(tokenizer, torch.bfloat16, learning_rate=1e-6)
     start = tuner.measure().model
     limits = Limits(epochs=2, rho=-1e9, tau=-1e9, halting_share=1.0)
     records = list(incremental_tuning([HEAD, Head(2, 0, 0.0)], tuner, limits))

@@ -201,7 +201,7 @@ def test_another_module_than_queries_and_keys_is_refused(
     tensors |= {name.replace(K, module): tensors[name].clone() for name in NAMES.values()}
     origin = read_adapter(source).origin
     write(tmp_path / "copy", config | {"target_modules": named}, tensors, origin)
-    with pytest.raises(ModelError, match="was made for another model"):
+    with pytest.raises(ModelError, match=r"was made for .* another model"):
         load_adapter(tmp_path / "copy", tiny.build_model("llama"))
 
 

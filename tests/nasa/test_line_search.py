@@ -17,7 +17,7 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import Limits, Measurement, incremental_tuning
 from nasalign.nasa.checkpoint import CheckpointedTuner
-from nasalign.nasa.records import HeadRecord
+from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import PromptBuilder
 from scripted import START, Epoch, Script

@@ -13,9 +13,9 @@ from nasalign.data.records import Question
 from nasalign.head_rows.rows import head_slices
 from nasalign.inference.scoring import score
 from nasalign.models.geometry import HeadGeometry
+from nasalign.nasa.decisions import EpochRecord, HeadRecord
 from nasalign.nasa.knowledge import ask_and_judge
 from nasalign.nasa.probing import ProbingSet
-from nasalign.nasa.records import EpochRecord, HeadRecord
 from nasalign.run import Run
 from nasalign.session import Session
 

@@ -8,7 +8,7 @@ import pytest
 import reference
 from nasalign.nas.heads import Head
 from nasalign.nasa.algorithm import Limits, incremental_tuning
-from nasalign.nasa.records import EpochRecord, HeadRecord, as_row
+from nasalign.nasa.decisions import EpochRecord, HeadRecord, as_row
 from scripted import START, Epoch, Script, State
 
 A, B, C = Head(0, 1, 3.0), Head(1, 0, 2.0), Head(0, 0, 1.0)

@@ -8,6 +8,7 @@ import pytest
 
 from comparison_folder import MARKED, REASON, ROWS, make_comparison
 from nasalign.io.files import write_json
+from nasalign.reporting.formats import between, number
 from nasalign.reporting.report import report_html
 from nasalign.reporting.report.charts import comparison_charts
 from nasalign.reporting.report.comparison import comparison_verdict
@@ -58,7 +59,7 @@ def test_every_figure_is_in_the_table(folder: Path, page: str) -> None:
             says = text_of(line)
             value, low, high = figures["accuracy"]
             assert says.startswith(row["name"] + "*" * row["logits"])
-            assert f"{value:.3f} {low:.3f} to {high:.3f}" in says
+            assert f"{number(value)} {between([low, high])}" in says
 
 
 def test_what_a_row_takes(page: str) -> None:

@@ -62,7 +62,9 @@ def test_in_a_batch_with_a_shared_prefix_it_does_what_it_does_to_a_prompt_alone(
 
 @pytest.mark.parametrize("family", tiny.MIXTURES)
 def test_an_architecture_that_has_no_such_modules_is_refused_in_a_sentence(family: str) -> None:
-    with pytest.raises(ModelError, match=r"^Nothing can be masked in \w+ForCausalLM: .*\.$"):
+    with pytest.raises(
+        ModelError, match=r"^Nothing can be masked or edited in \w+ForCausalLM: .*\.$"
+    ):
         projections(tiny.build_model(family))
 
 

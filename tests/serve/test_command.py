@@ -15,7 +15,7 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         # said before the model is looked for
-        sentence = refused(invoke("serve", "no-such-model", "--port", port))
+        sentence = refused(invoke("serve", "owner/no-such-model", "--port", port))
     assert (
         sentence
         == f"Port {port} of 127.0.0.1 is taken; give another one with --port, or 0 for any."
@@ -23,14 +23,16 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("model", "options", "sentence"),
     [
-        (("--host", "192.0.2.1"), "Cannot listen at 192.0.2.1, port 0: "),
-        ((), "There is no model 'no-such-model'"),
+        ("owner/no-such-model", ("--host", "192.0.2.1"), "Cannot listen at 192.0.2.1, port 0: "),
+        ("no-such-model", (), "There is no model 'no-such-model'"),
     ],
 )
-def test_what_cannot_be_served_is_one_sentence(options: tuple[str, ...], sentence: str) -> None:
-    assert refused(invoke("serve", "no-such-model", *options, "--port", 0)).startswith(sentence)
+def test_what_cannot_be_served_is_one_sentence(
+    model: str, options: tuple[str, ...], sentence: str
+) -> None:
+    assert refused(invoke("serve", model, *options, "--port", 0)).startswith(sentence)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
@@ -42,7 +44,7 @@ def test_an_address_with_colons_stands_in_brackets() -> None:
 @pytest.mark.parametrize("name", ["fastapi", "uvicorn"])
 def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    sentence = refused(invoke("serve", "no-such-model"))
+    sentence = refused(invoke("serve", "owner/no-such-model"))
     assert sentence == f'The web page needs {name}: pip install "nasalign[serve]".'
 
 

@@ -156,7 +156,7 @@ def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
     another = ModelError(
         f"The adapter {folder} was made for {shortened(file.base_model)}"
         f"{f' in {file.origin.dtype}' if file.origin.dtype else ''}, which is another model or "
-        f"another dtype than {model.name_or_path}."
+        f"another dtype than {model.name_or_path or 'this one'}."
     )
     # The fingerprint of a quantised model differs from that of its checkpoint, although the rows
     # are the same; these are compared below.

@@ -47,7 +47,7 @@ RESUMABLE = {"align": ["--resume"], "compare": ["--resume"], "reproduce": []}
 """Commands whose runs can be resumed, with what is added to their words for it."""
 
 FIRST_STEPS = """\
-nasalign corrects a language model that says No, or Yes, too often. Three commands do it:
+nasalign corrects a language model that says No, or Yes, too often:
 
   nasalign diagnose MODEL
       which way does it lean, and by how much?
@@ -56,8 +56,8 @@ nasalign corrects a language model that says No, or Yes, too often. Three comman
   nasalign ask MODEL "Is Paris in France?" --adapter runs/mine
       put a question to both
 
-MODEL is a hub id, a folder, a GGUF file, or smollm2-135m, which needs no account.
-nasalign --help lists all commands, and nasalign align --help the options of one."""
+MODEL is a hub id, a folder, a GGUF file or smollm2-135m (no account needed).
+nasalign --help lists all commands, nasalign align --help the options of one."""
 """What ``nasalign`` alone prints."""
 
 

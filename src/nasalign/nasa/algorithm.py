@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from nasalign.nas.heads import Head
-from nasalign.nasa.records import EpochRecord, HeadRecord
+from nasalign.nasa.decisions import EpochRecord, HeadRecord
 
 ABOVE = "model NAS above its start"
 HALVINGS = 5

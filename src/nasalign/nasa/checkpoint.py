@@ -24,7 +24,7 @@ from nasalign.io.storage import make_subfolder
 from nasalign.models.head_layouts import RowSlice
 from nasalign.nas.heads import Head, single_head_nas
 from nasalign.nasa.algorithm import Measurement
-from nasalign.nasa.records import EpochRecord, HeadRecord, as_row
+from nasalign.nasa.decisions import EpochRecord, HeadRecord, as_row
 from nasalign.nasa.training import RowTuner
 
 _META = "nasalign"

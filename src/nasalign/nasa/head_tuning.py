@@ -9,9 +9,9 @@ from nasalign.io.files import append_jsonl, write_jsonl
 from nasalign.nas.heads import ALIGNMENT, Head, head_counts, places, select_heads
 from nasalign.nasa.algorithm import Limits, incremental_tuning
 from nasalign.nasa.checkpoint import CheckpointedTuner
+from nasalign.nasa.decisions import EpochRecord, HeadRecord, as_row, records_from_rows
 from nasalign.nasa.learning_rate import find_learning_rate
 from nasalign.nasa.probing import ProbingSet
-from nasalign.nasa.records import EpochRecord, HeadRecord, as_row, records_from_rows
 from nasalign.nasa.training import RowTuner
 from nasalign.progress import Progress
 from nasalign.run import Run

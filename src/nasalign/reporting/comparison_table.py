@@ -55,7 +55,7 @@ _IN_A_WIDE_TERMINAL = (
 )
 _IN_A_NARROW_ONE = (
     *("accuracy", "recall", "specificity", "auc", "yes_rate"),
-    *("seconds_to_fit", "kl", "general_qa"),
+    *("seconds_to_fit", "general_qa"),
 )
 
 

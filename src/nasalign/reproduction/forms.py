@@ -14,9 +14,9 @@ from nasalign.io.files import read_json, write_json
 from nasalign.io.storage import remove_folder
 from nasalign.models import processes
 from nasalign.nas.heads import Head
+from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probe
-from nasalign.nasa.records import HeadRecord
 from nasalign.reproduction.model_store import ModelStore
 from nasalign.reproduction.paper_sets import PROBING
 from nasalign.reproduction.sampled import SampledData

@@ -142,7 +142,10 @@ def table_20(studies: Studies) -> Result:
             row["n"] = draws[0]["n"]
             for value in _ALL:
                 figures = [draw[value] for draw in draws]
-                row |= {value: mean(figures), f"{value}_sd": stdev(figures)}
+                if None in figures:  # a draw has no precision where it never says Yes
+                    row |= {value: None, f"{value}_sd": None}
+                else:
+                    row |= {value: mean(figures), f"{value}_sd": stdev(figures)}
             rows.append(row)
     notes = [f"Random heads: mean and standard deviation of {len(RANDOM)} draws.", _CALIBRATION]
     tuned = _tuned(studies, (NASA, *RANDOM))

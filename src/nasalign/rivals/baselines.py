@@ -12,9 +12,9 @@ from nasalign.adapters.adapter import Adapter
 from nasalign.alignment import correct_jointly, tune_rows
 from nasalign.io.storage import remove_folder
 from nasalign.nas.heads import Head, places, single_head_nas
+from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
-from nasalign.nasa.records import HeadRecord
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 IN_WEIGHTS = "nothing"

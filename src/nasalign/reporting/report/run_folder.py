@@ -132,7 +132,8 @@ class RunFiles:
     def name(self) -> str:
         """The model's name as a reader knows it."""
         model = self.facts["model"]
-        return Path(str(model.get("source") or model["name"])).name
+        name = Path(str(model.get("source") or model["name"])).name
+        return "The model" if name in ("", "..") else name
 
     @property
     def words(self) -> tuple[str, str]:
