@@ -51,7 +51,7 @@ COLUMNS = {  # by the name in comparison.csv
 }
 _IN_A_WIDE_TERMINAL = (
     *("accuracy", "recall", "specificity", "precision", "auc", "yes_rate", "ece"),
-    *("seconds_to_fit", "trained_parameters", "needs_to_serve", "kl", "general_qa"),
+    *("seconds_to_fit", "trained_parameters", "needs_to_serve", "general_qa"),
 )
 _IN_A_NARROW_ONE = (
     *("accuracy", "recall", "specificity", "auc", "yes_rate"),
