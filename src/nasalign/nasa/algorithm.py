@@ -105,8 +105,8 @@ def incremental_tuning(
 
     The model is changed through ``tuner``. The numbers in the comments are the lines of
     Appendix F. As printed there, line 16 uses the beta of line 10 even where line 15 has just
-    cancelled the update. The share of Yes, which is ours, is that of the
-    state that stays.
+    cancelled the update. The share of Yes, which is ours, is that of the state that
+    stays.
 
     Args:
         heads: P, in the order of tuning.

@@ -1,7 +1,7 @@
 """The parts of a probing set: D, V, and the answers by which tuning halts in place of tau."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from nasalign.config import Settings
@@ -56,19 +56,22 @@ def split(
 def balance_prompts(
     session: Session,
     asked: Sequence[Parametric],
-    known: Sequence[Parametric],
-    verdicts: Sequence[Verdict],
+    held: Collection[str],
     direction: Lean,
 ) -> list[BinaryPrompt]:
     """Return Prompt I with right and wrong answers in turn, to questions of held-back subjects.
 
-    They are ``balance_pairs`` at most, and none unless tuning halts by them. Arguments are those of
-    ``split``.
+    They are ``balance_pairs`` at most, and none unless tuning halts by them.
+
+    Args:
+        session: the settings and the prompts' builder.
+        asked: all questions.
+        held: the subjects that ``split`` holds back.
+        direction: the lean that is corrected; of one to Yes, the prompts are mirrored.
     """
     settings = session.settings
     if settings.halting != "balance":
         return []
-    _, held = split(asked, known, verdicts, settings, direction)
     chosen = [one for one in asked if one.question.about in held]
     sides = right_and_wrong(chosen, asked, settings.balance_pairs, settings)
     order = random.Random(settings.seed)

@@ -181,6 +181,7 @@ def build_probing_set(
         scores = with_generated(
             scores, model, session.tokenizer, prompts, words, settings.batch_size
         )
+    parts, held = split(samples, known, scores.verdicts, settings, direction)
     return ProbingSet(
         known,
         prompts,
@@ -188,9 +189,9 @@ def build_probing_set(
         scores.p_positive,
         scores.p_negative,
         scores.nas,
-        split(samples, known, scores.verdicts, settings, direction)[0],
+        parts,
         _wrong(examples, direction),
-        balance_prompts(session, samples, known, scores.verdicts, direction),
+        balance_prompts(session, samples, held, direction),
     )
 
 
@@ -225,16 +226,18 @@ def probing_set_from_rows(
     questions = [sample.question for sample in known]
     asked = [{"question": one.question, "answer": one.answer} for one in questions]
     check_rows(rows, asked, "probing.jsonl")
+    verdicts: list[Verdict] = [row["verdict"] for row in rows]
+    _, held = split(samples, known, verdicts, session.settings, direction)
     return ProbingSet(
         known,
         prompts,
-        [row["verdict"] for row in rows],
+        verdicts,
         torch.tensor([row["p_yes"] for row in rows]),
         torch.tensor([row["p_no"] for row in rows]),
         nas,
         [row["split"] for row in rows],
         _wrong(examples, direction),
-        balance_prompts(session, samples, known, [row["verdict"] for row in rows], direction),
+        balance_prompts(session, samples, held, direction),
     )
 
 
