@@ -1,7 +1,7 @@
 """The learning rate is found on the first head, holds for rows of any size, and changes nothing."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from nasalign.prompts.builder import PromptBuilder
 from nasalign.run import Run
 from tiny import same, state
 
-HEAD, LATER = Head(1, 2, 0.0), Head(2, 0, 0.0)
+HEAD, LATER, LOWER = Head(1, 2, 0.0), Head(2, 0, 0.0), Head(0, 2, 0.0)
 
 
 def tuner_of(
@@ -38,9 +38,9 @@ def tuner_of(
     )
 
 
-def found(tuner: RowTuner) -> dict:
+def found(tuner: RowTuner, heads: Sequence[Head] = (HEAD, LATER)) -> dict:
     run = Run()
-    find_learning_rate(run, tuner, HEAD)
+    find_learning_rate(run, tuner, heads)
     return run.facts["learning_rate"]
 
 
@@ -138,24 +138,39 @@ def test_an_epoch_of_more_steps_is_taken_as_longer(tokenizer: PreTrainedTokenize
     assert calls == [3]
 
 
-def test_a_head_that_does_nothing_gets_a_rate_that_is_said_not_to_be_found(
+def without_output(*heads: Head) -> PreTrainedModel:
+    """A model in which the layers of some heads add nothing."""
+    model = tiny.build_model("llama")
+    for head in heads:
+        model.get_submodule(f"model.layers.{head.layer}.self_attn.o_proj").weight.data.zero_()
+    return model
+
+
+def test_a_head_that_moves_nothing_is_passed_over(tokenizer: PreTrainedTokenizerFast) -> None:
+    told, alone = (
+        found(tuner_of(tokenizer, without_output(HEAD)), heads)
+        for heads in ([HEAD, LOWER], [LOWER])
+    )
+    assert (told["found"], told["heads_without"], told["layer"]) == (True, 1, LOWER.layer)
+    assert told == alone | {"heads_without": 1}
+
+
+def test_where_no_head_moves_the_answers_the_rate_is_said_not_to_be_found(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    model = tiny.build_model("llama")
-    model.get_submodule(f"model.layers.{HEAD.layer}.self_attn.o_proj").weight.data.zero_()
-    told = found(tuner_of(tokenizer, model))
-    assert (told["found"], told["relative"]) == (False, UNFOUND)
+    told = found(tuner_of(tokenizer, without_output(HEAD, LATER)))
+    assert (told["found"], told["relative"], told["heads_without"]) == (False, UNFOUND, 1)
 
 
 def test_the_rate_is_in_a_file_and_read_back_from_it(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, tuner = Run(tmp_path), tuner_of(tokenizer)
-    find_learning_rate(run, tuner, HEAD)
+    find_learning_rate(run, tuner, [HEAD, LATER])
     assert read_json(tmp_path / FILE) == run.facts["learning_rate"]
     monkeypatch.setattr(RowTuner, "trial", None)
     resumed, other = Run(tmp_path, resuming=True), tuner_of(tokenizer)
-    find_learning_rate(resumed, other, HEAD)
+    find_learning_rate(resumed, other, [HEAD, LATER])
     assert other.relative_rate == tuner.relative_rate
     assert resumed.facts["learning_rate"] == run.facts["learning_rate"]
 

@@ -72,7 +72,7 @@ def tune(
     total = watched + budget.epochs * budget.samples
     run.say(rows.replay_plan())
     if settings.learning_rate == "auto":
-        find_learning_rate(run, rows, heads[0])
+        find_learning_rate(run, rows, heads)
     with run.stage("tuning", "Tuning head by head", total) as done:
         rows.progress = done
         checkpoint = run.folder / "checkpoint" if run.folder else None

@@ -1,4 +1,4 @@
-"""The learning rate that fits a model, found on the first head before Algorithm 1 begins.
+"""The learning rate that fits a model, found on one of its first heads before Algorithm 1 begins.
 
 A step of AdamW moves each weight by about the rate, so what a rate does depends on the size of the
 rows and on what the head does to the answer; both differ between models. A few steps are trained at
@@ -6,11 +6,12 @@ a small rate, their update is scaled, by scoring V alone, until the answers have
 share of what separates them, the mean log odds of V, and the rate is scaled with it. Training
 raises the probability of the wanted word; that of the other may rise too, so what moves is the
 wanted word's log probability or the log odds, whichever moves further. The rate is a share of the
-size of the rows, their root mean square, so that it holds for heads of other layers too.
+size of the rows, their root mean square, so that it holds for heads of other layers too. A head
+that moves the answers at no rate, as one of the first layer may, tells nothing: the next is tried.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nasalign.io.files import read_json, write_json
@@ -24,6 +25,8 @@ MOVE = 0.2
 """Share of the mean log odds of V by which an epoch moves the answers (docs/log.md)."""
 LEAST_MOVE = 0.1
 """By how much it moves them at least, in nats, where the log odds begin near zero."""
+HEADS = 4
+"""Heads that are tried at most, in the order of tuning, until one of them moves the answers."""
 STEPS = 3
 """Steps that are tried at most; the update of an epoch of more is as much longer."""
 TRIED = 2.0**-10
@@ -31,10 +34,10 @@ TRIED = 2.0**-10
 FACTORS = (2.0**-6, 2.0**7)
 """Least and greatest factor by which the update is scaled."""
 UNFOUND = 2.0**-8
-"""Rate, as a share of the size of the rows, where no factor moves the answers far enough."""
+"""Rate, as a share of the size of the rows, where no head moves the answers far enough."""
 
 
-def find_learning_rate(run: Run, tuner: RowTuner, head: Head) -> None:
+def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> None:
     """Set the rate of a tuner, relative to the size of the rows; write ``learning_rate.json``.
 
     The model is as it was afterwards, to the bit. A resumed run reads the rate back.
@@ -42,16 +45,21 @@ def find_learning_rate(run: Run, tuner: RowTuner, head: Head) -> None:
     Args:
         run: says and notes what was found.
         tuner: with the untouched model.
-        head: the first one to be tuned.
+        heads: those to be tuned, in their order.
     """
 
     def make() -> dict[str, Any]:
         tried = min(STEPS * tuner.settings.tuning_batch_size, len(tuner.tuning))
         total = tried + 5 * len(tuner.validation)  # seldom more
-        with run.stage("learning_rate", "Finding the learning rate", total) as done:
-            tuner.progress = done
-            found = _searched(tuner, head)
-        return processes.agreed(found)
+        found: dict[str, Any] = {}
+        with run.timed("learning_rate"):
+            for place, head in enumerate(heads[:HEADS]):
+                with run.reporter.stage("Finding the learning rate", total) as done:
+                    tuner.progress = done
+                    found = processes.agreed(_searched(tuner, head)) | {"heads_without": place}
+                if found["found"]:
+                    break
+        return found
 
     found = run.cached(FILE, make, write_json, read_json)
     tuner.relative_rate = found["relative"]
@@ -123,6 +131,9 @@ def _sentence(found: dict[str, Any]) -> str:
         f"Learning rate: {found['relative']:.2g} of the size of a head's rows (root mean square), "
         f"so {rates} for those of layer {found['layer']}, head {found['head']}"
     )
-    if found["found"]:
-        return f"{what}, at which an epoch moves the held-back answers by {found['move']:.2f} nats."
-    return f"{what}; no rate moves the held-back answers by {found['move']:.2f} nats in an epoch."
+    by = f"the held-back answers by {found['move']:.2f} nats"
+    without = found["heads_without"]
+    if not found["found"]:
+        return f"{what}; of the {without + 1} heads tried, none moves {by} in an epoch at any rate."
+    before = f" No rate of the {without} before it does so." if without else ""
+    return f"{what}, at which an epoch moves {by}.{before}"
