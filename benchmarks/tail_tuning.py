@@ -27,12 +27,16 @@ from transformers import DynamicCache, PreTrainedModel, get_cosine_schedule_with
 
 from common import finish, machine, parser, relative_difference, require, table
 from nasalign.data.binary import sample
-from nasalign.data.records import BinaryExample, load_facts
+from nasalign.data.judge import matches
+from nasalign.data.records import BinaryExample, Question, load_facts
 from nasalign.evaluation.platt import fit_platt
 from nasalign.evaluation.ranking import auc
+from nasalign.head_rows.activations import ActivationMemory
 from nasalign.inference.forward import answer_logits
+from nasalign.inference.generation import TokenIds, generate
 from nasalign.models.loading import load
 from nasalign.nasa_plus.attribution import answer_log_odds
+from nasalign.nasa_plus.divergence import Answered, Divergence
 from nasalign.nasa_plus.kinds import Pair, anchors, held_back, pairs_of
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
@@ -147,6 +151,37 @@ class Tail:
         return self.model.lm_head(self.model.model.norm(hidden[:, -1]))
 
 
+class FreeAnswers:
+    """What the model answers freely: embedded facts by Prompt II."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any, builder: PromptBuilder, arguments: Namespace
+    ) -> None:
+        self.model, self.tokenizer, self.builder = model, tokenizer, builder
+        self.first, self.count = arguments.first, arguments.free
+
+    def _asked(self, split: Any) -> tuple[list[Question], list[str]]:
+        facts = sample(load_facts(split), self.count, 0)
+        prompts = [TokenIds(self.builder.parametric(fact)) for fact in facts]
+        return facts, generate(self.model, self.tokenizer, prompts, 16).texts
+
+    def right(self, lora: Lora | None) -> float:
+        """Share of the development facts that are answered rightly."""
+        with lora.on() if lora else nullcontext():
+            facts, texts = self._asked("development")
+        return sum(map(matches, texts, facts)) / len(facts)
+
+    def divergence(self) -> Divergence:
+        """KL(untouched || changed) of the untouched model's answers to probing facts."""
+        facts, texts = self._asked("probing")
+        whole = [self.builder.parametric(*one) for one in zip(facts, texts, strict=True)]
+        asked = [len(self.builder.parametric(fact)) for fact in facts]
+        answers = [
+            Answered(ids, len(ids) - before + 1) for ids, before in zip(whole, asked, strict=True)
+        ]
+        return Divergence(self.model, answers, self.first, None, ActivationMemory())
+
+
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("model")
@@ -157,6 +192,8 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--whole-epochs", type=int, default=0, help="on whole prompts afterwards")
     options.add_argument("--whole-rate", type=float, default=1e-3)
+    options.add_argument("--divergence", type=float, default=0.0, help="weight of free answers")
+    options.add_argument("--free", type=int, default=48, help="free answers that are held, judged")
     options.add_argument("--centring", type=float, default=0.1)
     options.add_argument("--facts", type=int, default=130)
     options.add_argument("--leave-out", help="a kind that is not trained on")
@@ -189,6 +226,7 @@ def _trial(arguments: Namespace) -> tuple[dict[str, Any], list[str]]:
     every += [prompt for judged in development.values() for prompt, _ in judged]
     tail = Tail(model, arguments.first, _common_tail(every))
     parts = list(PARTS) if arguments.parts == "all" else list(arguments.parts)
+    free = FreeAnswers(model, tokenizer, builder, arguments)
     lora = Lora(model.model.layers[arguments.first :], parts, arguments.rank)
     seconds = {"cache": _cpu(lambda: tail.keep([side[0] for pair in learnt for side in pair]))}
     tail.keep(every)
@@ -200,19 +238,28 @@ def _trial(arguments: Namespace) -> tuple[dict[str, Any], list[str]]:
         apart = relative_difference(tail.logits(every[:9]), whole(every[:9]))
     require(apart < 1e-4, f"The tail's logits are not those of whole prompts: {apart:.1e} apart.")
     figures: dict[str, Any] = {}
+    answers = {"untouched": free.right(None)}
     figures["untouched"] = _figures(whole, development, None)
     seconds["tail"] = _cpu(
         lambda: _train(lora, tail.logits, learnt, arguments.rate, arguments.epochs, arguments)
     )
     figures["in the tail"] = _figures(tail.logits, development, lora)
     figures["at every token"] = _figures(whole, development, lora)
+    answers["at every token"] = free.right(lora)
     if arguments.whole_epochs:
         seconds["whole"] = _cpu(
             lambda: _train(
-                lora, whole, learnt, arguments.whole_rate, arguments.whole_epochs, arguments
+                lora,
+                whole,
+                learnt,
+                arguments.whole_rate,
+                arguments.whole_epochs,
+                arguments,
+                free.divergence() if arguments.divergence else None,
             )
         )
         figures["finished"] = _figures(whole, development, lora)
+        answers["finished"] = free.right(lora)
     numbers = sum(one.numel() for one in lora.parameters())
     result = {
         "machine": machine("cpu"),
@@ -222,6 +269,7 @@ def _trial(arguments: Namespace) -> tuple[dict[str, Any], list[str]]:
         "numbers": numbers,
         "seconds": seconds,
         "figures": figures,
+        "free answers": answers,
     }
     header = ["", "data", "n", "accuracy", "AUC", "Yes", "ECE", "with Platt: accuracy", "ECE"]
     rows = [
@@ -231,7 +279,8 @@ def _trial(arguments: Namespace) -> tuple[dict[str, Any], list[str]]:
     ]
     said = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     title = f"{len(learnt)} pairs, tail of {tail.size} tokens, {numbers:,} numbers; {said}"
-    return result, [title, "", *table(header, rows)]
+    said = ", ".join(f"{state} {share:.3f}" for state, share in answers.items())
+    return result, [title, f"free answers ({arguments.free}): {said}", "", *table(header, rows)]
 
 
 def _cpu(work: Callable[[], Any]) -> float:
@@ -267,6 +316,7 @@ def _train(
     rate: float,
     epochs: int,
     arguments: Namespace,
+    divergence: Divergence | None = None,
 ) -> None:
     adam = torch.optim.AdamW(lora.parameters(), lr=rate, betas=BETAS, weight_decay=0.0)
     steps = epochs * math.ceil(len(pairs) / PAIRS_A_STEP)
@@ -285,6 +335,10 @@ def _train(
             odds = answer_log_odds(logits, prompts)
             loss = functional.cross_entropy(logits, torch.tensor(wanted))
             (loss + arguments.centring * odds.mean() ** 2).backward()
+            if divergence:
+                with lora.on():
+                    places = range(start, start + PAIRS_A_STEP)
+                    (arguments.divergence * divergence.of(places)).backward()
             nn.utils.clip_grad_norm_(lora.parameters(), 1.0)
             adam.step()
             adam.zero_grad()
