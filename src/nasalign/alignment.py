@@ -123,8 +123,8 @@ def align(
         settings: the preset ``fast`` unless given (``load_preset``).
         run: where to write and show progress; nothing is written or shown unless given.
         on_record: called after each epoch and head with an ``EpochRecord``, ``HeadRecord`` or, with
-            nasa+, ``JointRecord``. If it returns False, tuning stops there: a head in the middle of
-            its epochs is put back, what was kept before stays.
+            nasa+, ``JointRecord``. If it returns False, tuning ends with the head at hand: it
+            trains no further epoch, and is kept or cancelled as it is.
 
     Returns:
         The heads, the history of the tuning, and the adapter, which can revert the change.

@@ -129,9 +129,12 @@ def test_a_callback_sees_every_record_and_can_stop(
 
     run = Run(tmp_path / "second")
     stopped = nasalign.align(model, tokenizer, questions, SETTINGS, run=run, on_record=second_head)
-    assert stopped.history == whole.history[: len(seen)] == seen
-    assert isinstance(seen[-1], EpochRecord)  # in the middle of the second head
-    assert {head[:2] for head in stopped.kept} <= {(one.layer, one.head) for one in seen[:-1]}
-    here = {where.module for where in stopped.adapter.after}
-    assert all(f"layers.{seen[-1].layer}." not in module for module in here)
+    assert stopped.history == seen
+    assert seen[:-1] == whole.history[: len(seen) - 1]
+    before, last = seen[-2:]  # the second head ends after its first epoch
+    assert isinstance(before, EpochRecord)
+    assert isinstance(last, HeadRecord)
+    assert (last.epochs, last.stopped) == (1, "tuning was ended")
+    assert last.kept is (last.alpha <= last.alpha_before and last.beta <= last.beta_before)
+    assert len(stopped.kept) == sum(one.kept for one in seen if isinstance(one, HeadRecord))
     stopped.adapter.revert(model)

@@ -176,6 +176,8 @@ def _in_time(run: Run, end: float) -> bool:
     """Whether tuning may go on; say so once where it may not."""
     if processes.agreed(time.perf_counter() <= end):
         return True
+    if run.facts["budget"].get("used_up"):
+        return False
     run.facts["budget"]["used_up"] = True
     run.say("The time for tuning is used up, so it ends here (--budget gives it more).")
     return False

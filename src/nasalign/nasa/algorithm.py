@@ -1,7 +1,7 @@
 """Head-wise incremental tuning: Algorithm 1 (Appendix F)."""
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from nasalign.nas.heads import Head
 from nasalign.nasa.decisions import EpochRecord, HeadRecord
 
 ABOVE = "model NAS above its start"
+ENDED = "tuning was ended"
 HALVINGS = 5
 """Measurements of a line search, which find the length of an epoch's update to 1/32."""
 
@@ -99,7 +100,10 @@ class Limits:
 
 
 def incremental_tuning(
-    heads: Sequence[Head], tuner: HeadTuner, limits: Limits
+    heads: Sequence[Head],
+    tuner: HeadTuner,
+    limits: Limits,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochRecord | HeadRecord]:
     """Tune heads one after the other, yielding each decision (Algorithm 1).
 
@@ -112,17 +116,23 @@ def incremental_tuning(
         heads: P, in the order of tuning.
         tuner: the model with D and V.
         limits: T, rho and tau.
+        ended: asked after each record; where it returns True, the head at hand trains no further
+            epoch, is kept or cancelled as it is, and is the last one.
     """
     state = tuner.measure()
     for head in heads:  # 1
-        record, state = yield from _tune_head(head, tuner, state, limits)
+        record, state = yield from _tune_head(head, tuner, state, limits, ended)
         yield record
-        if record.halted:
+        if record.halted or ended():
             break  # 17
 
 
 def _tune_head(
-    head: Head, tuner: HeadTuner, before: Measurement, limits: Limits
+    head: Head,
+    tuner: HeadTuner,
+    before: Measurement,
+    limits: Limits,
+    ended: Callable[[], bool],
 ) -> Generator[EpochRecord, None, tuple[HeadRecord, Measurement]]:
     """Lines 2 to 16 for one head; returns its record and the state of the model after it."""
     tuner.begin(head)  # 2
@@ -145,6 +155,9 @@ def _tune_head(
         if reason:  # 11
             stopped = reason
             break  # 12
+        if ended():
+            stopped = ENDED
+            break
         last = now  # 13
     failed = stopped in ("loss not finite", "NAS not finite")
     scale = 1.0

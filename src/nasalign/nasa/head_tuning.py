@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import Any, cast
 
 from nasalign.errors import DataError
@@ -19,7 +20,7 @@ from nasalign.session import Session
 
 Record = EpochRecord | HeadRecord
 OnRecord = Callable[[Any], Any]
-"""Is called with each record of tuning; returning False stops tuning."""
+"""Is called with each record of tuning; returning False ends tuning with the head at hand."""
 
 
 def choose_heads(session: Session, probing: ProbingSet) -> list[Head]:
@@ -54,14 +55,15 @@ def tune(
 ) -> list[Record]:
     """Run Algorithm 1, which changes the model; write ``tuning.jsonl`` as it goes.
 
-    A resumed run skips the heads in its checkpoint. If tuning stops in the middle of a head, the
-    rows of that head are put back.
+    A resumed run skips the heads in its checkpoint. An interruption puts the rows of the head at
+    hand back.
 
     Args:
         session: with the untouched model.
         probing: the probing set.
         heads: P, in the order of tuning.
-        on_record: called with each new record; tuning stops where it returns False.
+        on_record: called with each new record; where it returns False, tuning ends with the head at
+            hand, which trains no further epoch.
     """
     settings, run = session.settings, session.run
     limits = limits_of(session, probing)
@@ -72,7 +74,8 @@ def tune(
     total = watched + budget.epochs * budget.samples
     run.say(rows.replay_plan())
     if settings.learning_rate == "auto":
-        find_learning_rate(run, rows, heads)
+        heads = find_learning_rate(run, rows, heads)
+    ended = Event()
     with run.stage("tuning", "Tuning head by head", total) as done:
         rows.progress = done
         checkpoint = run.folder / "checkpoint" if run.folder else None
@@ -81,7 +84,8 @@ def tune(
         if history and cast(HeadRecord, history[-1]).halted:
             return history
         try:
-            for record in incremental_tuning(heads[tuner.heads_done :], tuner, limits):
+            left = heads[tuner.heads_done :]
+            for record in incremental_tuning(left, tuner, limits, ended.is_set):
                 history.append(record)
                 if run.folder:
                     append_jsonl(run.folder / "tuning.jsonl", as_row(record))
@@ -90,8 +94,7 @@ def tune(
                     done(budget.spared(record, settings.epochs))
                     run.say(_sentence(record, limits.answer))
                 if on_record and on_record(record) is False:
-                    tuner.abandon()
-                    break
+                    ended.set()
         except KeyboardInterrupt:
             tuner.abandon()
             raise

@@ -7,12 +7,15 @@ share of what separates them, the mean log odds of V, and the rate is scaled wit
 raises the probability of the wanted word; that of the other may rise too, so what moves is the
 wanted word's log probability or the log odds, whichever moves further. The rate is a share of the
 size of the rows, their root mean square, so that it holds for heads of other layers too. A head
-that moves the answers at no rate, as one of the first layer may, tells nothing: the next is tried.
+that moves the answers at no rate, as one of the first layer may, tells nothing: it is left out, and
+the next is tried.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from nasalign.io.files import read_json, write_json
 from nasalign.models import processes
@@ -37,7 +40,7 @@ UNFOUND = 2.0**-8
 """Rate, as a share of the size of the rows, where no head moves the answers far enough."""
 
 
-def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> None:
+def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> Sequence[Head]:
     """Set the rate of a tuner, relative to the size of the rows; write ``learning_rate.json``.
 
     The model is as it was afterwards, to the bit. A resumed run reads the rate back.
@@ -46,17 +49,22 @@ def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> None
         run: says and notes what was found.
         tuner: with the untouched model.
         heads: those to be tuned, in their order.
+
+    Returns:
+        The heads without those before the one that moves the answers; all if none does.
     """
 
     def make() -> dict[str, Any]:
         tried = min(STEPS * tuner.settings.tuning_batch_size, len(tuner.tuning))
-        total = tried + 5 * len(tuner.validation)  # seldom more
+        total = tried + 4 * len(tuner.validation)  # seldom more
+        start = tuner.log_probabilities()
         found: dict[str, Any] = {}
         with run.timed("learning_rate"):
             for place, head in enumerate(heads[:HEADS]):
                 with run.reporter.stage("Finding the learning rate", total) as done:
                     tuner.progress = done
-                    found = processes.agreed(_searched(tuner, head)) | {"heads_without": place}
+                    found = processes.agreed(_searched(tuner, head, start))
+                found["heads_without"] = place
                 if found["found"]:
                     break
         return found
@@ -65,11 +73,11 @@ def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> None
     tuner.relative_rate = found["relative"]
     run.facts["learning_rate"] = found
     run.say(_sentence(found))
+    return heads[found["heads_without"] :] if found["found"] else heads
 
 
-def _searched(tuner: RowTuner, head: Head) -> dict[str, Any]:
-    """The rate that was found, and by how much it moves the answers of V."""
-    start = tuner.log_probabilities()
+def _searched(tuner: RowTuner, head: Head, start: Tensor) -> dict[str, Any]:
+    """The rate that was found, and by how much it moves the answers of V from ``start``, [2]."""
     log_odds = float(start[0] - start[1])
     target = max(MOVE * abs(log_odds), LEAST_MOVE)
     epoch = -(-len(tuner.tuning) // tuner.settings.tuning_batch_size)
@@ -106,16 +114,23 @@ def _factor(moved: Callable[[float], float], target: float) -> float | None:
     taken as linear.
     """
     least, greatest = FACTORS
-    short, long = UNFOUND / TRIED / 2, UNFOUND / TRIED
-    near, far = moved(short), moved(long)
-    while far < target and long < greatest:
-        short, near = long, far
-        long *= 2
-        far = moved(long)
-    while near >= target and short > least:
-        long, far = short, near
-        short /= 2
+    long = UNFOUND / TRIED
+    far = moved(long)
+    if far < target:
+        near = far
+        while far < target and long < greatest:
+            near = far
+            long *= 2
+            far = moved(long)
+        short = long / 2
+    else:
+        short = long / 2
         near = moved(short)
+        while near >= target and short > least:
+            far = near
+            short /= 2
+            near = moved(short)
+        long = 2 * short
     if near >= target:
         return short
     if far < target:
@@ -135,5 +150,5 @@ def _sentence(found: dict[str, Any]) -> str:
     without = found["heads_without"]
     if not found["found"]:
         return f"{what}; of the {without + 1} heads tried, none moves {by} in an epoch at any rate."
-    before = f" No rate of the {without} before it does so." if without else ""
+    before = f" The {without} before it move them at no rate and are left out." if without else ""
     return f"{what}, at which an epoch moves {by}.{before}"
