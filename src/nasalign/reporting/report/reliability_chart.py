@@ -15,6 +15,7 @@ from nasalign.reporting.report.run_folder import Row
 from nasalign.reporting.report.tables import row_odds
 
 CURVES = {"before": style.BEFORE, "after": style.AFTER, "after, calibrated": style.TO_YES}
+SHAPES = ["circle", "diamond", "square"]
 
 
 def reliability_chart(data: DataSet, calibration: Mapping[str, Any]) -> Chart | None:
@@ -36,9 +37,7 @@ def reliability_chart(data: DataSet, calibration: Mapping[str, Any]) -> Chart | 
     if fitted:
         scaling = PlattScaling(fitted["slope"], fitted["offset"])
         marks += _curve("after, calibrated", data.rows["after"], scaling)
-    shown = {
-        name: colour for name, colour in CURVES.items() if fitted or name != "after, calibrated"
-    }
+    shown = {name: CURVES[name] for name in dict.fromkeys(str(one["side"]) for one in marks)}
     right = alt.Scale(domain=[0, 1])
     base = alt.Chart(values(marks)).encode(
         x=style.unit("probability:Q", "probability of Yes"),
@@ -51,7 +50,7 @@ def reliability_chart(data: DataSet, calibration: Mapping[str, Any]) -> Chart | 
     )
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=alt.Y("share:Q", scale=right),
-        shape=style.shape("side", list(shown), ["circle", "diamond", "square"][: len(shown)]),
+        shape=style.shape("side", list(shown), SHAPES[: len(shown)]),
     )
     ends = alt.Chart(values([{"at": 0}, {"at": 1}]))
     diagonal = ends.mark_line(color=style.PAGE, strokeDash=[4, 4], opacity=0.6).encode(
