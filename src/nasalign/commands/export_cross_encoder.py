@@ -9,6 +9,8 @@ from nasalign.commands.scored import ScoredModel, padded, with_padding
 from nasalign.io.files import write_json, write_tensors
 from nasalign.reporting.card import ScoreFacts
 
+_AT_ONCE = 4  # prompts that are tried in a batch
+
 
 def write_cross_encoder(scored: ScoredModel, folder: Path) -> ScoreFacts:
     """Write a checkpoint that sentence-transformers loads as a CrossEncoder (5.4 or later).
@@ -59,11 +61,14 @@ def write_cross_encoder(scored: ScoredModel, folder: Path) -> ScoreFacts:
 @torch.no_grad()
 def _check_left_padding(scored: ScoredModel, pad: int) -> None:
     """Refuse a model that counts padding on the left as positions."""
-    ids, mask = padded(scored.pair.prompts, pad, left=True)
-    device, (yes, no) = scored.model.device, scored.tokens()
-    logits = scored.model(ids.to(device), attention_mask=mask.to(device)).logits[:, -1].double()
-    found = (logits[:, yes] - logits[:, no]).cpu()
-    scored.check(found, scored.odds(), f"{type(scored.model).__name__} with padding on the left")
+    prompts, (yes, no), found = scored.pair.prompts, scored.tokens(), []
+    for start in range(0, len(prompts), _AT_ONCE):  # the logits of all positions are large
+        ids, mask = padded(prompts[start : start + _AT_ONCE], pad, left=True)
+        ids, mask = (part.to(scored.model.device) for part in (ids, mask))
+        logits = scored.model(ids, attention_mask=mask).logits[:, -1].double().cpu()
+        found.append(logits[:, yes] - logits[:, no])
+    what = f"{type(scored.model).__name__} with padding on the left"
+    scored.check(torch.cat(found), scored.odds(), what)
 
 
 def _write_dense(folder: Path, scaling: PlattScaling) -> None:
