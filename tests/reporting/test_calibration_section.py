@@ -42,7 +42,7 @@ def test_the_section_has_the_fit_and_both_errors(tmp_path: Path) -> None:
 def test_the_diagram_has_a_curve_for_each_model(after: dict | None, tmp_path: Path) -> None:
     files = RunFiles.read(calibrated(tmp_path, FIT, after))
     chart = charts_of(files, data_sets(files))["reliability-facts"]
-    [marks] = [layer for layer in values_of(chart.spec) if "share" in layer[0]]
+    marks = next(rows for rows in values_of(chart.spec) if "share" in rows[0])
     sides = {"before", "after"} | ({"after, calibrated"} if after else set())
     assert {mark["side"] for mark in marks} == sides
     assert sum(mark["examples"] for mark in marks if mark["side"] == "after") == 80
@@ -54,7 +54,7 @@ def test_the_diagram_has_a_curve_for_each_model(after: dict | None, tmp_path: Pa
 
 
 def values_of(spec: dict) -> list[list[dict]]:
-    """The inline data of a chart's layers, each once."""
+    """The inline data of a chart's layers, one after the other."""
     found = [layer["data"]["values"] for layer in spec["layer"] if "data" in layer]
     return found + ([spec["data"]["values"]] if "data" in spec else [])
 
