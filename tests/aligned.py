@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tiny
 from nasalign.adapters.adapter import Adapter
+from nasalign.adapters.scaling import Calibration
 from nasalign.config import KeyScope
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
@@ -29,6 +30,7 @@ def aligned(
     dtype: str = "float32",
     heads: tuple[tuple[int, int], ...] = HEADS,
     scope: KeyScope = "group",
+    calibration: Calibration | None = None,
 ) -> Path:
     """Makes a run directory beside its base model, ``folder / "model"``, and returns it.
 
@@ -38,7 +40,7 @@ def aligned(
     run = folder / "run"
     base = tiny.save(folder / "model", family, dtype=stored)
     model, tokenizer = load(str(base), dtype=dtype)
-    return changed(model, tokenizer, str(base), run, change, heads, scope)
+    return changed(model, tokenizer, str(base), run, change, heads, scope, calibration)
 
 
 def changed(
@@ -49,6 +51,7 @@ def changed(
     change: float,
     heads: tuple[tuple[int, int], ...] = HEADS,
     scope: KeyScope = "group",
+    calibration: Calibration | None = None,
 ) -> Path:
     """Changes the rows of heads by noise and leaves it as a run directory; changes the model."""
     run.mkdir()
@@ -62,7 +65,7 @@ def changed(
     generator = torch.Generator().manual_seed(5)
     for where, rows in before.items():
         write_rows(model, where, rows + change * torch.randn(rows.shape, generator=generator))
-    Adapter.between(before, model, print_of_base).save(run / "adapter", source)
+    Adapter.between(before, model, print_of_base).save(run / "adapter", source, calibration)
     return run
 
 

@@ -20,6 +20,7 @@ EMBEDDED += ("bootstrap_samples=200",)
 FILES = {"run.json", "SHA256SUMS", "parametric.jsonl", "probing.jsonl", "nas.safetensors"}
 FILES |= {"heads.json", "tuning.jsonl", "side_effects.json", "attention.json", "adapter"}
 FILES |= {"metrics.json", "report.html", "eval", "threshold.json"}
+FILES |= {"held_back.before.jsonl", "held_back.after.jsonl"}
 
 
 def run(*arguments: object, settings: tuple[str, ...] = QUICK) -> dict:

@@ -1,6 +1,7 @@
 """What align writes after its evaluation: side effects, and attention on answers that changed."""
 
 import json
+import math
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,21 +12,25 @@ import torch
 
 import jobs
 from cases import DENIES, case
-from nasalign.adapters.adapter import Adapter
+from nasalign.adapters.adapter import Adapter, load_adapter
+from nasalign.adapters.adapter_file import read_calibration
 from nasalign.commands.align import align_job
 from nasalign.commands.job import Job
-from nasalign.config import Settings
+from nasalign.config import Settings, load_preset
 from nasalign.data.records import Question, split_of
 from nasalign.evaluation import attention_record as attention_stage
 from nasalign.evaluation import free_answers as side_effects_stage
 from nasalign.evaluation.attention_record import _examples
+from nasalign.evaluation.both_models import BothModels
 from nasalign.evaluation.free_answers import FreeQuestions
+from nasalign.evaluation.platt import fit_platt
 from nasalign.evaluation.responses import kind_of
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.io.files import read_jsonl
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.loading import load
 from nasalign.nasa.knowledge import free_answers
+from nasalign.reporting.console_tables import calibration_note
 from nasalign.session import Session
 
 QUICK = jobs.QUICK | {"epochs": 3, "n": 4, "side_effect_questions": 7}
@@ -123,6 +128,59 @@ def test_a_run_that_goes_on_takes_what_is_there(
     assert align_job(again)["side_effects"] == result["side_effects"]
     for name in ("side_effects.json", "attention.json"):
         assert (folder / name).read_bytes() == (job.out.out / name).read_bytes()
+
+
+def test_the_calibration_is_in_the_metrics_the_adapter_and_the_answers(
+    made: tuple[Job, dict[str, Any]],
+) -> None:
+    job, result = made
+    found, run = written(job, "metrics.json")["calibration"], job.out.out
+    assert run is not None
+    assert found == json.loads(json.dumps(result["calibration"]))
+    fit = read_calibration(run)
+    assert fit
+    held = read_jsonl(run / "held_back.after.jsonl")
+    assert found["n"] == fit.n == len(held)
+    evaluated = {row["question"] for row in read_jsonl(run / "eval" / "questions.before.jsonl")}
+    probed = {row["question"] for row in read_jsonl(run / "probing.jsonl")}
+    assert not {row["question"] for row in held} & (evaluated | probed)
+    odds = torch.tensor([row["log_odds"] for row in held], dtype=torch.float64)
+    assert fit.after == fit_platt(odds, [row["label"] for row in held])
+    assert found["after"].keys() == {"slope", "offset", "n", "datasets"}
+    assert (found["after"]["slope"], found["after"]["offset"]) == (
+        fit.after.slope,
+        fit.after.offset,
+    )
+    errors = found["after"]["datasets"]["questions"]
+    low, high = errors["calibrated_error_interval"]
+    assert low <= errors["calibrated_error"] <= high
+
+
+def test_an_answer_has_the_calibrated_probability_of_the_prompt_of_the_fit(
+    made: tuple[Job, dict[str, Any]],
+) -> None:
+    run = made[0].out.out
+    assert run is not None
+    model, tokenizer = load(made[0].model)
+    adapter, fit = load_adapter(run / "adapter", model), read_calibration(run / "adapter")
+    assert fit
+    settings = load_preset().replace({"date": "2026-01-01"})
+    models = BothModels(Session(model, tokenizer, settings), adapter, fit)
+    example = models.example({"question": "What is word3?", "answer": "it"})
+    answers = models.ask(example)
+    for side, scaling in (("untouched", fit.before), ("aligned", fit.after)):
+        said = answers[side]
+        assert scaling
+        odds = math.log(said["p_yes"]) - math.log(said["p_no"])
+        right = 1 / (1 + math.exp(-scaling.slope * odds - scaling.offset))
+        assert said["p_yes_calibrated"] == pytest.approx(right, abs=1e-6)
+    told = [calibration_note(fit, one) for one in (answers, {"aligned": {}})]
+    assert "fitted on 30 held-back examples of questions" in told[0]
+    assert "with another prompt" in told[1]
+    other = BothModels(models.session.with_settings(instruction="A"), adapter, fit)
+    assert "p_yes_calibrated" not in other.ask(example)["aligned"]
+    without = BothModels(models.session, adapter)  # a run of an earlier version
+    assert "p_yes_calibrated" not in without.ask(example)["aligned"]
 
 
 def test_nothing_is_asked_if_not_wanted(made: tuple[Job, dict[str, Any]], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
+from nasalign.adapters.scaling import Calibration
 from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
@@ -99,7 +100,12 @@ class Adapter:
             self.apply(model)
             yield
 
-    def save(self, folder: str | Path, base_model: str | Path) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        base_model: str | Path,
+        calibration: Calibration | None = None,
+    ) -> None:
         """Write a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
 
         A holds the row deltas [r, in] and B [out, r] puts each into its row; r is the same for all
@@ -108,6 +114,7 @@ class Adapter:
         Args:
             folder: a new folder, or an adapter that is replaced.
             base_model: for ``adapter_config.json``; of a local path only the last part is written.
+            calibration: of both models, which is read back by ``read_calibration``.
 
         Raises:
             NasAlignError: no row has changed, and PEFT has no form for an empty adapter; or a row
@@ -128,7 +135,8 @@ class Adapter:
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
             changes[module] = torch.cat(parts).cpu(), selector(rows, self.out_features[module])
         dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
-        origin = Origin(self.base_fingerprint, _digest(self.before), dtype)
+        rows_before = _digest(self.before)
+        origin = Origin(self.base_fingerprint, rows_before, dtype, calibration=calibration)
         write_adapter(Path(folder), changes, origin, str(base_model))
 
 

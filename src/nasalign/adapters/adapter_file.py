@@ -20,11 +20,13 @@ from nasalign.adapters.adapter_checks import (
     real_rows,
     reduction_fault,
 )
+from nasalign.adapters.scaling import Calibration
 from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.io.files import tensor_digest, write_json, write_tensors
 from nasalign.io.storage import make_subfolder, replacing
 from nasalign.models.merging import CONFIG, FILE, OURS
 from nasalign.models.names import public_name
+from nasalign.run import adapter_folder
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Origin:
     dtype: str = ""  # in which it was tuned
     reduction: Reduction | None = None  # None for an exact adapter
     content: str = ""  # SHA-256 of the adapter's tensors
+    calibration: Calibration | None = None  # of the untouched and the aligned model
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of the safetensors file."""
@@ -128,6 +131,22 @@ def read_adapter(folder: Path) -> AdapterFile:
     if fault:
         raise ModelError(f"The adapter {folder} is not what nasalign wrote: {fault}.")
     return AdapterFile(changes, origin, base_model, rank)
+
+
+def read_calibration(folder: str | Path) -> Calibration | None:
+    """Return the calibration of a run directory or of an adapter's folder.
+
+    Before it is used, ask it whether it ``fits`` the settings of the prompt.
+
+    Returns:
+        None where the run kept no head, or was made by a version that fitted none.
+
+    Raises:
+        ModelError: there is an adapter, and it is broken or not written by nasalign.
+        StorageError: the run directory holds a link.
+    """
+    place = adapter_folder(Path(folder))
+    return read_adapter(place).origin.calibration if place.is_dir() else None
 
 
 def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: str) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from nasalign.adapters.scaling import Calibration
 from nasalign.alignment import AlignResult, correct
 from nasalign.commands.app import command
 from nasalign.commands.budget import fit_to_budget, parse_budget
@@ -23,7 +24,6 @@ from nasalign.commands.options import (
     run_folder,
 )
 from nasalign.commands.plain_threshold import fit_threshold
-from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.evaluation.attention_record import heads_to_show, record_attention
 from nasalign.evaluation.evaluation import Evaluation
@@ -33,6 +33,8 @@ from nasalign.evaluation.examples import (
     without_evidence,
 )
 from nasalign.evaluation.free_answers import side_effects
+from nasalign.evaluation.held_back import fit_calibration, held_back_examples, held_back_odds
+from nasalign.evaluation.reliability import calibration_facts
 from nasalign.evaluation.shots import few_shots
 from nasalign.io.storage import remove_folder, seal
 from nasalign.models import processes
@@ -131,7 +133,9 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         records, sets = example_sets(session, splits, more, shots)
 
         before = evaluate_sets(session, sets, shots, "before")
-        fit_threshold(session, splits, shots)
+        held = held_back_examples(session, splits, sets, shots)
+        odds = held_back_odds(session, held, shots, "before")
+        fit_threshold(run, odds, held)
         try:
             result = correct(session, without_evidence(splits.probing), in_time)
         except NothingToFixError:
@@ -140,44 +144,59 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
             if run.folder:
                 write_report(run.folder)
             raise
-        _save_adapter(job, result)
+        aligned_odds = held_back_odds(session, held, shots, "after")
+        scaling = fit_calibration(session, held, odds, aligned_odds, splits.probing_name)
+        _save_adapter(job, result, scaling)
         after = evaluate_sets(session, sets, shots, "after")
         effects = side_effects(session, result.adapter, splits, records)
         heads = heads_to_show(result.kept, result.heads)
         sides = before[splits.name], after[splits.name]
         record_attention(session, result.adapter, heads, shots, *sides)
-        return _finish(session, sets, before, after, result) | {"side_effects": effects}
+        metrics = _metrics(session, before, after, scaling)
+        return _finish(session, metrics, before, after, result) | {"side_effects": effects}
 
 
-def _save_adapter(job: Job, result: AlignResult) -> None:
-    """Write the adapter into the run directory, in place of any other."""
+def _save_adapter(job: Job, result: AlignResult, calibration: Calibration | None) -> None:
+    """Write the adapter into the run directory with its calibration, in place of any other."""
     if job.run.folder and result.adapter.after:
         place = job.run.folder / "adapter"
         if not (place / CONFIG).exists():
             remove_folder(place)  # whatever it is, it is in the run's own folder
-        result.adapter.save(place, job.model)
+        result.adapter.save(place, job.model, calibration)
+
+
+def _metrics(
+    session: Session,
+    before: dict[str, Evaluation],
+    after: dict[str, Evaluation],
+    calibration: Calibration | None,
+) -> dict[str, Any]:
+    """The content of ``metrics.json``."""
+    figures = session.settings.bootstrap_samples, session.settings.seed
+    table = {
+        name: {"before": before[name].metrics(*figures), "after": after[name].metrics(*figures)}
+        for name in before
+    }
+    fitted = calibration and calibration_facts(calibration, before, after, *figures)
+    return {"datasets": table, "calibration": fitted}
 
 
 def _finish(
     session: Session,
-    sets: dict[str, list[BinaryExample]],
+    metrics: dict[str, Any],
     before: dict[str, Evaluation],
     after: dict[str, Evaluation],
     result: AlignResult,
 ) -> dict[str, Any]:
     """Write the metrics and the report; with the metrics the run is complete."""
     run, figures = session.run, (session.settings.bootstrap_samples, session.settings.seed)
-    table = {
-        name: {"before": before[name].metrics(*figures), "after": after[name].metrics(*figures)}
-        for name in sets
-    }
     kept, parameters = len(result.kept), result.adapter.parameters
     run.facts["adapter"] = {"heads_kept": kept, "parameters": parameters}
     run.save()
-    run.write("metrics.json", {"datasets": table})
+    run.write("metrics.json", metrics)
     if run.folder:
         seal(run.folder / "metrics.json")
         remove_folder(run.folder / "checkpoint")
         write_report(run.folder)
-    changes = {name: before[name].change_to(after[name], *figures) for name in sets}
-    return {"datasets": table, "changes": changes}
+    changes = {name: before[name].change_to(after[name], *figures) for name in before}
+    return metrics | {"changes": changes}

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from nasalign.adapters.adapter import load_adapter
+from nasalign.adapters.adapter_file import read_calibration
 from nasalign.commands.app import command
 from nasalign.commands.job import Job
 from nasalign.commands.options import (
@@ -18,7 +19,7 @@ from nasalign.commands.options import (
 from nasalign.errors import NasAlignError, shortened
 from nasalign.evaluation.both_models import BothModels
 from nasalign.models import processes
-from nasalign.reporting.console_tables import answer_line, answer_tables
+from nasalign.reporting.console_tables import answer_line, answer_tables, calibration_note
 from nasalign.run import adapter_folder
 
 
@@ -62,6 +63,9 @@ def ask(
         console.print(answer_line(answers, models.words), style="bold", highlight=False)
         for table in answer_tables(example.question, answers, models.words):
             console.print(table)
+        note = calibration_note(models.calibration, answers)
+        if note:
+            console.print(note, highlight=False, soft_wrap=True)
         emit(answers)
 
 
@@ -77,4 +81,4 @@ def open_both(job: Job) -> BothModels:
     session = job.session()
     folder = adapter_folder(job.adapter) if job.adapter else None
     loaded = load_adapter(folder, session.model) if folder else None
-    return BothModels(session, loaded)
+    return BothModels(session, loaded, read_calibration(folder) if folder else None)

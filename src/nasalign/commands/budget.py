@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasalign.commands.plain_threshold import threshold_pairs
 from nasalign.commands.speed import Speed, measure_speed
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question, load_facts
 from nasalign.data.splits import Splits
 from nasalign.errors import DataError, NasAlignError, PromptError
 from nasalign.evaluation.examples import example_sets
+from nasalign.evaluation.held_back import held_back_pairs
 from nasalign.evaluation.run_data import Further
 from nasalign.evaluation.side_effects import neutral_texts
 from nasalign.models import processes
@@ -90,7 +90,7 @@ class Workload:
         weighed = 2 * min(200, known) if settings.direction == "auto" else 0
         return {
             "evaluation before": evaluated,
-            "threshold": 2 * threshold_pairs(settings) * length,
+            "held-back questions": 2 * 2 * held_back_pairs(settings) * length,  # of both models
             "free answers": probed * speed.answer if self.asked else 0.0,
             "probing": (known + weighed) * length,
             "tuning": self._tuning(settings, probed, known) * length,
@@ -167,7 +167,8 @@ def fit_to_budget(
     session = session.with_settings(**{name: after[name] for name in changed})
     if budget is None:
         return session, lambda record: True
-    left = parts["evaluation after"] + parts["side effects"] + parts["report"]
+    later = parts["evaluation after"] + parts["side effects"] + parts["report"]
+    left = later + parts["held-back questions"] / 2  # those of the aligned model
     end = begun + budget * 60 - left
     return session, lambda record: _in_time(run, end)
 

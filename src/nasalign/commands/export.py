@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import typer
@@ -25,7 +25,7 @@ from nasalign.errors import NasAlignError, shortened
 from nasalign.models.aliases import EMBEDDED_MODELS
 from nasalign.models.loading import choose_dtype
 from nasalign.models.names import hub_id
-from nasalign.reporting.card import Form
+from nasalign.reporting.card import SCORED, Form, score_texts
 from nasalign.reporting.console_tables import (
     columns_table,
     copied_texts,
@@ -58,11 +58,12 @@ def export(
     ],
     written: WrittenOptions,
     form: Annotated[
-        Literal["merged", "adapter", "gguf"],
+        Form,
         typer.Option(
             "--format",
             help="A whole checkpoint, the PEFT adapter alone, or a GGUF file by llama.cpp's "
-            "convert_hf_to_gguf.py, from the checkout that LLAMA_CPP names or from the PATH.",
+            "convert_hf_to_gguf.py, from the checkout that LLAMA_CPP names or from the PATH; for "
+            "servers that score texts, a cross-encoder of sentence-transformers or a classifier.",
         ),
     ] = "merged",
     rank: Annotated[
@@ -101,6 +102,9 @@ def export(
         console.print(f"Written to {done.target}.", highlight=False, soft_wrap=True)
         for text in copied_texts(done.copied):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if done.scores:
+            for text in score_texts(done.scores, form):
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
         if done.rank:
             console.print(vllm_text(done.rank), highlight=False, soft_wrap=True)
         if done.reduction:
@@ -121,6 +125,7 @@ def export(
                 "rounding": asdict(done.rounding) if done.rounding else None,
                 "rank": done.rank,
                 "reduction": asdict(done.reduction) if done.reduction else None,
+                "scores": asdict(done.scores) if done.scores else None,
                 "copied": done.copied.names,
                 "not_copied": done.copied.left_out,
                 "pushed": pushed,
@@ -143,7 +148,7 @@ def export_job(
         folder: the run directory, or an adapter's folder.
         target: a path that does not exist yet: a folder, or a GGUF file, whose ``.gguf`` may be
             left out.
-        form: ``"merged"``, ``"adapter"`` or ``"gguf"``.
+        form: ``"merged"``, ``"adapter"``, ``"gguf"``, ``"cross-encoder"`` or ``"classifier"``.
         dtype: of a checkpoint's weights; that in which it was tuned unless given.
         rank: of an adapter's modules at most; it is exact unless given.
 
@@ -167,6 +172,8 @@ def export_job(
     run = run_of(folder)
     load = replace(job.load, dtype=tuned or None)
     job = replace(job, model=job.model or _base(run, file, form), load=load)
+    if form in SCORED:  # the prompt is that of the run
+        job = replace(job, adapter=adapter)
     if form == "adapter":
         return export_adapter(job.model, run, adapter, target, rank)
     return export_model(job, run, adapter, target, form, dtype)
@@ -181,8 +188,9 @@ def _check(job: Job, form: Form, dtype: str | None, rank: int | None) -> None:
         )
     if rank and form != "adapter":
         raise NasAlignError("--rank is for --format adapter; a checkpoint holds the whole change.")
-    if form == "gguf" and job.load.quantize:
-        raise NasAlignError("A GGUF file is made from whole weights; leave out --quantize.")
+    if form in ("gguf", *SCORED) and job.load.quantize:
+        what = {"gguf": "A GGUF file", "cross-encoder": "A cross-encoder"}.get(form, "A classifier")
+        raise NasAlignError(f"{what} is made from whole weights; leave out --quantize.")
     if dtype is None:
         return
     choose_dtype(dtype, torch.device("cpu"))

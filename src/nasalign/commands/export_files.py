@@ -14,16 +14,21 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import load_adapter
-from nasalign.adapters.adapter_file import Reduction, read_adapter, write_adapter
+from nasalign.adapters.adapter_file import Reduction, read_adapter, read_calibration, write_adapter
 from nasalign.adapters.rank import reduce_adapter
 from nasalign.adapters.rounding import Rounding
+from nasalign.commands.export_classifier import write_classifier
+from nasalign.commands.export_cross_encoder import write_cross_encoder
 from nasalign.commands.job import Job
+from nasalign.commands.pairs import PairPrompt
+from nasalign.commands.scored import ScoredModel
 from nasalign.errors import NasAlignError, OutOfMemoryError, StorageError
 from nasalign.io.storage import beside, write_text
 from nasalign.models.companions import Copied, copy_companions
 from nasalign.models.loading import DTYPES
 from nasalign.models.memory import explained
-from nasalign.reporting.card import FILE, Form, model_card
+from nasalign.reporting.card import FILE, SCORED, Form, ScoreFacts, model_card
+from nasalign.session import Session
 
 CHECKOUT = "LLAMA_CPP"
 """The environment variable that names a checkout of llama.cpp."""
@@ -45,6 +50,7 @@ class Exported:
         reduction: what the adapter lacks of the exact one, where it was reduced.
         copied: what was copied into a checkpoint of what stands beside the base model's weights.
         rank: of an adapter's modules; None for a checkpoint.
+        scores: what a form that scores texts computes.
     """
 
     target: Path
@@ -54,6 +60,7 @@ class Exported:
     reduction: Reduction | None
     copied: Copied = field(default_factory=Copied)
     rank: int | None = None
+    scores: ScoreFacts | None = None
 
 
 def export_adapter(
@@ -90,22 +97,38 @@ def export_model(
     rounding = _merge(model, adapter, dtype)
     reduction = read_adapter(adapter).origin.reduction
     written = str(model.dtype).removeprefix("torch.")
-    text = model_card(run, adapter, form, job.model, rounding, target.name)
+    scored = _scored(session, adapter) if form in SCORED else None
     converter, card = find_converter() if form == "gguf" else None, card_path(target, form)
     with _all_or_nothing(target, *[card] * bool(converter)) as workplace:
         place = workplace / target.name
         checkpoint = workplace / "checkpoint" if converter else place
-        model.save_pretrained(checkpoint)
-        tokenizer.save_pretrained(checkpoint)
+        scores = None
+        if scored:
+            scores = (write_classifier if form == "classifier" else write_cross_encoder)(
+                scored, checkpoint
+            )
+        else:
+            model.save_pretrained(checkpoint)
+            tokenizer.save_pretrained(checkpoint)
         copied = copy_companions(job.model, checkpoint, code=job.load.trust_remote_code)
         if converter:
             job.run.say(f"Converting it by {converter}.")
             _convert(converter, checkpoint, place, written)
+        text = model_card(run, adapter, form, job.model, rounding, target.name, scores)
         write_text(card_path(place, form), text)
         files = {target.name: target, FILE: card} if converter else _files(place, target)
     if converter:  # which has read what it needs of them
         copied = Copied()
-    return Exported(target, written, files, rounding, reduction, copied)
+    return Exported(target, written, files, rounding, reduction, copied, scores=scores)
+
+
+def _scored(session: Session, adapter: Path) -> ScoredModel:
+    """The aligned model of a session with its calibration, where that fits the prompt."""
+    found, settings = read_calibration(adapter), session.settings
+    pair = PairPrompt.of(session)
+    if found is None or not found.fits(settings):
+        return ScoredModel(session.model, pair, None)
+    return ScoredModel(session.model, pair, found.after, found.n)
 
 
 def _merge(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding | None:

@@ -9,9 +9,11 @@ import torch
 from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import Adapter
+from nasalign.adapters.scaling import Calibration, PlattScaling
 from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
 from nasalign.evaluation.evaluation import run_evaluation
+from nasalign.evaluation.ranking import log_odds
 from nasalign.inference.attention_map import HeadAttention, attention_map, readable_tokens
 from nasalign.inference.generation import TokenIds, generate
 from nasalign.models.memory import explained
@@ -37,10 +39,12 @@ class BothModels:
     Attributes:
         session: the untouched model, and the settings by which it is asked.
         adapter: the change that makes it the aligned model, or None to ask the untouched one alone.
+        calibration: of both models (``read_calibration``); it is used where it ``fits`` the prompt.
     """
 
     session: Session
     adapter: Adapter | None
+    calibration: Calibration | None = None
 
     @property
     def model(self) -> PreTrainedModel:
@@ -91,13 +95,20 @@ class BothModels:
         """Ask a yes/no question.
 
         Returns:
-            By ``untouched`` and ``aligned``: p_yes, p_no, verdict, coverage, nas, and the ``TOP``
-            heads whose NAS is largest in absolute value.
+            By ``untouched`` and ``aligned``: p_yes, p_no, verdict, coverage, nas, the ``TOP`` heads
+            whose NAS is largest in absolute value, and, where that model has a calibration that
+            fits the prompt, p_yes_calibrated.
 
         Raises:
             NasAlignError: the prompt exceeds the model's context, or cannot be scored.
         """
-        return self._both(lambda: self._answer(example))
+        answers = self._both(lambda: self._answer(example))
+        for side, scaling in self._scalings().items():
+            if side in answers:
+                answer = answers[side]
+                odds = log_odds(torch.tensor(answer["p_yes"]), torch.tensor(answer["p_no"]))
+                answer["p_yes_calibrated"] = float(scaling.probability(torch.tensor(odds)))
+        return answers
 
     def free(self, message: str) -> dict[str, dict[str, str]]:
         """Send a message as it is; return the greedy answer of each model as ``text``.
@@ -143,6 +154,14 @@ class BothModels:
                 for place, (layer, head) in enumerate(heads)
             ],
         }
+
+    def _scalings(self) -> dict[str, PlattScaling]:
+        """The Platt scaling of each model, by its name in ``ask``, as far as it fits the prompt."""
+        both, settings = self.calibration, self.session.settings
+        if both is None or settings.scenario != "plain" or not both.fits(settings):
+            return {}
+        found = {"untouched": both.before, "aligned": both.after}
+        return {side: scaling for side, scaling in found.items() if scaling}
 
     @torch.no_grad()
     def _both(self, work: Callable[[], T]) -> dict[str, T]:

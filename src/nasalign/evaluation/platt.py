@@ -6,22 +6,11 @@ verdict and probability come from the same two numbers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class PlattScaling:
-    """A slope and an offset of log odds."""
-
-    slope: float
-    offset: float
-
-    def of(self, odds: Tensor) -> Tensor:
-        """Return ``slope * odds + offset``, of the shape of ``odds``."""
-        return self.slope * odds + self.offset
+from nasalign.adapters.scaling import PlattScaling
 
 
 def fit_platt(odds: Tensor, labels: Sequence[bool]) -> PlattScaling:

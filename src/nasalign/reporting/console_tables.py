@@ -11,6 +11,7 @@ from rich.table import Table
 
 from nasalign.adapters.adapter_file import Reduction
 from nasalign.adapters.rounding import Rounding
+from nasalign.adapters.scaling import Calibration
 from nasalign.evaluation.metrics import LEAN, METRICS
 from nasalign.models.companions import Copied
 from nasalign.reporting.formats import (
@@ -173,9 +174,12 @@ def answer_tables(
     """Yield the table of answers to one question, and that of the heads that weigh most."""
     sides = list(answers)
     titles = {"p_yes": f"P({words[0]})", "p_no": f"P({words[1]})"}
+    if any("p_yes_calibrated" in answer for answer in answers.values()):
+        titles["p_yes_calibrated"] = f"P({words[0]}), calibrated"
     titles |= {name: METRIC_NAMES[name] for name in ("coverage", "nas")}
     rows = [
-        [title, *(number(answers[side][name]) for side in sides)] for name, title in titles.items()
+        [title, *(number(answers[side].get(name)) for side in sides)]
+        for name, title in titles.items()
     ]
     rows.append(["answer", *(_said(answers[side], words) for side in sides)])
     yield columns_table(question, rows, ["", *sides])
@@ -190,6 +194,25 @@ def answer_tables(
         cells = ((f"layer {one['layer']}, head {one['head']}", number(one["nas"])) for one in row)
         heads.add_row(*chain.from_iterable(cells))
     yield heads
+
+
+def calibration_note(
+    calibration: Calibration | None, answers: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Return what the calibrated probability rests on, or why there is none; empty without one."""
+    if calibration is None:
+        return ""
+    if any("p_yes_calibrated" in answer for answer in answers.values()):
+        return (
+            f"The calibrated probability is fitted on {calibration.n} held-back examples of "
+            f"{calibration.data}, half of them right; verdicts are not by it."
+        )
+    if calibration.before or calibration.after:
+        return (
+            "The adapter's calibration was fitted with another prompt, so no probability is "
+            "calibrated."
+        )
+    return ""
 
 
 def rounding_text(rounding: Rounding) -> str:

@@ -16,11 +16,13 @@ from nasalign.evaluation.metrics import METRICS
 from nasalign.models.classes import loading_class
 from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card.base import Base
+from nasalign.reporting.card.scores import ScoreFacts, score_texts
 from nasalign.reporting.console_tables import reduction_rows, reduction_text, rounding_text
 from nasalign.reporting.formats import (
     METRIC_NAMES,
     between,
     metric_name,
+    rounded,
     signed,
     undefined,
     with_interval,
@@ -35,13 +37,18 @@ from nasalign.reporting.report.origin import (
 )
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import run_verdict
-from nasalign.reporting.report.tables import effect_rows
+from nasalign.reporting.report.tables import calibration_rows, effect_rows
 from nasalign.run_file import as_written
 
 FILE = "README.md"
-Form = Literal["merged", "adapter", "gguf"]
+Form = Literal["merged", "adapter", "gguf", "cross-encoder", "classifier"]
+SCORED: tuple[Form, ...] = ("cross-encoder", "classifier")
+"""The forms that score texts: a probability comes out, not a text."""
 _CAUSAL = "AutoModelForCausalLM"
-_TAGS = {"adapter": ("lora",), "gguf": ("gguf",)}
+_TAGS = {"adapter": ("lora",), "gguf": ("gguf",), "cross-encoder": ("cross-encoder", "reranker")}
+_LIBRARIES = {"adapter": "peft", "merged": "transformers", "classifier": "transformers"}
+_LIBRARIES["cross-encoder"] = "sentence-transformers"
+_TASKS = {"cross-encoder": "text-ranking", "classifier": "text-classification"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -56,16 +63,18 @@ def model_card(
     base: str,
     rounding: Rounding | None = None,
     name: str = "",
+    scores: ScoreFacts | None = None,
 ) -> str:
     """Return the card of an exported model.
 
     Args:
         run: the run directory, or None where there is only an adapter.
         adapter: the folder of the adapter.
-        form: a whole checkpoint, the adapter alone, or a GGUF file.
+        form: a whole checkpoint, the adapter alone, a GGUF file, or a form that scores texts.
         base: the name by which the base model is loaded.
         rounding: what is left of the change, where the checkpoint was rounded to another dtype.
         name: name of the GGUF file.
+        scores: what a form that scores texts computes.
 
     Raises:
         NasAlignError: a file of the run is broken, or nasalign did not write the adapter.
@@ -97,6 +106,10 @@ def model_card(
             effects=effect_rows(files.side_effects or {}) if files else [],
             command=Markdown(_command(files)) if files else None,
             limits=limits(files, sets) if files else [],
+            scores=scores,
+            said=list(score_texts(scores, form)) if scores else [],
+            calibration=file.origin.calibration,
+            errors=calibration_rows(files) if files else [],
             prompt=Markdown(_prompt(files)),
         )
 
@@ -111,6 +124,7 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals |= {"rounded": rounded, "with_interval": with_interval}
     environment.filters["code"] = lambda text: Markdown(repr(str(text)))
     environment.filters["word"] = lambda text: Markdown(shlex.quote(" ".join(text.split())))
     return environment.get_template("card.md.jinja")
@@ -123,8 +137,8 @@ def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) ->
     return ModelCardData(
         base_model=base.hub or (base.into.hub if base.into else None),
         base_model_relation="adapter" if form == "adapter" else "finetune",
-        library_name={"adapter": "peft", "merged": "transformers"}.get(form),
-        pipeline_tag="text-generation",
+        library_name=_LIBRARIES.get(form),
+        pipeline_tag=_TASKS.get(form, "text-generation"),
         datasets=[probed] if probed else None,
         tags=["nasalign", bias, "attention-heads", *_TAGS.get(form, ())],
         model_name=title,

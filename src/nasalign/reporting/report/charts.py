@@ -19,7 +19,9 @@ from nasalign.reporting.report.head_charts import (
     joint_charts,
     timeline_chart,
 )
+from nasalign.reporting.report.reliability_chart import reliability_chart
 from nasalign.reporting.report.run_folder import SIDES, RunFiles, Side
+from nasalign.reporting.report.tables import calibration_rows
 from nasalign.reporting.report.tuning import epochs, limit_of
 
 _PARTS = ("value", "low", "high")
@@ -47,6 +49,8 @@ def _charts(files: RunFiles, sets: Sequence[DataSet]) -> dict[str, Chart]:
     for data in sets:
         found[f"metrics-{data.name}"] = metrics_chart(data, files.words)
         found[f"shifts-{data.name}"] = shifts_chart(data)
+        if files.calibration and calibration_rows(files):
+            found[f"reliability-{data.name}"] = reliability_chart(data, files.calibration)
         if data.rows:
             for kind, chart in confidence_charts(data).items():
                 found[f"confidence-{data.name}-{kind}"] = chart

@@ -30,6 +30,7 @@ from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import run_verdict
 from nasalign.reporting.report.tables import (
     by_knowledge,
+    calibration_rows,
     contingency,
     effect_rows,
     subset_tables,
@@ -47,6 +48,7 @@ _SECTIONS = {
     "figures": "Before and after",
     "gap": "Precision and recall",
     "confidence": "How sure the answers are",
+    "calibration": "Calibrated probabilities",
     "heads": "The heads",
     "tuning": "Tuning, head by head",
     "joint": "Tuning, all heads together",
@@ -114,6 +116,7 @@ def _page(files: RunFiles) -> str:
         halting=halting_rule(files),
         effects=effect_rows(files.side_effects or {}),
         subsets=subsets,
+        calibration=calibration_rows(files),
         command=command_line(files),
         limits=limits(files, sets),
         run_json=json.dumps(files.facts, indent=2, ensure_ascii=False),
@@ -147,6 +150,7 @@ def _sections(files: RunFiles, subsets: bool) -> dict[str, str]:
         return {name: _SECTIONS[name] for name in _OF_A_COMPARISON}
     absent = {"comparison", "tuning" if files.joint else "joint"}
     absent |= set() if subsets else {"subsets"}
+    absent |= set() if calibration_rows(files) else {"calibration"}
     names = _SECTIONS if files.command == "align" else _OF_ONE_MODEL
     return {name: _SECTIONS[name] for name in names if name not in absent}
 

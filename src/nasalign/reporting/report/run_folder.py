@@ -44,6 +44,7 @@ class RunFiles:
         side_effects: ``side_effects.json``.
         attention: ``attention.json``.
         comparison: ``comparison.json``.
+        calibration: ``calibration`` of ``metrics.json``; None in a run of an earlier version.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class RunFiles:
     side_effects: dict[str, Any] | None
     attention: dict[str, Any] | None
     comparison: dict[str, Any] | None
+    calibration: dict[str, Any] | None
 
     @classmethod
     def read(cls, folder: Path) -> "RunFiles":
@@ -80,11 +82,13 @@ class RunFiles:
                 "again."
             )
         nas = _nas(folder / "nas.safetensors")
+        metrics = _optional(folder / "metrics.json") or {}
         names = ("threshold", "diagnosis", "scenarios", "side_effects", "attention", "comparison")
         return cls(
             folder=folder,
             facts=facts,
-            metrics=(_optional(folder / "metrics.json") or {}).get("datasets", {}),
+            metrics=metrics.get("datasets", {}),
+            calibration=metrics.get("calibration"),
             rows=_evaluations(folder / "eval"),
             heads=_optional(folder / "heads.json") or [],
             tuning=_rows(folder / "tuning.jsonl"),

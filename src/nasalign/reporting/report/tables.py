@@ -1,10 +1,13 @@
 """Tables of the report: figures by subset, shifts of answers, and side effects."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasalign.evaluation.metrics import as_figure
+import torch
+
+from nasalign.evaluation.metrics import Array, as_figure
+from nasalign.evaluation.ranking import log_odds
 from nasalign.evaluation.responses import shift_ratios
 from nasalign.reporting.formats import METRIC_NAMES, between, number, percent, rounded, signed
 from nasalign.reporting.report.data_sets import DataSet, outcome
@@ -22,6 +25,27 @@ _COLUMNS = (
     *("yes_rate", "no_rate", "unsure_rate", "accuracy"),
     *("recall", "specificity", "negative_bias"),
 )
+
+
+def calibration_rows(files: RunFiles) -> list[dict[str, Any]]:
+    """Return a row for each model and data set: slope, offset, and the error without and with them.
+
+    There is none of a model that has no calibration, or of a run of an earlier version.
+    """
+    about = files.calibration or {}
+    names = {"before": "untouched", "after": "aligned"}
+    return [
+        {"data": data, "side": names[side], "slope": fit["slope"], "offset": fit["offset"]} | errors
+        for side, fit in ((side, about.get(side)) for side in names)
+        if fit
+        for data, errors in fit["datasets"].items()
+    ]
+
+
+def row_odds(rows: Sequence[Mapping[str, Any]]) -> Array:
+    """Return the log odds of Yes of rows of an evaluation, [N] float64."""
+    both = (torch.tensor([row[name] for row in rows]) for name in ("p_yes", "p_no"))
+    return log_odds(*both)
 
 
 def subset_tables(files: RunFiles) -> list[dict[str, Any]]:
