@@ -62,7 +62,7 @@ def serving(
     calibration: PlattScaling | None = None,
     compare: bool = True,
 ) -> Iterator[str]:
-    """Serves the page and the API, and yields its URL without a slash; requests wait until it is ready."""
+    """Serves the page and the API, and yields its URL without a slash."""
     queue = queue or AnswerQueue()
     with listen("127.0.0.1", 0) as listener:
         served = ServedModel(models, "tiny", calibration, compare)

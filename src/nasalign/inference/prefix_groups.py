@@ -1,7 +1,7 @@
 """Prompts of many sources in groups that share a beginning, which runs once for each group.
 
-A batch shares what all its prompts begin with (``prefix``). Of prompts that come from anywhere, such
-as 50 questions about one long text among others, that is little. Here the prompts are put in groups
+A batch shares what all its prompts begin with (``prefix``). Of prompts from many sources, such as
+50 questions about one long text among others, that is little. Here the prompts are put in groups
 first, and what a group begins with runs once for all its batches.
 """
 
@@ -16,6 +16,7 @@ from nasalign.inference.batches import HasTokens
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing
 from nasalign.inference.prefix import common_beginning, prefix_cache
 from nasalign.inference.scoring import Scores, score_prompts
+from nasalign.inference.verdicts import Verdict
 from nasalign.models.memory import explained
 from nasalign.nas.recorder import NasRecorder
 from nasalign.prompts.builder import BinaryPrompt
@@ -86,7 +87,8 @@ def score_in_groups(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> 
         OutOfMemoryError: a single prompt does not fit in memory.
     """
     p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
-    verdicts, unsure = {}, False
+    verdicts: dict[int, Verdict] = {}
+    unsure = False
     for members, common in prefix_groups(prompts):
         found = _score_group(model, [prompts[index] for index in members], common)
         p_positive[members], p_negative[members] = found.p_positive, found.p_negative

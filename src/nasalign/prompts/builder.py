@@ -282,7 +282,9 @@ class PromptBuilder:
                 raise PromptError(f"The chat template rewrites the message {shortened(message)}.")
         return starts
 
-    def _answer_tokens(self, text: str, ids: list[int], values: Sequence[Span]) -> AnswerTokens:
+    def _answer_tokens(
+        self, text: str, ids: list[int], values: Sequence[Span] | Sequence[str]
+    ) -> AnswerTokens:
         def continued(continuation: str) -> list[int]:
             # Prompt and continuation are encoded together: on its own, the continuation would
             # begin with another token.

@@ -160,8 +160,8 @@ def _answer(tasks: list[tuple[_Task, list[BinaryPrompt]]], answer: Answers) -> N
             _answer([task], answer)
         return
     results = iter(alone.result())
-    for task, own in tasks:
-        task.future.set_result([next(results) for _ in own])
+    for one, own in tasks:
+        one.future.set_result([next(results) for _ in own])
 
 
 def _do(work: Callable[[], Any], future: Future[Any]) -> None:

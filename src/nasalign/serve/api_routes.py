@@ -49,6 +49,7 @@ def api_routes(served: ServedModel, queue: AnswerQueue) -> APIRouter:
     async def decide(asked: DecisionRequest, request: Request) -> Reply:
         served.check_name(asked.model)
         future = queue.add_prompts(lambda: asked.prompts(served), served.answer, asked.size)
-        return decision(served, asked, await unless_left(request, future))
+        answers = await unless_left(request, future)
+        return decision(served, asked, answers)
 
     return router

@@ -1,8 +1,8 @@
 """``/v1/decisions``: typed questions about an input, answered by probabilities.
 
 It follows OpenAI's Decisions API as the package ``openai`` 3.54 has it. Every question is asked as
-yes/no questions in the prompt in which ``ask`` asks: a predicate is one; a choice and a score ask of
-each option whether it is the answer. If exactly one option is the answer, and each is judged by
+yes/no questions in the prompt in which ``ask`` asks: a predicate is one; a choice and a score ask
+of each option whether it is the answer. If exactly one option is the answer, and each is judged by
 itself, the probability of an option is proportional to its odds of Yes.
 """
 
@@ -266,7 +266,7 @@ def _text(content: Content) -> str:
     )
 
 
-def _shown(value: JsonValue) -> str:
+def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -140,7 +140,8 @@ def _known(error: Exception, api: bool) -> RequestError:
     return RequestError(what, status=500)
 
 
-_HANDLERS: dict[Any, Any] = dict.fromkeys((NasAlignError, RequestError, RequestValidationError, HTTPException, QueueFullError, Exception), _handled)
+_KINDS = (NasAlignError, RequestError, RequestValidationError, HTTPException, QueueFullError)
+_HANDLERS: dict[Any, Any] = dict.fromkeys((*_KINDS, Exception), _handled)
 
 
 def _policy(page: str) -> str:
