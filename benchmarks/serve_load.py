@@ -27,8 +27,8 @@ from typing import Any
 
 import httpx
 import psutil
-from common import MIB, finish, machine, parser, require, table
 
+from common import MIB, finish, machine, parser, require, table
 from nasalign.data.records import load_facts
 from nasalign.models.embedded import embedded_folder
 
@@ -39,14 +39,14 @@ INSTRUCTION = "You are given a question and you MUST answer Yes or No."
 def messages(requests: int) -> list[list[dict[str, str]]]:
     """Questions with a text of nothing to some hundred tokens before each."""
     facts = load_facts()
-    told = [f"{fact.question} {fact.answers[0]}." for fact in facts[:40]]
+    told = [f"{fact.question} {fact.answer}." for fact in facts[:40]]
     return [
         [
             {"role": "system", "content": INSTRUCTION},
             {
                 "role": "user",
                 "content": f"{' '.join(told[: number % 13])} Question {number}: "
-                f"{facts[number % len(facts)].question} Is the answer {facts[-number].answers[0]}?",
+                f"{facts[number % len(facts)].question} Is the answer {facts[-number].answer}?",
             },
         ]
         for number in range(requests)
@@ -55,7 +55,7 @@ def messages(requests: int) -> list[list[dict[str, str]]]:
 
 @contextmanager
 def server(command: Sequence[str], ready: Callable[[str], str | None], seconds: float) -> Iterator:
-    """Starts a server, and yields its process and its address once a line of it says it is ready."""
+    """Starts a server, and yields its process and its address once it is ready."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True)
         try:
