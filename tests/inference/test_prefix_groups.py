@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tiny
+from nasalign.inference import batches
 from nasalign.inference import prefix_groups as groups_module
 from nasalign.inference.prefix_groups import (
     PASS_TOKENS,
@@ -82,6 +83,7 @@ def test_scores_are_those_of_each_prompt_alone(
     model = tiny.build_model(architecture)
     builder = PromptBuilder(tiny.build_tokenizer())
     monkeypatch.setattr(groups_module, "PASS_TOKENS", 4)
+    monkeypatch.setattr(batches, "CPU_TOKENS", 400)  # several batches share what has run
     texts = ("The tower is in Paris. " * 6, "It is 330 m high. " * 5)
     prompts = [
         builder.conversation([("user", text + f"Is it {number}? " * (number % 4))])

@@ -18,7 +18,7 @@ from nasalign.commands.options import (
 from nasalign.data.access import is_loopback
 from nasalign.extras import require
 from nasalign.inference.batches import tokens_of_batch
-from nasalign.models.names import public_name
+from nasalign.models.names import hub_id, public_name
 from nasalign.prompts import template
 
 
@@ -56,7 +56,8 @@ def serve(
         say = job.run.say
         with listen(host, port) as listener:  # before the model is loaded, which may take long
             models = open_both(job)
-            served = ServedModel(models, public_name(model), compare=untouched)
+            name = model if hub_id(model) else public_name(model)  # no folder of this machine
+            served = ServedModel(models, name, compare=untouched)
             queue = AnswerQueue(tokens=ROUND_BATCHES * tokens_of_batch(models.model))
             if not is_loopback(host):
                 say(f"Anybody who reaches {host} can ask this model; there is no password.")
