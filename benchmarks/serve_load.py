@@ -122,7 +122,8 @@ def run(ask: Callable[[int], Any], requests: int, at_once: int) -> tuple[float, 
 def rates(address: str, model: str, requests: int, alone: int, **more: Any) -> dict[str, Any]:
     """Requests a second alone and at once, and what was answered."""
     asked, timeout = messages(requests), httpx.Timeout(3600)
-    with httpx.Client(trust_env=False, timeout=timeout, limits=httpx.Limits(None, None)) as client:
+    limits = httpx.Limits(max_connections=None)
+    with httpx.Client(trust_env=False, timeout=timeout, limits=limits) as client:
 
         def ask(number: int) -> Any:
             body = {"model": model, "messages": asked[number], **more}

@@ -5,7 +5,7 @@ from torch import nn
 
 from nasalign.errors import NasAlignError
 from nasalign.serve.answer_queue import AnswerQueue
-from nasalign.serve.connection import Connection
+from nasalign.serve.connection import SECONDS, Connection
 from nasalign.serve.page_app import make_app
 from nasalign.serve.served_model import ServedModel
 
@@ -24,6 +24,7 @@ def make_server(served: ServedModel, queue: AnswerQueue, host: str) -> uvicorn.S
         ws="none",
         lifespan="off",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=SECONDS,  # clients keep connections for 5 s, and must not be the later
     )
     return uvicorn.Server(config)
 
