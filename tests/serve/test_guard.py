@@ -101,7 +101,7 @@ def test_a_body_without_end_is_not_read_to_its_end() -> None:
         sent.append(message)
 
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "headers": headers}
+    scope = {"type": "http", "method": "POST", "path": "/api/ask", "headers": headers}
     asyncio.run(Guard(nothing, "127.0.0.1", {})(scope, receive, send))
     assert sent[0]["status"] == 413
     assert len(read) <= READ_LIMIT // BODY_LIMIT + 3
