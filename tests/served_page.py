@@ -19,8 +19,10 @@ from nasalign.commands.ask import open_both
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.both_models import BothModels
+from nasalign.evaluation.platt import PlattScaling
 from nasalign.serve.addresses import listen
 from nasalign.serve.answer_queue import AnswerQueue
+from nasalign.serve.served_model import ServedModel
 from nasalign.serve.server import make_server
 
 
@@ -54,11 +56,17 @@ class Slow:
 
 
 @contextmanager
-def serving(models: BothModels, queue: AnswerQueue | None = None) -> Iterator[str]:
-    """Serves the page, and yields its URL without a slash; requests wait until it is ready."""
+def serving(
+    models: BothModels,
+    queue: AnswerQueue | None = None,
+    calibration: PlattScaling | None = None,
+    compare: bool = True,
+) -> Iterator[str]:
+    """Serves the page and the API, and yields its URL without a slash."""
     queue = queue or AnswerQueue()
     with listen("127.0.0.1", 0) as listener:
-        server = make_server(models, queue, "127.0.0.1", "tiny")
+        served = ServedModel(models, "tiny", calibration, compare)
+        server = make_server(served, queue, "127.0.0.1")
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:

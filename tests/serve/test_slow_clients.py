@@ -23,6 +23,7 @@ from served_page import Slow, opened, post, serving, started
 from tiny_pair import make_pair
 
 SECONDS = 1.5
+FEW = 128  # connections: both ends of all of them are in this process
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 HEAD = "POST /api/ask HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
 
@@ -151,6 +152,7 @@ def hung_up(opened: socket.socket) -> bool:
 def test_two_hundred_idle_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for limits in (connection, guard):
         monkeypatch.setattr(limits, "SECONDS", 600)  # it is their number that counts
+    monkeypatch.setattr(connection, "CONNECTIONS", FEW)
     with ExitStack() as stack:
         idle = []
         for number in range(200):
@@ -160,19 +162,22 @@ def test_two_hundred_idle_connections(url: str, monkeypatch: pytest.MonkeyPatch)
             assert number % 50 or answered(url)
         assert answered(url)
         ended = [hung_up(opened) for opened in idle]
-        assert all(ended[: 200 - connection.CONNECTIONS])
-        assert not any(ended[200 - connection.CONNECTIONS + 10 :])
+        assert all(ended[: 200 - FEW])
+        assert not any(ended[200 - FEW + 10 :])
         assert answered(url)
 
 
-def test_who_waits_for_an_answer_keeps_its_connection_however_many_come() -> None:
+def test_who_waits_for_an_answer_keeps_its_connection_however_many_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "CONNECTIONS", FEW)
     slow = Slow()
     with serving(slow, AnswerQueue(4)) as url, ExitStack() as stack:  # type: ignore[arg-type]
         said: list[bool] = []
         first = threading.Thread(target=lambda: said.append(answered(url)))
         first.start()
         assert slow.asked.get(timeout=20)
-        for _ in range(2 * connection.CONNECTIONS):
+        for _ in range(2 * FEW):
             stack.enter_context(connected(url))
         about = httpx.get(f"{url}/api/about", timeout=20, trust_env=False)
         assert about.status_code == 200

@@ -17,6 +17,8 @@ from nasalign.commands.options import (
 )
 from nasalign.data.access import is_loopback
 from nasalign.extras import require
+from nasalign.inference.batches import tokens_of_batch
+from nasalign.models.names import hub_id, public_name
 from nasalign.prompts import template
 
 
@@ -32,27 +34,39 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
     ] = 8000,
+    untouched: Annotated[
+        bool,
+        typer.Option(
+            help="Whether the API asks the untouched model too, which takes as long again."
+        ),
+    ] = True,
 ) -> None:
-    """Serve a page to ask at: both answers side by side, and where the heads look.
+    """Serve a page to ask at, with both answers side by side, and an API like OpenAI's.
 
-    It needs the packages of the extra "serve".
+    The API has /v1/chat/completions and /v1/decisions. It needs the packages of the extra "serve".
     """
     with command(as_json=False) as (console, _):
         require("serve")
         from nasalign.serve.addresses import listen, page_address
-        from nasalign.serve.answer_queue import AnswerQueue
+        from nasalign.serve.answer_queue import ROUND_BATCHES, AnswerQueue
+        from nasalign.serve.served_model import ServedModel
         from nasalign.serve.server import end_passes, make_server
 
         job = Job.of(console, "serve", model, load=load, settings=settings, adapter=adapter)
         say = job.run.say
         with listen(host, port) as listener:  # before the model is loaded, which may take long
-            models, queue = open_both(job), AnswerQueue()
+            models = open_both(job)
+            name = model if hub_id(model) else public_name(model)  # no folder of this machine
+            served = ServedModel(models, name, compare=untouched)
+            queue = AnswerQueue(tokens=ROUND_BATCHES * tokens_of_batch(models.model))
             if not is_loopback(host):
                 say(f"Anybody who reaches {host} can ask this model; there is no password.")
-            say(f"The page is at {page_address(listener, host)}; Ctrl-C ends it.")
+            address = page_address(listener, host)
+            say(f"The page is at {address}; Ctrl-C ends it.")
+            say(f"The API is at {address}v1, and calls the model {served.name}.")
             try:
                 with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has ended
-                    make_server(models, queue, host, model).run([listener])
+                    make_server(served, queue, host).run([listener])
                 say("Stopped; the model's files are untouched.")
             finally:
                 end_passes(models.model)

@@ -37,6 +37,11 @@ class HasRows(HasTokens, Protocol):
         """Index of the first such position; a shared prefix ends before it."""
 
 
+def tokens_of_batch(model: PreTrainedModel) -> int:
+    """Return how many tokens a batch has on the model's device, padding included."""
+    return CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
+
+
 def sorted_batches(
     prompts: Sequence[HasTokens],
     batch_size: int | None,
@@ -79,8 +84,7 @@ def in_batches(
     ``padded``, the prompts of a batch have the same length. Raise
     OutOfMemoryError, which names what it was ``doing``, if a single prompt does not fit.
     """
-    tokens = CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
-    waiting = deque(sorted_batches(prompts, batch_size, tokens, padded))
+    waiting = deque(sorted_batches(prompts, batch_size, tokens_of_batch(model), padded))
     while waiting:
         indices = waiting.popleft()
         with explained(doing, model, len(prompts[indices[0]].token_ids)):  # the longest

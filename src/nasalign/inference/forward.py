@@ -8,11 +8,17 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from nasalign.inference.batches import HasTokens
 from nasalign.inference.kernels import quick_kernels
-from nasalign.inference.prefix import agree, is_recurrent, prefix_cache, shared_prefix
+from nasalign.inference.prefix import (
+    agree,
+    is_recurrent,
+    prefix_cache,
+    repeated,
+    shared_prefix,
+)
 from nasalign.nas.recorder import NasRecorder, Positions
 
 TOKENS_WORTH_A_PASS = 2048
@@ -48,6 +54,7 @@ def answer_logits(
     recorder: NasRecorder | None = None,
     prefix: int | None = None,
     last: Sequence[int] | None = None,
+    shared: Cache | None = None,
 ) -> Tensor:
     """Return the logits [B, vocabulary] after the last token of each prompt.
 
@@ -61,6 +68,8 @@ def answer_logits(
             the batch, if that is faster, unless given.
         last: trailing positions per prompt to return logits for, as [sum of last, vocabulary],
             prompt by prompt from front to back; the last position of each unless given.
+        shared: what the P tokens left in the cache of one prompt, if they have run already
+            (``prefix_cache``); it is not changed.
     """
     device = model.get_input_embeddings().weight.device
     if prefix is None:
@@ -69,7 +78,12 @@ def answer_logits(
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
-    cache = prefix_cache(model, prompts, prefix) if prefix else None
+    cache = None
+    if prefix:
+        if shared is None:
+            cache = prefix_cache(model, prompts, prefix)
+        else:
+            cache = repeated(shared, len(prompts), device)
     try:
         if recorder is not None:
             recorder.expect(_positions(prompts))

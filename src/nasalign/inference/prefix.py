@@ -8,6 +8,7 @@ flow through the shared keys, but not through recurrent states, which are writte
 accelerator the second pass costs kernel launches, so small batches run whole.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -78,6 +79,17 @@ def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: i
     # Not ``batch_repeat_interleave``, which leaves recurrent states out.
     cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=device))
     return cache
+
+
+def repeated(cache: Cache, count: int, device: torch.device) -> Cache:
+    """Return a copy of what ``prefix_cache`` left for one prompt, for ``count`` of them.
+
+    A forward pass appends to a cache, so that one which is used again must be copied.
+    """
+    copied = copy.deepcopy(cache)
+    if count > 1:
+        copied.reorder_cache(torch.zeros(count, dtype=torch.long, device=device))
+    return copied
 
 
 def _empty(model: PreTrainedModel) -> DynamicCache:

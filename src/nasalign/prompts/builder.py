@@ -174,6 +174,48 @@ class PromptBuilder:
         text = self._chat.answered(turns, answer) if self.chat else f"{content} {answer}"
         return tuple(self._encode(text, [content, answer])[0])
 
+    def conversation(self, turns: Sequence[tuple[str, str]]) -> BinaryPrompt:
+        """Render messages as they are, which one of the answer words is to follow.
+
+        Args:
+            turns: the role of each message, ``system``, ``user`` or ``assistant``, and its text.
+
+        Returns:
+            The prompt; the answer words need not be in it, so that it has no NAS.
+
+        Raises:
+            PromptError: the chat template fails, or an answer word has no token of its own.
+        """
+        turns = list(turns)
+        if self.chat and not self._chat.takes_system:
+            turns = _without_system(turns)
+        text = self._render(turns)
+        written = self._written(turns, text)
+        ids, _ = self._encode(text, written)
+        answers = self._answer_tokens(text, ids, written)
+        return BinaryPrompt(text, tuple(ids), 0, 0, len(ids) - 1, answers, named=False)
+
+    def _written(self, turns: Sequence[tuple[str, str]], text: str) -> list[Span] | list[str]:
+        """Where messages stand in a rendered text; the messages themselves where that is unclear.
+
+        A text may be short and also stand in what the template writes, so it is not searched for:
+        the template is asked where it puts texts that it does not write itself.
+        """
+        marks = [f"Mqzx{number}q" for number in range(len(turns))]
+        marked = self._render([(role, mark) for (role, _), mark in zip(turns, marks, strict=True)])
+        for texts in ([one for _, one in turns], [one.strip() for _, one in turns]):
+            spans: list[Span] = []
+            rest, before, place = marked, "", 0
+            for mark, one in zip(marks, texts, strict=True):
+                before, _, rest = rest.partition(mark)
+                place += len(before)
+                spans.append((place, place + len(one)))
+                place += len(one)
+            parts = [text[begin:end] for begin, end in spans]
+            if parts == texts and text[place:] == rest:
+                return spans
+        return [one for _, one in turns]
+
     def message(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a message as it is, without an instruction."""
         return tuple(self._encode(self._render([("user", text)]), [text])[0])
@@ -240,7 +282,9 @@ class PromptBuilder:
                 raise PromptError(f"The chat template rewrites the message {shortened(message)}.")
         return starts
 
-    def _answer_tokens(self, text: str, ids: list[int], values: Sequence[Span]) -> AnswerTokens:
+    def _answer_tokens(
+        self, text: str, ids: list[int], values: Sequence[Span] | Sequence[str]
+    ) -> AnswerTokens:
         def continued(continuation: str) -> list[int]:
             # Prompt and continuation are encoded together: on its own, the continuation would
             # begin with another token.
@@ -267,6 +311,16 @@ def template_of(settings: Settings) -> PromptTemplate | None:
     if settings.template is None:
         return None
     return PromptTemplate(settings.template, settings.system)
+
+
+def _without_system(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Put the system messages at the beginning of the first message of the user."""
+    system = [text for role, text in turns if role == "system"]
+    others = [turn for turn in turns if turn[0] != "system"]
+    first = next((n for n, (role, _) in enumerate(others) if role == "user"), None)
+    if system and first is not None:
+        others[first] = ("user", "\n\n".join([*system, others[first][1]]))
+    return others
 
 
 def _token_after(offsets: Sequence[Span], end: int) -> int:

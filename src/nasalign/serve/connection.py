@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 SECONDS = 10
 """Seconds that a client has to send the headers of a request, or to take what is sent to it."""
-CONNECTIONS = 128
+CONNECTIONS = 512
 """Open connections; one more ends the oldest that has not sent a whole request."""
 
 

@@ -17,10 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nasalign.serve.addresses import LOOPBACK, ip_address, listens_everywhere
+from nasalign.serve.api_errors import error_object
 
-BODY_LIMIT = 128 * 1024
+BODY_LIMIT = 512 * 1024
 """Maximum size of a body, in bytes."""
-READ_LIMIT = 16 * BODY_LIMIT
+READ_LIMIT = 4 * BODY_LIMIT
 """Bytes that are read of a refused body, so that its sender sees the answer."""
 SECONDS = 10
 """Seconds that a body may take."""
@@ -55,7 +56,7 @@ class Guard:
             self._check(scope["method"], Headers(scope=scope))
             body = await _body_in_time(receive)
         except HTTPException as refusal:
-            await _refuse(receive, send_with_headers, refusal)
+            await _refuse(receive, send_with_headers, refusal, is_api(scope["path"]))
         else:
             await self._app(scope, _replayed(body, receive), send_with_headers)
 
@@ -83,6 +84,11 @@ class Guard:
         except ValueError:
             return False
         return name in self._names or (self._everywhere and ip_address(name) is not None)
+
+
+def is_api(path: str) -> bool:
+    """Whether a path is one of the API, whose errors have OpenAI's form."""
+    return path.startswith("/v1/")
 
 
 def _too_large() -> HTTPException:
@@ -122,18 +128,18 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(receive: Receive, send: Send, refusal: HTTPException) -> None:
+async def _refuse(receive: Receive, send: Send, refusal: HTTPException, api: bool) -> None:
     """Answer at once, and end the connection after a little of what is still arriving.
 
     A connection that is closed while bytes arrive is reset, and the client loses the answer.
     """
-    body = json.dumps({"error": refusal.detail}).encode()
+    sentence, status = refusal.detail, refusal.status_code
+    body = json.dumps(error_object(sentence, status) if api else {"error": sentence}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
-    status = refusal.status_code
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with suppress(TimeoutError):

@@ -1,8 +1,6 @@
-"""The application: the page, what it is about, and the answer to a question."""
+"""The application: the page, what it is about, the answer to a question, and the API."""
 
-import asyncio
 import re
-from concurrent.futures import Future
 from importlib import resources
 from typing import Annotated, Any
 
@@ -17,7 +15,11 @@ from nasalign.errors import NasAlignError
 from nasalign.evaluation.both_models import BothModels, shown_heads
 from nasalign.io.digests import content_source
 from nasalign.serve.answer_queue import AnswerQueue, QueueFullError
-from nasalign.serve.guard import Guard
+from nasalign.serve.api_errors import RequestError, error_object, invalid
+from nasalign.serve.api_routes import api_routes
+from nasalign.serve.guard import Guard, is_api
+from nasalign.serve.leaving import unless_left
+from nasalign.serve.served_model import ServedModel
 
 LIMITS = {"question": 2000, "answer": 500, "context": 20_000}
 """Maximum length of each part of a question, in characters."""
@@ -64,12 +66,13 @@ class Asked(BaseModel):
         }
 
 
-def make_app(models: BothModels, queue: AnswerQueue, host: str, name: str) -> ASGIApp:
-    """Return the application, guarded; ``name`` is the model's. Only the queue asks ``models``."""
+def make_app(served: ServedModel, queue: AnswerQueue, host: str) -> ASGIApp:
+    """Return the page and the API, guarded; only the queue asks the model."""
+    models = served.models
     page = resources.files("nasalign.serve").joinpath("page.html").read_text(encoding="utf-8")
     # The pages of documentation load scripts from elsewhere.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=_HANDLERS)
-    about = {"model": name, "aligned": models.adapter is not None, "words": models.words}
+    about = {"model": served.name, "aligned": models.adapter is not None, "words": models.words}
     about["columns"] = list(models.columns)
 
     @app.get("/", response_class=HTMLResponse)
@@ -82,8 +85,9 @@ def make_app(models: BothModels, queue: AnswerQueue, host: str, name: str) -> AS
 
     @app.post("/api/ask")
     async def ask(asked: Asked, request: Request) -> Answer:
-        return await _unless_left(request, queue.add(lambda: _answer(models, asked)))
+        return await unless_left(request, queue.add(lambda: _answer(models, asked)))
 
+    app.include_router(api_routes(served, queue))
     return Guard(app, host, _HEADERS | {"Content-Security-Policy": _policy(page)})
 
 
@@ -94,31 +98,6 @@ def _answer(models: BothModels, asked: Asked) -> Answer:
     looks = models.look(example, shown_heads(sides))
     parts = asked.model_dump(exclude=None if asked.columns else {"columns"})
     return {"asked": parts, "sides": sides, "looks": looks}
-
-
-async def _unless_left(request: Request, future: "Future[Answer]") -> Answer:
-    """Wait for a result; if the client leaves before its turn comes, the work is cancelled."""
-    result: asyncio.Future[Answer] = asyncio.wrap_future(future)
-    left: asyncio.Future[None] = asyncio.ensure_future(_left(request))
-    both: set[asyncio.Future[Any]] = {result, left}
-    try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        left.cancel()
-        if not result.done():
-            result.cancel()
-    if result.cancelled():  # the client has left, or the server ends
-        raise HTTPException(503, "The question was given up.")
-    return result.result()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _error(status: int, sentence: str, **headers: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status, headers)
 
 
 def _explained(error: Answer) -> str:
@@ -134,20 +113,35 @@ def _explained(error: Answer) -> str:
     return "Send a JSON object with question, answer and context, as application/json."
 
 
-_HANDLERS: dict[Any, Any] = {
-    NasAlignError: lambda request, error: _error(422, str(error)),
-    RequestValidationError: lambda request, error: _error(422, _explained(error.errors()[0])),
-    HTTPException: lambda request, error: _error(error.status_code, f"{error.detail.rstrip('.')}."),
-    QueueFullError: lambda request, error: _error(
-        503,
-        "Too many questions wait for the model; ask again in a moment.",
-        **{"Retry-After": RETRY_AFTER},
-    ),
-    Exception: lambda request, error: _error(
-        500, "The model failed on this question; the server's terminal says more."
-    ),
-}
-"""Every error is answered by one sentence, under ``error``."""
+def _handled(request: Request, error: Exception) -> JSONResponse:
+    """Return the response to an error: one sentence, in the API as OpenAI's object."""
+    api = is_api(request.url.path)
+    known = error if isinstance(error, RequestError) else _known(error, api)
+    sentence, status = str(known), known.status
+    body = error_object(sentence, status, known.param, known.code) if api else {"error": sentence}
+    busy = status in (429, 503) and not isinstance(error, HTTPException)
+    return JSONResponse(body, status, {"Retry-After": RETRY_AFTER} if busy else None)
+
+
+def _known(error: Exception, api: bool) -> RequestError:
+    """Return what is wrong as an error of a request."""
+    if isinstance(error, RequestValidationError):
+        if api:
+            return invalid(error.errors())
+        return RequestError(_explained(error.errors()[0]), status=422)
+    if isinstance(error, NasAlignError):
+        return RequestError(str(error), status=400 if api else 422)
+    if isinstance(error, HTTPException):
+        return RequestError(f"{error.detail.rstrip('.')}.", status=error.status_code)
+    if isinstance(error, QueueFullError):
+        what = "Too many questions wait for the model; ask again in a moment."
+        return RequestError(what, status=429 if api else 503)
+    what = "The model failed on this question; the server's terminal says more."
+    return RequestError(what, status=500)
+
+
+_KINDS = (NasAlignError, RequestError, RequestValidationError, HTTPException, QueueFullError)
+_HANDLERS: dict[Any, Any] = dict.fromkeys((*_KINDS, Exception), _handled)
 
 
 def _policy(page: str) -> str:

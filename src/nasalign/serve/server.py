@@ -1,22 +1,22 @@
-"""The uvicorn server of the page, and how it ends."""
+"""The uvicorn server of the page and the API, and how it ends."""
 
 import uvicorn
 from torch import nn
 
 from nasalign.errors import NasAlignError
-from nasalign.evaluation.both_models import BothModels
 from nasalign.serve.answer_queue import AnswerQueue
-from nasalign.serve.connection import Connection
+from nasalign.serve.connection import SECONDS, Connection
 from nasalign.serve.page_app import make_app
+from nasalign.serve.served_model import ServedModel
 
 GRACE = 5
 """Seconds that running requests have when the server ends."""
 
 
-def make_server(models: BothModels, queue: AnswerQueue, host: str, name: str) -> uvicorn.Server:
-    """Return the server of the page; arguments as of ``make_app``."""
+def make_server(served: ServedModel, queue: AnswerQueue, host: str) -> uvicorn.Server:
+    """Return the server of the page and the API; arguments as of ``make_app``."""
     config = uvicorn.Config(
-        make_app(models, queue, host, name),
+        make_app(served, queue, host),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -24,6 +24,7 @@ def make_server(models: BothModels, queue: AnswerQueue, host: str, name: str) ->
         ws="none",
         lifespan="off",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=SECONDS,  # clients keep connections for 5 s, and must not be the later
     )
     return uvicorn.Server(config)
 
