@@ -27,6 +27,7 @@ ORDER = [
     "adapters",
     "evaluation",
     "alignment",
+    "yes_no_classifier",
     "rivals",
     "harness",
     "reporting",
