@@ -31,6 +31,7 @@ ORDER = [
     "rivals",
     "harness",
     "reporting",
+    "tracking",
     "reproduction",
     "serve",
     "commands",

@@ -108,6 +108,7 @@ class YesNoClassifier(ClassifierMixin, BaseEstimator):
         settings = self._checked_settings()
         examples = examples_of(X, _placeholders(settings))
         labels, classes, positive = _labelled(y, len(examples), self.pos_label)
+        self._restored = False  # whatever model an earlier fit was of
         model, tokenizer = self._loaded_model()
         session = Session.start(model, tokenizer, settings)  # fixes the date of the chat template
         self.classes_, self._positive = classes, positive
@@ -198,7 +199,7 @@ class YesNoClassifier(ClassifierMixin, BaseEstimator):
     def _check_same(self, model: PreTrainedModel) -> None:
         """Refuse a model that was loaded again and is not the one that was fitted."""
         fitted = getattr(self, "fingerprint_", None)
-        if self.__dict__.get("_restored") and fingerprint(model) != fitted:
+        if getattr(self, "_restored", False) and fingerprint(model) != fitted:
             raise ModelError(
                 f"{self.model} is not the model that the classifier was fitted with; fit it again."
             )
@@ -218,6 +219,11 @@ class YesNoClassifier(ClassifierMixin, BaseEstimator):
         state = dict(super().__getstate__())
         state.pop("_loaded", None)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle; its model is compared with the fitted one when it is loaded."""
+        super().__setstate__(state)
+        self._restored = True
 
     def __sklearn_tags__(self) -> Tags:
         """Return what scikit-learn's checks and helpers are told: two classes, and text."""

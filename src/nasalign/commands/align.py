@@ -1,5 +1,6 @@
 """``nasalign align``: correct a model, with its evaluation before and after."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from nasalign.commands.options import (
     OutOptions,
     Resume,
     SettingOptions,
+    Track,
     grouped,
     run_folder,
 )
@@ -41,6 +43,7 @@ from nasalign.reporting.console_tables import change_table, print_verdict
 from nasalign.reporting.report import write_report
 from nasalign.reporting.report.story import verdict_of
 from nasalign.session import Session
+from nasalign.tracking import Tracker, TrackerName, tracking
 
 
 @grouped
@@ -66,6 +69,7 @@ def align(
             "none: as long as it takes. 15m on a CPU unless given.",
         ),
     ] = None,
+    track: Track = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -87,7 +91,7 @@ def align(
             shortcuts={"method": method, "budget_minutes": budget and parse_budget(budget)},
             resume=resume,
         )
-        result = align_job(job)
+        result = align_job(job, track)
         if processes.is_first():
             print_verdict(console, verdict_of(folder))
         for name, sides in result["datasets"].items():
@@ -104,8 +108,12 @@ def align(
         emit(result | {"run": str(folder)})
 
 
-def align_job(job: Job) -> dict[str, dict[str, Any]]:
+def align_job(job: Job, track: TrackerName | None = None) -> dict[str, dict[str, Any]]:
     """Align a model and evaluate it before and after; write the run directory.
+
+    Args:
+        job: the model, the data, the settings and the run directory.
+        track: the package that metrics and charts are logged with, if any.
 
     Returns:
         The content of ``metrics.json``; under ``changes`` each metric's change by data set, and
@@ -121,7 +129,7 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
             "Heads are tuned on Prompt I, so align takes scenario=plain; evaluate takes others, "
             "and with --adapter what align has made."
         )
-    with job.locked():
+    with job.locked(), _tracked(job, track) as tracker:
         splits, run = job.splits(), job.run
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)
@@ -133,7 +141,7 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         before = evaluate_sets(session, sets, shots, "before")
         fit_threshold(session, splits, shots)
         try:
-            result = correct(session, without_evidence(splits.probing), in_time)
+            result = correct(session, without_evidence(splits.probing), tracker.watching(in_time))
         except NothingToFixError:
             settings = session.settings
             run.write("diagnosis.json", diagnosis(before[splits.name], [], settings))
@@ -146,7 +154,16 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         heads = heads_to_show(result.kept, result.heads)
         sides = before[splits.name], after[splits.name]
         record_attention(session, result.adapter, heads, shots, *sides)
-        return _finish(session, sets, before, after, result) | {"side_effects": effects}
+        found = _finish(session, sets, before, after, result) | {"side_effects": effects}
+        tracker.results(found["datasets"], run.folder)
+        return found
+
+
+def _tracked(job: Job, track: TrackerName | None) -> AbstractContextManager[Tracker]:
+    """Begin to track the run, under the name of its directory."""
+    config = {"command": "align", "model": job.model, "data": job.data.data}
+    config |= {name: value for name, value in job.changes.items() if value is not None}
+    return tracking(track, job.out.out.name if job.out.out else job.model, config, job.run.say)
 
 
 def _save_adapter(job: Job, result: AlignResult) -> None:
