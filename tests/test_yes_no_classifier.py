@@ -180,7 +180,7 @@ def test_labels_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             classifier.fit(["Is it?", "Was it?"], y)
     with pytest.raises(InputError, match="Only binary classification"):
         classifier.fit(["a?", "b?", "c?"], [1, 2, 3])
-    with pytest.raises(InputError, match="method is 'naas'.*Did you mean"):
+    with pytest.raises(InputError, match=r"method is 'naas'.*Did you mean"):
         YesNoClassifier("no-such-model", method="naas").fit(["a?", "b?"], [1, 0])  # type: ignore[arg-type]
     assert names == []  # all of it is said before a model is loaded
     assert positive_class(np.array(["spam", "ham"]), "ham") == 1

@@ -46,7 +46,7 @@ class Tracker:
             self.package.log(numbers)
 
     def watching(self, on_record: OnRecord) -> OnRecord:
-        """Return a function for ``align`` that logs each record, and then does what another does."""
+        """Return a function for ``align`` that logs each record, then does what another does."""
 
         def watch(record: Any) -> Any:
             self.log(figures_of(record))
