@@ -144,8 +144,8 @@ class YesNoClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the more probable class of each row, [N], of the type of ``classes_``."""
-        chosen = self.classes_[(self.decision_function(X) > 0).astype(int)]
-        return np.asarray(chosen)
+        second = self.decision_function(X) > 0  # before classes_, which fit makes
+        return np.asarray(self.classes_[second.astype(int)])
 
     def _odds(self, examples: Sequence[BinaryExample]) -> Floats:
         """The log odds of Yes of the model, with the adapter if there is one, [N]."""
