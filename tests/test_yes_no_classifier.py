@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import nasalign
 import tiny
+from cases import DENIES, case
 from nasalign.data.feature_rows import examples_of, positive_class
 from nasalign.data.records import BinaryExample
 from nasalign.errors import InputError, ModelError, NasAlignError
 from nasalign.evaluation.platt import fit_platt
 from nasalign.evaluation.ranking import log_odds
-from nasalign.yes_no_classifier import YesNoClassifier
+from nasalign.yes_no_classifier import YesNoClassifier, _parts
 
 CITIES = ("Paris", "London", "Berlin", "Rome", "Madrid", "Tokyo")
 QUESTIONS = [f"Is {city} the capital of {land}?" for city in CITIES for land in ("France", "Japan")]
@@ -231,3 +233,72 @@ def test_a_pickle_holds_the_name_and_not_the_model(
     again.model = str(tiny.save(tmp_path / "another", seed=1))
     with pytest.raises(ModelError, match="fit it again"):
         again.predict(QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def denied(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[str, list[tuple[str, str]], list[bool]]:
+    """A tiny model that denies its own answers, and labelled rows that it is wrong about."""
+    model, data = case(tmp_path_factory.mktemp("denies"), DENIES, questions=60)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    pairs = [(row["question"], row[key]) for row in rows for key in ("answer", "wrong_answer")]
+    return str(model), pairs, [True, False] * len(rows)
+
+
+QUICK = {"k": 8, "n": 2, "epochs": 1, "learning_rate": 1e-3}
+
+
+def test_heads_are_tuned_and_the_model_stays_untouched(
+    denied: tuple[str, list[tuple[str, str]], list[bool]],
+) -> None:
+    name, rows, labels = denied
+    model, tokenizer = nasalign.load(name, device="cpu")
+    before = tiny.state(model)
+    settings = nasalign.load_preset().replace(QUICK)
+    found = YesNoClassifier(model, tokenizer, method="nasa", settings=settings).fit(rows, labels)
+    assert tiny.same(before, model)
+    assert found.adapter_ is not None
+    assert found.heads_
+    plain = YesNoClassifier(model, tokenizer, settings=settings).fit(rows, labels)
+    plain.slope_, plain.offset_ = found.slope_, found.offset_
+    with found.adapter_.on(model):
+        expected = plain.decision_function(rows)
+    np.testing.assert_array_equal(found.decision_function(rows), expected)
+    assert not np.array_equal(plain.decision_function(rows), expected)
+    assert tiny.same(before, model)
+    named = YesNoClassifier(name, device="cpu", method="nasa", settings=settings).fit(rows, labels)
+    restored = pickle.loads(pickle.dumps(named))
+    np.testing.assert_array_equal(restored.predict_proba(rows), named.predict_proba(rows))
+    np.testing.assert_array_equal(named.decision_function(rows), expected)
+
+
+def test_no_subject_is_both_tuned_on_and_calibrated_on() -> None:
+    examples = [BinaryExample(f"What is {n // 2}?", None, str(n)) for n in range(40)]
+    labels = np.array([True, False] * 20)
+    tuned, held_back = _parts(examples, labels, 0)
+    assert sorted(tuned + held_back) == list(range(40))
+    about = [{examples[at].about for at in side} for side in (tuned, held_back)]
+    assert not about[0] & about[1]
+    assert 5 <= len(held_back) <= 15
+    assert 0 < labels[held_back].sum() < len(held_back)
+    with pytest.raises(InputError, match="at least 4 rows of each class"):
+        _parts(examples[:6], labels[:6], 0)
+
+
+def test_nothing_to_fix_is_a_warning(folder: str) -> None:
+    """Of a model that says No to nothing that is labelled Yes, only the calibration is fitted."""
+    model, tokenizer = nasalign.load(folder, device="cpu")
+    rows = [(question, answer) for question in QUESTIONS for answer in CITIES]
+    scores = nasalign.score(
+        model, tokenizer, [BinaryExample(row[0], None, row[1]) for row in rows], record=False
+    )
+    labels = [verdict == "positive" for verdict in scores.verdicts]
+    if len(set(labels)) < 2 or min(map(labels.count, (True, False))) < 8:
+        pytest.skip("the tiny model says one word to all")
+    settings = nasalign.load_preset().replace(QUICK)
+    classifier = YesNoClassifier(model, tokenizer, method="nasa", settings=settings)
+    with pytest.warns(UserWarning, match="No head was tuned"):
+        classifier.fit(rows, labels)
+    assert classifier.adapter_ is None
+    assert classifier.score(rows, labels) > 0.9

@@ -118,7 +118,7 @@ class YesNoClassifier(ClassifierMixin, BaseEstimator):
         if self.method == "none":
             tuned, held_back = [], list(range(len(examples)))
         else:
-            tuned, held_back = _halves(examples, labels, settings.seed)
+            tuned, held_back = _parts(examples, labels, settings.seed)
             examples = [
                 replace(one, label=bool(of)) for one, of in zip(examples, labels, strict=True)
             ]
@@ -264,7 +264,7 @@ def _labelled(y: Any, rows: int, pos_label: Any) -> tuple[NDArray[Any], NDArray[
     return y == classes[positive], classes, positive
 
 
-def _halves(
+def _parts(
     examples: Sequence[BinaryExample], labels: NDArray[Any], seed: int
 ) -> tuple[list[int], list[int]]:
     """Rows to tune on and rows to calibrate on; rows about one subject are on one side."""
