@@ -66,7 +66,8 @@ def _example(row: Any, place: int, placeholders: Sequence[str]) -> BinaryExample
     try:
         return _read(Row(where, place, _plain(values)), placeholders)
     except BrokenRow as error:
-        raise InputError(f"{error} It may be empty, NaN or infinite.") from error
+        empty = " It may be empty, NaN or infinite." if "has no text" in str(error) else ""
+        raise InputError(f"{error}{empty}") from error
 
 
 def _by_name(row: Mapping[Any, Any], where: str, placeholders: Sequence[str]) -> dict[str, Any]:
