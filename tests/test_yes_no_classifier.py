@@ -290,15 +290,15 @@ def test_nothing_to_fix_is_a_warning(folder: str) -> None:
     """Of a model that says No to nothing that is labelled Yes, only the calibration is fitted."""
     model, tokenizer = nasalign.load(folder, device="cpu")
     rows = [(question, answer) for question in QUESTIONS for answer in CITIES]
-    scores = nasalign.score(
-        model, tokenizer, [BinaryExample(row[0], None, row[1]) for row in rows], record=False
-    )
-    labels = [verdict == "positive" for verdict in scores.verdicts]
-    if len(set(labels)) < 2 or min(map(labels.count, (True, False))) < 8:
-        pytest.skip("the tiny model says one word to all")
+    examples = [BinaryExample(question, None, answer) for question, answer in rows]
+    scores = nasalign.score(model, tokenizer, examples, record=False)
+    affirmed = [verdict == "positive" for verdict in scores.verdicts]
+    labels = [said and place % 2 == 0 for place, said in enumerate(affirmed)]
+    assert min(labels.count(True), labels.count(False)) >= 8
     settings = nasalign.load_preset().replace(QUICK)
     classifier = YesNoClassifier(model, tokenizer, method="nasa", settings=settings)
     with pytest.warns(UserWarning, match="No head was tuned"):
         classifier.fit(rows, labels)
     assert classifier.adapter_ is None
-    assert classifier.score(rows, labels) > 0.9
+    assert classifier.heads_ == []
+    assert classifier.predict_proba(rows).shape == (len(rows), 2)
