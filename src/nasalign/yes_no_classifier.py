@@ -115,9 +115,8 @@ class YesNoClassifier(ClassifierMixin, BaseEstimator):
         self.settings_, self.fingerprint_ = session.settings, session.fingerprint
         self.adapter_: Adapter | None = None
         self.heads_: list[tuple[int, int]] = []
-        if self.method == "none":
-            tuned, held_back = [], list(range(len(examples)))
-        else:
+        held_back = list(range(len(examples)))
+        if self.method != "none":
             tuned, held_back = _parts(examples, labels, settings.seed)
             examples = [
                 replace(one, label=bool(of)) for one, of in zip(examples, labels, strict=True)
