@@ -20,7 +20,7 @@ from nasalign.errors import NasAlignError
 from nasalign.io.files import read_jsonl
 from nasalign.nasa.decisions import EpochRecord
 from nasalign.nasa_plus.joint_tuning import JointRecord
-from nasalign.tracking import Tracker, figures_of, tracking
+from nasalign.tracking import Tracker, tracked_figures, tracking
 
 FAKE = """
 import json, os
@@ -58,9 +58,9 @@ def told(path: Path) -> list[tuple[str, object]]:
     return [tuple(json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def test_figures_of_records() -> None:
+def test_tracked_figures_records() -> None:
     epoch = EpochRecord(2, 3, 1, 0.5, 7.0, 9.0, 0.25)
-    assert figures_of(epoch) == {
+    assert tracked_figures(epoch) == {
         "epoch/layer": 2,
         "epoch/head": 3,
         "epoch/epoch": 1,
@@ -70,7 +70,7 @@ def test_figures_of_records() -> None:
         "epoch/share of Yes": 0.25,
     }
     joint = JointRecord(0, float("nan"), 1.0, {"known": 0.5}, {"known": 0.1}, True)
-    found = figures_of(joint)
+    found = tracked_figures(joint)
     assert found["joint/accuracy/known"] == 0.5
     assert found["joint/share of Yes/known"] == 0.1
 
@@ -190,7 +190,7 @@ def test_trackio_itself_keeps_the_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_wandb_itself_keeps_the_figures_offline(tmp_path: Path) -> None:
+def test_wandb_itself_keeps_the_tracked_figuresfline(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
     code = (
         "from nasalign.tracking import tracking\n"

@@ -49,7 +49,7 @@ class Tracker:
         """Return a function for ``align`` that logs each record, then does what another does."""
 
         def watch(record: Any) -> Any:
-            self.log(figures_of(record))
+            self.log(tracked_figures(record))
             return on_record(record)
 
         return watch
@@ -132,7 +132,7 @@ def tracking(
             package.finish()
 
 
-def figures_of(record: EpochRecord | HeadRecord | JointRecord) -> dict[str, Any]:
+def tracked_figures(record: EpochRecord | HeadRecord | JointRecord) -> dict[str, Any]:
     """Return the numbers of a record of tuning by the names under which they are tracked."""
     if isinstance(record, JointRecord):
         found: dict[str, Any] = {

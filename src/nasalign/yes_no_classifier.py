@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.adapters.adapter import Adapter
 from nasalign.alignment import align
 from nasalign.config import Settings, load_preset
-from nasalign.data.feature_rows import examples_of, positive_class
+from nasalign.data.feature_rows import examples_of, labels_of_y
 from nasalign.data.records import BinaryExample
 from nasalign.errors import InputError, ModelError, NasAlignError, NothingToFixError, did_you_mean
 from nasalign.evaluation.platt import PlattScaling, fit_platt
@@ -107,7 +106,7 @@ class YesNoClassifier(ClassifierMixin, BaseEstimator):
         """
         settings = self._checked_settings()
         examples = examples_of(X, _placeholders(settings))
-        labels, classes, positive = _labelled(y, len(examples), self.pos_label)
+        labels, classes, positive = labels_of_y(y, len(examples), self.pos_label)
         self._restored = False  # whatever model an earlier fit was of
         model, tokenizer = self._loaded_model()
         session = Session.start(model, tokenizer, settings)  # fixes the date of the chat template
@@ -239,28 +238,6 @@ def _placeholders(settings: Settings) -> tuple[str, ...]:
     """The columns that the user's own template names."""
     template = template_of(settings)
     return template.columns if template else ()
-
-
-def _labelled(y: Any, rows: int, pos_label: Any) -> tuple[NDArray[Any], NDArray[Any], int]:
-    """The verdicts of y [N], True for Yes; its two classes; and which of them is Yes."""
-    if y is None:
-        raise InputError("fit requires y to be passed, but the target y is None.")
-    try:
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(range(rows), y)
-        check_classification_targets(y)
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
-        classes = np.unique(y)
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from error
-    if len(classes) > 2 or kind.startswith("multi"):
-        raise InputError(
-            f"Only binary classification is supported. The type of the target is {kind}."
-        )
-    if len(classes) < 2:
-        raise InputError(f"y has one class, {classes[0]!r}; rows of both classes are needed.")
-    positive = positive_class(classes, pos_label)
-    return y == classes[positive], classes, positive
 
 
 def _parts(

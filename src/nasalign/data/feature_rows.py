@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasalign.data.columns import plain_name
 from nasalign.data.label_values import LabelValues, counted
@@ -112,7 +113,7 @@ def _read(row: Row, placeholders: Sequence[str]) -> BinaryExample:
     )
 
 
-def positive_class(classes: np.ndarray, given: Any = None) -> int:
+def positive_class(classes: NDArray[Any], given: Any = None) -> int:
     """Return which of two classes is the positive verdict: 0 or 1.
 
     Args:
@@ -138,3 +139,37 @@ def positive_class(classes: np.ndarray, given: Any = None) -> int:
             f"Which of the classes {both} means Yes is not known; name it with pos_label."
         )
     return signs.index("yes")
+
+
+def labels_of_y(y: Any, rows: int, pos_label: Any) -> tuple[NDArray[Any], NDArray[Any], int]:
+    """Return the verdicts of y, True for Yes, [N]; its two classes, sorted; and which is Yes.
+
+    Args:
+        y: the class of each row, [N].
+        rows: N, the number of rows.
+        pos_label: the class that means Yes; told from the classes if None.
+
+    Raises:
+        InputError: y has not N labels of two classes, or which one means Yes is not known.
+    """
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+    from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+    if y is None:
+        raise InputError("fit requires y to be passed, but the target y is None.")
+    try:
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(range(rows), y)
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name="y", raise_unknown=True)
+        classes = np.unique(y)
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from error
+    if len(classes) > 2 or kind.startswith("multi"):
+        raise InputError(
+            f"Only binary classification is supported. The type of the target is {kind}."
+        )
+    if len(classes) < 2:
+        raise InputError(f"y has one class, {classes[0]!r}; rows of both classes are needed.")
+    positive = positive_class(classes, pos_label)
+    return y == classes[positive], classes, positive
