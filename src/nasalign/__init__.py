@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nasalign.models.loading import load
     from nasalign.nas.heads import Head, select_heads
     from nasalign.prompts.user_template import PromptTemplate
+    from nasalign.yes_no_classifier import YesNoClassifier
 
 _MODULES = {
     "Adapter": "nasalign.adapters.adapter",
@@ -32,6 +33,7 @@ _MODULES = {
     "Question": "nasalign.data.records",
     "Scores": "nasalign.inference.scoring",
     "Settings": "nasalign.config",
+    "YesNoClassifier": "nasalign.yes_no_classifier",
     "align": "nasalign.alignment",
     "evaluate": "nasalign.evaluation.evaluation",
     "load": "nasalign.models.loading",
@@ -53,6 +55,7 @@ __all__ = [
     "Question",
     "Scores",
     "Settings",
+    "YesNoClassifier",
     "align",
     "evaluate",
     "load",

@@ -30,6 +30,10 @@ class DataError(NasAlignError):
         super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
 
 
+class InputError(DataError, ValueError):
+    """Rows or labels given to an estimator do not fit; a ValueError, as scikit-learn expects."""
+
+
 class EndpointError(NasAlignError):
     """An endpoint cannot be used; its earlier answers are kept."""
 

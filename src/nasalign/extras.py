@@ -41,3 +41,13 @@ def require(extra: str) -> None:
     """Raise NasAlignError with the command that installs an extra, if it is not installed."""
     if sentence := lack(extra):
         raise NasAlignError(sentence)
+
+
+TRACKERS = ("trackio", "wandb")
+"""Packages that ``--track`` takes; each is installed by its own name."""
+
+
+def check_tracker(name: str | None) -> None:
+    """Raise NasAlignError if the package that is to track a run is not installed."""
+    if name in TRACKERS and find_spec(name) is None:
+        raise NasAlignError(f"--track {name} needs the package {name}: pip install {name}.")

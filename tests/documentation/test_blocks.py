@@ -39,6 +39,7 @@ NOT_RUN = {
     "exporting.md": 3,
     "own-data.md": 1,
     "own-model.md": 3,
+    "recipes.md": 3,
     "reproduce.md": 2,
     "start.md": 4,
     "study.md": 1,

@@ -1,5 +1,6 @@
 """``nasalign align``: correct a model, with its evaluation before and after."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from nasalign.commands.options import (
     OutOptions,
     Resume,
     SettingOptions,
+    Track,
     grouped,
     run_folder,
 )
@@ -43,6 +45,7 @@ from nasalign.reporting.console_tables import change_table, print_verdict
 from nasalign.reporting.report import write_report
 from nasalign.reporting.report.story import verdict_of
 from nasalign.session import Session
+from nasalign.tracking import Tracker, TrackerName, tracking
 
 
 @grouped
@@ -68,6 +71,7 @@ def align(
             "none: as long as it takes. 15m on a CPU unless given.",
         ),
     ] = None,
+    track: Track = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -89,7 +93,7 @@ def align(
             shortcuts={"method": method, "budget_minutes": budget and parse_budget(budget)},
             resume=resume,
         )
-        result = align_job(job)
+        result = align_job(job, track)
         if processes.is_first():
             print_verdict(console, verdict_of(folder))
         for name, sides in result["datasets"].items():
@@ -106,8 +110,12 @@ def align(
         emit(result | {"run": str(folder)})
 
 
-def align_job(job: Job) -> dict[str, dict[str, Any]]:
+def align_job(job: Job, track: TrackerName | None = None) -> dict[str, dict[str, Any]]:
     """Align a model and evaluate it before and after; write the run directory.
+
+    Args:
+        job: the model, the data, the settings and the run directory.
+        track: the package that metrics and charts are logged with, if any.
 
     Returns:
         The content of ``metrics.json``; under ``changes`` each metric's change by data set, and
@@ -123,7 +131,7 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
             "Heads are tuned on Prompt I, so align takes scenario=plain; evaluate takes others, "
             "and with --adapter what align has made."
         )
-    with job.locked():
+    with job.locked(), _tracked(job, track) as tracker:
         splits, run = job.splits(), job.run
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)
@@ -137,7 +145,7 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         odds = held_back_odds(session, held, shots, "before")
         fit_threshold(run, odds, held)
         try:
-            result = correct(session, without_evidence(splits.probing), in_time)
+            result = correct(session, without_evidence(splits.probing), tracker.watching(in_time))
         except NothingToFixError:
             settings = session.settings
             run.write("diagnosis.json", diagnosis(before[splits.name], [], settings))
@@ -153,7 +161,16 @@ def align_job(job: Job) -> dict[str, dict[str, Any]]:
         sides = before[splits.name], after[splits.name]
         record_attention(session, result.adapter, heads, shots, *sides)
         metrics = _metrics(session, before, after, scaling)
-        return _finish(session, metrics, before, after, result) | {"side_effects": effects}
+        found = _finish(session, metrics, before, after, result) | {"side_effects": effects}
+        tracker.results(found["datasets"], run.folder)
+        return found
+
+
+def _tracked(job: Job, track: TrackerName | None) -> AbstractContextManager[Tracker]:
+    """Begin to track the run, under the name of its directory."""
+    config = {"command": "align", "model": job.model, "data": job.data.data}
+    config |= {name: value for name, value in job.changes.items() if value is not None}
+    return tracking(track, job.out.out.name if job.out.out else job.model, config, job.run.say)
 
 
 def _save_adapter(job: Job, result: AlignResult, calibration: Calibration | None) -> None:

@@ -6,6 +6,7 @@ from errno import ENOENT
 from pathlib import Path
 
 from nasalign.errors import DataError, NasAlignError, did_you_mean
+from nasalign.extras import check_tracker
 
 MODEL_FIRST = ("ask", "chat", "serve", "align", "diagnose", "evaluate", "compare")
 """Commands whose first argument is a model."""
@@ -45,6 +46,8 @@ def _check(command: str, given: Sequence[tuple[str, str]]) -> None:
             _check_data(value)
         if option == "--adapter" and not Path(value).exists():
             raise NasAlignError(f"There is no adapter: {value} is not there.")
+        if option == "--track":
+            check_tracker(value)
     arguments = [value for option, value in given if not option]
     if command in MODEL_FIRST and arguments:
         from nasalign.models.aliases import check_model_name

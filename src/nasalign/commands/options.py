@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -35,6 +35,13 @@ Further = Annotated[
     list[str] | None,
     typer.Option(
         "--eval", metavar="NAME|FILE", help="Further data to evaluate on; may be repeated."
+    ),
+]
+Track = Annotated[
+    Literal["trackio", "wandb"] | None,
+    typer.Option(
+        help="Also log metrics and charts with this package, which has to be installed. trackio "
+        "keeps them here; wandb sends them to your account unless WANDB_MODE=offline."
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")]

@@ -1,0 +1,137 @@
+"""The recipes: a model in other servers and tools gives the verdicts that it gives here."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+import nasalign
+import tiny
+from nasalign.data.records import BinaryExample
+from nasalign.prompts.builder import prompt_1
+
+EXAMPLES = [
+    BinaryExample(f"What is the capital of {land}?", label, city)
+    for land, city, label in (
+        ("France", "Paris", True),
+        ("Japan", "Tokyo", True),
+        ("Spain", "Rome", False),
+        ("Italy", "London", False),
+    )
+]
+TOKENS = 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("tiny") / "model", seed=1)
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> list[str]:
+    """What the model answers here."""
+    model, tokenizer = nasalign.load(folder, device="cpu")
+    scores = nasalign.score(model, tokenizer, EXAMPLES, decoder="generate", record=False)
+    assert scores.answers is not None
+    return scores.answers
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of ``transformers serve``."""
+    pytest.importorskip("fastapi", reason="the extra serving of transformers is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
+    words = ["serve", str(folder), "--device", "cpu", "--port", str(port), "--host", "127.0.0.1"]
+    log = (tmp_path_factory.mktemp("server") / "log").open("w+")
+    running = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *words],
+        stdout=log,
+        stderr=log,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                urlopen(f"{address}/health").read()
+                break
+            except (URLError, OSError):
+                assert running.poll() is None, Path(log.name).read_text()
+                time.sleep(0.5)
+        yield address
+    finally:
+        running.terminate()
+        running.wait()
+
+
+@pytest.mark.long
+def test_transformers_serve_answers_as_we_do(server: str, folder: Path, answers: list[str]) -> None:
+    openai = pytest.importorskip("openai", reason="openai is not installed")
+    client = openai.OpenAI(base_url=f"{server}/v1", api_key="none")
+    for example, ours in zip(EXAMPLES, answers, strict=True):
+        said = client.chat.completions.create(
+            model=str(folder),
+            messages=[{"role": "user", "content": prompt_1(example)}],
+            temperature=0,
+            max_tokens=TOKENS,
+        )
+        assert said.choices[0].message.content.strip() == ours.strip()
+
+
+@pytest.mark.long
+def test_transformers_serve_has_no_log_probabilities(server: str, folder: Path) -> None:
+    """The page says so; where it has them one day, the recipe can ask for probabilities."""
+    body = {
+        "model": str(folder),
+        "messages": [{"role": "user", "content": "Is it?"}],
+        "logprobs": True,
+    }
+    header = {"Content-Type": "application/json"}
+    request = Request(f"{server}/v1/chat/completions", json.dumps(body).encode(), header)
+    with pytest.raises(URLError, match="4"):
+        urlopen(request)
+
+
+@pytest.mark.long
+def test_inspect_scores_as_we_do(
+    folder: Path, answers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect = pytest.importorskip("inspect_ai", reason="inspect_ai is not installed")
+    from inspect_ai.dataset import Sample
+    from inspect_ai.scorer import match
+    from inspect_ai.solver import generate
+
+    monkeypatch.chdir(tmp_path)
+    words = {True: "Yes", False: "No"}
+    samples = [Sample(prompt_1(one), target=words[one.known_label]) for one in EXAMPLES]
+    task = inspect.Task(dataset=samples, solver=generate(), scorer=match(location="begin"))
+    [log] = inspect.eval(
+        task,
+        model="hf/tiny",
+        model_args={"model_path": str(folder), "tokenizer_path": str(folder), "device": "cpu"},
+        max_tokens=TOKENS,
+        temperature=0.001,
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+    )
+    assert log.status == "success", log.error
+    found = [one.output.completion.strip() for one in log.samples]
+    assert found == [one.strip() for one in answers]
+    right = [
+        answer.strip().lower().startswith(words[one.known_label].lower())
+        for one, answer in zip(EXAMPLES, answers, strict=True)
+    ]
+    assert log.results.scores[0].metrics["accuracy"].value == sum(right) / len(right)
