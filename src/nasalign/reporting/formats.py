@@ -91,6 +91,21 @@ def value_or_why(name: str, value: float | None, words: tuple[str, str] = ("Yes"
     return number(value)
 
 
+def plain(value: object) -> str:
+    """Return a value of the run's facts; a float with the six digits that a reader can use."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def worded(name: str) -> str:
+    """Return a key of JSON as words: ``side_effects/before`` is "side effects, before"."""
+    return name.replace("/", ", ").replace("_", " ").replace(" nas ", " NAS ")
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a count with its thing: "1 head", "2 heads"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """Return a share in percent; 100 % and 0 % are said only where they are true."""
     whole = int(rounded(100 * share, 0))

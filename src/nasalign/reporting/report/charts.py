@@ -186,7 +186,12 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
             x=style.unit("from:Q", "confidence"),
             x2="to:Q",
             y2=alt.datum(0),
-            y=alt.Y("answers:Q", title="answers", scale=alt.Scale(domain=[0, max(most, 1)])),
+            y=alt.Y(
+                "answers:Q",
+                title="answers",
+                scale=alt.Scale(domain=[0, max(most, 1)]),
+                axis=style.whole_numbers(),
+            ),
             color=style.colour("side", style.SIDE_COLOURS),
             tooltip=["side:N", "confidence:N", "answers:Q"],
         )
