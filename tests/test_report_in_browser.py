@@ -253,7 +253,8 @@ def test_text_has_no_long_number_and_no_raw_key(browser: Browser, plain_report: 
     decimals = re.findall(r"\d+\.\d+", versions.sub("", text))
     assert len(decimals) > 100
     assert [one for one in decimals if significant(one) > 6] == []
-    assert re.findall(r"\b[a-z]+_[a-z_]+\b", text) == []
+    without_tokens = re.sub(r"<\|\w+\|>", "", text)  # of the tokenizer
+    assert re.findall(r"\b[a-z]+_[a-z_]+\b", without_tokens) == []
     assert re.findall(r"\b1 (?:times|heads|questions|examples|answers|epochs)\b", text) == []
 
 

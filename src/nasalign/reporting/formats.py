@@ -106,11 +106,11 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def percent(share: float) -> str:
+def percent(share: float, digits: int = 0) -> str:
     """Return a share in percent; 100 % and 0 % are said only where they are true."""
-    whole = int(rounded(100 * share, 0))
-    if whole == 100 and share < 1:
-        return f"over 99{SPACE}%"
-    if whole == 0 and share > 0:
-        return f"under 1{SPACE}%"
-    return f"{whole}{SPACE}%"
+    shown, least = rounded(100 * share, digits), 10.0**-digits
+    if float(shown) == 100 and share < 1:
+        return f"over {rounded(100 - least, digits)}{SPACE}%"
+    if float(shown) == 0 and share > 0:
+        return f"under {rounded(least, digits)}{SPACE}%"
+    return f"{shown}{SPACE}%"

@@ -190,7 +190,7 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
                 "answers:Q",
                 title="answers",
                 scale=alt.Scale(domain=[0, max(most, 1)]),
-                axis=style.whole_numbers(),
+                axis=style.whole_numbers(max(most, 1)),
             ),
             color=style.colour("side", style.SIDE_COLOURS),
             tooltip=["side:N", "confidence:N", "answers:Q"],
@@ -209,9 +209,10 @@ def shifts_chart(data: DataSet) -> Chart | None:
             rows.append({"shift": name, "answers": count, "now": now})
     if not rows:
         return None
+    most = max(int(row["answers"]) for row in rows)
     bars = alt.Chart(values(rows)).encode(
         y=alt.Y("shift:N", sort=[str(row["shift"]) for row in rows], title=None),
-        x=alt.X("answers:Q", title="answers", axis=style.whole_numbers()),
+        x=alt.X("answers:Q", title="answers", axis=style.whole_numbers(most)),
         tooltip=["shift:N", "answers:Q", "now:N"],
     )
     filled = bars.mark_bar().encode(
