@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nasalign.commands.app import command
-from nasalign.commands.early import check_rows
+from nasalign.commands.early import check_row_names
 from nasalign.commands.job import Job
 from nasalign.commands.options import (
     AsJson,
@@ -156,7 +156,7 @@ def _chosen(only: Sequence[str]) -> set[str]:
         NasAlignError: there is no such row.
     """
     names = [rival.name for rival in RIVALS]
-    check_rows(only, names)
+    check_row_names(only, names)
     return {UNTOUCHED.name, *(only or names)}
 
 

@@ -88,7 +88,7 @@ def _check(command: str, given: Sequence[tuple[str, str]]) -> None:
                 f"{did_you_mean(value, DTYPES)}"
             )
         if option == "--only":
-            check_rows([name.strip() for name in value.split(",") if name.strip()], ROWS)
+            check_row_names([name.strip() for name in value.split(",") if name.strip()], ROWS)
     _check_files(given)
     if command in MODEL_FIRST and arguments:
         from nasalign.models.aliases import check_model_name
@@ -111,7 +111,7 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield name, value
 
 
-def check_rows(names: Sequence[str], known: Sequence[str]) -> None:
+def check_row_names(names: Sequence[str], known: Sequence[str]) -> None:
     """Refuse a name that is none of the rows of a comparison.
 
     Raises:

@@ -91,7 +91,7 @@ def value_or_why(name: str, value: float | None, words: tuple[str, str] = ("Yes"
     return number(value)
 
 
-def plain(value: object) -> str:
+def short_value(value: object) -> str:
     """Return a value of the run's facts; a float with the six digits that a reader can use."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -101,7 +101,7 @@ def worded(name: str) -> str:
     return name.replace("/", ", ").replace("_", " ").replace(" nas ", " NAS ")
 
 
-def counted(count: int, thing: str) -> str:
+def with_count(count: int, thing: str) -> str:
     """Return a count with its thing: "1 head", "2 heads"."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from nasalign.config import DEFAULT_PRESET, Preset, Settings, load_preset
 from nasalign.data.sources import SOURCES
 from nasalign.models.names import public_name
-from nasalign.reporting.formats import plain, rounded, worded
+from nasalign.reporting.formats import rounded, short_value, worded
 from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tuning import halting_rule, rate_found
@@ -159,7 +159,7 @@ def time_rows(files: RunFiles) -> list[tuple[str, str]]:
 
 def setting_rows(files: RunFiles) -> list[tuple[str, str]]:
     """Return all settings by the names that ``--set`` takes."""
-    return [(name, plain(value)) for name, value in files.settings.items()]
+    return [(name, short_value(value)) for name, value in files.settings.items()]
 
 
 def model_rows(files: RunFiles) -> list[tuple[str, str]]:
@@ -194,7 +194,7 @@ def _layers(files: RunFiles) -> str:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return "; ".join(f"{worded(name)} {plain(value)}" for name, value in values.items())
+    return "; ".join(f"{worded(name)} {short_value(value)}" for name, value in values.items())
 
 
 def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
