@@ -141,8 +141,9 @@ def _check_adapter(path: Path) -> None:
         raise NasAlignError(f"There is no adapter: {path} is not there.")
     folder = path / "adapter" if (path / "run.json").exists() else path
     weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
-    if not (weights.is_file() and config.is_file()):
-        return
+    whole = weights.is_file() and config.is_file()
+    if not whole or any(one.is_symlink() for one in (folder, weights, config)):
+        return  # the command refuses links, unread
     with weights.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(min(size, _READ_EARLY)))
@@ -157,8 +158,9 @@ def _check_adapter(path: Path) -> None:
 def _check_files(given: Sequence[tuple[str, str]]) -> None:
     """Refuse a small data file whose columns or rows the command would refuse."""
     options = dict(given)
-    if "--template" in options:  # its placeholders say which columns are read
-        return
+    own = any(value.startswith("template") for option, value in given if option == "--set")
+    if own or {"--template", "--config"} & set(options):
+        return  # the placeholders of a template say which columns are read
     files = [Path(value) for option, value in given if option in _DATA]
     small = [
         path
