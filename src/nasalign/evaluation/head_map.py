@@ -37,7 +37,7 @@ def head_map(
         for layer, head in places(nas)
     ]
     layers, heads = nas.shape
-    told = ["layer:O", "head:O", alt.Tooltip("NAS:Q", format=".3f"), "fate:N"]
+    told: list[Any] = ["layer:O", "head:O", alt.Tooltip("NAS:Q", format=".3f"), "fate:N"]
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("layer:O", axis=_every(layers), scale=alt.Scale(domain=[*range(layers)])),
         y=alt.Y("head:O", axis=_every(heads), scale=alt.Scale(domain=[*range(heads)])),
