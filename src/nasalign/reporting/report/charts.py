@@ -201,7 +201,7 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
 
 def shifts_chart(data: DataSet) -> Chart | None:
     """Return how many answers changed, by what they were and became."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, count in data.shifts.most_common():
         before, after = name.split(" to ")
         if before != after:
