@@ -44,7 +44,7 @@ def charts(run: Path) -> None:
     files = RunFiles.read(run)
     [facts] = [data for data in data_sets(files) if data.name == "facts"]
     found = {
-        "figures": metrics_chart(facts, files.words[0]),
+        "figures": metrics_chart(facts, files.words),
         "heads": heads_chart(files),
         "tuning": head_chart(epochs(files)),
     }

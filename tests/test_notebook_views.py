@@ -79,5 +79,5 @@ def test_heads_are_plotted_with_what_became_of_them() -> None:
     text = json.dumps(result().plot_heads().to_dict())
     cell = {"layer": 1, "head": 1, "NAS": 4.0, "fate": "kept"}
     assert json.dumps(cell) in text
-    assert json.dumps({"layer": 0, "head": 0, "NAS": 2.0, "fate": "selected, not kept"}) in text
+    assert json.dumps({"layer": 0, "head": 0, "NAS": 2.0, "fate": "cancelled"}) in text
     assert text.count('"not selected"') >= 2

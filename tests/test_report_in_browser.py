@@ -1,6 +1,8 @@
 """The report in a browser: with scripts and without, on a phone, and never on the network."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -8,8 +10,9 @@ from playwright.sync_api import Browser
 import browsing
 from browsing import Seen
 from comparison_folder import MARKED, make_comparison
+from nasalign.io.files import write_json, write_jsonl
 from nasalign.reporting.report import write_report
-from run_folder import SCRIPT, make_run, write_attention, write_side_effects
+from run_folder import FACTS, SCRIPT, SETTINGS, head, make_run, write_attention, write_side_effects
 
 pytestmark = browsing.needed
 
@@ -185,3 +188,80 @@ def test_a_comparison_lives_too(browser: Browser, tmp_path: Path, width: int, sc
     assert values == sorted(values)
     assert table.locator("tfoot th").inner_text() == "unibias"
     assert (seen.asked, seen.said) == ([report.as_uri()], [])
+
+
+@pytest.fixture(scope="module")
+def plain_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch a head, without a Yes before, with long floats among its facts."""
+    folder = make_run(tmp_path_factory.mktemp("plain") / "run", yes_before=0.0)
+    write_attention(folder)
+    write_side_effects(folder)
+    long = 10 / 3
+    facts: dict[str, Any] = {
+        "settings": SETTINGS | {"learning_rate": long},
+        "halting": {"kind": "tau", "value": 10 * long, "answer": "Yes"},
+        "probing": FACTS["probing"] | {"smallest_model_nas_of_TP": long},
+        "timings": {"loading": long, "side_effects/before": long},
+        "adapter": {"heads_kept": 1, "parameters": 24},
+    }
+    write_json(folder / "run.json", FACTS | facts)
+    fate = {"halted": "enough Yes", "yes_share_before": 0.0}
+    write_jsonl(folder / "tuning.jsonl", head(2, 1, [5.0, 4.0], [60.0, 59.0], **fate))
+    return write_report(folder)
+
+
+OVERFLOWING = """() => [...document.querySelectorAll("body *")].filter((part) => {
+    const box = part.getBoundingClientRect();
+    if (box.width === 0 || box.right <= innerWidth + 1) return false;
+    for (let above = part.parentElement; above; above = above.parentElement)
+        if (["auto", "scroll"].includes(getComputedStyle(above).overflowX)) return false;
+    return true;
+}).map((part) => part.outerHTML.slice(0, 120))"""
+SCROLLED = """() => [...document.querySelectorAll("#figures .scroll")]
+    .filter((part) => part.scrollWidth > part.clientWidth).length"""
+TICKS = """() => [...document.querySelectorAll(".plot .role-axis-label")]
+    .map((axis) => [...axis.querySelectorAll("text")].map((text) => text.textContent))"""
+PROSE = """() => {
+    const page = document.body.cloneNode(true);
+    const left_out = "script, style, code, pre, svg, .tokens";
+    page.querySelectorAll(left_out).forEach((part) => part.remove());
+    return page.textContent;
+}"""
+
+
+def significant(number: str) -> int:
+    """How many digits of a decimal say something: 0.0040 has two, 147456 is no decimal."""
+    return len(number.replace(".", "").lstrip("0"))
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_everything_is_seen_at_this_width(
+    browser: Browser, plain_report: Path, width: int, scheme: str
+) -> None:
+    page = opened(browser, plain_report, width=width, scheme=scheme).page
+    assert page.evaluate(OVERFLOWING) == []
+    assert page.evaluate(SCROLLED) == 0
+    for labels in page.evaluate(TICKS):
+        shown = [label for label in labels if label]
+        assert len(shown) == len(set(shown)), labels
+
+
+def test_text_has_no_long_number_and_no_raw_key(browser: Browser, plain_report: Path) -> None:
+    page = opened(browser, plain_report).page
+    text = page.evaluate(PROSE)
+    versions = re.compile(r"\d+(\.\d+){2,}\S*")
+    decimals = re.findall(r"\d+\.\d+", versions.sub("", text))
+    assert len(decimals) > 100
+    assert [one for one in decimals if significant(one) > 6] == []
+    without_tokens = re.sub(r"<\|\w+\|>", "", text)  # of the tokenizer
+    assert re.findall(r"\b[a-z]+_[a-z_]+\b", without_tokens) == []
+    assert re.findall(r"\b1 (?:times|heads|questions|examples|answers|epochs)\b", text) == []
+
+
+def test_a_head_of_one_epoch_has_a_line_in_each_chart(browser: Browser, plain_report: Path) -> None:
+    page = opened(browser, plain_report).page
+    for name in ("model-nas", "yes-share", "head-nas"):
+        plot = page.locator(f"[data-chart={name}]")
+        assert plot.locator(".mark-symbol path").count() >= 2
+        lines = plot.locator(".mark-line path").all()
+        assert any("L" in (line.get_attribute("d") or "") for line in lines), name

@@ -13,7 +13,8 @@ from nasalign.adapters.adapter import Adapter
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample, Question
 from nasalign.errors import PromptError
-from nasalign.evaluation.head_map import head_map
+from nasalign.evaluation.head_map import head_map, map_height
+from nasalign.extras import require
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.head_layouts import RowSlice
@@ -88,7 +89,22 @@ class AlignResult:
         Raises:
             NasAlignError: the extra ``plots`` is not installed.
         """
-        return head_map(single_head_nas(self.probing.nas), self.heads, self.kept)
+        require("plots")
+        nas = single_head_nas(self.probing.nas)
+        layers, heads = nas.shape
+        chart = head_map(nas, self._fates())
+        return chart.properties(width=14 * layers, height=map_height(heads))
+
+    def _fates(self) -> dict[tuple[int, int], str]:
+        """What became of each selected head, by layer and head."""
+        kept, joint = set(self.kept), any(isinstance(one, JointRecord) for one in self.history)
+        tuned = {(one.layer, one.head) for one in self.history if isinstance(one, HeadRecord)}
+        found = {}
+        for layer, head, _ in self.heads:
+            done = joint or (layer, head) in tuned
+            fate = "kept" if (layer, head) in kept else "cancelled" if done else "not reached"
+            found[layer, head] = fate
+        return found
 
     def _repr_html_(self) -> str:
         """Return the summary and a table of the selected heads, for notebooks."""

@@ -1,6 +1,7 @@
 """Settings of a run: defaults of the paper, presets, TOML files and key=value."""
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -238,16 +239,17 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
         names = [field.name for field in dataclasses.fields(kind)]
         near = did_you_mean(name, names) or f" The settings are {', '.join(names)}."
         return NasAlignError(f"There is no setting {shortened(name)}.{near}")
-    rule = first["msg"].replace("Input should", "must")
+    rule, near = first["msg"].replace("Input should", "must"), ""
     if name == "learning_rate":
         rule += ' or "auto"'
     if first["type"] == "literal_error":
         rule = f"must be one of {first['ctx']['expected']}"
+        near = did_you_mean(str(value), re.findall(r"'([^']*)'", rule))
     if first["type"] == "string_pattern_mismatch":
         others = {"generator": "rules, self or ", "judge": "match, self or "}
         rule = f"must be {others.get(name, '')}openai:MODEL"
         rule = "must be as 2026-01-31" if name == "date" else rule
-    return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.")
+    return NasAlignError(f"The setting {name} is {_shown(value)}, but it {rule}.{near}")
 
 
 def load_preset(name: str = DEFAULT_PRESET) -> Settings:

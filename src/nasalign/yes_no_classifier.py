@@ -14,12 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nasalign.adapters.adapter import Adapter
+from nasalign.adapters.scaling import PlattScaling
 from nasalign.alignment import align
 from nasalign.config import Settings, load_preset
 from nasalign.data.feature_rows import examples_of, labels_of_y
 from nasalign.data.records import BinaryExample
 from nasalign.errors import InputError, ModelError, NasAlignError, NothingToFixError, did_you_mean
-from nasalign.evaluation.platt import PlattScaling, fit_platt
+from nasalign.evaluation.platt import fit_platt
 from nasalign.evaluation.ranking import log_odds
 from nasalign.inference.scoring import score_as
 from nasalign.models.loading import fingerprint, load

@@ -85,7 +85,9 @@ FAILS = Rival("fails", "what fails", "luck", False, fails)
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "RIVALS", (UNTOUCHED, THRESHOLD, DOUBLED, FAILS, RANDOM, NASA))
+    rows = (UNTOUCHED, THRESHOLD, DOUBLED, FAILS, RANDOM, NASA)
+    monkeypatch.setattr(room, "RIVALS", rows)
+    monkeypatch.setattr("nasalign.commands.early.ROWS", tuple(row.name for row in rows))
 
 
 @pytest.fixture(scope="module")
@@ -480,4 +482,5 @@ def test_a_narrow_terminal_gets_what_it_has_room_for(made: tuple[Path, dict[str,
 def test_an_unknown_row_is_refused(world: tuple[Path, Path, Path], tmp_path: Path) -> None:
     said = refused(command(world, "--only", "nasa,thresold", "--out", tmp_path / "run"))
     assert "There is no row 'thresold'; the rows are untouched, threshold, doubled" in said
+    assert "Did you mean 'threshold'?" in said
     assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ import pytest
 
 import nasalign
 from nasalign.config import Settings
+from nasalign.evaluation.metrics import LOW_COVERAGE
 from pages import DOCS, ROOT, script
 
 
@@ -37,3 +38,10 @@ def test_the_presets_and_the_page_of_settings_are_what_the_settings_say() -> Non
     for name in Settings().as_dict():
         assert f"\n| `{name}` | " in room.page()
         assert re.search(rf"^(# )?{name} = ", room.toml("paper"), re.MULTILINE), name
+
+
+@pytest.mark.parametrize("page", ["evaluating.md", "own-prompt.md"])
+def test_low_coverage_is_the_number_of_the_warning(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert re.findall(r"[Bb]elow (0\.\d+)", text)
+    assert set(re.findall(r"[Bb]elow (0\.\d+)", text)) == {str(LOW_COVERAGE)}

@@ -135,7 +135,7 @@ OTHER = "now leans the other way: it says Yes to 100\N{NO-BREAK SPACE}%"
             "mixed",
             [OTHER, "It never said Yes before, so it has no precision before"],
         ),
-        (without_a_head, "Unchanged", None, ["none of the 2 heads that were tried was kept"]),
+        (without_a_head, "Unchanged", None, ["of 2 heads tried none was kept"]),
     ],
 )
 def test_every_outcome_has_its_name(
@@ -188,8 +188,8 @@ def test_nothing_to_fix(tmp_path: Path) -> None:
     [
         ((), "nothing is measured yet"),
         (("eval",), "the untouched model is evaluated, and its heads are not selected yet"),
-        (("eval", "probing"), "3 heads are selected and none is tuned yet"),
-        (("eval", "probing", "tuning"), "1 of 3 selected heads are done, 0 of them kept"),
+        (("eval", "probing"), "3 heads selected and none tuned yet"),
+        (("eval", "probing", "tuning"), "1 of 3 selected heads done, 0 of them kept"),
     ],
 )
 def test_unfinished(left: tuple[str, ...], says: str, tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_a_rate_that_was_found_and_an_update_that_was_shortened_are_shown(tmp_pa
 @pytest.mark.parametrize(
     ("halting", "limits", "says"),
     [
-        ({"kind": "tau", "value": 57.25, "answer": "Yes"}, (57.25, None), "tau = 57.2500"),
+        ({"kind": "tau", "value": 57.25, "answer": "Yes"}, (57.25, None), "tau = 57.3"),
         ({"kind": "share", "value": 0.5, "answer": "No"}, (None, 0.5), "answered No above 0.5"),
         (
             {"kind": "share", "value": 0.5, "answer": "Yes", "of": "balance"},

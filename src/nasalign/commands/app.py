@@ -21,7 +21,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from nasalign.commands.early import check_early
-from nasalign.commands.help import with_panels
+from nasalign.commands.help import PlainCommand, PlainFlags, with_panels
 from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, Terminated, visible
 
 COMMANDS = {
@@ -61,7 +61,7 @@ nasalign --help lists all commands, nasalign align --help the options of one."""
 """What ``nasalign`` alone prints."""
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(PlainFlags, TyperGroup):
     """A group that lists its commands from ``COMMANDS`` and imports the one that is run."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -117,7 +117,7 @@ def load_command(name: str) -> Any:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     module = import_module(f"nasalign.commands.{name}")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name)(getattr(module, name))
+    alone.command(name, cls=PlainCommand)(getattr(module, name))
     return with_panels(typer.main.get_command(alone))
 
 

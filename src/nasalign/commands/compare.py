@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nasalign.commands.app import command
+from nasalign.commands.early import check_row_names
 from nasalign.commands.job import Job
 from nasalign.commands.options import (
     AsJson,
@@ -31,6 +32,7 @@ from nasalign.models import processes
 from nasalign.nasa.knowledge import what_it_knows
 from nasalign.nasa.probing import probing_set
 from nasalign.reporting.comparison_table import as_csv, print_comparison
+from nasalign.reporting.formats import number, rounded
 from nasalign.reporting.report import write_report
 from nasalign.rivals.all import RIVALS
 from nasalign.rivals.baselines import UNTOUCHED
@@ -154,9 +156,7 @@ def _chosen(only: Sequence[str]) -> set[str]:
         NasAlignError: there is no such row.
     """
     names = [rival.name for rival in RIVALS]
-    for name in only:
-        if name not in names:
-            raise NasAlignError(f"There is no row {name!r}; the rows are {', '.join(names)}.")
+    check_row_names(only, names)
     return {UNTOUCHED.name, *(only or names)}
 
 
@@ -213,10 +213,11 @@ def _row(measure: RowMeasurement, rival: Rival) -> dict[str, Any]:
             raise DataError(row["error"])
         return row
     accuracies = (
-        f"{part['figures']['accuracy'][0]:.3f} on {name}" for name, part in row["datasets"].items()
+        f"{number(part['figures']['accuracy'][0])} on {name}"
+        for name, part in row["datasets"].items()
     )
     seconds = row["cost"]["seconds_to_fit"]
-    say(f"{rival.name}: accuracy {', '.join(accuracies)}; {seconds:.1f} s to fit.")
+    say(f"{rival.name}: accuracy {', '.join(accuracies)}; {rounded(seconds, 1)} s to fit.")
     return row
 
 

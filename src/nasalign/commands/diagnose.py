@@ -30,7 +30,7 @@ from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.knowledge import known_of, what_it_knows
 from nasalign.nasa.probing import probing_set
 from nasalign.reporting.console_tables import columns_table, lean_table, metrics_table
-from nasalign.reporting.formats import number
+from nasalign.reporting.formats import SPACE, number, percent, rounded
 
 
 @grouped
@@ -120,13 +120,13 @@ def _mistakes(evaluation: Evaluation) -> Mistakes:
 def _sentence(mistakes: Mistakes, yes_rate: float, share: float, settings: Settings) -> str:
     """Which way the model leans, by how much, and what says so."""
     denied, affirmed = (
-        f"{part:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        f"{percent(part, 1)} (95{SPACE}% interval {percent(low, 1)} to {percent(high, 1)})"
         for part, (low, high) in zip(mistakes.shares, mistakes.intervals, strict=True)
     )
     why = (
-        f"it affirms {yes_rate:.1%} of {mistakes.right + mistakes.wrong} questions, where "
-        f"{share:.1%} would be right; it denies {denied} of what is right and affirms {affirmed} "
-        "of what is wrong"
+        f"it affirms {percent(yes_rate, 1)} of {mistakes.right + mistakes.wrong} questions, where "
+        f"{percent(share, 1)} would be right; it denies {denied} of what is right and affirms "
+        f"{affirmed} of what is wrong"
     )
     if settings.scenario != "plain":
         why += f", in the scenario {settings.scenario}"
@@ -134,4 +134,4 @@ def _sentence(mistakes: Mistakes, yes_rate: float, share: float, settings: Setti
         return f"No lean is measured: {why}."
     way = "No" if mistakes.lean == "negative" else "Yes"
     points = 50 * abs(mistakes.shares[0] - mistakes.shares[1])  # of an even number of both
-    return f"The model leans to {way} by {points:.1f} percentage points: {why}."
+    return f"The model leans to {way} by {rounded(points, 1)} percentage points: {why}."

@@ -1,11 +1,12 @@
 """Mistakes in the words of a command that can be told before torch is imported, in a second."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from errno import ENOENT
 from pathlib import Path
 
-from nasalign.errors import DataError, NasAlignError, did_you_mean
+from nasalign.errors import DataError, ModelError, NasAlignError, did_you_mean, shortened
 from nasalign.extras import check_tracker
 
 MODEL_FIRST = ("ask", "chat", "serve", "align", "diagnose", "evaluate", "compare")
@@ -15,7 +16,37 @@ FLAGS = (
     *("--help", "-h"),
 )
 """Options of these commands that take no value; a test compares."""
+ROWS = (
+    "untouched",
+    "wording-a",
+    "wording-b",
+    "shots",
+    "threshold",
+    "platt",
+    "contextual",
+    "domain-context",
+    "batch",
+    "probe",
+    "lora-all",
+    "lora-qk",
+    "lofit",
+    "jola",
+    "steering",
+    "unibias",
+    "random",
+    "query-only",
+    "nasa",
+    "nasa+",
+)
+"""What ``compare --only`` takes; a test compares with the rows that there are."""
+DTYPES = ("float32", "bfloat16", "float16")
+"""What ``--dtype`` takes; a test compares with what loading takes."""
+_SETTINGS = ("scenario", "judge", "generator")
+"""Settings that have an option of their own, whose value is checked as that of the setting."""
 _DATA = ("--data", "--probing-data", "--eval")
+_TEXT = (".jsonl", ".json", ".csv", ".tsv")
+_READ_EARLY = 4 * 2**20
+"""Bytes of a data file that are read before the imports; a larger one is read once, later."""
 _ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".gz")
 
 
@@ -35,20 +66,33 @@ def check_early(command: str, words: Sequence[str]) -> None:
         return
     try:
         _check(command, list(_pairs(words)))
-    except (OSError, ValueError):  # a name that no file can have; the command says so
+    # A name that no file can have, or a broken file: the command says so.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return
 
 
 def _check(command: str, given: Sequence[tuple[str, str]]) -> None:
     _check_settings(given)
+    arguments = [value for option, value in given if not option]
+    if command == "report" and arguments:
+        _check_run(Path(arguments[0]))
+    if command == "data" and arguments:
+        given = [*given, ("--data", arguments[0])]
     for option, value in given:
         if option in _DATA:
             _check_data(value)
-        if option == "--adapter" and not Path(value).exists():
-            raise NasAlignError(f"There is no adapter: {value} is not there.")
+        if option == "--adapter":
+            _check_adapter(Path(value))
+        if option == "--dtype" and value not in DTYPES:
+            raise NasAlignError(
+                f"There is no dtype {shortened(value)}; choose one of {', '.join(DTYPES)}."
+                f"{did_you_mean(value, DTYPES)}"
+            )
         if option == "--track":
             check_tracker(value)
-    arguments = [value for option, value in given if not option]
+        if option == "--only":
+            check_row_names([name.strip() for name in value.split(",") if name.strip()], ROWS)
+    _check_files(given)
     if command in MODEL_FIRST and arguments:
         from nasalign.models.aliases import check_model_name
 
@@ -70,8 +114,78 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield name, value
 
 
+def check_row_names(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a name that is none of the rows of a comparison.
+
+    Raises:
+        NasAlignError: names the rows that there are, and the nearest.
+    """
+    for name in names:
+        if name not in known:
+            raise NasAlignError(
+                f"There is no row {shortened(name)}; the rows are {', '.join(known)}."
+                f"{did_you_mean(name, known)}"
+            )
+
+
+def _check_run(folder: Path) -> None:
+    if folder.is_dir() and (folder / "run.json").is_file():
+        return  # what is in it, the command reads
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    runs = [one.name for one in beside if (one / "run.json").is_file()]
+    raise NasAlignError(
+        f"{folder} is no run directory: it holds no run.json.{did_you_mean(folder.name, runs)}"
+    )
+
+
+def _check_adapter(path: Path) -> None:
+    """Refuse what is no adapter, and one that another tool has written."""
+    if not path.exists():
+        raise NasAlignError(f"There is no adapter: {path} is not there.")
+    folder = path / "adapter" if (path / "run.json").exists() else path
+    weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    whole = weights.is_file() and config.is_file()
+    if not whole or any(one.is_symlink() for one in (folder, weights, config)):
+        return  # the command refuses links, unread
+    with weights.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(size, _READ_EARLY)))
+    if "nasalign" not in header.get("__metadata__", {}):
+        base = str(json.loads(config.read_bytes())["base_model_name_or_path"])
+        raise ModelError(
+            f"{weights} was not written by nasalign. If another tool made it as a LoRA of "
+            f"{shortened(base)}, give the folder as MODEL: it is merged into that on loading."
+        )
+
+
+def _check_files(given: Sequence[tuple[str, str]]) -> None:
+    """Refuse a small data file whose columns or rows the command would refuse."""
+    options = dict(given)
+    own = any(value.startswith("template") for option, value in given if option == "--set")
+    if own or {"--template", "--config"} & set(options):
+        return  # the placeholders of a template say which columns are read
+    files = [Path(value) for option, value in given if option in _DATA]
+    small = [
+        path
+        for path in files
+        if path.suffix.lower() in _TEXT and path.is_file() and path.stat().st_size <= _READ_EARLY
+    ]
+    if not small:
+        return
+    from nasalign.data.file_format import FileFormat
+    from nasalign.data.user_file import load_file
+
+    columns = [value for option, value in given if option == "--columns"]
+    how = FileFormat.of(columns, options.get("--labels"), options.get("--group-by"))
+    for path in dict.fromkeys(small):
+        load_file(path, how)
+
+
 def _check_settings(given: Sequence[tuple[str, str]]) -> None:
     named = [value for option, value in given if option == "--set"]
+    named += [
+        f"{name}={value}" for name in _SETTINGS for option, value in given if option == f"--{name}"
+    ]
     files = [value for option, value in given if option == "--config"]
     if not named and not files:
         return

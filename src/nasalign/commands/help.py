@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from typer.core import TyperCommand
+
 PANELS = ("Common", "Data", "Advanced")
 _COMMON = {
     *("data", "out", "adapter", "limit", "method", "budget", "resume", "preset", "as_json", "help"),
@@ -59,8 +61,24 @@ EXAMPLES = {
 """Two examples a command; a test reads them with the command's own parser."""
 
 
+class PlainFlags:
+    """A command in whose help flags have no type, ``--help`` among them."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters with those that are made late, such as ``--help``."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in found:
+            if getattr(one, "is_flag", False):
+                one.metavar = ""
+        return found
+
+
+class PlainCommand(PlainFlags, TyperCommand):
+    """A command with such a help."""
+
+
 def with_panels(command: Any) -> Any:
-    """Sort a command's options into panels, leave out the type of flags, and add its examples."""
+    """Sort a command's options into panels, and add its examples."""
 
     def panel(parameter: Any) -> int:
         return 0 if parameter.name in _COMMON else 1 if parameter.name in _DATA else 2
@@ -69,8 +87,6 @@ def with_panels(command: Any) -> Any:
     options = [one for one in command.params if one.param_type_name == "option"]
     for option in options:
         option.rich_help_panel = PANELS[panel(option)]
-        if option.is_flag:
-            option.metavar = ""
     command.params = [*arguments, *sorted(options, key=panel)]
     if command.name in EXAMPLES:
         command.epilog = "Examples:\n\n" + "\n\n".join(EXAMPLES[command.name])

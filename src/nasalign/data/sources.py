@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nasalign.data import layouts
 from nasalign.data.file_format import FileFormat
-from nasalign.data.hub import silence_of_the_hub, stream
 from nasalign.data.reading import Drop, Dropped, Row, numbered
 from nasalign.data.records import BinaryExample, Question, Record, load_facts, package_table
 from nasalign.data.row_files import read_data_rows
@@ -192,6 +191,8 @@ def _digested(record: Record) -> str:
 
 def _hub_rows(name: str, source: Source, place: str, revision: str | None) -> Iterator[Row]:
     """Stream the rows of a data set on the hub, or of a folder in the hub's layout."""
+    from nasalign.data.hub import silence_of_the_hub, stream  # takes as long as all the rest
+
     silence = silence_of_the_hub(place, dataset=True) if revision else ""
     if silence:
         raise DataError(

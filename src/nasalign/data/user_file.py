@@ -1,13 +1,13 @@
 """A user's own questions: which columns hold what is told from the whole file."""
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasalign.data.columns import KNOWN, Columns, columns_found
 from nasalign.data.file_format import FileFormat
-from nasalign.data.hub import hub_rows
 from nasalign.data.reading import Dropped, Row
 from nasalign.data.records import Record
 from nasalign.data.row_files import read_data_rows
@@ -60,7 +60,7 @@ def load_file(
     rows: deque[Row] = deque()
     saved = any((Path(path) / one).exists() for one in ("state.json", "dataset_dict.json"))
     here = saved or (Path(path).suffix and not Path(path).is_dir())
-    for row in read_data_rows(path, known) if here else hub_rows(str(path), revision):
+    for row in read_data_rows(path, known) if here else _from_hub(str(path), revision):
         held = columns.count(row.values)
         if held is None:
             dropped.add("the row is empty", row.where)
@@ -73,3 +73,9 @@ def load_file(
     records = reader.read(rows)
     lacking, found = columns.lacking, columns_found(columns)
     return UserFile(records, dropped, reader.notes(), reader.facts(), lacking, found)
+
+
+def _from_hub(name: str, revision: str | None) -> Iterator[Row]:
+    from nasalign.data.hub import hub_rows  # takes as long to import as all the rest
+
+    return hub_rows(name, revision)

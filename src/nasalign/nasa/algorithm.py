@@ -182,6 +182,7 @@ def _tune_head(
         cancelled=cancelled,
         halted=_halting(state if failed else now, state, limits),
         scale=scale,
+        yes_share_before=before.yes_share,
     )
     return record, written or state
 

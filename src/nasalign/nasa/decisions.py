@@ -1,7 +1,8 @@
 """What Algorithm 1 decides, epoch by epoch and head by head: the rows of ``tuning.jsonl``."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 
@@ -31,6 +32,7 @@ class HeadRecord:
         cancelled: why it does not, or an empty text.
         halted: why all tuning ends after this head, or an empty text.
         scale: share of the last epoch's update that stays; less than 1 after a line search.
+        yes_share_before: ``yes_share`` at its start; NaN in the runs of an earlier version.
     """
 
     layer: int
@@ -46,6 +48,7 @@ class HeadRecord:
     cancelled: str
     halted: str
     scale: float = 1.0
+    yes_share_before: float = math.nan
 
 
 def as_row(record: EpochRecord | HeadRecord) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def records_from_rows(rows: Sequence[dict[str, Any]]) -> list[EpochRecord | Head
         kind: Any = EpochRecord if row["record"] == "epoch" else HeadRecord
         values = {}
         for part in fields(kind):  # a number that JSON does not have is written as text
-            value = row[part.name]
+            # A field that is newer than the run has its default.
+            value = row[part.name] if part.default is MISSING else row.get(part.name, part.default)
             values[part.name] = float(value) if part.type is float else value
         records.append(kind(**values))
     return records

@@ -91,11 +91,26 @@ def value_or_why(name: str, value: float | None, words: tuple[str, str] = ("Yes"
     return number(value)
 
 
-def percent(share: float) -> str:
+def short_value(value: object) -> str:
+    """Return a value of the run's facts; a float with the six digits that a reader can use."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def worded(name: str) -> str:
+    """Return a key of JSON as words: ``side_effects/before`` is "side effects, before"."""
+    return name.replace("/", ", ").replace("_", " ").replace(" nas ", " NAS ")
+
+
+def with_count(count: int, thing: str) -> str:
+    """Return a count with its thing: "1 head", "2 heads"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def percent(share: float, digits: int = 0) -> str:
     """Return a share in percent; 100 % and 0 % are said only where they are true."""
-    whole = int(rounded(100 * share, 0))
-    if whole == 100 and share < 1:
-        return f"over 99{SPACE}%"
-    if whole == 0 and share > 0:
-        return f"under 1{SPACE}%"
-    return f"{whole}{SPACE}%"
+    shown, least = rounded(100 * share, digits), 10.0**-digits
+    if float(shown) == 100 and share < 1:
+        return f"over {rounded(100 - least, digits)}{SPACE}%"
+    if float(shown) == 0 and share > 0:
+        return f"under {rounded(least, digits)}{SPACE}%"
+    return f"{shown}{SPACE}%"

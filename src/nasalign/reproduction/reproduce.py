@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from nasalign.errors import NasAlignError, StorageError
+from nasalign.errors import NasAlignError, StorageError, did_you_mean
 from nasalign.io.locks import one_run_in
 from nasalign.io.storage import check_no_links, sweep
 from nasalign.models import processes
@@ -50,6 +50,7 @@ def chosen_items(names: Sequence[str]) -> list[str]:
         if name is None:
             raise NasAlignError(
                 f"There is no {given!r} to reproduce; there are all, {', '.join(ITEMS)}."
+                f"{did_you_mean(given.lower(), ['all', *ITEMS])}"
             )
         found.append(name)
     return list(dict.fromkeys(found))

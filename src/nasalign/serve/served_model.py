@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from nasalign.adapters.scaling import PlattScaling
 from nasalign.errors import PromptError
 from nasalign.evaluation.both_models import BothModels
-from nasalign.evaluation.platt import PlattScaling
 from nasalign.evaluation.ranking import log_odds
 from nasalign.inference.batches import tokens_of_batch
 from nasalign.inference.prefix_groups import score_in_groups, tokens_to_run

@@ -7,17 +7,18 @@ readers too, and none says alone what shape, dash or text does not say.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any, NamedTuple
 
 import altair as alt
 import vl_convert
 
+from nasalign.evaluation import head_map
+
 BEFORE, AFTER = "#7086A0", "#E8770E"
-TO_YES, TO_NO = "#009E73", "#B5449A"
+TO_YES, TO_NO, FAINT, PAGE = head_map.TO_YES, head_map.TO_NO, head_map.FAINT, head_map.PAGE
 SIDE_COLOURS = {"before": BEFORE, "after": AFTER}
 RIGHT, WRONG = "#2F86C9", "#9A7B4F"
-FAINT = "rgba(128,128,128,0.12)"
-PAGE = "currentColor"
 _VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 _WIDTH = 480  # of the picture; a live chart is as wide as the page lets it be
 
@@ -96,6 +97,12 @@ def shape(field: str, domain: list[str], shapes: list[str], **options: Any) -> a
     return alt.Shape(f"{field}:N", title=None, scale=scale, **options)
 
 
-def whole_numbers() -> alt.Axis:
-    """Return an axis that counts, with no ticks between whole numbers."""
-    return alt.Axis(tickMinStep=1, format="d")
+def whole_numbers(most: int) -> alt.Axis:
+    """Return an axis that counts from 0 to ``most``, with at most seven ticks.
+
+    Vega would put ticks between whole numbers (0, 0.5, 1) and round their labels (0, 1, 1).
+    """
+    step = next(
+        part * 10**power for power in count() for part in (1, 2, 5) if most <= 6 * part * 10**power
+    )
+    return alt.Axis(values=[*range(0, most + 1, step)], format="d", labelOverlap=False)

@@ -190,7 +190,12 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
             x=style.unit("from:Q", "confidence"),
             x2="to:Q",
             y2=alt.datum(0),
-            y=alt.Y("answers:Q", title="answers", scale=alt.Scale(domain=[0, max(most, 1)])),
+            y=alt.Y(
+                "answers:Q",
+                title="answers",
+                scale=alt.Scale(domain=[0, max(most, 1)]),
+                axis=style.whole_numbers(max(most, 1)),
+            ),
             color=style.colour("side", style.SIDE_COLOURS),
             tooltip=["side:N", "confidence:N", "answers:Q"],
         )
@@ -200,7 +205,7 @@ def _histogram(found: Mapping[Side, Histogram], kind: Kind, most: int, name: str
 
 def shifts_chart(data: DataSet) -> Chart | None:
     """Return how many answers changed, by what they were and became."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, count in data.shifts.most_common():
         before, after = name.split(" to ")
         if before != after:
@@ -208,9 +213,10 @@ def shifts_chart(data: DataSet) -> Chart | None:
             rows.append({"shift": name, "answers": count, "now": now})
     if not rows:
         return None
+    most = max(int(row["answers"]) for row in rows)
     bars = alt.Chart(values(rows)).encode(
         y=alt.Y("shift:N", sort=[str(row["shift"]) for row in rows], title=None),
-        x=alt.X("answers:Q", title="answers", axis=style.whole_numbers()),
+        x=alt.X("answers:Q", title="answers", axis=style.whole_numbers(most)),
         tooltip=["shift:N", "answers:Q", "now:N"],
     )
     filled = bars.mark_bar().encode(

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import altair as alt
-import numpy as np
+import torch
 
+from nasalign.evaluation.head_map import head_map, map_height
+from nasalign.nas.heads import places
 from nasalign.reporting.report import chart_style as style
 from nasalign.reporting.report.chart_style import Chart, values
 from nasalign.reporting.report.not_selected import why_not
@@ -29,57 +31,13 @@ def heads_chart(files: RunFiles) -> Chart | None:
     """Return the map of single head NAS, with the selected heads marked by what became of them."""
     if files.nas is None:
         return None
-    fate, (yes, no), (layers, heads) = fates(files), files.words, files.nas.shape
-    why = why_not(files)
-    known = np.argwhere(~np.isnan(files.nas)).tolist()  # layers may differ in heads, or have none
-    rows = [
-        {"layer": layer, "head": head, "NAS": round(float(files.nas[layer, head]), 4)}
-        | {"fate": fate.get((layer, head), "not selected"), "why": why.get((layer, head), "")}
-        for layer, head in known
-    ]
-    most = max(float(np.nanmax(abs(files.nas))), 1e-9)
-    base = alt.Chart(values(rows)).encode(
-        x=alt.X("layer:O", axis=_every(layers), scale=alt.Scale(domain=[*range(layers)])),
-        y=alt.Y("head:O", axis=_every(heads), scale=alt.Scale(domain=[*range(heads)])),
-        tooltip=["layer:O", "head:O", style.tip("NAS"), "fate:N", "why:N"],
-    )
-    cells = base.mark_rect().encode(
-        color=alt.Color(
-            "NAS:Q",
-            title=f"NAS: above 0 it looks at {no}, below at {yes}",
-            scale=alt.Scale(
-                type="sqrt",
-                domain=[-most, 0, most],
-                range=[style.TO_YES, style.FAINT, style.TO_NO],
-                nice=False,
-            ),
-            legend=alt.Legend(gradientLength=220, titleLimit=300, tickCount=5),
-        )
-    )
-    marked = {"kept": "circle", "cancelled": "cross", "not reached": "square"}
-    legend = alt.Legend(
-        orient="bottom", symbolStrokeColor=style.PAGE, symbolFillColor="transparent"
-    )
-    marks = (  # all hollow, as a legend cannot fill one of its symbols alone
-        base.mark_point(size=70, strokeWidth=2.5, filled=False, color=style.PAGE, opacity=1)
-        .encode(shape=style.shape("fate", list(marked), list(marked.values()), legend=legend))
-        .transform_filter(alt.FieldOneOfPredicate(field="fate", oneOf=list(marked)))
-    )
-    layered = (cells + marks).resolve_scale(shape="independent", color="independent")
-    step = 16 if heads <= 16 else 10
+    layers, heads = files.nas.shape
+    nas = torch.from_numpy(files.nas)
+    chart = head_map(nas, fates(files), files.words, why_not(files))
     title = "NAS of every head by layer"
-    if len(known) < layers * heads:
+    if len(places(nas)) < layers * heads:  # layers may differ in heads, or have none
         title += "; blank: no head with softmax attention over the prompt"
-    return style.finished(layered, title, step * heads)
-
-
-def _every(count: int) -> alt.Axis:
-    """An axis of at most 16 labels, which is what a phone has room for.
-
-    It says so by an expression, since Vega drops the first of ``values`` at some widths.
-    """
-    label = f"datum.value % {-(-count // 16)} ? '' : datum.label"
-    return alt.Axis(labelAngle=0, labelOverlap=False, ticks=False, labelExpr=label)
+    return style.finished(chart, title, map_height(heads))
 
 
 def timeline_chart(rows: Sequence[Row], field: str, title: str, limit: float | None) -> Chart:
@@ -89,7 +47,7 @@ def timeline_chart(rows: Sequence[Row], field: str, title: str, limit: float | N
     """
     plain = alt.Scale(nice=False)
     lines = _lines(rows).encode(
-        x=alt.X("at:Q", title="epochs, all heads", axis=style.whole_numbers(), scale=plain),
+        x=alt.X("at:Q", title="epochs, all heads", axis=_epochs(rows, "at"), scale=plain),
         y=alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False)),
         tooltip=["name:N", "epoch:Q", style.tip(field, title), "fate:N"],
     )
@@ -105,7 +63,7 @@ def head_chart(rows: Sequence[Row]) -> Chart:
     lines = (
         _lines(rows)
         .encode(
-            x=alt.X("epoch:Q", title="epoch of the head", axis=style.whole_numbers()),
+            x=alt.X("epoch:Q", title="epoch of the head", axis=_epochs(rows, "epoch")),
             y=alt.Y("alpha:Q", title="NAS of the head"),
             opacity=alt.condition(pick, alt.value(1), alt.value(0.12)),
             tooltip=["name:N", "epoch:Q", style.tip("alpha", "NAS of the head"), "fate:N"],
@@ -113,6 +71,11 @@ def head_chart(rows: Sequence[Row]) -> Chart:
         .add_params(pick)
     )
     return style.finished(lines, "NAS of each tuned head over its epochs", 190)
+
+
+def _epochs(rows: Sequence[Row], field: str) -> alt.Axis:
+    """An axis of epochs."""
+    return style.whole_numbers(max((int(row[field]) for row in rows), default=0))
 
 
 def _lines(rows: Sequence[Row]) -> alt.Chart:
@@ -151,7 +114,7 @@ def _joint(files: RunFiles, name: str, title: str) -> Chart:
         alt.Chart(values(rows))
         .mark_line(point=alt.OverlayMarkDef(size=40), strokeWidth=2)
         .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=style.whole_numbers()),
+            x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows, "epoch")),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("kind:N", title=None),
             strokeDash=alt.StrokeDash("kind:N", title=None),

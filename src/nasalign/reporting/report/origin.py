@@ -10,7 +10,7 @@ from typing import Any, get_args
 from nasalign.config import DEFAULT_PRESET, Preset, Settings, load_preset
 from nasalign.data.sources import SOURCES
 from nasalign.models.names import public_name
-from nasalign.reporting.formats import rounded
+from nasalign.reporting.formats import rounded, short_value, worded
 from nasalign.reporting.report.data_sets import DataSet
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.tuning import halting_rule, rate_found
@@ -151,6 +151,17 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     return rows
 
 
+def time_rows(files: RunFiles) -> list[tuple[str, str]]:
+    """Return what took how many seconds."""
+    timings = files.facts.get("timings", {})
+    return [(worded(name), rounded(float(seconds), 1)) for name, seconds in timings.items()]
+
+
+def setting_rows(files: RunFiles) -> list[tuple[str, str]]:
+    """Return all settings by the names that ``--set`` takes."""
+    return [(name, short_value(value)) for name, value in files.settings.items()]
+
+
 def model_rows(files: RunFiles) -> list[tuple[str, str]]:
     """Return what was measured, on what, with which versions."""
     facts, model = files.facts, files.facts["model"]
@@ -183,7 +194,7 @@ def _layers(files: RunFiles) -> str:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name} {value}" for name, value in values.items())
+    return "; ".join(f"{worded(name)} {short_value(value)}" for name, value in values.items())
 
 
 def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
@@ -197,7 +208,7 @@ def limits(files: RunFiles, sets: list[DataSet]) -> list[str]:
     else:
         told.append(
             f"An answer is the likelier of {yes} and {no} as the first token. Left to write freely "
-            "the model may say something else; --decoder generate measures that."
+            "the model may say something else; the decoder generate measures that."
         )
     if settings.get("judge") == "match":
         told.append(

@@ -25,7 +25,15 @@ from nasalign.reporting.report.changed_answers import attention, changed_example
 from nasalign.reporting.report.comparison import comparison, comparison_verdict
 from nasalign.reporting.report.data_sets import DataSet, data_sets
 from nasalign.reporting.report.not_selected import high_but_not_selected
-from nasalign.reporting.report.origin import command_line, data_rows, limits, model_rows, public
+from nasalign.reporting.report.origin import (
+    command_line,
+    data_rows,
+    limits,
+    model_rows,
+    public,
+    setting_rows,
+    time_rows,
+)
 from nasalign.reporting.report.run_folder import RunFiles
 from nasalign.reporting.report.story import run_verdict
 from nasalign.reporting.report.tables import (
@@ -35,7 +43,13 @@ from nasalign.reporting.report.tables import (
     effect_rows,
     subset_tables,
 )
-from nasalign.reporting.report.tuning import HEAD_COLUMNS, halting_rule, head_rows, joint_rows
+from nasalign.reporting.report.tuning import (
+    HEAD_COLUMNS,
+    halting_rule,
+    head_rows,
+    joint_rows,
+    share_of_what,
+)
 from nasalign.run_file import as_written
 
 if TYPE_CHECKING:
@@ -133,7 +147,8 @@ def _template() -> Template:
     )
     called = (
         *(number, rounded, signed, between, undefined, painted, label, printed),
-        *(contingency, by_knowledge, model_rows, data_rows),
+        *(contingency, by_knowledge, model_rows, data_rows, time_rows, setting_rows),
+        share_of_what,
     )
     environment.globals |= {function.__name__: function for function in called}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}

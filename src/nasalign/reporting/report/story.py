@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nasalign.evaluation.metrics import LOW_COVERAGE, Figure, low_coverage
-from nasalign.reporting.formats import number, percent, value_or_why, with_interval
+from nasalign.reporting.formats import number, percent, value_or_why, with_count, with_interval
 from nasalign.reporting.report.data_sets import DataSet, data_sets
 from nasalign.reporting.report.nas_notes import nas_notes
 from nasalign.reporting.report.origin import public
@@ -60,7 +60,7 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
     heads = files.head_count
     tried = len(files.heads if files.joint else files.decided)
     if not files.kept:
-        why = f"none of the {tried} heads that were tried was kept, so the model is what it was"
+        why = f"of {with_count(tried, 'head')} tried none was kept, so the model is what it was"
         advice = (
             "Try another learning rate (--set learning_rate=..., within a factor of two), or more "
             "heads (--set k=60 --set n=20)."
@@ -213,9 +213,9 @@ def _further(data: DataSet, files: RunFiles) -> str:
 def _unfinished(files: RunFiles, sets: list[DataSet]) -> Verdict:
     done, selected = len(files.decided), len(files.heads)
     if files.tuning or done:
-        where = f"{done} of {selected} selected heads are done, {files.kept} of them kept"
+        where = f"{done} of {with_count(selected, 'selected head')} done, {files.kept} of them kept"
     elif selected:
-        where = f"{selected} heads are selected and none is tuned yet"
+        where = f"{with_count(selected, 'head')} selected and none tuned yet"
     elif sets:
         where = "the untouched model is evaluated, and its heads are not selected yet"
     else:

@@ -136,7 +136,7 @@ def effect_rows(effects: Mapping[str, Any]) -> list[dict[str, str]]:
             f"(95\N{NO-BREAK SPACE}% {between((low, high), sign=True)}) {told}."
         )
         if any(cut := answers.get("cut", [0])):  # missing in the runs of an earlier version
-            says += f" Cut by answer_tokens: {' and '.join(map(percent, cut))}."
+            says += f" Cut at the limit of tokens: {' and '.join(map(percent, cut))}."
         sides = {side: number(answers[side]) for side in ("before", "after")}
         rows.append({"name": "Right free answers", **sides, "says": says})
     if kl := effects.get("kl"):

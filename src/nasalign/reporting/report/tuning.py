@@ -3,12 +3,15 @@
 import math
 from typing import Any
 
+from nasalign.reporting.formats import number
 from nasalign.reporting.report.run_folder import Row, RunFiles
 
 HEAD_COLUMNS = (
     *("order", "layer", "head", "became", "NAS, probing set", "head NAS before", "head NAS after"),
     *("model NAS before", "model NAS after", "share of Yes", "epochs", "why"),
 )
+
+_BALANCE = "as many right as wrong answers"
 
 
 def fates(files: RunFiles) -> dict[tuple[int, int], str]:
@@ -74,7 +77,9 @@ def epochs(files: RunFiles) -> list[Row]:
         if head != current:
             current, start = head, done.get(head, {})  # the start is known once the head is done
             before = {part: _number(start.get(f"{part}_before")) for part in ("alpha", "beta")}
-            rows.append(name | {"at": at, "epoch": 0, "yes_share": share} | before)
+            known = _number(start.get("yes_share_before"))
+            before["yes_share"] = share if known is None else known
+            rows.append(name | {"at": at, "epoch": 0} | before)
         at += 1
         values = {part: _number(record[part]) for part in ("alpha", "beta", "yes_share")}
         rows.append(name | {"at": at, "epoch": record["epoch"]} | values)
@@ -107,9 +112,15 @@ def halting_rule(files: RunFiles) -> str:
     if not halting:
         return ""
     if halting["kind"] == "tau":
-        return f"model NAS on what is held back below tau = {float(halting['value']):.4f}"
-    of = "as many right as wrong answers" if halting.get("of") == "balance" else "held-back answers"
+        return f"model NAS on what is held back below tau = {number(float(halting['value']))}"
+    of = _BALANCE if halting.get("of") == "balance" else "held-back answers"
     return f"share of {of} answered {halting['answer']} above {halting['value']}"
+
+
+def share_of_what(files: RunFiles) -> str:
+    """Return what the share of Yes is of that is measured after each epoch."""
+    balanced = (files.facts.get("halting") or {}).get("of") == "balance"
+    return f"{_BALANCE}, held back," if balanced else "the validation set"
 
 
 def rate_found(files: RunFiles) -> str:
