@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 
+from nasalign.adapters.scaling import PlattScaling
 from nasalign.commands.ask import open_both
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
 from nasalign.evaluation.both_models import BothModels
-from nasalign.evaluation.platt import PlattScaling
 from nasalign.serve.addresses import listen
 from nasalign.serve.answer_queue import AnswerQueue
 from nasalign.serve.served_model import ServedModel

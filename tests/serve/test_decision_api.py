@@ -9,8 +9,8 @@ from typing import Any
 import openai
 import pytest
 
+from nasalign.adapters.scaling import PlattScaling
 from nasalign.evaluation.both_models import BothModels
-from nasalign.evaluation.platt import PlattScaling
 from nasalign.serve.answer_queue import PLACES
 from nasalign.serve.decision_api import MOST_PROMPTS
 from served_page import opened, serving

@@ -57,7 +57,8 @@ def serve(
         with listen(host, port) as listener:  # before the model is loaded, which may take long
             models = open_both(job)
             name = model if hub_id(model) else public_name(model)  # no folder of this machine
-            served = ServedModel(models, name, compare=untouched)
+            scaling = models.scalings().get("aligned" if models.adapter else "untouched")
+            served = ServedModel(models, name, scaling, untouched)
             queue = AnswerQueue(tokens=ROUND_BATCHES * tokens_of_batch(models.model))
             if not is_loopback(host):
                 say(f"Anybody who reaches {host} can ask this model; there is no password.")

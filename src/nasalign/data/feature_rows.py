@@ -32,6 +32,8 @@ def examples_of(rows: Any, placeholders: Sequence[str] = ()) -> list[BinaryExamp
         InputError: X is no sequence of rows, is empty, or a row cannot be read; the sentence names
             the row, counted from 1.
     """
+    if hasattr(rows, "toarray"):
+        raise InputError("X is a sparse matrix; questions are texts, so give a list of them.")
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         raise InputError(
             f"X has to be a sequence of questions or rows, but it is one {type(rows).__name__}; "
@@ -39,8 +41,6 @@ def examples_of(rows: Any, placeholders: Sequence[str] = ()) -> list[BinaryExamp
         )
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a data frame
         rows = rows.to_dict("records")
-    if hasattr(rows, "toarray"):
-        raise InputError("X is a sparse matrix; questions are texts, so give a list of them.")
     if isinstance(rows, np.ndarray) and rows.ndim == 0:
         raise InputError("X is a single value; put the question in a list.")
     examples = [_example(row, place, placeholders) for place, row in enumerate(rows, start=1)]

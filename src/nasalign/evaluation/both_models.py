@@ -103,7 +103,7 @@ class BothModels:
             NasAlignError: the prompt exceeds the model's context, or cannot be scored.
         """
         answers = self._both(lambda: self._answer(example))
-        for side, scaling in self._scalings().items():
+        for side, scaling in self.scalings().items():
             if side in answers:
                 answer = answers[side]
                 odds = log_odds(torch.tensor(answer["p_yes"]), torch.tensor(answer["p_no"]))
@@ -155,8 +155,8 @@ class BothModels:
             ],
         }
 
-    def _scalings(self) -> dict[str, PlattScaling]:
-        """The Platt scaling of each model, by its name in ``ask``, as far as it fits the prompt."""
+    def scalings(self) -> dict[str, PlattScaling]:
+        """Return the Platt scaling of each model, by its name in ``ask``, if it fits the prompt."""
         both, settings = self.calibration, self.session.settings
         if both is None or settings.scenario != "plain" or not both.fits(settings):
             return {}
