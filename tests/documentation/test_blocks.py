@@ -40,6 +40,7 @@ NOT_RUN = {
     "own-data.md": 1,
     "own-model.md": 3,
     "reproduce.md": 2,
+    "serving.md": 3,
     "start.md": 4,
     "study.md": 1,
 }
