@@ -41,6 +41,7 @@ NOT_RUN = {
     "own-model.md": 3,
     "recipes.md": 3,
     "reproduce.md": 2,
+    "serving.md": 3,
     "start.md": 4,
     "study.md": 1,
 }
