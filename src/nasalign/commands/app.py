@@ -31,7 +31,7 @@ COMMANDS = {
     "align": "Find the heads that say No, retune them, and show before and after.",
     "ask": "Ask one yes/no question, of the untouched model and of the aligned one.",
     "chat": "Ask question after question; lines of a pipe are answered one by one.",
-    "serve": "Serve a page to ask at: both answers side by side, and where the heads look.",
+    "serve": "Serve a page to ask at, with both answers side by side, and an API like OpenAI's.",
     "evaluate": "Measure a model, with an adapter if given, on data it was not tuned on.",
     "compare": "Set other ways to correct a model beside ours: same data, same splits, same "
     "decoder.",

@@ -13,7 +13,7 @@ MODEL_FIRST = ("ask", "chat", "serve", "align", "diagnose", "evaluate", "compare
 """Commands whose first argument is a model."""
 FLAGS = (
     *("--json", "--resume", "--overwrite", "--strict", "--trust-remote-code", "--knowledge"),
-    *("--help", "-h"),
+    *("--untouched", "--no-untouched", "--help", "-h"),
 )
 """Options of these commands that take no value; a test compares."""
 ROWS = (
@@ -162,8 +162,8 @@ def _check_files(given: Sequence[tuple[str, str]]) -> None:
     """Refuse a small data file whose columns or rows the command would refuse."""
     options = dict(given)
     own = any(value.startswith("template") for option, value in given if option == "--set")
-    if own or {"--template", "--config"} & set(options):
-        return  # the placeholders of a template say which columns are read
+    if own or {"--template", "--config", "--adapter"} & set(options):
+        return  # a template, also that of a run, says by its placeholders which columns are read
     files = [Path(value) for option, value in given if option in _DATA]
     small = [
         path
