@@ -39,10 +39,8 @@ from nasalign.nasa_plus.attribution import answer_log_odds
 from nasalign.nasa_plus.divergence import Answered, Divergence
 from nasalign.nasa_plus.kinds import Pair, anchors, held_back, pairs_of
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.rivals.change_training import BETAS, GRADIENT_NORM, PAIRS_A_STEP, WARMUP_STEPS
 
-PAIRS_A_STEP = 4
-BETAS = (0.9, 0.95)
-WARMUP_STEPS = 10
 BATCH = 32
 PARTS = {
     "q": "self_attn.q_proj",
@@ -339,7 +337,7 @@ def _train(
                 with lora.on():
                     places = range(start, start + PAIRS_A_STEP)
                     (arguments.divergence * divergence.of(places)).backward()
-            nn.utils.clip_grad_norm_(lora.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(lora.parameters(), GRADIENT_NORM)
             adam.step()
             adam.zero_grad()
             schedule.step()

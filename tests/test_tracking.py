@@ -168,6 +168,18 @@ def test_align_is_tracked(tracked: Path, tmp_path: Path) -> None:
         assert set(charts.values()) == {repr(b"\x89PNG\r\n\x1a\n")}
 
 
+def ran(code: str, **environment: str) -> str:
+    """What a program writes, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.long
 def test_trackio_itself_keeps_the_figures(tmp_path: Path) -> None:
     pytest.importorskip("trackio", reason="trackio is not installed")
@@ -180,28 +192,19 @@ def test_trackio_itself_keeps_the_figures(tmp_path: Path) -> None:
         "run = trackio.Api().runs('nasalign')[0]\n"
         "print(run.name)\n"
     )
-    environment = os.environ | {"TRACKIO_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "mine"
+    assert ran(code, TRACKIO_DIR=str(tmp_path)).strip() == "mine"
     assert list(tmp_path.rglob("*.db"))
 
 
 @pytest.mark.long
-def test_wandb_itself_keeps_the_tracked_figuresfline(tmp_path: Path) -> None:
+def test_wandb_itself_keeps_the_figures_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
     code = (
         "from nasalign.tracking import tracking\n"
         "with tracking('wandb', 'mine', {'seed': 1}, print) as tracker:\n"
         "    tracker.log({'epoch/loss': 0.5})\n"
     )
-    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
+    ran(code, WANDB_MODE="offline", WANDB_DIR=str(tmp_path))
     assert list(tmp_path.rglob("*.wandb"))
 
 

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 # Control, bidirectional and surrogate characters, which would change what a terminal shows.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -65,6 +66,14 @@ def shortened(text: str, longest: int = 200) -> str:
     if len(text) > longest:
         text = f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
     return repr(text)
+
+
+def foreign_adapter(weights: Path, base_model: str) -> ModelError:
+    """Return the error for an adapter of a base model that another tool has written."""
+    return ModelError(
+        f"{weights} was not written by nasalign. If another tool made it as a LoRA of "
+        f"{shortened(base_model)}, give the folder as MODEL: it is merged into that on loading."
+    )
 
 
 def visible(text: str) -> str:

@@ -21,7 +21,7 @@ from nasalign.adapters.adapter_checks import (
     reduction_fault,
 )
 from nasalign.adapters.scaling import Calibration
-from nasalign.errors import ModelError, NasAlignError, shortened
+from nasalign.errors import ModelError, NasAlignError, foreign_adapter, shortened
 from nasalign.io.files import tensor_digest, write_json, write_tensors
 from nasalign.io.storage import make_subfolder, replacing
 from nasalign.models.merging import CONFIG, FILE, OURS
@@ -115,10 +115,7 @@ def read_adapter(folder: Path) -> AdapterFile:
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ModelError(f"{config} is broken; make the adapter again.") from error
     if origin is None:
-        raise ModelError(
-            f"{path} was not written by nasalign. If another tool made it as a LoRA of "
-            f"{shortened(base_model)}, give the folder as MODEL: it is merged into that on loading."
-        )
+        raise foreign_adapter(path, base_model)
     changes, fault = changes_of(tensors)
     if origin.content not in ("", tensor_digest(tensors)):
         fault = "its tensors were changed"

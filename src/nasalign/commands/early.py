@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from errno import ENOENT
 from pathlib import Path
 
-from nasalign.errors import DataError, ModelError, NasAlignError, did_you_mean, shortened
+from nasalign.errors import DataError, NasAlignError, did_you_mean, foreign_adapter, shortened
 from nasalign.extras import check_tracker
 
 MODEL_FIRST = ("ask", "chat", "serve", "align", "diagnose", "evaluate", "compare")
@@ -152,10 +152,7 @@ def _check_adapter(path: Path) -> None:
         header = json.loads(file.read(min(size, _READ_EARLY)))
     if "nasalign" not in header.get("__metadata__", {}):
         base = str(json.loads(config.read_bytes())["base_model_name_or_path"])
-        raise ModelError(
-            f"{weights} was not written by nasalign. If another tool made it as a LoRA of "
-            f"{shortened(base)}, give the folder as MODEL: it is merged into that on loading."
-        )
+        raise foreign_adapter(weights, base)
 
 
 def _check_files(given: Sequence[tuple[str, str]]) -> None:

@@ -114,23 +114,16 @@ def _factor(moved: Callable[[float], float], target: float) -> float | None:
     taken as linear.
     """
     least, greatest = FACTORS
-    long = UNFOUND / TRIED
-    far = moved(long)
-    if far < target:
-        near = far
-        while far < target and long < greatest:
-            near = far
-            long *= 2
-            far = moved(long)
-        short = long / 2
-    else:
-        short = long / 2
+    short = long = UNFOUND / TRIED
+    near = far = moved(long)
+    while far < target and long < greatest:
+        short, near = long, far
+        long *= 2
+        far = moved(long)
+    while near >= target and short > least:
+        long, far = short, near
+        short /= 2
         near = moved(short)
-        while near >= target and short > least:
-            far = near
-            short /= 2
-            near = moved(short)
-        long = 2 * short
     if near >= target:
         return short
     if far < target:
