@@ -43,8 +43,6 @@ LEAST = {
 
 The halting point was reached after four and five heads (docs/log.md); V of fewer samples is noise.
 """
-_LESS = {"evaluation_questions": 0.5}
-"""Counts that are lowered less than others, by this power of the factor: intervals get wider."""
 _UNUSED = {"nasa": ("known_pairs", "joint_epochs"), "nasa+": ("tuning_samples", "n", "epochs")}
 """Counts that a method does not use."""
 _TRIED = 24  # questions of a data set whose prompts are looked at
@@ -54,7 +52,7 @@ _ABOVE = 0.6  # share of the layers that replay runs, where heads lie in the mid
 _BACKWARD = 3.0  # time of a training step, in forward passes
 _LIKELY = 0.3  # share of all epochs of all heads that is run until tuning halts
 _WEIGHED = 0.4  # share of the balance set that is scored in a measurement
-_WRITING = 15.0  # seconds of bootstrap intervals, attention and the report
+_WRITING = 30.0  # seconds of bootstrap intervals, attention and the report
 
 
 @dataclass(frozen=True)
@@ -167,15 +165,19 @@ def fit_to_budget(
     session = session.with_settings(**{name: after[name] for name in changed})
     if budget is None:
         return session, lambda record: True
-    later = parts["evaluation after"] + parts["side effects"] + parts["report"]
-    left = later + parts["held-back questions"] / 2  # those of the aligned model
-    end = begun + budget * 60 - left
-    return session, lambda record: _in_time(run, end)
+    end = begun + budget * 60
+    return session, lambda record: _in_time(run, end, parts)
 
 
-def _in_time(run: Run, end: float) -> bool:
-    """Whether tuning may go on; say so once where it may not."""
-    if processes.agreed(time.perf_counter() <= end):
+def _in_time(run: Run, end: float, parts: Mapping[str, float]) -> bool:
+    """Whether tuning may go on, with what follows it done by ``end``; say so once where not."""
+    asked = parts["held-back questions"] / 2  # of each of the two models
+    before, timings = parts["evaluation before"] + asked, run.facts["timings"]
+    took = sum(timings[name] for name in timings if name.startswith(("before/", "held back/")))
+    after = asked + parts["evaluation after"] + parts["side effects"]
+    # Where the machine is slower than it was when it was measured, so will be what follows.
+    left = after * max(1.0, took / before) + parts["report"]
+    if processes.agreed(time.perf_counter() <= end - left):
         return True
     if run.facts["budget"].get("used_up"):
         return False
@@ -249,8 +251,7 @@ def _lowered(
         unused = (*_UNUSED[given.method], *fixed)
         now = {name: getattr(given, name) or heads for name in LEAST if name not in unused}
         lower = {
-            name: max(min(value, LEAST[name]), round(factor ** _LESS.get(name, 1.0) * value))
-            for name, value in now.items()
+            name: max(min(value, LEAST[name]), round(factor * value)) for name, value in now.items()
         }
         return given.replace({name: new for name, new in lower.items() if new < now[name]})
 
