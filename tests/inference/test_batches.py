@@ -24,8 +24,10 @@ def test_batches_are_sorted_and_bounded_by_tokens() -> None:
     assert sorted_batches(PROMPTS, None, tokens=2) == [[5], [1], [3], [4], [0], [2]]
     assert sorted_batches(PROMPTS, 4) == [[5, 1, 3, 4], [0, 2]]
     assert sorted_batches([], None) == []
-    alike = sorted_batches(PROMPTS, 4, padded=False)
+    alike = sorted_batches(PROMPTS, 4, padding=0)
     assert alike == [[5], [1], [3, 4], [0], [2]]
+    assert sorted_batches(PROMPTS, None, tokens=100) == [[5, 1, 3, 4, 0], [2]]
+    assert sorted_batches(PROMPTS, None, tokens=100, padding=8) == [[5], [1, 3], [4, 0, 2]]
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_all_is_done(llama: Llama) -> None:

@@ -9,6 +9,7 @@ import torch
 import tiny
 from nasalign.inference import batches
 from nasalign.inference import prefix_groups as groups_module
+from nasalign.inference.prefix import Beginnings
 from nasalign.inference.prefix_groups import (
     PASS_TOKENS,
     prefix_groups,
@@ -98,3 +99,33 @@ def test_scores_are_those_of_each_prompt_alone(
         assert torch.allclose(getattr(found, name), expected, rtol=1e-4, atol=1e-9)
     assert found.verdicts == [one.verdicts[0] for one in alone]
     assert len(set(found.p_positive.tolist())) > 10  # they are not all the same anyway
+
+
+def test_what_groups_begin_with_runs_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.build_model("llama")
+    builder = PromptBuilder(tiny.build_tokenizer())
+    monkeypatch.setattr(groups_module, "PASS_TOKENS", 4)
+    prompts = [
+        builder.conversation(
+            [("user", "The tower is high. " * times + f"Is it {number}? Yes or No")]
+        )
+        for number in range(4)
+        for times in (1, 4, 9)
+    ]
+    groups = prefix_groups(prompts)
+    assert len(groups) >= 3
+    begun = {prompts[members[0]].token_ids[:end] for members, end in groups}
+    every = {tokens[:end] for tokens in begun for end in range(1, len(tokens) + 1)}
+    ran: list[int] = []
+    hook = model.get_decoder().register_forward_pre_hook(
+        lambda module, inputs, named: (
+            ran.append(named["input_ids"].shape[1]) if len(named["input_ids"]) == 1 else None
+        ),
+        with_kwargs=True,
+    )
+    beginnings = Beginnings(model)
+    for tokens in sorted(begun):
+        left = beginnings.cache(tokens)
+        assert left.get_seq_length() == len(tokens)
+    assert sum(ran) == len(every)
+    hook.remove()

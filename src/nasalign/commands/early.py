@@ -29,6 +29,7 @@ ROWS = (
     "probe",
     "lora-all",
     "lora-qk",
+    "alora",
     "lofit",
     "jola",
     "steering",

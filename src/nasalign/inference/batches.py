@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate, takewhile
 from typing import Protocol, runtime_checkable
 
 from accelerate.utils.memory import clear_device_cache
@@ -18,6 +19,9 @@ CPU_TOKENS = 4096
 """Tokens of a batch on a CPU: enough for full speed of its matrix multiplication."""
 ACCELERATOR_TOKENS = 32_768
 """Tokens of a batch on an accelerator; one that does not fit is halved."""
+
+CPU_PADDING = 64
+"""Padding of a batch that is scored on a CPU, in tokens: more costs more than another pass."""
 
 
 class HasTokens(Protocol):
@@ -46,13 +50,13 @@ def sorted_batches(
     prompts: Sequence[HasTokens],
     batch_size: int | None,
     tokens: int = CPU_TOKENS,
-    padded: bool = True,
+    padding: int | None = None,
 ) -> list[list[int]]:
     """Return the indices of this process's prompts in batches of similar length, longest first.
 
-    A batch has ``batch_size`` prompts, or as many as ``tokens`` allow with padding, but one at
-    least. Longest first, so that memory runs out at once or not at all. Unless ``padded``, all
-    prompts of a batch have the same length.
+    A batch has ``batch_size`` prompts, or as many as ``tokens`` and ``padding``, the tokens of its
+    padding at most, allow, but one at least. Longest first, so that memory runs out at once or not
+    at all.
     """
     own = filter(processes.mine, range(len(prompts)))
     order = sorted(own, key=lambda index: -len(prompts[index].token_ids))
@@ -61,8 +65,9 @@ def sorted_batches(
     while start < len(order):
         longest = max(1, len(prompts[order[start]].token_ids))
         batch = order[start : start + (batch_size or max(1, tokens // longest))]
-        if not padded:
-            batch = [one for one in batch if len(prompts[one].token_ids) == longest]
+        if padding is not None:
+            filled = accumulate(longest - len(prompts[one].token_ids) for one in batch)
+            batch = batch[: sum(1 for _ in takewhile(padding.__ge__, filled))]
         batches.append(batch)
         start += len(batch)
     return batches
@@ -76,15 +81,15 @@ def in_batches(
     progress: Progress | None = None,
     *,
     doing: str,
-    padded: bool = True,
+    padding: int | None = None,
 ) -> None:
     """Call ``work`` with the indices of each batch; one that does not fit in memory is halved.
 
-    The model's device decides the tokens of a batch where ``batch_size`` is None. Unless
-    ``padded``, the prompts of a batch have the same length. Raise
-    OutOfMemoryError, which names what it was ``doing``, if a single prompt does not fit.
+    The model's device decides the tokens of a batch where ``batch_size`` is None; a batch has no
+    more tokens of ``padding``, where that is given. Raise OutOfMemoryError, which names what it was
+    ``doing``, if a single prompt does not fit.
     """
-    waiting = deque(sorted_batches(prompts, batch_size, tokens_of_batch(model), padded))
+    waiting = deque(sorted_batches(prompts, batch_size, tokens_of_batch(model), padding))
     while waiting:
         indices = waiting.popleft()
         with explained(doing, model, len(prompts[indices[0]].token_ids)):  # the longest

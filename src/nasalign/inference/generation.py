@@ -131,7 +131,7 @@ def _generate(
     with quick_kernels(model):
         # The state of recurrent layers would take padding in, and sparse attention would pick it.
         sparse = getattr(model.config.get_text_config(), "index_topk", None) is not None
-        how: dict[str, Any] = {"padded": not (sparse or is_recurrent(model))}
+        how: dict[str, Any] = {"padding": 0 if sparse or is_recurrent(model) else None}
         in_batches(model, prompts, batch_size, work, progress, doing="generating answers", **how)
     processes.add_up(entropies, cut)
     return Generated(processes.put_together(texts), entropies.tolist(), cut.bool().tolist())

@@ -10,6 +10,7 @@ accelerator the second pass costs kernel launches, so small batches run whole.
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -68,17 +69,58 @@ def is_recurrent(model: PreTrainedModel) -> bool:
 
 def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> Cache:
     """Run the P tokens that B prompts share once; return what they leave in the cache, B times."""
-    cache = _empty(model)
-    device = model.get_input_embeddings().weight.device
-    shared = torch.tensor([prompts[0].token_ids[:prefix]], device=device)
+    cache = _continued(model, _empty(model), prompts[0].token_ids[:prefix])
+    # Not ``batch_repeat_interleave``, which leaves recurrent states out.
+    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=_device(model)))
+    return cache
+
+
+class Beginnings:
+    """Runs beginnings of prompts, one after the other: each goes on from what it shares with the
+    one before, so that in lexicographic order no token runs twice.
+
+    Where layers hold more than keys and values, whose last tokens can be taken back, each runs
+    whole.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._tokens: tuple[int, ...] = ()
+        self._cache: DynamicCache | None = None
+
+    def cache(self, tokens: tuple[int, ...]) -> Cache:
+        """Return what tokens leave in the cache, which the next call changes."""
+        pairs = zip(self._tokens, tokens, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        cache = self._cache
+        if (
+            cache is None
+            or not shared
+            or any(type(one) is not DynamicLayer for one in cache.layers)
+        ):
+            cache, shared = _empty(self._model), 0
+        else:
+            cache.crop(shared - len(self._tokens))
+        self._tokens, self._cache = (), None  # until it has run
+        if shared < len(tokens):
+            cache = _continued(self._model, cache, tokens[shared:])
+        self._tokens, self._cache = tokens, cache
+        return cache
+
+
+def _continued(model: PreTrainedModel, cache: DynamicCache, tokens: Sequence[int]) -> DynamicCache:
+    """Run tokens after those of a cache, which they are added to."""
     for module in model.modules():  # multimodal models keep how positions moved in the last batch
         if getattr(module, "rope_deltas", None) is not None:
             module.rope_deltas = None
+    ids = torch.tensor([tokens], device=_device(model))
     with quick_kernels(model):
-        text_model(model)[1](input_ids=shared, past_key_values=cache, use_cache=True)
-    # Not ``batch_repeat_interleave``, which leaves recurrent states out.
-    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=device))
+        text_model(model)[1](input_ids=ids, past_key_values=cache, use_cache=True)
     return cache
+
+
+def _device(model: PreTrainedModel) -> torch.device:
+    return model.get_input_embeddings().weight.device
 
 
 def repeated(cache: Cache, count: int, device: torch.device) -> Cache:

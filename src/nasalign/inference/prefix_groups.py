@@ -2,7 +2,7 @@
 
 A batch shares what all its prompts begin with (``prefix``). Of prompts from many sources, such as
 50 questions about one long text among others, that is little. Here the prompts are put in groups
-first, and what a group begins with runs once for all its batches.
+first, and what a group begins with runs once for all its batches; what groups share, once for all.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nasalign.inference.batches import HasTokens
+from nasalign.inference.batches import CPU_PADDING, HasTokens
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing
-from nasalign.inference.prefix import common_beginning, prefix_cache
+from nasalign.inference.prefix import Beginnings, common_beginning
 from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.inference.verdicts import Verdict
 from nasalign.models.memory import explained
@@ -80,7 +80,7 @@ def _without_groups(
 def score_in_groups(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> Scores:
     """Score prompts as ``score_prompts`` does, without their NAS; shared beginnings run once.
 
-    Memory holds the keys and values of one beginning, and those of a batch.
+    Memory holds the keys and values of one beginning at a time, and those of a batch.
 
     Raises:
         PromptError: a prompt exceeds the model's context.
@@ -89,8 +89,13 @@ def score_in_groups(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> 
     p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
     verdicts: dict[int, Verdict] = {}
     unsure = False
-    for members, common in prefix_groups(prompts):
-        found = _score_group(model, [prompts[index] for index in members], common)
+    beginnings = Beginnings(model)
+    groups = [
+        ([prompts[index] for index in members], members, common)
+        for members, common in prefix_groups(prompts)
+    ]
+    for own, members, common in sorted(groups, key=lambda one: one[0][0].token_ids[: one[2]]):
+        found = _score_group(model, own, common, beginnings)
         p_positive[members], p_negative[members] = found.p_positive, found.p_negative
         if found.p_unsure is not None:
             p_unsure[members], unsure = found.p_unsure, True
@@ -100,14 +105,18 @@ def score_in_groups(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> 
     return Scores(p_positive, p_negative, ordered, nas, p_unsure=p_unsure if unsure else None)
 
 
-def _score_group(model: PreTrainedModel, prompts: list[BinaryPrompt], common: int) -> Scores:
+def _score_group(
+    model: PreTrainedModel, prompts: list[BinaryPrompt], common: int, beginnings: Beginnings
+) -> Scores:
     """Score prompts that share their first tokens."""
     with explained("scoring", model, common):
         prefix = prefix_worth_sharing(model, prompts, common)
-        cache = prefix_cache(model, prompts[:1], prefix) if prefix else None
+        cache = beginnings.cache(prompts[0].token_ids[:prefix]) if prefix else None
 
     def logits_of(indices: list[int], recorder: NasRecorder | None) -> Tensor:
         batch = [prompts[index] for index in indices]
         return answer_logits(model, batch, recorder, prefix, shared=cache)
 
-    return score_prompts(model, prompts, record=False, logits_of=logits_of)
+    # An accelerator is hardly slower by padding, and much by another pass.
+    padding = CPU_PADDING if model.device.type == "cpu" else None
+    return score_prompts(model, prompts, record=False, logits_of=logits_of, padding=padding)

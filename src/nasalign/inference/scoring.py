@@ -227,17 +227,19 @@ def score_prompts(
     record: bool = True,
     progress: Progress | None = None,
     logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None = None,
+    padding: int | None = None,
 ) -> Scores:
     """Score rendered prompts with the decoder ``logits``; arguments as in ``score``.
 
     ``logits_of`` returns the logits [B, vocabulary] of the prompts at some indices and records
-    their NAS; ``answer_logits`` of the whole model unless given.
+    their NAS; ``answer_logits`` of the whole model unless given. ``padding`` is the padding of a
+    batch at most, in tokens.
     """
     check_lengths(model, prompts)
     record = record and all(prompt.named for prompt in prompts)
 
     def make() -> Scores:
-        return _score_prompts(model, prompts, batch_size, record, progress, logits_of)
+        return _score_prompts(model, prompts, batch_size, record, progress, logits_of, padding)
 
     if logits_of:
         return make()
@@ -264,6 +266,7 @@ def _score_prompts(
     record: bool,
     progress: Progress | None,
     logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None,
+    padding: int | None,
 ) -> Scores:
     p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
     nas = torch.empty(len(prompts), 0, 0)
@@ -287,7 +290,7 @@ def _score_prompts(
             if recorder is not None:
                 nas[indices] = recorder.nas.cpu()
 
-        in_batches(model, prompts, batch_size, work, progress, doing="scoring")
+        in_batches(model, prompts, batch_size, work, progress, doing="scoring", padding=padding)
     processes.add_up(p_positive, p_negative, p_unsure, nas)
     said = zip(p_positive.tolist(), p_negative.tolist(), p_unsure.tolist(), strict=True)
     verdicts = [likeliest(*probabilities) for probabilities in said]

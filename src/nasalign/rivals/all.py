@@ -1,5 +1,6 @@
 """The rows of a comparison, in their order."""
 
+from nasalign.rivals.activated_lora import ALORA
 from nasalign.rivals.baselines import NASA, NASA_PLUS, QUERY_ONLY, RANDOM, UNTOUCHED
 from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, PLATT, THRESHOLD
 from nasalign.rivals.head_edits import JOLA, LOFIT
@@ -23,6 +24,7 @@ RIVALS: tuple[Rival, ...] = (
     PROBE,
     LORA_ALL,
     LORA_QK,
+    ALORA,
     LOFIT,
     JOLA,
     STEERING,

@@ -62,9 +62,13 @@ class LowRankChange(Change):
             change = functional.linear(functional.linear(hidden, down), up) * (ALPHA / RANK)
             if changing is not None:
                 change = change * changing.to(change.device)
-            return (output + change).to(output.dtype)
+            return self.changed(output, change)
 
         return add
+
+    def changed(self, output: Tensor, change: Tensor) -> Tensor:
+        """Return the output of a module with its change, in the output's own type."""
+        return (output + change).to(output.dtype)
 
 
 def all_linear(model: PreTrainedModel) -> Outputs:
