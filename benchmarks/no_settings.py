@@ -136,14 +136,25 @@ def _budgets(rows: list[dict[str, Any]]) -> list[str]:
 def _pairs(found: list[dict[str, Any]]) -> list[str]:
     """Each figure before and after, as the mean over runs."""
     return [
-        " -> ".join(f"{fmean(one[when][metric] for one in found):.3f}" for when in WHEN)
+        " -> ".join(_mean([one[when][metric] for one in found]) for when in WHEN)
         for metric in PAIRS
     ]
 
 
+def _mean(found: list[float | None]) -> str:
+    """The mean; a model that never says Yes has no precision."""
+    known = [one for one in found if one is not None]
+    return f"{fmean(known):.3f}" if known else "-"
+
+
 def _gap(found: list[dict[str, Any]]) -> str:
     """Precision minus recall afterwards, as the mean over runs."""
-    return f"{fmean(one['after']['precision'] - one['after']['recall'] for one in found):+.3f}"
+    gaps = [
+        one["after"]["precision"] - one["after"]["recall"]
+        for one in found
+        if one["after"]["precision"] is not None
+    ]
+    return f"{fmean(gaps):+.3f}" if gaps else "-"
 
 
 if __name__ == "__main__":
