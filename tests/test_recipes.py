@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +21,8 @@ import nasalign
 import tiny
 from nasalign.data.records import BinaryExample
 from nasalign.prompts.builder import prompt_1
+from served_page import opened, serving
+from tiny_pair import make_pair
 
 EXAMPLES = [
     BinaryExample(f"What is the capital of {land}?", label, city)
@@ -136,3 +140,72 @@ def test_inspect_scores_as_we_do(
         for one, answer in zip(EXAMPLES, answers, strict=True)
     ]
     assert log.results.scores[0].metrics["accuracy"].value == sum(right) / len(right)
+
+
+def recipe(place: str, address: str) -> str:
+    """A block of the page below a line, for another server and its model."""
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    block = re.search(rf"{re.escape(place)}.*?```\w+[^\n]*\n(.*?)```", page, re.DOTALL)
+    assert block
+    text = block[1].replace("http://127.0.0.1:8000", address)
+    assert address in text
+    return text.replace("smollm2-135m", "tiny")
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `nasalign serve` with an adapter."""
+    with serving(opened(make_pair(tmp_path_factory.mktemp("pair")))) as address:
+        yield address
+
+
+def probability(address: str, question: str, answer: str) -> float:
+    """What the API says to Prompt I."""
+    asked = prompt_1(BinaryExample(question, True, answer))
+    body = {"model": "tiny", "messages": [{"role": "user", "content": asked}]}
+    header = {"Content-Type": "application/json"}
+    request = Request(f"{address}/v1/chat/completions", json.dumps(body).encode(), header)
+    return float(json.loads(urlopen(request).read())["nasalign"]["probability"])
+
+
+@pytest.mark.long
+def test_promptfoo_judges_by_our_probability(api: str, tmp_path: Path) -> None:
+    program = shutil.which("promptfoo")
+    if not program:
+        pytest.skip("promptfoo is not installed (npm install promptfoo)")
+    (tmp_path / "promptfooconfig.yaml").write_text(recipe("## promptfoo", api))
+    (tmp_path / "judge.py").write_text(recipe("promptfoo calls it", api))
+    told = {
+        "PROMPTFOO_PYTHON": sys.executable,
+        "PROMPTFOO_CONFIG_DIR": str(tmp_path / "own"),
+        "PROMPTFOO_DISABLE_TELEMETRY": "1",
+        "PROMPTFOO_DISABLE_UPDATE": "1",
+        "PROMPTFOO_DISABLE_REMOTE_GENERATION": "1",
+    }
+    done = subprocess.run(
+        [program, "eval", "--no-cache", "--output", "out.json"],
+        cwd=tmp_path,
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 100), done.stdout + done.stderr  # 100: an answer was judged wrong
+    [found] = json.loads((tmp_path / "out.json").read_text())["results"]["results"]
+    question = found["vars"]["question"]
+    said = found["response"]["output"]
+    assert said in ("Yes", "No")
+    expected = probability(api, question, said)
+    assert found["score"] == pytest.approx(expected, abs=1e-4)
+    assert found["success"] is (expected > 0.5)
+    assert done.returncode == (0 if found["success"] else 100)
+
+
+@pytest.mark.long
+def test_deepeval_measures_our_probability(api: str) -> None:
+    pytest.importorskip("deepeval", reason="deepeval is not installed")
+    names: dict[str, object] = {}
+    exec(recipe("## DeepEval", api), names)
+    metric = names["metric"]
+    expected = probability(api, "What is the capital of France?", "Paris")
+    assert metric.score == pytest.approx(expected, abs=1e-4)  # type: ignore[attr-defined]
+    assert metric.is_successful() is (expected > 0.5)  # type: ignore[attr-defined]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import PeftModel
 
 import tiny
 from nasalign.data.records import BinaryExample
@@ -22,8 +23,9 @@ from nasalign.rivals.activated_lora import (
     after,
     attention_linear,
     invocation_of,
+    write_activated,
 )
-from nasalign.rivals.lora import ALPHA, RANK
+from nasalign.run import Run
 from rivals.material import (
     CITY_EXAMPLES,
     facts,
@@ -57,7 +59,7 @@ def test_where_it_acts() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "phi3", "qwen2"])
-def test_the_same_factors_do_in_peft_what_they_do_here(family: str) -> None:
+def test_its_adapter_does_in_peft_what_it_does_here(family: str, tmp_path: Path) -> None:
     model = tiny.build_model(family, layers=2)
     change, before = activated(model), logits(model, ROWS)
     with change.on(model):
@@ -67,21 +69,10 @@ def test_the_same_factors_do_in_peft_what_they_do_here(family: str) -> None:
     assert torch.equal(ours[0, 0], before[0, 0])
     assert torch.equal(ours[1, :4], before[1, :4])
     assert (ours[0, 1:] - before[0, 1:]).abs().amax(dim=-1).min() > 0.01
-    config = LoraConfig(
-        r=RANK,
-        lora_alpha=ALPHA,
-        target_modules=list(change.outputs),
-        alora_invocation_tokens=list(INVOCATION),
-        task_type="CAUSAL_LM",
-    )
+    write_activated(tmp_path / "adapter", change, "org/base")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wrapped = get_peft_model(model, config).eval()
-    for place, name in enumerate(change.outputs):
-        layer = wrapped.get_base_model().get_submodule(name)
-        assert isinstance(layer, LoraLayer)
-        layer.lora_A["default"].weight.data = change.down[place].detach()
-        layer.lora_B["default"].weight.data = change.up[place].detach()
+        wrapped = PeftModel.from_pretrained(model, str(tmp_path / "adapter"))
     with torch.no_grad():
         theirs = wrapped(input_ids=ROWS, use_cache=False).logits
     torch.testing.assert_close(ours, theirs)
@@ -146,9 +137,11 @@ def test_it_is_activated_by_the_instruction(tokenizer) -> None:
         assert not after(torch.tensor([builder.parametric(fact)]), torch.tensor(invocation)).any()
 
 
-def test_it_learns_as_a_row_of_the_comparison(tokenizer) -> None:
+def test_it_learns_as_a_row_of_the_comparison(tokenizer, tmp_path: Path) -> None:
     given = learnable(tiny.build_model("llama", layers=2), tokenizer)
+    given = replace(given, session=given.session.with_run(Run(tmp_path)))
     fitted = ALORA.fit(given)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
     assert fitted.chosen["activated by"].endswith("Yes or No.")
     before = given.scores(CITY_EXAMPLES).p_positive
     with fitted.on(given.model):

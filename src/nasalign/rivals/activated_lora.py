@@ -7,6 +7,7 @@ untouched model to the bit. PEFT's ``alora_invocation_tokens`` has the same rule
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +15,16 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from nasalign.adapters.adapter_checks import PREFIX, A, B, peft_config
 from nasalign.errors import ModelError, PromptError
 from nasalign.inference.generation import TokenIds
 from nasalign.inference.prefix import common_beginning, shared_prefix
+from nasalign.io.files import write_json, write_tensors
+from nasalign.io.storage import make_subfolder, replacing
 from nasalign.models.geometry import HeadGeometry, text_model
-from nasalign.rivals.lora import LowRankChange, Outputs, all_linear
+from nasalign.models.merging import CONFIG, FILE
+from nasalign.models.names import public_name
+from nasalign.rivals.lora import ALPHA, RANK, LowRankChange, Outputs, all_linear
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
 
@@ -118,13 +124,36 @@ def invocation_of(material: Material, prompts: Sequence[Any]) -> tuple[int, ...]
     return found
 
 
+def write_activated(folder: Path, change: ActivatedChange, base_model: str) -> None:
+    """Write a change as an adapter of PEFT, which activates it by the same tokens."""
+    pairs = zip(change.down, change.up, strict=True)
+    scaled = [(down.detach().cpu(), up.detach().cpu() * (ALPHA / RANK)) for down, up in pairs]
+    changes = dict(zip(change.outputs, scaled, strict=True))
+    tensors = {
+        f"{PREFIX}{name}{part}": factor
+        for name, both in changes.items()
+        for part, factor in zip((A, B), both, strict=True)
+    }
+    config = peft_config(changes, RANK, public_name(base_model))
+    make_subfolder(folder.parent)
+    with replacing(folder) as whole:
+        whole.mkdir()
+        write_json(whole / CONFIG, config | {"alora_invocation_tokens": change.invocation.tolist()})
+        write_tensors(whole / FILE, tensors)
+
+
 def _fit(material: Material) -> Fitted:
     model, seed = material.model, material.settings.seed
     search = RateSearch(material, ALORA.name, ALORA.title)
     prompts = [prompt for prompt, _ in chain.from_iterable(search.pairs)]
     outputs, invocation = attention_linear(model), invocation_of(material, prompts)
-    about = {"activated by": material.session.tokenizer.decode(invocation).strip()}
-    return search.best(lambda: ActivatedChange(model, outputs, seed, invocation), lambda _: about)
+
+    def about(trained: ActivatedChange) -> dict[str, str]:
+        if material.run.folder:
+            write_activated(material.run.folder / "adapter", trained, model.name_or_path)
+        return {"activated by": material.session.tokenizer.decode(invocation).strip()}
+
+    return search.best(lambda: ActivatedChange(model, outputs, seed, invocation), about)
 
 
 ALORA = Rival(
