@@ -16,7 +16,7 @@ from nasalign.errors import DataError, NothingToFixError, PromptError
 from nasalign.inference.scoring import Scores, score, score_prompts
 from nasalign.inference.verdicts import Verdict, likeliest
 from nasalign.nasa import probing as module
-from nasalign.nasa.direction import Mistakes, weigh, wrong_examples
+from nasalign.nasa.direction import Mistakes, choose_direction, weigh, wrong_examples
 from nasalign.nasa.knowledge import Parametric
 from nasalign.nasa.probing import (
     ProbingSet,
@@ -25,6 +25,7 @@ from nasalign.nasa.probing import (
     probing_set_from_rows,
 )
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.run import Run
 from nasalign.session import Session
 
 EXAMPLE = BinaryExample("Who wrote Hamlet?", False, "Paris")
@@ -130,6 +131,25 @@ def test_both_answers_to_the_same_questions_are_weighed(
     denied, affirmed = (score(model, tokenizer, part).verdicts for part in (right, wrong))
     assert found.denied == denied.count("negative")
     assert found.affirmed == affirmed.count("positive")
+
+
+@pytest.mark.parametrize(("denied", "asked"), [(30, [32]), (16, [32, 200])])
+def test_more_are_asked_only_where_the_first_do_not_tell(
+    denied: int, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def weighed(session: object, samples: object, done: object, count: int = 200) -> Mistakes:
+        counts.append(count)
+        return Mistakes(denied, 32, 15, 32)
+
+    monkeypatch.setattr("nasalign.nasa.direction.weigh", weighed)
+    session = Session(None, None, Settings(direction="auto"), Run())
+    assert choose_direction(session, known(40)) == "negative"
+    assert counts == asked
+    counts.clear()
+    choose_direction(session, known(32))  # there are no more
+    assert counts == [32]
 
 
 def test_without_any_wrong_answer_nothing_is_weighed() -> None:

@@ -16,7 +16,14 @@ from nasalign.inference.scoring import score_prompts
 from nasalign.io.files import read_json
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
-from nasalign.nasa.learning_rate import FILE, MOVE, UNFOUND, _factor, find_learning_rate
+from nasalign.nasa.learning_rate import (
+    FILE,
+    MOVE,
+    MOVE_IN_HASTE,
+    UNFOUND,
+    _factor,
+    find_learning_rate,
+)
 from nasalign.nasa.training import RowTuner
 from nasalign.prompts.builder import PromptBuilder
 from nasalign.run import Run
@@ -38,8 +45,9 @@ def tuner_of(
     )
 
 
-def found(tuner: RowTuner, heads: Sequence[Head] = (HEAD, LATER)) -> dict:
+def found(tuner: RowTuner, heads: Sequence[Head] = (HEAD, LATER), **facts: object) -> dict:
     run = Run()
+    run.facts |= facts
     find_learning_rate(run, tuner, heads)
     return run.facts["learning_rate"]
 
@@ -60,6 +68,16 @@ def test_an_epoch_at_the_rate_moves_the_answers_as_far_as_wanted(
     tuner.measure()
     wanted, other = (tuner.log_probabilities() - start).tolist()
     assert max(wanted, abs(wanted - other)) == pytest.approx(told["move"], rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("lowered", "move"), [({"epochs": 4}, MOVE_IN_HASTE), ({"evaluation_questions": 400}, MOVE)]
+)
+def test_an_epoch_goes_further_where_a_budget_leaves_few(
+    lowered: dict[str, int], move: float, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    told = found(tuner_of(tokenizer), budget={"minutes": 15.0, "given": lowered})
+    assert told["move"] == pytest.approx(max(abs(told["log_odds"]) * move, 0.1), rel=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -21,6 +21,7 @@ from nasalign.evaluation.side_effects import neutral_texts
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
+from nasalign.nasa.direction import FIRST
 from nasalign.nasa.parts import VALIDATION_ONE_OF
 from nasalign.progress import in_words
 from nasalign.run import Run
@@ -85,7 +86,7 @@ class Workload:
         )
         probed = min(settings.probing_questions, self.probed)
         known = probed * (_KNOWN if self.asked else 1)
-        weighed = 2 * min(200, known) if settings.direction == "auto" else 0
+        weighed = 2 * min(FIRST, known) if settings.direction == "auto" else 0
         return {
             "evaluation before": evaluated,
             "held-back questions": 2 * 2 * held_back_pairs(settings) * length,  # of both models

@@ -18,6 +18,8 @@ Lean = Literal["negative", "positive"]
 
 WEIGHED = 200
 """Known questions at most by whose right and wrong answers the direction is chosen."""
+FIRST = 32
+"""So many are asked at first, and all only where these do not tell: most models lean far."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,21 @@ def right_and_wrong(
 
 
 def weigh(
-    session: Session, samples: Sequence[Parametric], progress: Progress | None = None
+    session: Session,
+    samples: Sequence[Parametric],
+    progress: Progress | None = None,
+    count: int | None = None,
 ) -> Mistakes:
-    """Ask for the right and a wrong answer to at most 200 known questions, and count mistakes."""
-    right, wrong = right_and_wrong(known_of(samples), samples, WEIGHED, session.settings)
+    """Ask for the right and a wrong answer to known questions, and count mistakes.
+
+    Args:
+        session: with the untouched model.
+        samples: what was probed.
+        progress: called as examples are scored.
+        count: of the questions at most; ``WEIGHED`` unless given.
+    """
+    most = WEIGHED if count is None else count
+    right, wrong = right_and_wrong(known_of(samples), samples, most, session.settings)
     examples = right + wrong
     if not examples:
         return Mistakes(0, 0, 0, 0)
@@ -155,9 +168,13 @@ def choose_direction(session: Session, samples: Sequence[Parametric]) -> Lean:
     if settings.direction != "auto":
         run.facts["direction"] = {"chosen": settings.direction}
         return settings.direction
-    total = 2 * min(WEIGHED, len(known_of(samples)))
-    with run.stage("direction", "Asking for right and wrong answers", total) as done:
-        found = weigh(session, samples, done)
+    known = len(known_of(samples))
+    title = "Asking for right and wrong answers"
+    with run.stage("direction", title, 2 * min(FIRST, known)) as done:
+        found = weigh(session, samples, done, FIRST)
+    if found.lean == "neither" and known > FIRST:
+        with run.stage("direction/all", title, 2 * min(WEIGHED, known)) as done:
+            found = weigh(session, samples, done)
     denied, affirmed = found.shares
     way = "No" if found.larger == "negative" else "Yes"
     run.facts["direction"] = {"chosen": found.larger} | found.as_dict()

@@ -26,6 +26,8 @@ from nasalign.run import Run
 FILE = "learning_rate.json"
 MOVE = 0.2
 """Share of the mean log odds of V by which an epoch moves the answers (docs/log.md)."""
+MOVE_IN_HASTE = 0.4
+"""The same where a budget has lowered the number of heads or epochs: fewer have to go as far."""
 LEAST_MOVE = 0.1
 """By how much it moves them at least, in nats, where the log odds begin near zero."""
 HEADS = 4
@@ -58,12 +60,14 @@ def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> Sequ
         tried = min(STEPS * tuner.settings.tuning_batch_size, len(tuner.tuning))
         total = tried + 4 * len(tuner.validation)  # seldom more
         start = tuner.log_probabilities()
+        lowered = run.facts.get("budget", {}).get("given", {})
+        move = MOVE_IN_HASTE if {"n", "epochs"} & set(lowered) else MOVE
         found: dict[str, Any] = {}
         with run.timed("learning_rate"):
             for place, head in enumerate(heads[:HEADS]):
                 with run.reporter.stage("Finding the learning rate", total) as done:
                     tuner.progress = done
-                    found = processes.agreed(_searched(tuner, head, start))
+                    found = processes.agreed(_searched(tuner, head, start, move))
                 found["heads_without"] = place
                 if found["found"]:
                     break
@@ -76,10 +80,13 @@ def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> Sequ
     return heads[found["heads_without"] :] if found["found"] else heads
 
 
-def _searched(tuner: RowTuner, head: Head, start: Tensor) -> dict[str, Any]:
-    """The rate that was found, and by how much it moves the answers of V from ``start``, [2]."""
+def _searched(tuner: RowTuner, head: Head, start: Tensor, move: float) -> dict[str, Any]:
+    """The rate that was found, and by how much it moves the answers of V from ``start``, [2].
+
+    ``move`` is the share of the mean log odds by which an epoch is to move them.
+    """
     log_odds = float(start[0] - start[1])
-    target = max(MOVE * abs(log_odds), LEAST_MOVE)
+    target = max(move * abs(log_odds), LEAST_MOVE)
     epoch = -(-len(tuner.tuning) // tuner.settings.tuning_batch_size)
     steps = min(STEPS, epoch)
     tuner.trial(head, steps, TRIED)
