@@ -30,6 +30,7 @@ ROWS = (
     "lora-all",
     "lora-qk",
     "alora",
+    "rows",
     "lofit",
     "jola",
     "steering",

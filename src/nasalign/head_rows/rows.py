@@ -1,6 +1,6 @@
 """A head's query and key rows as float32 parameters, the only ones that tuning can change."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -75,15 +75,19 @@ class TunableRows:
         self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> "TunableRows":
-        for where in self.parameters:
-            for module in sharing(self.model, where.module):
-                self._hooks.append(module.register_forward_hook(self._hook(where)))
+        self._hooks += self.hooks()
         return self
 
     def __exit__(self, *error: object) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+
+    def hooks(self) -> Iterator[RemovableHandle]:
+        """Put in the hooks that compute the outputs, one after the other."""
+        for where in self.parameters:
+            for module in sharing(self.model, where.module):
+                yield module.register_forward_hook(self._hook(where))
 
     @property
     def rounds(self) -> bool:

@@ -9,6 +9,7 @@ from nasalign.rivals.linear_probe import PROBE
 from nasalign.rivals.lora import LORA_ALL, LORA_QK
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.steering import STEERING
+from nasalign.rivals.tuned_rows import TUNED_ROWS
 from nasalign.rivals.unibias import UNIBIAS
 
 RIVALS: tuple[Rival, ...] = (
@@ -25,6 +26,7 @@ RIVALS: tuple[Rival, ...] = (
     LORA_ALL,
     LORA_QK,
     ALORA,
+    TUNED_ROWS,
     LOFIT,
     JOLA,
     STEERING,
