@@ -103,7 +103,7 @@ def test_seconds_are_those_of_the_counts() -> None:
     assert found["probing"] == 240 * 50 * 0.01  # half of 480 are taken as known
     assert found["side effects"] == 2 * 100 * 0.5 + 4 * 1500 * 0.01
     one = 0.5 * (3 * 96 + 32 + 0.4 * 128)  # prompts of an epoch, each 0.5 s
-    assert found["tuning"] == pytest.approx(0.3 * 8 * 4 * one * 0.6 + 2 * one)
+    assert found["tuning"] == pytest.approx(0.4 * 8 * 4 * one * 0.6 + 2 * one)
     by_tau = WORK.seconds(FAST.replace({"halting": "tau"}), Speed(token=0.01, answer=0.5))
     assert by_tau["tuning"] < found["tuning"]
     twice = WORK.seconds(FAST, Speed(token=0.02, answer=1.0))

@@ -82,7 +82,7 @@ def test_where_all_is_evaluated_nothing_is_held_back(asked: list[Question]) -> N
     assert asked == []
 
 
-@pytest.mark.parametrize(("questions", "pairs"), [(1000, 100), (60, 20), (5, 10)])
+@pytest.mark.parametrize(("questions", "pairs"), [(1000, 100), (80, 20), (5, 10)])
 def test_fewer_are_asked_where_less_is_evaluated(questions: int, pairs: int) -> None:
     assert held_back_pairs(Settings(evaluation_questions=questions)) == pairs
 

@@ -199,6 +199,17 @@ def test_a_linear_move_is_met_exactly(slope: float) -> None:
     assert factor == pytest.approx(0.1 / slope)
 
 
+def test_a_head_that_moves_nothing_is_given_up_soon() -> None:
+    tried: list[float] = []
+
+    def moved(factor: float) -> float:
+        tried.append(factor)
+        return 0.0
+
+    assert _factor(moved, 0.1) is None
+    assert tried == [4.0, 128.0, 32.0]
+
+
 @pytest.mark.parametrize(
     ("moved", "least", "most"),
     [

@@ -51,7 +51,7 @@ _ANSWERED = 32  # questions asked freely in a trial at most
 _KNOWN = 0.5  # share of probing questions that a model knows, at most, for most models
 _ABOVE = 0.6  # share of the layers that replay runs, where heads lie in the middle
 _BACKWARD = 3.0  # time of a training step, in forward passes
-_LIKELY = 0.3  # share of all epochs of all heads that is run until tuning halts
+_LIKELY = 0.4  # share of all epochs of all heads that is run until tuning halts
 _WEIGHED = 0.4  # share of the balance set that is scored in a measurement
 _WRITING = 30.0  # seconds of bootstrap intervals, attention and the report
 

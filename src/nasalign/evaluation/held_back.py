@@ -33,7 +33,7 @@ LEAST_PAIRS = 10
 
 def held_back_pairs(settings: Settings) -> int:
     """Return how many questions are held back; fewer where less is evaluated."""
-    return max(LEAST_PAIRS, min(PAIRS, settings.evaluation_questions // 3))
+    return max(LEAST_PAIRS, min(PAIRS, settings.evaluation_questions // 4))
 
 
 def held_back_examples(

@@ -27,7 +27,8 @@ FILE = "learning_rate.json"
 MOVE = 0.2
 """Share of the mean log odds of V by which an epoch moves the answers (docs/log.md)."""
 MOVE_IN_HASTE = 0.4
-"""The same where a budget has lowered the number of heads or epochs: fewer have to go as far."""
+"""The same where a budget has lowered the number of heads or epochs: fewer have to go as far. Then
+a single step is tried, too."""
 LEAST_MOVE = 0.1
 """By how much it moves them at least, in nats, where the log odds begin near zero."""
 HEADS = 4
@@ -61,13 +62,13 @@ def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> Sequ
         total = tried + 4 * len(tuner.validation)  # seldom more
         start = tuner.log_probabilities()
         lowered = run.facts.get("budget", {}).get("given", {})
-        move = MOVE_IN_HASTE if {"n", "epochs"} & set(lowered) else MOVE
+        haste = bool({"n", "epochs"} & set(lowered))
         found: dict[str, Any] = {}
         with run.timed("learning_rate"):
             for place, head in enumerate(heads[:HEADS]):
                 with run.reporter.stage("Finding the learning rate", total) as done:
                     tuner.progress = done
-                    found = processes.agreed(_searched(tuner, head, start, move))
+                    found = processes.agreed(_searched(tuner, head, start, haste))
                 found["heads_without"] = place
                 if found["found"]:
                     break
@@ -80,15 +81,13 @@ def find_learning_rate(run: Run, tuner: RowTuner, heads: Sequence[Head]) -> Sequ
     return heads[found["heads_without"] :] if found["found"] else heads
 
 
-def _searched(tuner: RowTuner, head: Head, start: Tensor, move: float) -> dict[str, Any]:
-    """The rate that was found, and by how much it moves the answers of V from ``start``, [2].
-
-    ``move`` is the share of the mean log odds by which an epoch is to move them.
-    """
+def _searched(tuner: RowTuner, head: Head, start: Tensor, haste: bool) -> dict[str, Any]:
+    """The rate that was found, and by how much it moves the answers of V from ``start``, [2]."""
+    move, most = (MOVE_IN_HASTE, 1) if haste else (MOVE, STEPS)
     log_odds = float(start[0] - start[1])
     target = max(move * abs(log_odds), LEAST_MOVE)
     epoch = -(-len(tuner.tuning) // tuner.settings.tuning_batch_size)
-    steps = min(STEPS, epoch)
+    steps = min(most, epoch)
     tuner.trial(head, steps, TRIED)
     sizes = tuner.rows.sizes()
     try:
@@ -118,11 +117,13 @@ def _factor(moved: Callable[[float], float], target: float) -> float | None:
     """The factor at which an update moves the answers as far as wanted; None if none does.
 
     Factors are doubled or halved until two of them enclose the target; between these the move is
-    taken as linear.
+    taken as linear. Where neither the greatest factor nor a middle one goes so far, none is sought.
     """
     least, greatest = FACTORS
     short = long = UNFOUND / TRIED
     near = far = moved(long)
+    if far < target and all(moved(one) < target for one in (greatest, greatest / 4)):
+        return None
     while far < target and long < greatest:
         short, near = long, far
         long *= 2
