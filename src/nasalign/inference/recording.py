@@ -14,7 +14,7 @@ from nasalign.inference.batches import check_lengths, in_batches
 from nasalign.inference.forward import answer_logits
 from nasalign.models import processes
 from nasalign.nas.recorder import NasRecorder
-from nasalign.prompts.builder import check_offsets, locate_word
+from nasalign.prompts.locating import check_offsets, locate_word
 
 _SENTENCE_END = re.compile(r"[.?!](?=\s|$)|\n")
 

@@ -13,13 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from nasalign.config import NasRows, Scenario, Settings
 from nasalign.data.records import BinaryExample, Question, lettered
 from nasalign.errors import PromptError, shortened
-from nasalign.prompts.answer_tokens import (
-    AnswerTokens,
-    find_answer_tokens,
-    first_characters,
-)
+from nasalign.prompts.answer_tokens import AnswerTokens, find_answer_tokens
 from nasalign.prompts.chat_template import ChatTemplate, chat_template_of
 from nasalign.prompts.encoding import Encoder, Span
+from nasalign.prompts.locating import check_offsets, locate_word, token_after
 from nasalign.prompts.scenarios import closing_in, words_in
 from nasalign.prompts.user_template import Filled, Part, PromptTemplate
 from nasalign.prompts.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
@@ -145,7 +142,7 @@ class PromptBuilder:
         values = [(starts[part] + begin, starts[part] + end) for part, begin, end in filled.values]
         ids, offsets = self._encode(text, values)
         part, end = filled.end
-        after = _token_after(offsets, starts[part] + end)
+        after = token_after(offsets, starts[part] + end)
 
         def position_of(word: tuple[Part, int, str]) -> int:
             in_part, place, written = word
@@ -323,12 +320,6 @@ def _without_system(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return others
 
 
-def _token_after(offsets: Sequence[Span], end: int) -> int:
-    """The first token that begins at a character or later; the last one if none does."""
-    later = (index for index, (begin, stop) in enumerate(offsets) if stop > begin >= end)
-    return next(later, len(offsets) - 1)
-
-
 def prompt_1(example: BinaryExample) -> str:
     """Return Prompt I as a message, for a model whose tokenizer is not at hand."""
     words = VOCABULARIES["yes/no"]
@@ -343,36 +334,3 @@ def _body(example: BinaryExample, words: Vocabulary, scenario: Scenario = "plain
     verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
     closing = closing_in(scenario, words.positive, words.negative)
     return f"{context}Question: {example.question}{verify} {closing}"
-
-
-def check_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer by which no word of a text can be located.
-
-    Raises:
-        PromptError: it gives no character offsets.
-    """
-    if not tokenizer.is_fast:
-        raise PromptError(
-            f"The tokenizer {type(tokenizer).__name__} gives no character offsets, so the answer "
-            "words cannot be located; use a fast tokenizer."
-        )
-
-
-def locate_word(
-    tokenizer: PreTrainedTokenizerBase,
-    word: str,
-    place: int,
-    ids: Sequence[int],
-    offsets: Sequence[tuple[int, int]],
-    text: str,
-) -> int:
-    """Return the index of the token in which a word at a character begins, checked by decoding."""
-    covering = (i for i, (begin, end) in enumerate(offsets) if begin <= place < end)
-    index = next(covering, -1)
-    decoded = first_characters(tokenizer, ids[index:]) if index >= 0 else ""
-    if not decoded or not word.startswith(decoded):
-        raise PromptError(
-            f"The answer word {word!r} has no token of its own: the tokenizer reads "
-            f"{decoded!r} there, in the prompt {shortened(text)}."
-        )
-    return index
