@@ -120,15 +120,23 @@ def test_inspect_scores_as_we_do(
     from inspect_ai.solver import generate
 
     monkeypatch.chdir(tmp_path)
+    # inspect_ai has the tokenizer add its special tokens to the template's, which has them already.
+    own = shutil.copytree(folder, tmp_path / "own")
+    content = json.loads((own / "tokenizer.json").read_text()) | {"post_processor": None}
+    (own / "tokenizer.json").write_text(json.dumps(content))
     words = {True: "Yes", False: "No"}
     samples = [Sample(prompt_1(one), target=words[one.known_label]) for one in EXAMPLES]
     task = inspect.Task(dataset=samples, solver=generate(), scorer=match(location="begin"))
     [log] = inspect.eval(
         task,
         model="hf/tiny",
-        model_args={"model_path": str(folder), "tokenizer_path": str(folder), "device": "cpu"},
+        model_args={
+            "model_path": str(folder),
+            "tokenizer_path": str(own),
+            "device": "cpu",
+            "do_sample": False,
+        },
         max_tokens=TOKENS,
-        temperature=0.001,
         log_dir=str(tmp_path / "logs"),
         display="none",
     )

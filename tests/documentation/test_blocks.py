@@ -27,7 +27,7 @@ from pages import PAGES, ROOT, Block, blocks
 QUICK = ("epochs=1", "n=2", "k=8", "learning_rate=1e-3", "bootstrap_samples=20")
 QUICK += ("answer_tokens=6", "side_effect_questions=2", "joint_epochs=1", "known_pairs=8")
 QUICK += ("reasoning_tokens=8", "evaluation_questions=12", "probing_questions=40")
-LANGUAGES = {"sh", "python", "json", "toml", "text", "console", "bibtex", ""}
+LANGUAGES = {"sh", "python", "json", "toml", "text", "console", "bibtex", "yaml", ""}
 PLAIN = ("make", "python", "pip", "accelerate", "source", "export")  # commands that are not ours
 NAMED = ("hotpotqa", "strategyqa", "musique", "gsm8k", "math", "ar-lsat")
 NAMED += ("gsm8k-rephrased", "math-rephrased")
@@ -39,7 +39,7 @@ NOT_RUN = {
     "exporting.md": 3,
     "own-data.md": 1,
     "own-model.md": 3,
-    "recipes.md": 3,
+    "recipes.md": 4,
     "reproduce.md": 2,
     "serving.md": 3,
     "start.md": 4,
