@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
@@ -158,16 +159,38 @@ def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: st
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).exists():
         raise NasAlignError(f"The folder {folder} holds no adapter to replace; choose another.")
     rank = max(len(a) for a, _ in changes.values())
-    tensors: dict[str, Tensor] = {}
-    for module, (a, b) in changes.items():
-        tensors[f"{PREFIX}{module}{A}"] = pad(a, (0, 0, 0, rank - len(a))).contiguous()
-        tensors[f"{PREFIX}{module}{B}"] = pad(b, (0, rank - len(a))).contiguous()
+    tensors = peft_tensors(
+        {
+            module: (pad(a, (0, 0, 0, rank - len(a))), pad(b, (0, rank - len(a))))
+            for module, (a, b) in changes.items()
+        }
+    )
     made_from = replace(origin, content=tensor_digest(tensors))
+    config = peft_config(changes, rank, public_name(base_model))
+    write_peft(folder, tensors, config, made_from.metadata())
+
+
+def peft_tensors(changes: Changes) -> dict[str, Tensor]:
+    """Return A and B of each module under PEFT's names."""
+    return {
+        f"{PREFIX}{module}{part}": factor.contiguous()
+        for module, both in changes.items()
+        for part, factor in zip((A, B), both, strict=True)
+    }
+
+
+def write_peft(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    config: dict[str, Any],
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write tensors and configuration of an adapter: both files, or none."""
     make_subfolder(folder.parent)
     with replacing(folder) as whole:
         whole.mkdir()
-        write_json(whole / CONFIG, peft_config(changes, rank, public_name(base_model)))
-        write_tensors(whole / FILE, tensors, made_from.metadata())
+        write_json(whole / CONFIG, config)
+        write_tensors(whole / FILE, tensors, metadata)
 
 
 def _absence(folder: Path) -> str:

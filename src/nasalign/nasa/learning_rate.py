@@ -134,8 +134,6 @@ def _factor(moved: Callable[[float], float], target: float) -> float | None:
         near = moved(short)
     if near >= target:
         return short
-    if far < target:
-        return None
     if not math.isfinite(far):  # too far to be measured
         return short
     return short + (long - short) * (target - near) / (far - near)

@@ -18,8 +18,19 @@ from nasalign.inference.batches import in_batches
 from nasalign.inference.forward import answer_logits, over_tokens
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
+from nasalign.nas.heads import places
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
+
+ONE_OF = 10
+"""One head in so many is tuned: a tenth does most of what all of them can (docs/study.md)."""
+
+
+def most_attributed(norms: Tensor, count: int | None = None) -> list[tuple[int, int]]:
+    """Return the layer and head of the highest of attributions [L, H]; a tenth unless counted."""
+    known = places(norms)
+    ranked = sorted(known, key=lambda place: -float(norms[place]))
+    return ranked[: count or max(1, len(known) // ONE_OF)]
 
 
 def answer_log_odds(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:

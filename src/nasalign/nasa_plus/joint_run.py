@@ -17,7 +17,7 @@ from nasalign.models import processes
 from nasalign.nas.heads import Head, places, single_head_nas
 from nasalign.nasa.knowledge import Parametric, ask_and_judge
 from nasalign.nasa.probing import ProbingSet
-from nasalign.nasa_plus.attribution import attribution
+from nasalign.nasa_plus.attribution import attribution, most_attributed
 from nasalign.nasa_plus.divergence import answered
 from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
 from nasalign.nasa_plus.kinds import Pair, anchors, held_back, pairs_of, row_pairs
@@ -29,8 +29,6 @@ ONE_FOR = {"known": 1, "unknown": 3, "direct": 2, "context": 2, "numbers": 3}
 """Number of known pairs for each pair of a kind."""
 OWN_KINDS = ("known", "rows")
 """Kinds whose right answers are known to the model, or given by the user."""
-ONE_OF = 10
-"""One head in so many is tuned: a tenth does most of what all of them can (docs/study.md)."""
 
 
 def pairs_by_kind(
@@ -124,14 +122,13 @@ def choose_by_attribution(
     known = [(one.right, one.wrong) for one in pairs if one.kind in OWN_KINDS]
     with run.stage("attribution", "What each head does to the answer", 2 * len(known)) as done:
         norms = attribution(session.model, known, settings.batch_size, done)
-    known_heads = places(norms)
-    count = settings.joint_heads or max(1, len(known_heads) // ONE_OF)
     measured = probing.nas.numel()
     nas = single_head_nas(probing.nas) if measured else torch.zeros_like(norms)
-    chosen = sorted(known_heads, key=lambda place: -float(norms[place]))[:count]
-    heads = [Head(*place, float(nas[place])) for place in chosen]
+    heads = [
+        Head(*place, float(nas[place])) for place in most_attributed(norms, settings.joint_heads)
+    ]
     run.say(
-        f"{len(heads)} heads of {len(known_heads)} have the highest attribution on {len(known)} "
+        f"{len(heads)} heads of {len(places(norms))} have the highest attribution on {len(known)} "
         f"pairs; the first is layer {heads[0].layer}, head {heads[0].head}."
     )
     rows = [head._asdict() | {"attribution": float(norms[head[:2]])} for head in heads]

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from nasalign.adapters.adapter_checks import PREFIX, A, B, peft_config
+from nasalign.adapters.adapter_checks import peft_config
+from nasalign.adapters.adapter_file import peft_tensors, write_peft
 from nasalign.errors import ModelError, PromptError
 from nasalign.inference.generation import TokenIds
 from nasalign.inference.prefix import common_beginning, shared_prefix
-from nasalign.io.files import write_json, write_tensors
-from nasalign.io.storage import make_subfolder, replacing
 from nasalign.models.geometry import HeadGeometry, text_model
-from nasalign.models.merging import CONFIG, FILE
 from nasalign.models.names import public_name
 from nasalign.rivals.lora import ALPHA, RANK, LowRankChange, Outputs, all_linear
 from nasalign.rivals.rate_search import RateSearch
@@ -49,7 +47,6 @@ class ActivatedChange(LowRankChange):
 
     def hooks(self, model: PreTrainedModel) -> Iterator[RemovableHandle]:
         """Read the tokens of each pass, and add to the outputs of the modules."""
-
         embedded: list[Tensor] = []
 
         def embed(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -129,17 +126,9 @@ def write_activated(folder: Path, change: ActivatedChange, base_model: str) -> N
     pairs = zip(change.down, change.up, strict=True)
     scaled = [(down.detach().cpu(), up.detach().cpu() * (ALPHA / RANK)) for down, up in pairs]
     changes = dict(zip(change.outputs, scaled, strict=True))
-    tensors = {
-        f"{PREFIX}{name}{part}": factor
-        for name, both in changes.items()
-        for part, factor in zip((A, B), both, strict=True)
-    }
     config = peft_config(changes, RANK, public_name(base_model))
-    make_subfolder(folder.parent)
-    with replacing(folder) as whole:
-        whole.mkdir()
-        write_json(whole / CONFIG, config | {"alora_invocation_tokens": change.invocation.tolist()})
-        write_tensors(whole / FILE, tensors)
+    config["alora_invocation_tokens"] = change.invocation.tolist()
+    write_peft(folder, peft_tensors(changes), config)
 
 
 def _fit(material: Material) -> Fitted:

@@ -14,9 +14,7 @@ from transformers import PreTrainedModel
 
 from nasalign.head_rows.rows import TunableRows, head_slices, joined
 from nasalign.models.geometry import HeadGeometry
-from nasalign.nas.heads import places
-from nasalign.nasa_plus.attribution import attribution
-from nasalign.nasa_plus.joint_run import ONE_OF
+from nasalign.nasa_plus.attribution import attribution, most_attributed
 from nasalign.rivals.change import Change
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
@@ -44,8 +42,7 @@ def _fit(material: Material) -> Fitted:
     title = "What each head does to the answer"
     with material.run.stage("attribution", title, 2 * len(prompts)) as done:
         norms = attribution(model, prompts, material.settings.batch_size, done)
-    every = places(norms)
-    heads = sorted(every, key=lambda place: -float(norms[place]))[: max(1, len(every) // ONE_OF)]
+    heads = most_attributed(norms)
     found = {"heads": [list(head) for head in heads]}
     return search.best(lambda: RowChange(model, heads), lambda _: found)
 
