@@ -40,7 +40,9 @@ def heads_of(script: Script, tau: float = -math.inf, epochs: int = 3) -> list[He
         # from the state after the first epoch: 0.25 + 0.5 t > 0.5
         ([Epoch(9, 9, 0.25), Epoch(8, 7, 0.75)], 17 / 32, 9 - 17 / 32, 9 - 34 / 32, 0.515625),
         ([Epoch(9, 8, 0.5078125)], 32 / 32, 9, 8, 0.5078125),  # the last 32nd is needed
-        ([Epoch(9, 8, 40.0)], 1 / 32, 10 - 1 / 32, 10 - 2 / 32, 1.25),  # and none but the first
+        # 1.25 at the first 32nd is far above: 0.625 at 1/64, and 0.46875 at 3/256
+        ([Epoch(9, 8, 40.0)], 1 / 64, 10 - 1 / 64, 10 - 2 / 64, 0.625),
+        ([Epoch(9, 8, 17.0)], 1 / 32, 10 - 1 / 32, 10 - 2 / 32, 0.53125),  # this is near
     ],
 )
 def test_the_share_of_yes_is_just_above_the_halting_share(
@@ -68,6 +70,20 @@ def test_the_search_is_five_measurements_and_a_last_one_where_it_ends() -> None:
     tried = [0.5, 0.75, 0.625, 0.6875, 0.65625]
     searched = [call for share in (*tried, tried[-1]) for call in (f"scale {share:g}", "measure")]
     assert script.calls == ["measure", "begin 0.1", "epoch", "measure", *searched, "finish"]
+
+
+def test_the_search_goes_on_where_the_share_is_far_above_and_ends_when_it_is_near() -> None:
+    script = Script({A: [Epoch(9, 8, 20.0)], B: []})  # 0.625 at 1/32, 0.46875 at 3/128
+    [head] = heads_of(script)
+    assert (head.scale, head.yes_share) == (7 / 256, pytest.approx(0.546875))
+    tried = [1 / 2**power for power in range(1, 7)] + [3 / 128, 7 / 256, 7 / 256]
+    assert [call for call in script.calls if call[:5] == "scale"] == [f"scale {t:g}" for t in tried]
+
+
+def test_the_model_nas_is_no_share_that_is_far_above() -> None:
+    script = Script({A: [Epoch(9, -1e4, 1.0)], B: []})
+    [head] = heads_of(script, tau=5.0)
+    assert head.scale == 1 / 32
 
 
 def test_nothing_is_shortened_before_the_halting_point_or_without_the_setting() -> None:
@@ -159,7 +175,7 @@ def halting_at_four_tenths(monkeypatch: pytest.MonkeyPatch) -> None:
         (start, *_), (rows, *_) = self.way[0], self.rows.copies()
         end = self.way[1][0] if len(self.way) > 1 else rows
         gone = (rows - start).norm() / (end - start).norm()
-        return Measurement(now.nas - 1e3 * self.tuned, float(gone > 0.4))
+        return Measurement(now.nas - 1e3 * self.tuned, 0.04 if gone > 0.4 else 0.0)
 
     monkeypatch.setattr(RowTuner, "measure", measure)
 

@@ -14,6 +14,10 @@ ABOVE = "model NAS above its start"
 ENDED = "tuning was ended"
 HALVINGS = 5
 """Measurements of a line search, which find the length of an epoch's update to 1/32."""
+MOST_HALVINGS = 8
+"""Measurements where a share of Yes there is still far above the one that halts tuning."""
+FAR = 0.05
+"""How far that is: a model may turn from No to Yes within a small part of an update."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,11 @@ class Limits:
         """Whether a state that can be measured is past the halting point: tau, or the share."""
         return math.isfinite(now.model) and (now.model < self.tau or self.balanced(now))
 
-    def balanced(self, now: Measurement) -> bool:
-        """Whether the share of Yes halts tuning in place of tau."""
-        return self.tau == -math.inf and now.yes_share > self.halting_share
+    def balanced(self, now: Measurement, more: float = 0.0) -> bool:
+        """Whether the share of Yes, above ``halting_share`` by ``more``, halts tuning in place of
+        tau.
+        """
+        return self.tau == -math.inf and now.yes_share > self.halting_share + more
 
 
 def incremental_tuning(
@@ -162,7 +168,7 @@ def _tune_head(
     failed = stopped in ("loss not finite", "NAS not finite")
     scale = 1.0
     if limits.line_search and not failed and stopped != ABOVE and limits.passed(now):
-        scale, now = _line_search(tuner, limits)
+        scale, now = _line_search(tuner, limits, now)
     cancelled = stopped if failed else _cancellation(head, before, now, limits)
     if cancelled:  # 14
         tuner.restore()  # 15
@@ -187,18 +193,26 @@ def _tune_head(
     return record, written or state
 
 
-def _line_search(tuner: HeadTuner, limits: Limits) -> tuple[float, Measurement]:
+def _line_search(tuner: HeadTuner, limits: Limits, now: Measurement) -> tuple[float, Measurement]:
     """Shorten the last epoch's update to where it just passes the halting point, by bisection.
+
+    Args:
+        tuner: the model after the epoch.
+        limits: the halting point.
+        now: its state.
 
     Returns:
         The share of the update that stays, and the state there.
     """
     short, long = 0.0, 1.0  # before the halting point, and past it
-    for _ in range(HALVINGS):
+    for halving in range(MOST_HALVINGS):
+        if halving >= HALVINGS and not limits.balanced(now, FAR):
+            break
         middle = (short + long) / 2
         tuner.scale(middle)
-        if limits.passed(tuner.measure()):
-            long = middle
+        there = tuner.measure()
+        if limits.passed(there):
+            long, now = middle, there
         else:
             short = middle
     tuner.scale(long)
