@@ -20,7 +20,7 @@ import pytest
 import nasalign
 import tiny
 from nasalign.data.records import BinaryExample
-from nasalign.prompts.builder import prompt_1
+from nasalign.prompts.prompt_one import prompt_1
 from served_page import opened, serving
 from tiny_pair import make_pair
 

@@ -17,9 +17,10 @@ from nasalign.prompts.answer_tokens import AnswerTokens, find_answer_tokens
 from nasalign.prompts.chat_template import ChatTemplate, chat_template_of
 from nasalign.prompts.encoding import Encoder, Span
 from nasalign.prompts.locating import check_offsets, locate_word, token_after
-from nasalign.prompts.scenarios import closing_in, words_in
+from nasalign.prompts.prompt_one import fill_prompt_1, question_text
+from nasalign.prompts.scenarios import words_in
 from nasalign.prompts.user_template import Filled, Part, PromptTemplate
-from nasalign.prompts.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, VOCABULARIES, Vocabulary
+from nasalign.prompts.wordings import INSTRUCTIONS, PARAMETRIC_INSTRUCTION, Vocabulary
 
 TAIL = 8  # two prompts that end in the same characters are continued by the same tokens
 
@@ -230,7 +231,9 @@ class PromptBuilder:
     def _filled(self, example: BinaryExample) -> Filled:
         """The messages of an example, before the chat template."""
         if self.template is None:
-            return self._prompt_1(example)
+            return fill_prompt_1(
+                example, self.words, self.instruction, map(self._shown, self.shots), self.scenario
+            )
         values = {"question": example.question} | dict(example.fields)
         if example.context:
             values |= {"context": example.context}
@@ -246,25 +249,9 @@ class PromptBuilder:
             raise PromptError("The scenario negated is of Prompt I; leave out the template.")
         return self.template.fill(values, self.words)
 
-    def _prompt_1(self, example: BinaryExample) -> Filled:
-        words = self.words
-        template = INSTRUCTIONS[self.instruction]
-        if words.unsures:
-            template = f"{template.removesuffix('.')}, or {words.unsures[0]}."
-        instruction = template.format(positive=words.positive, negative=words.negative)
-        shots = (
-            f"{_body(shot, words, self.scenario)} {self._said(shot)[1]}\n" for shot in self.shots
-        )
-        content = f"{instruction} {''.join(shots)}{_body(example, words, self.scenario)}"
-        # The words are located in the instruction: the question may hold a "No" of its own.
-        positive = template.index("{positive}")
-        negative = template.format(positive=words.positive, negative="\0").index("\0")
-        return Filled(
-            {"user": content},
-            [("user", 0, len(content))],
-            (("user", positive, words.positive), ("user", negative, words.negative)),
-            ("user", len(instruction)),
-        )
+    def _shown(self, shot: BinaryExample) -> str:
+        """An example with its answer, as it stands before a question."""
+        return f"{question_text(shot, self.words, self.scenario)} {self._said(shot)[1]}\n"
 
     def _said(self, shot: BinaryExample) -> tuple[str, str]:
         """The turn of the model that answers an example rightly."""
@@ -318,19 +305,3 @@ def _without_system(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
     if system and first is not None:
         others[first] = ("user", "\n\n".join([*system, others[first][1]]))
     return others
-
-
-def prompt_1(example: BinaryExample) -> str:
-    """Return Prompt I as a message, for a model whose tokenizer is not at hand."""
-    words = VOCABULARIES["yes/no"]
-    instruction = INSTRUCTIONS["nasa"].format(positive=words.positive, negative=words.negative)
-    return f"{instruction} {_body(example, words)}"
-
-
-def _body(example: BinaryExample, words: Vocabulary, scenario: Scenario = "plain") -> str:
-    """What follows the instruction of a prompt."""
-    context = f"Context: {example.context} " if example.context else ""
-    is_it = "Is the answer not" if example.negated else "Is the answer"
-    verify = f" {is_it} {example.answer}?" if example.answer is not None else ""
-    closing = closing_in(scenario, words.positive, words.negative)
-    return f"{context}Question: {example.question}{verify} {closing}"

@@ -10,7 +10,7 @@ from nasalign.evaluation.evaluation import Evaluation
 from nasalign.inference.scoring import Scores
 from nasalign.inference.verdicts import parse_verdict
 from nasalign.progress import Progress
-from nasalign.prompts.builder import prompt_1
+from nasalign.prompts.prompt_one import prompt_1
 from nasalign.prompts.wordings import VOCABULARIES
 
 
