@@ -58,7 +58,7 @@ def test_where_it_acts() -> None:
     assert not after(ROWS[:, :2], torch.tensor(INVOCATION)).any()
 
 
-@pytest.mark.parametrize("family", ["llama", "phi3", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "phi3", "qwen2", "gpt_neox"])
 def test_its_adapter_does_in_peft_what_it_does_here(family: str, tmp_path: Path) -> None:
     model = tiny.build_model(family, layers=2)
     change, before = activated(model), logits(model, ROWS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,11 +21,12 @@ from nasalign.data.records import BinaryExample, Question, load_facts, split_of
 from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, PromptError
 from nasalign.inference.scoring import Scores, score
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
+from nasalign.rivals import change as change_module
 from nasalign.rivals import change_training as training
 from nasalign.rivals import head_edits, linear_probe
 from nasalign.rivals import rate_search as room
 from nasalign.rivals.change import Change
-from nasalign.rivals.change_training import SamplePair, train_epochs, training_samples
+from nasalign.rivals.change_training import SamplePair, epochs_of, train, training_samples
 from nasalign.rivals.head_edits import JOLA, LOFIT, GatedEdits
 from nasalign.rivals.linear_probe import PROBE
 from nasalign.rivals.lora import LORA_ALL, LORA_QK, LowRankChange, all_linear
@@ -36,6 +38,7 @@ from nasalign.rivals.rate_search import (
 )
 from nasalign.rivals.rival import Fitted, Material, Rival, odds_of
 from rivals.material import CITY_EXAMPLES, CITY_PAIRS, learnable, state
+from rivals.material import material as given
 
 TRAINED = (LORA_ALL, LORA_QK, LOFIT, JOLA)
 
@@ -62,6 +65,13 @@ def low_rank(material: Material) -> LowRankChange:
 def sample_pairs(material: Material) -> list[SamplePair]:
     samples = training_samples(material, CITY_EXAMPLES)
     return list(zip(samples[::2], samples[1::2], strict=True))
+
+
+def trained(material: Material, change: Change, rate: float, epochs: int = 2) -> list[float]:
+    """The losses of the steps of training a change."""
+    steps = [step for epoch in epochs_of(sample_pairs(material), 0) for step in epoch]
+    steps = steps[: len(steps) // 2] * epochs
+    return list(train(material, change, steps, rate, lambda _: None))
 
 
 def loss(material: Material, examples: Sequence[BinaryExample] = CITY_EXAMPLES) -> Tensor:
@@ -94,7 +104,7 @@ def test_pairs_are_learnt_and_the_model_is_left_as_it_was(rival: Rival, material
     assert fitted.chosen.items() >= quality.as_chosen().items()
     assert fitted.chosen["learning rate"] in room.RATES
     assert fitted.chosen["pairs"] == 20
-    assert fitted.chosen["steps"] == 3 * 5  # two rates for an epoch, the best for a second one
+    assert fitted.chosen["steps"] == 2 + 10  # a rate for a quarter, the best for two epochs
     assert 0 < fitted.parameters < sum(one.numel() for one in model.parameters())
     with pytest.raises(KeyboardInterrupt), fitted.on(model):
         raise KeyboardInterrupt
@@ -128,20 +138,22 @@ def test_the_steps_are_those_of_a_plain_loop(
     monkeypatch.setattr(training, "GRADIENT_NORM", 0.2)  # low enough to matter
     material = learnable(tiny.build_model("llama", layers=2, dtype=torch.float64), tokenizer)
     found, expected = low_rank(material), low_rank(material)
-    epochs = train_epochs(material, found, sample_pairs(material), 1e-3, lambda _: None, 6)
-    assert list(epochs) == [1, 2, 3, 4, 5, 6]
-    trained = list(expected.parameters())
-    adam = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
+    told = trained(material, found, 1e-3, 6)
+    weights = list(expected.parameters())
+    adam = torch.optim.AdamW(weights, betas=(0.9, 0.95), weight_decay=0.0)
+    losses = []
     cosine = [(1 + torch.tensor(torch.pi * part / 5).cos().item()) / 2 for part in range(5)]
     for rate in (0.0, *cosine):  # of six steps a quarter is one
         with expected.on(material.model):
-            slopes = torch.autograd.grad(loss(material), trained)
+            losses.append(loss(material))
+            slopes = torch.autograd.grad(losses[-1], weights)
         norm = torch.stack([slope.norm() for slope in slopes]).norm()
         assert norm > 0.2
-        for one, slope in zip(trained, slopes, strict=True):
+        for one, slope in zip(weights, slopes, strict=True):
             one.grad = slope * 0.2 / norm
         adam.param_groups[0]["lr"] = 1e-3 * rate
         adam.step()
+    assert told == pytest.approx([float(one.detach()) for one in losses], rel=1e-6)
     assert any(up.any() for up in expected.up)
     for one, other in zip(found.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-5)
@@ -155,21 +167,20 @@ def test_the_penalty_of_a_change_is_part_of_its_loss(material: Material) -> None
             return outputs + 0 * self.scales[str(layer)]
 
     gates = Gates(material.model)
-    for _ in train_epochs(material, gates, sample_pairs(material), 1e-2, lambda _: None):
-        pass
+    trained(material, gates, 1e-2)
     assert all((one < -1e-3).all() for one in gates.log_gates.values())
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
     """The prompts of each training step, as they come."""
     fed: list[list[tuple[int, ...]]] = []
-    asked = training.answer_logits
+    asked = change_module.answer_logits
 
     def watched(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> Tensor:
         fed.append([prompt.token_ids for prompt in prompts])
         return asked(model, prompts)
 
-    monkeypatch.setattr(training, "answer_logits", watched)
+    monkeypatch.setattr(change_module, "answer_logits", watched)
     return fed
 
 
@@ -185,27 +196,45 @@ def test_every_rival_learns_the_same_samples_in_the_same_order(
         fed.clear()
     pairs = {frozenset(prompt.token_ids for prompt, _ in pair) for pair in sample_pairs(material)}
     steps = seen["lora-all"]
-    assert len(steps) == 4 * 3
-    assert steps[:3] == steps[3:6] == steps[6:9] != steps[9:]
-    for start in range(0, 12, 3):
-        epoch = [prompt for step in steps[start : start + 3] for prompt in step]
-        own = [frozenset(epoch[place : place + 2]) for place in range(0, len(epoch), 2)]
+    assert len(steps) == 3 * 1 + 5  # three rates for a quarter of six steps, the best for the rest
+    assert steps[0] == steps[1] == steps[2]
+    whole = steps[2:]
+    for epoch in (whole[:3], whole[3:]):
+        shown = [prompt for step in epoch for prompt in step]
+        own = [frozenset(shown[place : place + 2]) for place in range(0, len(shown), 2)]
         assert len(own) == len(pairs)
         assert set(own) == pairs
-    assert [len(step) for step in steps] == [8, 8, 4] * 4
+        assert sorted(len(step) for step in epoch) == [4, 8, 8]
+    assert whole[:3] != whole[3:]
     assert seen["lora-qk"] == seen["jola"] == steps
-    assert seen["lofit"][3:] == steps  # after an epoch by which heads are chosen
-    assert seen["lofit"][:3] == steps[:3]
+    assert seen["lofit"] == [steps[0], *steps]  # after a quarter by which heads are chosen
+
+
+def test_the_pairs_of_a_step_are_of_like_length(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = given(tiny.build_model("llama", layers=1), tokenizer)
+    samples = [
+        training_samples(material, side) for side in zip(*training_pairs(material), strict=True)
+    ]
+    pairs = list(zip(*samples, strict=True))
+    for epoch in epochs_of(pairs, 0):
+        spread = [
+            max(lengths) - min(lengths)
+            for step in epoch
+            for lengths in [[len(pair[0][0].token_ids) for pair in step]]
+        ]
+        lengths = [len(pair[0][0].token_ids) for pair in pairs]
+        assert sum(spread) / len(spread) < (max(lengths) - min(lengths)) / 4
+        assert sorted(len(step) for step in epoch)[-1] == training.PAIRS_A_STEP
 
 
 def test_the_samples_are_those_of_nasa_plus_of_other_subjects_than_the_test(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rivals.material import material as given
-
     material = given(tiny.build_model("llama", layers=1), tokenizer)
     pairs, judges = training_pairs(material), judges_of(material)
-    assert len(pairs) == room.MOST_PAIRS == 96
+    assert len(pairs) == room.MOST_PAIRS == 224
     assert all(right.label and not wrong.label for right, wrong in pairs)
     assert {pair[0].context is None for pair in pairs} == {True, False}
     assert {pair[0].answer is None for pair in pairs} == {True, False}
@@ -263,56 +292,69 @@ def test_judges_are_whole_questions_drawn_by_the_seed(
 
 
 def fake_training(
-    monkeypatch: pytest.MonkeyPatch, qualities: Sequence[float]
-) -> list[tuple[float, int]]:
-    """Lets nothing be trained; the qualities are those of the looks at the development split."""
-    trained: list[tuple[float, int]] = []
+    monkeypatch: pytest.MonkeyPatch,
+    losses: Mapping[float, float],
+    qualities: Sequence[float],
+) -> list[float]:
+    """Lets nothing be trained; the qualities are those of the looks at the development split.
+
+    The losses are those of the first step by rate. Returns the rate of each step.
+    """
+    steps: list[float] = []
     looks = iter(qualities)
 
     def train(
-        material: Material, change: Change, pairs: Any, rate: float, progress: Any, epochs: int = 2
-    ) -> Iterator[int]:
-        for epoch in range(1, epochs + 1):
-            trained.append((rate, epoch))
+        material: Material, change: Change, planned: Any, rate: float, progress: Any
+    ) -> Iterator[float]:
+        for _ in planned:
+            steps.append(rate)
             for one in change.parameters():
-                one.data.fill_(len(trained))  # to be told apart
-            yield epoch
+                one.data.fill_(len(steps))  # to be told apart
+            yield losses[rate]
 
     def of(odds: Tensor, examples: Sequence[BinaryExample]) -> Quality:
         return Quality(next(looks), 0.5)
 
-    monkeypatch.setattr(room, "train_epochs", train)
+    monkeypatch.setattr(room, "train", train)
     monkeypatch.setattr(room.Quality, "of", of)
     monkeypatch.setattr(room, "training_pairs", lambda _: CITY_PAIRS)
-    return trained
+    return steps
 
 
 @pytest.mark.parametrize(
-    ("qualities", "rate", "epoch"),  # untouched; after an epoch at each rate; after the second
+    ("losses", "qualities", "rate", "epoch"),  # qualities: untouched, after each epoch
     [
-        ([0.5, 0.6, 0.8, 0.7, 0.9], 2e-3, 2),
-        ([0.5, 0.6, 0.8, 0.7, 0.75], 2e-3, 1),
-        ([0.5, 0.6, 0.6, 0.6, 0.6], 5e-4, 1),  # among equals the smaller rate, the fewer epochs
-        ([0.5, 0.4, 0.4, 0.45, 0.6], 5e-3, 2),
+        ((0.7, 0.5, 0.6), [0.5, 0.7, 0.9], 2e-3, 2),
+        ((0.7, 0.5, 0.6), [0.5, 0.7, 0.65], 2e-3, 1),
+        ((0.5, 0.5, 0.5), [0.5, 0.6, 0.6], 5e-4, 1),  # of equals the smaller rate, fewer epochs
+        ((0.7, 0.6, 0.5), [0.5, 0.4, 0.6], 5e-3, 2),
+        ((math.nan, 0.6, math.inf), [0.5, 0.4, 0.6], 2e-3, 2),
     ],
 )
-def test_the_best_rate_goes_on_and_its_best_epoch_is_kept(
+def test_the_rate_of_least_loss_goes_on_and_its_best_epoch_is_kept(
     material: Material,
     monkeypatch: pytest.MonkeyPatch,
+    losses: Sequence[float],
     qualities: list[float],
     rate: float,
     epoch: int,
 ) -> None:
-    trained = fake_training(monkeypatch, qualities)
+    steps = fake_training(monkeypatch, dict(zip(room.RATES, losses, strict=True)), qualities)
     fitted = LORA_ALL.fit(material)
-    assert trained == [(5e-4, 1), (2e-3, 1), (5e-3, 1), (rate, 2)]
+    assert steps == [5e-4, 2e-3, 5e-3, *[rate] * 5]
     assert fitted.chosen["learning rate"] == rate
     assert fitted.chosen["epochs"] == epoch
     assert fitted.chosen["development balanced accuracy"] == max(qualities[1:])
     change = fitted.on.__self__  # type: ignore[attr-defined]
-    assert {float(one.flatten()[0]) for one in change.parameters()} == {
-        4.0 if epoch == 2 else 1.0 + room.RATES.index(rate)
-    }
+    assert {float(one.flatten()[0]) for one in change.parameters()} == {8.0 if epoch == 2 else 5.0}
+
+
+def test_where_every_rate_diverges_nothing_is_found(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_training(monkeypatch, dict.fromkeys(room.RATES, math.nan), [0.5, 0.0, 0.0])
+    with pytest.raises(NothingToFixError, match="finds nothing that is better"):
+        LORA_ALL.fit(material)
 
 
 def test_a_rate_that_diverges_is_the_worst() -> None:
@@ -396,7 +438,9 @@ def test_it_is_silent_and_says_how_far_it_is(
         warnings.simplefilter("error")
         LOFIT.fit(material)
     assert capfd.readouterr() == ("", "")
-    assert [total for _, total in stages] == [20, 4 * (20 + 20) + 20]
+    quarter = stages[0][1]
+    assert quarter in (4, 8)
+    assert [total for _, total in stages] == [quarter, 2 * 20 + 2 * quarter + 3 * 20]
     assert sum(told) == sum(total for _, total in stages)
     assert "lofit" in material.run.facts["timings"]
 
@@ -416,26 +460,25 @@ def test_what_cannot_be_trained_is_said(
 def test_what_is_trained_is_the_same_where_memory_holds_few_samples(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained, asked, most = [], training.answer_logits, 100
+    results, asked, most = [], change_module.answer_logits, 100
 
     def small(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> Tensor:
         if len(prompts) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return asked(model, prompts)
 
-    monkeypatch.setattr(training, "answer_logits", small)
+    monkeypatch.setattr(change_module, "answer_logits", small)
     for most in (100, 3, 1):  # noqa: B007  (read by ``small``)
         material = learnable(tiny.build_model("llama", layers=2, dtype=torch.float64), tokenizer)
         change = GatedEdits(material.model)
         pairs = sample_pairs(material)[:5]
-        for _ in train_epochs(material, change, pairs, 1e-2, lambda _: None):
-            pass
-        trained.append([one.detach() for one in change.parameters()])
-    for parts in trained[1:]:
-        torch.testing.assert_close(trained[0], parts, atol=1e-5, rtol=1e-4)
-    assert any(one.any() for one in trained[0])
+        list(train(material, change, [pairs[:4], pairs[4:]] * 2, 1e-2, lambda _: None))
+        results.append([one.detach() for one in change.parameters()])
+    for parts in results[1:]:
+        torch.testing.assert_close(results[0], parts, atol=1e-5, rtol=1e-4)
+    assert any(one.any() for one in results[0])
     most, before, kept = 0, tiny.state(material.model), state(material.model)
     with pytest.raises(OutOfMemoryError, match="while training a rival"):
-        next(train_epochs(material, low_rank(material), pairs, 1e-2, lambda _: None))
+        next(train(material, low_rank(material), [pairs], 1e-2, lambda _: None))
     assert tiny.same(before, material.model)
     assert state(material.model) == kept

@@ -30,6 +30,7 @@ ROWS = (
     "lora-all",
     "lora-qk",
     "alora",
+    "alora-tail",
     "rows",
     "lofit",
     "jola",

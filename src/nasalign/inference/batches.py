@@ -1,5 +1,6 @@
 """Prompts in batches by length, halved where memory runs out."""
 
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +23,9 @@ ACCELERATOR_TOKENS = 32_768
 
 CPU_PADDING = 64
 """Padding of a batch that is scored on a CPU, in tokens: more costs more than another pass."""
+
+ALIKE = 10
+"""Batches' worth of samples that are drawn at once and sorted by length."""
 
 
 class HasTokens(Protocol):
@@ -70,6 +74,26 @@ def sorted_batches(
             batch = batch[: sum(1 for _ in takewhile(padding.__ge__, filled))]
         batches.append(batch)
         start += len(batch)
+    return batches
+
+
+def shuffled_batches(lengths: Sequence[int], size: int, rng: random.Random) -> list[list[int]]:
+    """Return the indices of samples in batches of like length, which are little padded.
+
+    Which samples meet in a batch is random, within ``ALIKE`` batches, and so is the order.
+
+    Args:
+        lengths: of the samples, in tokens.
+        size: samples of a batch.
+        rng: draws.
+    """
+    places = list(range(len(lengths)))
+    rng.shuffle(places)
+    batches: list[list[int]] = []
+    for start in range(0, len(places), ALIKE * size):
+        pool = sorted(places[start : start + ALIKE * size], key=lambda place: lengths[place])
+        batches += [pool[at : at + size] for at in range(0, len(pool), size)]
+    rng.shuffle(batches)
     return batches
 
 

@@ -64,12 +64,12 @@ def agree(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
 
 def is_recurrent(model: PreTrainedModel) -> bool:
     """Whether a model has layers whose state does not grow with the prompt."""
-    return any(isinstance(one, LinearAttentionCacheLayerMixin) for one in _empty(model).layers)
+    return any(isinstance(one, LinearAttentionCacheLayerMixin) for one in empty_cache(model).layers)
 
 
 def prefix_cache(model: PreTrainedModel, prompts: Sequence[HasTokens], prefix: int) -> Cache:
     """Run the P tokens that B prompts share once; return what they leave in the cache, B times."""
-    cache = _continued(model, _empty(model), prompts[0].token_ids[:prefix])
+    cache = continued(model, empty_cache(model), torch.tensor([prompts[0].token_ids[:prefix]]))
     # Not ``batch_repeat_interleave``, which leaves recurrent states out.
     cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=_device(model)))
     return cache
@@ -98,24 +98,25 @@ class Beginnings:
             or not shared
             or any(type(one) is not DynamicLayer for one in cache.layers)
         ):
-            cache, shared = _empty(self._model), 0
+            cache, shared = empty_cache(self._model), 0
         else:
             cache.crop(shared - len(self._tokens))
         self._tokens, self._cache = (), None  # until it has run
         if shared < len(tokens):
-            cache = _continued(self._model, cache, tokens[shared:])
+            cache = continued(self._model, cache, torch.tensor([tokens[shared:]]))
         self._tokens, self._cache = tokens, cache
         return cache
 
 
-def _continued(model: PreTrainedModel, cache: DynamicCache, tokens: Sequence[int]) -> DynamicCache:
-    """Run tokens after those of a cache, which they are added to."""
+def continued(model: PreTrainedModel, cache: DynamicCache, ids: Tensor) -> DynamicCache:
+    """Run tokens [B, T] after those of a cache, which they are added to; return the cache."""
     for module in model.modules():  # multimodal models keep how positions moved in the last batch
         if getattr(module, "rope_deltas", None) is not None:
             module.rope_deltas = None
-    ids = torch.tensor([tokens], device=_device(model))
     with quick_kernels(model):
-        text_model(model)[1](input_ids=ids, past_key_values=cache, use_cache=True)
+        text_model(model)[1](
+            input_ids=ids.to(_device(model)), past_key_values=cache, use_cache=True
+        )
     return cache
 
 
@@ -134,8 +135,10 @@ def repeated(cache: Cache, count: int, device: torch.device) -> Cache:
     return copied
 
 
-def _empty(model: PreTrainedModel) -> DynamicCache:
-    """An empty cache in which layers of a window keep all keys: Eq. 1 needs the instruction's."""
+def empty_cache(model: PreTrainedModel) -> DynamicCache:
+    """Return an empty cache, whose layers of a window keep all keys: Eq. 1 needs the
+    instruction's.
+    """
     cache = DynamicCache(config=model.config)
     for index, layer in enumerate(cache.layers):
         if type(layer) is DynamicSlidingWindowLayer:

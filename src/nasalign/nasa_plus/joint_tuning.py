@@ -30,16 +30,13 @@ from nasalign.head_rows.activations import GIB, ActivationMemory
 from nasalign.head_rows.optimizer import RowOptimizer
 from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import TunableRows, head_slices, joined
-from nasalign.inference.batches import in_batches
+from nasalign.inference.batches import in_batches, shuffled_batches
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import answer_log_probabilities
 from nasalign.nasa_plus.divergence import Answered, Divergence
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
-
-ALIKE = 10
-"""Batches' worth of samples that are drawn at once and sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +129,7 @@ class JointTuner:
                 model, samples.free, self.layer, settings.batch_size, self.memory
             )
         self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
+        self.lengths = [len(pair.right.token_ids) for pair in self.tuning]
         steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
         self.optimizer = RowOptimizer(
             self.rows,
@@ -169,7 +167,7 @@ class JointTuner:
     def _train_epoch(self) -> float:
         total = 0.0
         with self.rows:
-            for batch in self._batches():
+            for batch in shuffled_batches(self.lengths, self.size, self.order):
                 loss = self.optimizer.step(batch)
                 if not math.isfinite(loss):
                     return loss
@@ -179,18 +177,6 @@ class JointTuner:
         self.rows.write()
         self.epoch += 1
         return total / len(self.tuning)
-
-    def _batches(self) -> list[list[int]]:
-        """All pairs in batches of like length, so that little is padded, in random order."""
-        places, size = list(range(len(self.tuning))), self.size
-        self.order.shuffle(places)
-        batches = []
-        for start in range(0, len(places), ALIKE * size):
-            pool = places[start : start + ALIKE * size]
-            pool.sort(key=lambda place: len(self.tuning[place].right.token_ids))
-            batches += [pool[at : at + size] for at in range(0, len(pool), size)]
-        self.order.shuffle(batches)
-        return batches
 
     def _measured(self, loss: float) -> JointRecord:
         """Measure the held-back pairs with the rows as last written."""

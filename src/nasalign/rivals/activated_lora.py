@@ -5,7 +5,7 @@ the instruction of Prompt I: a prompt without it, such as one for a free answer,
 untouched model to the bit. PEFT's ``alora_invocation_tokens`` has the same rule.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class ActivatedChange(LowRankChange):
 
         def decode(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
             # Multimodal models have embedded the tokens before they enter the text model.
-            ids, cache = named.get("input_ids"), named.get("past_key_values")
+            ids, cache = named.get("input_ids", *inputs[:1]), named.get("past_key_values")
             ids = embedded[0] if ids is None else ids  # [B, T]
             self.acting = after(ids, self.invocation.to(ids.device))
             if cache is None:
@@ -131,18 +131,28 @@ def write_activated(folder: Path, change: ActivatedChange, base_model: str) -> N
     write_peft(folder, peft_tensors(changes), config)
 
 
+def activated_fit(
+    material: Material, search: RateSearch, fresh: Callable[[], ActivatedChange]
+) -> Fitted:
+    """Return the best change of a search, which a run of its own keeps as an adapter of PEFT."""
+    model, tokenizer = material.model, material.session.tokenizer
+
+    def about(trained: ActivatedChange) -> dict[str, str]:
+        if material.run.folder:
+            write_activated(material.run.folder / "adapter", trained, model.name_or_path)
+        return {"activated by": tokenizer.decode(trained.invocation).strip()}
+
+    return search.best(fresh, about)
+
+
 def _fit(material: Material) -> Fitted:
     model, seed = material.model, material.settings.seed
     search = RateSearch(material, ALORA.name, ALORA.title)
     prompts = [prompt for prompt, _ in chain.from_iterable(search.pairs)]
     outputs, invocation = attention_linear(model), invocation_of(material, prompts)
-
-    def about(trained: ActivatedChange) -> dict[str, str]:
-        if material.run.folder:
-            write_activated(material.run.folder / "adapter", trained, model.name_or_path)
-        return {"activated by": material.session.tokenizer.decode(invocation).strip()}
-
-    return search.best(lambda: ActivatedChange(model, outputs, seed, invocation), about)
+    return activated_fit(
+        material, search, lambda: ActivatedChange(model, outputs, seed, invocation)
+    )
 
 
 ALORA = Rival(

@@ -9,6 +9,7 @@ from nasalign.rivals.linear_probe import PROBE
 from nasalign.rivals.lora import LORA_ALL, LORA_QK
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.steering import STEERING
+from nasalign.rivals.tail_lora import TAIL
 from nasalign.rivals.tuned_rows import TUNED_ROWS
 from nasalign.rivals.unibias import UNIBIAS
 
@@ -26,6 +27,7 @@ RIVALS: tuple[Rival, ...] = (
     LORA_ALL,
     LORA_QK,
     ALORA,
+    TAIL,
     TUNED_ROWS,
     LOFIT,
     JOLA,

@@ -1,12 +1,15 @@
 """A trained change of a model, by hooks: no weight of the model is ever written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
+
+from nasalign.inference.batches import HasTokens
+from nasalign.inference.forward import answer_logits
 
 
 class Change(nn.Module):
@@ -27,6 +30,10 @@ class Change(nn.Module):
     def penalty(self) -> Tensor | None:
         """Return what is added to the loss of a training step, a scalar, or None."""
         return None
+
+    def logits(self, model: PreTrainedModel, prompts: Sequence[HasTokens]) -> Tensor:
+        """Return the logits [B, vocabulary] after prompts in a training step, within ``on``."""
+        return answer_logits(model, prompts)
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:

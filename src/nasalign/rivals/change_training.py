@@ -4,7 +4,6 @@ The loss is that of the right verdict's first token alone, after the same tokens
 evaluated with.
 """
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,8 +15,7 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
-from nasalign.inference.batches import check_lengths, halved
-from nasalign.inference.forward import answer_logits
+from nasalign.inference.batches import check_lengths, halved, shuffled_batches
 from nasalign.models.memory import explained
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
@@ -37,9 +35,17 @@ SamplePair = tuple[Sample, Sample]
 """A question with its right and with a wrong answer."""
 
 
-def steps_of(pairs: int, epochs: int = EPOCHS) -> int:
-    """Return the number of training steps on so many pairs."""
-    return epochs * math.ceil(pairs / PAIRS_A_STEP)
+def epochs_of(pairs: Sequence[SamplePair], seed: int) -> list[list[Sequence[SamplePair]]]:
+    """Return the steps of each epoch, which are the same for every change.
+
+    The pairs of a step are of like length.
+    """
+    rng = random.Random(f"{seed}/rivals")
+    lengths = [len(right.token_ids) for (right, _), _ in pairs]
+    return [
+        [[pairs[place] for place in step] for step in shuffled_batches(lengths, PAIRS_A_STEP, rng)]
+        for _ in range(EPOCHS)
+    ]
 
 
 def training_samples(material: Material, examples: Sequence[BinaryExample]) -> list[Sample]:
@@ -63,19 +69,18 @@ def training_samples(material: Material, examples: Sequence[BinaryExample]) -> l
     return samples
 
 
-def train_epochs(
+def train(
     material: Material,
     change: Change,
-    pairs: Sequence[SamplePair],
+    steps: Sequence[Sequence[SamplePair]],
     rate: float,
     progress: Progress,
-    epochs: int = EPOCHS,
-) -> Iterator[int]:
-    """Train a change, and yield the number of each epoch after it.
+) -> Iterator[float]:
+    """Train a change, and yield the mean loss of each step, by the change as it was before it.
 
     AdamW with warm-up and cosine decay from the highest learning rate ``rate`` to 0 at the end of
-    the last epoch. The order of the pairs is that of the seed, the same for every change. While the
-    caller has the control, the model has no hook of the change, which is in evaluation mode.
+    the last step. While the caller has the control, the model has no hook of the change, which is
+    in evaluation mode.
 
     Raises:
         OutOfMemoryError: memory does not hold the gradient of a single sample.
@@ -83,38 +88,48 @@ def train_epochs(
     model, part = material.model, 2 * PAIRS_A_STEP
     weights = list(change.parameters())
     adam = torch.optim.AdamW(weights, lr=rate, betas=BETAS, weight_decay=0.0)
-    steps = steps_of(len(pairs), epochs)
-    schedule = get_cosine_schedule_with_warmup(adam, min(WARMUP_STEPS, steps // 4), steps)
-    rng = random.Random(f"{material.settings.seed}/rivals")
+    warmup = min(WARMUP_STEPS, len(steps) // 4)
+    schedule = get_cosine_schedule_with_warmup(adam, warmup, len(steps))
     noise = torch.Generator().manual_seed(material.settings.seed)
-    for epoch in range(1, epochs + 1):
-        order = rng.sample(pairs, len(pairs))
+    for step in steps:
+        batch = [sample for pair in step for sample in pair]
         change.train()
-        for start in range(0, len(order), PAIRS_A_STEP):
-            batch = [sample for pair in order[start : start + PAIRS_A_STEP] for sample in pair]
-            change.draw(noise)
-            with explained("training a rival", model), change.on(model):
-                work = partial(_backward, model, change, batch, part)
-                while halved(work, min(part, len(batch))):
-                    part = (min(part, len(batch)) + 1) // 2  # stays so: memory grows no larger
-                    work = partial(_backward, model, change, batch, part)
-            nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)
-            adam.step()
-            schedule.step()
-            progress(len(batch))
+        change.draw(noise)
+        losses: list[float] = []
+        with explained("training a rival", model), change.on(model):
+            work = partial(_backward, model, change, batch, part, losses)
+            while halved(work, min(part, len(batch))):
+                part = (min(part, len(batch)) + 1) // 2  # stays so: memory grows no larger
+                work = partial(_backward, model, change, batch, part, losses)
+        nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)
+        adam.step()
+        schedule.step()
         change.eval()
-        yield epoch
+        progress(len(batch))
+        yield sum(losses)
 
 
-def _backward(model: PreTrainedModel, change: Change, batch: Sequence[Sample], size: int) -> None:
-    """Compute the gradient of the mean loss of a batch, of ``size`` samples at a time."""
+def _backward(
+    model: PreTrainedModel,
+    change: Change,
+    batch: Sequence[Sample],
+    size: int,
+    losses: list[float],
+) -> None:
+    """Compute the gradient of the mean loss of a batch, of ``size`` samples at a time.
+
+    ``losses`` gets the share of each part in that mean, without the penalty.
+    """
     change.zero_grad()  # also of a larger part, in which memory ran out
+    losses.clear()
     for start in range(0, len(batch), size):
         part = batch[start : start + size]
-        logits = answer_logits(model, [prompt for prompt, _ in part])  # [B, vocabulary]
+        logits = change.logits(model, [prompt for prompt, _ in part])  # [B, vocabulary]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         answers = torch.tensor([answer for _, answer in part], device=logits.device)
-        (functional.cross_entropy(logits, answers, reduction="sum") / len(batch)).backward()
+        loss = functional.cross_entropy(logits, answers, reduction="sum") / len(batch)
+        loss.backward()
+        losses.append(float(loss.detach()))
     penalty = change.penalty()
     if penalty is not None:
         penalty.backward()

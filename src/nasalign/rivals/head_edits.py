@@ -195,10 +195,10 @@ class GatedEdits(_HeadChange):
 
 
 def _lofit(material: Material) -> Fitted:
-    """Choose heads by scales that are trained for an epoch, then train offsets of theirs."""
+    """Choose heads by scales that are trained for some steps, then train offsets of theirs."""
     search, model = RateSearch(material, "lofit", _LOFIT), material.model
     scales = HeadScales(model)
-    search.trained_once(scales, SELECTION_RATE)
+    search.trained_first(scales, SELECTION_RATE)
     places = scales.largest(max(1, len(HeadGeometry.of(model).places) // ONE_OF))
     heads = [list(place) for place in places]
     return search.best(lambda: HeadOffsets(model, places), lambda _: {"heads": heads})
