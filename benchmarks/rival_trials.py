@@ -26,7 +26,7 @@ from nasalign.nasa.knowledge import what_it_knows
 from nasalign.nasa.probing import probing_set
 from nasalign.rivals import change_training, rate_search
 from nasalign.rivals.all import RIVALS
-from nasalign.rivals.material import material_of
+from nasalign.rivals.material import SHOTS, material_of
 from nasalign.rivals.rival import Material, odds_of
 
 COLUMNS = ("n", "accuracy", "AUC", "share of Yes", "free answers", "KL", "seconds", "chosen")
@@ -51,7 +51,8 @@ def main() -> None:
     if arguments.epochs:
         change_training.EPOCHS = arguments.epochs
     job = Job(arguments.model, "compare", shortcuts={"seed": arguments.seed})
-    splits, session = job.splits(), job.session()
+    splits = job.run_data.holding_out(job.splits(), SHOTS)
+    session = job.session()
     asked = what_it_knows(session, without_evidence(splits.probing))
     material = material_of(session, splits, probing_set(session, asked), asked)
     judges = {one.question for one in rate_search.judges_of(material)}

@@ -26,8 +26,8 @@ FIGURES = ("accuracy", "auc", "yes_rate", "f1", "ece")
 EVERY = tuple(rival.name for rival in RIVALS)
 OURS = ("untouched", "threshold", "nasa", "nasa+")
 TRAINED = {  # by folder
-    "trained-0": ("untouched", "threshold", "platt", "probe", "nasa", "lora-all", "lora-qk"),
-    "trained-1": ("untouched", "alora", "rows", "lofit", "jola"),
+    "trained-0": ("untouched", "threshold", "platt", "probe", "nasa", "lora-qk", "lora-all"),
+    "trained-1": ("untouched", "alora-tail", "rows", "alora", "lofit", "jola"),
 }
 ABLATIONS = {  # name: the settings that differ
     "heads of highest NAS": ["selection=nas"],
