@@ -95,19 +95,27 @@ def answer_logits(
     return output.logits[:, 0]
 
 
-def last_logits(model: PreTrainedModel, ids: Tensor, cache: Cache, **how: Tensor) -> Tensor:
-    """Return the logits [B, vocabulary] after the last of some tokens [B, T] that follow a cache.
+def logits_after(
+    model: PreTrainedModel,
+    cache: Cache,
+    ids: Tensor,
+    lengths: Tensor,
+    last: Sequence[int],
+    **how: Tensor,
+) -> Tensor:
+    """Return the logits [sum of last, vocabulary] after tokens [B, T] that follow a cache.
 
     Args:
         model: differentiable where its parameters are.
-        ids: the tokens.
-        cache: of what comes before them; they are added to it.
+        cache: of what comes before the tokens, which are added to it.
+        ids: the tokens, padded on the right.
+        lengths: their number in each row, [B].
+        last: trailing positions of each row to return logits for.
         how: ``attention_mask`` and ``position_ids``, for a cache that is padded.
     """
     device = model.get_input_embeddings().weight.device
-    lengths = torch.full((len(ids),), ids.shape[1])
     given = {name: value.to(device) for name, value in how.items()}
-    with quick_kernels(model), _only(model, lengths, [1] * len(ids)):
+    with quick_kernels(model), _only(model, lengths, last):
         output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=True, **given)
     return output.logits[:, 0]
 

@@ -5,7 +5,7 @@ the whole vocabulary. The divergence from it, KL(untouched || changed), is a ter
 model that is tuned on yes and no alone may forget how to say anything else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -21,6 +21,7 @@ from nasalign.models.memory import out_of_memory
 from nasalign.nasa.knowledge import Parametric
 from nasalign.prompts.builder import PromptBuilder
 
+Passes = Callable[[Sequence[int], Sequence[int]], Tensor]
 DOING = "noting what it answers freely"
 
 
@@ -61,6 +62,8 @@ class Divergence:
         layer: the lowest layer that will be changed.
         batch_size: answers in a batch of the untouched model; by tokens unless given.
         memory: holds the activations and the log probabilities of the untouched model.
+        passes: returns the logits in some answers, given their places and the number of trailing
+            positions of each, as [sum of these, vocabulary]; by replay unless given.
     """
 
     def __init__(
@@ -70,10 +73,14 @@ class Divergence:
         layer: int,
         batch_size: int | None,
         memory: ActivationMemory,
+        passes: Passes | None = None,
     ) -> None:
-        self.model, self.answers, self.layer = model, answers, layer
-        self.replay = Replay(model, answers, batch_size, memory)
-        self.replay.prepare(layer)
+        self.model, self.answers = model, answers
+        if passes is None:
+            replay = Replay(model, answers, batch_size, memory)
+            replay.prepare(layer)
+            passes = lambda places, last: replay.logits(places, layer, last=last)  # noqa: E731
+        self._passes = passes
         ends = accumulate((one.own for one in answers), initial=0)
         self.spans = list(pairwise(ends))  # an answer's rows in what is kept
         embedding = model.get_output_embeddings()
@@ -109,6 +116,5 @@ class Divergence:
         return torch.cat(self.kept.on(device, [self.spans[place] for place in places]))
 
     def _log_probabilities(self, places: Sequence[int]) -> Tensor:
-        last = [self.answers[place].own for place in places]
-        logits = self.replay.logits(places, self.layer, last=last)
+        logits = self._passes(places, [self.answers[place].own for place in places])
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)

@@ -92,11 +92,11 @@ def rendered(
             parts[held_back(pair.subject, settings.seed)].append(one)
     if not all(parts):
         raise DataError("There are too few questions to learn from some and hold others back.")
-    return JointSamples(*parts, answered(builder, _free_answers(session, probing)))
+    return JointSamples(*parts, answered(builder, right_free_answers(session, probing)))
 
 
-def _free_answers(session: Session, probing: ProbingSet) -> list[Parametric]:
-    """Free answers of the untouched model that are right."""
+def right_free_answers(session: Session, probing: ProbingSet) -> list[Parametric]:
+    """Return free answers of the untouched model that are right, at most ``FREE_ANSWERS``."""
     settings, known = session.settings, probing.samples
     if not settings.kl_weight:
         return []

@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import DynamicLayer, PreTrainedModel
 
 from nasalign.inference.batches import HasTokens, in_batches
-from nasalign.inference.forward import answer_logits, last_logits
+from nasalign.inference.forward import answer_logits, logits_after
 from nasalign.inference.prefix import agree, common_beginning, continued, empty_cache, prefix_cache
 from nasalign.progress import Progress
 
@@ -30,12 +30,12 @@ def common_end(prompts: Sequence[HasTokens]) -> tuple[int, ...]:
 
 
 class PromptEnds:
-    """Runs the last S tokens of prompts.
+    """Runs the last tokens of prompts.
 
     Args:
         model: the untouched model.
-        prompts: whatever is going to be asked; each has more than S tokens.
-        size: S.
+        prompts: whatever is going to be asked.
+        sizes: how many tokens at the end of each are run, fewer than it has.
         progress: called after each batch of prompts, whose beginnings are kept.
 
     Attributes:
@@ -46,70 +46,75 @@ class PromptEnds:
         self,
         model: PreTrainedModel,
         prompts: Sequence[HasTokens],
-        size: int,
+        sizes: Sequence[int],
         progress: Progress | None = None,
     ) -> None:
-        self.model, self.size = model, size
+        self.model = model
         self._kept: dict[tuple[int, ...], list[KeysAndValues]] = {}
         self.exact = all(type(one) is DynamicLayer for one in empty_cache(model).layers)
         if self.exact:
-            self._keep(prompts, progress)
+            starts = [
+                len(prompt.token_ids) - size for prompt, size in zip(prompts, sizes, strict=True)
+            ]
+            self._keep(prompts, starts, progress)
             self.exact = self._tried(prompts)
 
     @torch.no_grad()
-    def _keep(self, prompts: Sequence[HasTokens], progress: Progress | None) -> None:
+    def _keep(
+        self, prompts: Sequence[HasTokens], starts: Sequence[int], progress: Progress | None
+    ) -> None:
         """Run what comes before the last tokens, and keep its keys and values."""
-        shared = min(
-            common_beginning(prompts), *(len(one.token_ids) - self.size for one in prompts)
-        )
+        shared = min(common_beginning(prompts), *starts)
 
         def work(indices: list[int]) -> None:
             batch = [prompts[index] for index in indices]
-            starts = [prompt.token_ids[shared : -self.size] for prompt in batch]
-            ids = torch.zeros(len(batch), max(map(len, starts)), dtype=torch.long)
-            for row, tokens in enumerate(starts):  # padded on the right, which nothing here sees
-                ids[row, : len(tokens)] = torch.tensor(tokens)
+            ends = [starts[index] for index in indices]
+            ids = _padded([one.token_ids[shared:end] for one, end in zip(batch, ends, strict=True)])
             cache = prefix_cache(self.model, batch, shared) if shared else empty_cache(self.model)
-            if ids.shape[1]:
+            if ids.shape[1]:  # padding is on the right, where nothing sees it
                 cache = continued(self.model, cache, ids)
-            for row, prompt in enumerate(batch):
-                length = len(prompt.token_ids) - self.size
+            for row, (prompt, end) in enumerate(zip(batch, ends, strict=True)):
                 self._kept[prompt.token_ids] = [
-                    (layer.keys[row, :, :length].clone(), layer.values[row, :, :length].clone())
+                    (layer.keys[row, :, :end].clone(), layer.values[row, :, :end].clone())
                     for layer in cache.layers
                 ]
 
-        in_batches(
-            self.model, prompts, None, work, progress, doing="running the beginnings of prompts"
-        )
+        doing = "running the beginnings of prompts"
+        in_batches(self.model, prompts, None, work, progress, doing=doing)
 
-    def logits(self, prompts: Sequence[HasTokens]) -> Tensor:
-        """Return the logits [B, vocabulary] after the last token; differentiable."""
+    def logits(self, prompts: Sequence[HasTokens], last: Sequence[int] | None = None) -> Tensor:
+        """Return the logits [B, vocabulary] after the last token of prompts; differentiable.
+
+        ``last`` is as of ``answer_logits``: trailing positions of each, within what is run of it.
+        """
         if not self.exact:
-            return answer_logits(self.model, prompts)
+            return answer_logits(self.model, prompts, last=last)
         kept = [self._kept[prompt.token_ids] for prompt in prompts]
-        lengths = torch.tensor([len(prompt.token_ids) - self.size for prompt in prompts])
-        longest = int(lengths.max())
+        starts = torch.tensor([one[0][0].shape[1] for one in kept])
+        longest = int(starts.max())
         cache = empty_cache(self.model)
         for layer in range(len(kept[0])):
             keys, values = (  # [B, key heads, longest, size], padded on the left
                 torch.stack(
                     [
-                        functional.pad(one[layer][side], (0, 0, longest - int(length), 0))
-                        for one, length in zip(kept, lengths, strict=True)
+                        functional.pad(one[layer][side], (0, 0, longest - int(start), 0))
+                        for one, start in zip(kept, starts, strict=True)
                     ]
                 )
                 for side in (0, 1)
             )
             cache.update(keys, values, layer)
-        ids = torch.tensor([prompt.token_ids[-self.size :] for prompt in prompts])
-        columns = torch.arange(longest + self.size)
-        return last_logits(
+        ends = [one.token_ids[start:] for one, start in zip(prompts, starts.tolist(), strict=True)]
+        ids = _padded(ends)
+        columns = torch.arange(longest + ids.shape[1])
+        return logits_after(
             self.model,
-            ids,
             cache,
-            attention_mask=(columns >= longest - lengths[:, None]).long(),
-            position_ids=lengths[:, None] + torch.arange(self.size),
+            ids,
+            torch.tensor([len(end) for end in ends]),
+            last or [1] * len(ends),
+            attention_mask=(columns >= longest - starts[:, None]).long(),
+            position_ids=starts[:, None] + torch.arange(ids.shape[1]),
         )
 
     @torch.no_grad()
@@ -119,3 +124,11 @@ class PromptEnds:
         two = [by_length[0], by_length[-1]]
         whole, ends = partial(answer_logits, self.model, two, prefix=0), partial(self.logits, two)
         return agree(whole, ends)
+
+
+def _padded(tokens: Sequence[tuple[int, ...]]) -> Tensor:
+    """Token ids as [B, T], padded on the right."""
+    ids = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.long)
+    for row, own in enumerate(tokens):
+        ids[row, : len(own)] = torch.tensor(own)
+    return ids
