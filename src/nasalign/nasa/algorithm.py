@@ -16,8 +16,9 @@ HALVINGS = 5
 """Measurements of a line search, which find the length of an epoch's update to 1/32."""
 MOST_HALVINGS = 8
 """Measurements where a share of Yes there is still far above the one that halts tuning."""
-FAR = 0.05
-"""How far that is: a model may turn from No to Yes within a small part of an update."""
+FAR = 0.07
+"""How far that is, about the standard error of the share of 50 answers: a model may turn from No to
+Yes within a small part of an update."""
 
 
 @dataclass(frozen=True)
