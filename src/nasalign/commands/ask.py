@@ -61,8 +61,8 @@ def ask(
         example = models.example(values)
         answers = models.ask(example)
         console.print(answer_line(answers, models.words), style="bold", highlight=False)
-        asked = example.question + (f" Answer: {example.answer}" if example.answer else "")
-        for table in answer_tables(asked, answers, models.words):
+        verified = f" Is the answer {example.answer}?" if example.answer else ""
+        for table in answer_tables(example.question + verified, answers, models.words):
             console.print(table)
         note = calibration_note(models.calibration, answers)
         if note:
