@@ -45,7 +45,7 @@ def test_ask(saved: Path) -> None:
     shown = done("ask", saved, HOSTILE, "--answer", "[/x]", "--context", "\0").output
     harmless(shown)
     assert "[red]Is [/]" in shown
-    assert "Is the answer [/x]?" in shown
+    assert "[/x]?" in shown
 
 
 @pytest.mark.parametrize("command", ["align", "evaluate", "ask"])
