@@ -40,8 +40,9 @@ Further = Annotated[
 Track = Annotated[
     Literal["trackio", "wandb"] | None,
     typer.Option(
-        help="Also log metrics and charts with this package, which has to be installed. trackio "
-        "keeps them here; wandb sends them to your account unless WANDB_MODE=offline."
+        metavar="TOOL",  # a longer one leaves no room for long options on 60 columns
+        help="Also log metrics and charts with trackio, which keeps them here, or with wandb, "
+        "which sends them to your account unless WANDB_MODE is offline; it has to be installed.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")]
