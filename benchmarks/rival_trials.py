@@ -12,16 +12,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-import torch
-
 from common import finish, machine, parser, table
 from nasalign.commands.job import Job
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NothingToFixError
 from nasalign.evaluation.examples import without_evidence
 from nasalign.evaluation.free_answers import FreeQuestions, effects_of
-from nasalign.evaluation.ranking import auc
 from nasalign.nasa.knowledge import what_it_knows
 from nasalign.nasa.probing import probing_set
 from nasalign.rivals import change_training, rate_search
@@ -87,15 +83,11 @@ def main() -> None:
 
 def _asked(material: Material, on: Any, examples: Sequence[BinaryExample]) -> dict[str, Any]:
     """Figures of the model under a change."""
-    with on(material.model) if on is not nullcontext else nullcontext():
+    with on(material.model):
         odds = odds_of(material.scores(examples))
-    right = torch.tensor([one.known_label for one in examples])
-    return {
-        "n": len(examples),
-        "accuracy": float(((odds > 0) == right).double().mean()),
-        "AUC": float(auc(odds.numpy(), right.tolist(), np.ones((1, len(examples))))[0]),
-        "share of Yes": float((odds > 0).double().mean()),
-    }
+    found = rate_search.Quality.of(odds, examples)  # as many right as wrong answers
+    yes = float((odds > 0).double().mean())
+    return {"n": len(examples), "accuracy": found.accuracy, "AUC": found.auc, "share of Yes": yes}
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -151,4 +150,4 @@ def test_it_learns_as_a_row_of_the_comparison(tokenizer, tmp_path: Path) -> None
         assert (given.scores(CITY_EXAMPLES).p_positive != before).any()
     assert not hooks(given.model)
     stages = given.run.facts["timings"]
-    assert list(chain(stages)) == ["alora-tail/beginnings", "alora-tail"]
+    assert list(stages) == ["alora-tail/beginnings", "alora-tail"]

@@ -61,8 +61,7 @@ def ask(
         example = models.example(values)
         answers = models.ask(example)
         console.print(answer_line(answers, models.words), style="bold", highlight=False)
-        verified = f" Is the answer {example.answer}?" if example.answer else ""
-        for table in answer_tables(example.question + verified, answers, models.words):
+        for table in answer_tables(example.asked, answers, models.words):
             console.print(table)
         note = calibration_note(models.calibration, answers)
         if note:

@@ -90,6 +90,13 @@ class BinaryExample:
         return _comparable(self.subject or self.question)
 
     @property
+    def asked(self) -> str:
+        """The question with the answer that is to be verified, if any."""
+        if self.answer is None:
+            return self.question
+        return f"{self.question} Is the answer {self.answer}?"
+
+    @property
     def shown(self) -> str:
         """All that a prompt shows of it, but for the answer to verify."""
         parts = [self.question, self.context or "", *(text for _, text in self.fields)]

@@ -58,7 +58,7 @@ def record_attention(
             aligned = attention_map(model, prompts, heads)
         examples = [
             {
-                "question": _asked(before.examples[place]),
+                "question": before.examples[place].asked,
                 "label": before.examples[place].label,
                 "before": _verdict(old[place]),
                 "after": _verdict(new[place]),
@@ -101,13 +101,6 @@ def _examples(old: list[dict[str, Any]], new: list[dict[str, Any]], seed: int) -
     first = false_negatives[:half] + true_negatives[:half]
     rest = false_negatives[half:] + true_negatives[half:] + sample(ways["other"], EXAMPLES, seed)
     return (first + rest)[:EXAMPLES]
-
-
-def _asked(example: BinaryExample) -> str:
-    """A question with the answer that is to be verified."""
-    if example.answer is None:
-        return example.question
-    return f"{example.question} Is the answer {example.answer}?"
 
 
 def _verdict(row: dict[str, Any]) -> dict[str, Any]:

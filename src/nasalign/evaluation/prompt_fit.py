@@ -100,8 +100,4 @@ def as_question(record: Record) -> Question:
     if isinstance(record, Question):
         return record
     word = "Yes" if record.known_label else "No"
-    if record.answer is None:
-        asked = record.question
-    else:
-        asked = f"{record.question} Is the answer {record.answer}?"
-    return Question(asked, word, record.context, (word.lower(), word.upper()), id=record.id)
+    return Question(record.asked, word, record.context, (word.lower(), word.upper()), id=record.id)

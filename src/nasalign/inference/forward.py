@@ -74,10 +74,7 @@ def answer_logits(
     device = model.get_input_embeddings().weight.device
     if prefix is None:
         prefix = prefix_worth_sharing(model, prompts, shared_prefix(prompts))
-    lengths = torch.tensor([len(prompt.token_ids) - prefix for prompt in prompts])
-    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[prefix:])
+    rest = [prompt.token_ids[prefix:] for prompt in prompts]
     cache = None
     if prefix:
         if shared is None:
@@ -87,37 +84,47 @@ def answer_logits(
     try:
         if recorder is not None:
             recorder.expect(_positions(prompts))
-        with quick_kernels(model), _only(model, lengths, last or [1] * len(prompts)):
-            output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=prefix > 0)
+        return logits_after(model, cache, rest, last)
     finally:  # if memory runs out, the next pass is of other prompts
         if recorder is not None:
             recorder.expect(None)
-    return output.logits[:, 0]
 
 
 def logits_after(
     model: PreTrainedModel,
-    cache: Cache,
-    ids: Tensor,
-    lengths: Tensor,
-    last: Sequence[int],
+    cache: Cache | None,
+    tokens: Sequence[tuple[int, ...]],
+    last: Sequence[int] | None = None,
     **how: Tensor,
 ) -> Tensor:
-    """Return the logits [sum of last, vocabulary] after tokens [B, T] that follow a cache.
+    """Return the logits [B, vocabulary] after tokens that follow a cache.
 
     Args:
         model: differentiable where its parameters are.
-        cache: of what comes before the tokens, which are added to it.
-        ids: the tokens, padded on the right.
-        lengths: their number in each row, [B].
-        last: trailing positions of each row to return logits for.
+        cache: of what comes before the tokens, which are added to it; None if nothing does.
+        tokens: of B rows, padded here on the right.
+        last: trailing positions per row to return logits for, as of ``answer_logits``.
         how: ``attention_mask`` and ``position_ids``, for a cache that is padded.
     """
     device = model.get_input_embeddings().weight.device
     given = {name: value.to(device) for name, value in how.items()}
-    with quick_kernels(model), _only(model, lengths, last):
-        output = model(input_ids=ids.to(device), past_key_values=cache, use_cache=True, **given)
+    lengths = torch.tensor([len(own) for own in tokens])
+    with quick_kernels(model), _only(model, lengths, last or [1] * len(tokens)):
+        output = model(
+            input_ids=padded_right(tokens).to(device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **given,
+        )
     return output.logits[:, 0]
+
+
+def padded_right(tokens: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return rows of tokens as [B, T], padded on the right."""
+    ids = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.long)
+    for row, own in enumerate(tokens):
+        ids[row, : len(own)] = torch.tensor(own)
+    return ids
 
 
 def over_tokens(

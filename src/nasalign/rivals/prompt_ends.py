@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import DynamicLayer, PreTrainedModel
 
 from nasalign.inference.batches import HasTokens, in_batches
-from nasalign.inference.forward import answer_logits, logits_after
+from nasalign.inference.forward import answer_logits, logits_after, padded_right
 from nasalign.inference.prefix import agree, common_beginning, continued, empty_cache, prefix_cache
 from nasalign.progress import Progress
 
@@ -69,7 +69,9 @@ class PromptEnds:
         def work(indices: list[int]) -> None:
             batch = [prompts[index] for index in indices]
             ends = [starts[index] for index in indices]
-            ids = _padded([one.token_ids[shared:end] for one, end in zip(batch, ends, strict=True)])
+            ids = padded_right(
+                [one.token_ids[shared:end] for one, end in zip(batch, ends, strict=True)]
+            )
             cache = prefix_cache(self.model, batch, shared) if shared else empty_cache(self.model)
             if ids.shape[1]:  # padding is on the right, where nothing sees it
                 cache = continued(self.model, cache, ids)
@@ -105,16 +107,15 @@ class PromptEnds:
             )
             cache.update(keys, values, layer)
         ends = [one.token_ids[start:] for one, start in zip(prompts, starts.tolist(), strict=True)]
-        ids = _padded(ends)
-        columns = torch.arange(longest + ids.shape[1])
+        size = max(map(len, ends))
+        columns = torch.arange(longest + size)
         return logits_after(
             self.model,
             cache,
-            ids,
-            torch.tensor([len(end) for end in ends]),
-            last or [1] * len(ends),
+            ends,
+            last,
             attention_mask=(columns >= longest - starts[:, None]).long(),
-            position_ids=starts[:, None] + torch.arange(ids.shape[1]),
+            position_ids=starts[:, None] + torch.arange(size),
         )
 
     @torch.no_grad()
@@ -124,11 +125,3 @@ class PromptEnds:
         two = [by_length[0], by_length[-1]]
         whole, ends = partial(answer_logits, self.model, two, prefix=0), partial(self.logits, two)
         return agree(whole, ends)
-
-
-def _padded(tokens: Sequence[tuple[int, ...]]) -> Tensor:
-    """Token ids as [B, T], padded on the right."""
-    ids = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.long)
-    for row, own in enumerate(tokens):
-        ids[row, : len(own)] = torch.tensor(own)
-    return ids
