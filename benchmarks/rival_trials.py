@@ -14,6 +14,7 @@ from typing import Any
 
 from common import finish, machine, parser, table
 from nasalign.commands.job import Job
+from nasalign.config import parse_assignments
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NothingToFixError
 from nasalign.evaluation.examples import without_evidence
@@ -39,6 +40,7 @@ def main() -> None:
     options.add_argument("--pairs", type=int, help="that are trained on, at most")
     options.add_argument("--rates", type=float, nargs="+", help="that are searched")
     options.add_argument("--epochs", type=int)
+    options.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings")
     arguments = options.parse_args()
     if arguments.pairs:
         rate_search.MOST_PAIRS = arguments.pairs
@@ -46,7 +48,8 @@ def main() -> None:
         rate_search.RATES = tuple(arguments.rates)
     if arguments.epochs:
         change_training.EPOCHS = arguments.epochs
-    job = Job(arguments.model, "compare", shortcuts={"seed": arguments.seed})
+    own = parse_assignments(arguments.set)
+    job = Job(arguments.model, "compare", shortcuts=own | {"seed": arguments.seed})
     splits = job.run_data.holding_out(job.splits(), SHOTS)
     session = job.session()
     asked = what_it_knows(session, without_evidence(splits.probing))

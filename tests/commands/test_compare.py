@@ -440,6 +440,13 @@ def test_the_names_are_told_apart() -> None:
         assert re.fullmatch(r"[a-z][a-z+-]*", name)  # files are called so
 
 
+def test_ablations_are_made_where_they_are_named() -> None:
+    usual = room._chosen([])
+    assert "random" not in usual
+    assert {"untouched", "nasa", "doubled"} < usual
+    assert room._chosen(["random"]) == {"untouched", "random"}
+
+
 def command(world: tuple[Path, Path, Path], *more: object) -> Result:
     settings = sets(f"{key}={value}" for key, value in QUICK.items())
     return invoke("compare", world[0], "--data", world[1], *more, *settings)

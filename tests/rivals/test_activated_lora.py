@@ -21,10 +21,9 @@ from nasalign.rivals.activated_lora import (
     ALORA,
     ActivatedChange,
     after,
-    attention_linear,
     invocation_of,
-    write_activated,
 )
+from nasalign.rivals.lora import attention_linear, write_low_rank
 from nasalign.run import Run
 from rivals.material import (
     CITY_EXAMPLES,
@@ -69,7 +68,9 @@ def test_its_adapter_does_in_peft_what_it_does_here(family: str, tmp_path: Path)
     assert torch.equal(ours[0, 0], before[0, 0])
     assert torch.equal(ours[1, :4], before[1, :4])
     assert (ours[0, 1:] - before[0, 1:]).abs().amax(dim=-1).min() > 0.01
-    write_activated(tmp_path / "adapter", change, "org/base")
+    write_low_rank(
+        tmp_path / "adapter", change, "org/base", alora_invocation_tokens=list(INVOCATION)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = PeftModel.from_pretrained(model, str(tmp_path / "adapter"))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import PreTrainedModel
 
 import tiny
 from nasalign.models.geometry import HeadGeometry
-from nasalign.rivals.lora import ALPHA, RANK, LowRankChange, all_linear, queries_and_keys
+from nasalign.rivals.lora import (
+    ALPHA,
+    RANK,
+    LowRankChange,
+    all_linear,
+    attention_linear,
+    queries_and_keys,
+    write_low_rank,
+)
 from rivals.material import logits
 
 
@@ -47,6 +56,22 @@ def test_the_same_factors_do_in_peft_what_they_do_here(family: str, dtype: torch
     theirs = logits(wrapped)
     assert (ours - before).abs().max() > 0.1
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("outputs", [attention_linear, queries_and_keys])
+def test_what_is_written_does_the_same_in_peft(outputs, tmp_path: Path) -> None:
+    """Of the fused queries, keys and values of Phi-3, a part may change."""
+    model = tiny.build_model("phi3", layers=2)
+    change = filled(LowRankChange(model, outputs(model), seed=0))
+    before = logits(model)
+    with change.on(model):
+        ours = logits(model)
+    assert (ours - before).abs().max() > 0.05
+    write_low_rank(tmp_path / "adapter", change, "org/base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = PeftModel.from_pretrained(model, str(tmp_path / "adapter"))
+    torch.testing.assert_close(logits(wrapped), ours)
 
 
 def test_the_first_weights_are_distributed_as_those_of_peft() -> None:

@@ -29,7 +29,7 @@ from nasalign.rivals.change import Change
 from nasalign.rivals.change_training import SamplePair, epochs_of, train, training_samples
 from nasalign.rivals.head_edits import JOLA, LOFIT, GatedEdits
 from nasalign.rivals.linear_probe import PROBE
-from nasalign.rivals.lora import LORA_ALL, LORA_QK, LowRankChange, all_linear
+from nasalign.rivals.lora import LORA_ALL, LORA_ATTENTION, LORA_QK, LowRankChange, all_linear
 from nasalign.rivals.rate_search import (
     Quality,
     RateSearch,
@@ -40,7 +40,7 @@ from nasalign.rivals.rival import Fitted, Material, Rival, odds_of
 from rivals.material import CITY_EXAMPLES, CITY_PAIRS, learnable, state
 from rivals.material import material as given
 
-TRAINED = (LORA_ALL, LORA_QK, LOFIT, JOLA)
+TRAINED = (LORA_ALL, LORA_ATTENTION, LORA_QK, LOFIT, JOLA)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_pairs_are_learnt_and_the_model_is_left_as_it_was(rival: Rival, material
     assert fitted.chosen.items() >= quality.as_chosen().items()
     assert fitted.chosen["learning rate"] in room.RATES
     assert fitted.chosen["pairs"] == 20
-    assert fitted.chosen["steps"] == 2 + 10  # a rate for a quarter, the best for two epochs
+    assert fitted.chosen["steps"] == 1 + 10  # a rate for an eighth, the best for two epochs
     assert 0 < fitted.parameters < sum(one.numel() for one in model.parameters())
     with pytest.raises(KeyboardInterrupt), fitted.on(model):
         raise KeyboardInterrupt
@@ -143,7 +143,7 @@ def test_the_steps_are_those_of_a_plain_loop(
     adam = torch.optim.AdamW(weights, betas=(0.9, 0.95), weight_decay=0.0)
     losses = []
     cosine = [(1 + torch.tensor(torch.pi * part / 5).cos().item()) / 2 for part in range(5)]
-    for rate in (0.0, *cosine):  # of six steps a quarter is one
+    for rate in (0.0, *cosine):  # of six steps one warms up
         with expected.on(material.model):
             losses.append(loss(material))
             slopes = torch.autograd.grad(losses[-1], weights)
@@ -174,13 +174,13 @@ def test_the_penalty_of_a_change_is_part_of_its_loss(material: Material) -> None
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
     """The prompts of each training step, as they come."""
     fed: list[list[tuple[int, ...]]] = []
-    asked = change_module.answer_logits
+    asked = change_module.packed_logits
 
     def watched(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> Tensor:
         fed.append([prompt.token_ids for prompt in prompts])
         return asked(model, prompts)
 
-    monkeypatch.setattr(change_module, "answer_logits", watched)
+    monkeypatch.setattr(change_module, "packed_logits", watched)
     return fed
 
 
@@ -196,7 +196,7 @@ def test_every_rival_learns_the_same_samples_in_the_same_order(
         fed.clear()
     pairs = {frozenset(prompt.token_ids for prompt, _ in pair) for pair in sample_pairs(material)}
     steps = seen["lora-all"]
-    assert len(steps) == 3 * 1 + 5  # three rates for a quarter of six steps, the best for the rest
+    assert len(steps) == 3 * 1 + 5  # three rates for a step of six, the best for the rest
     assert steps[0] == steps[1] == steps[2]
     whole = steps[2:]
     for epoch in (whole[:3], whole[3:]):
@@ -207,7 +207,7 @@ def test_every_rival_learns_the_same_samples_in_the_same_order(
         assert sorted(len(step) for step in epoch) == [4, 8, 8]
     assert whole[:3] != whole[3:]
     assert seen["lora-qk"] == seen["jola"] == steps
-    assert seen["lofit"] == [steps[0], *steps]  # after a quarter by which heads are chosen
+    assert seen["lofit"] == [steps[0], *steps]  # after half an epoch by which heads are chosen
 
 
 def test_the_pairs_of_a_step_are_of_like_length(
@@ -304,7 +304,7 @@ def fake_training(
     looks = iter(qualities)
 
     def train(
-        material: Material, change: Change, planned: Any, rate: float, progress: Any
+        material: Material, change: Change, planned: Any, rate: float, progress: Any, free: Any
     ) -> Iterator[float]:
         for _ in planned:
             steps.append(rate)
@@ -326,7 +326,7 @@ def fake_training(
     [
         ((0.7, 0.5, 0.6), [0.5, 0.7, 0.9], 2e-3, 2),
         ((0.7, 0.5, 0.6), [0.5, 0.7, 0.65], 2e-3, 1),
-        ((0.5, 0.5, 0.5), [0.5, 0.6, 0.6], 5e-4, 1),  # of equals the smaller rate, fewer epochs
+        ((0.5, 0.5, 0.5), [0.5, 0.6, 0.6], 1e-3, 1),  # of equals the smaller rate, fewer epochs
         ((0.7, 0.6, 0.5), [0.5, 0.4, 0.6], 5e-3, 2),
         ((math.nan, 0.6, math.inf), [0.5, 0.4, 0.6], 2e-3, 2),
     ],
@@ -341,7 +341,7 @@ def test_the_rate_of_least_loss_goes_on_and_its_best_epoch_is_kept(
 ) -> None:
     steps = fake_training(monkeypatch, dict(zip(room.RATES, losses, strict=True)), qualities)
     fitted = LORA_ALL.fit(material)
-    assert steps == [5e-4, 2e-3, 5e-3, *[rate] * 5]
+    assert steps == [1e-3, 2e-3, 5e-3, *[rate] * 5]
     assert fitted.chosen["learning rate"] == rate
     assert fitted.chosen["epochs"] == epoch
     assert fitted.chosen["development balanced accuracy"] == max(qualities[1:])
@@ -438,8 +438,8 @@ def test_it_is_silent_and_says_how_far_it_is(
         warnings.simplefilter("error")
         LOFIT.fit(material)
     assert capfd.readouterr() == ("", "")
-    quarter = 8  # the first of six steps
-    assert [total for _, total in stages] == [quarter, 2 * 20 + 2 * quarter + 3 * 20]
+    first = 8  # one of six steps
+    assert [total for _, total in stages] == [first, 2 * 20 + 2 * first + 3 * 20]
     assert sum(told) == sum(total for _, total in stages)
     assert "lofit" in material.run.facts["timings"]
 

@@ -42,6 +42,7 @@ from nasalign.rivals.row import FOLDER, RowMeasurement
 
 FILE, CSV_FILE = "comparison.json", "comparison.csv"
 NAMES = tuple(rival.name for rival in RIVALS)
+ASKED_FOR = tuple(rival.name for rival in RIVALS if rival.asked_for)
 
 
 @grouped
@@ -56,7 +57,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help=f"These rows alone, of {', '.join(NAMES)}; untouched always is one.",
+            help=f"These rows alone, of {', '.join(NAMES)}; untouched always is one. Unless given, "
+            f"all but {' and '.join(ASKED_FOR)}.",
         ),
     ] = None,
     resume: Resume = False,
@@ -99,7 +101,8 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
 
     Args:
         job: the model, the data, the settings and the run directory.
-        only: names of the rows, all unless given; the untouched model is always one.
+        only: names of the rows, all but the ablations of NASA unless given; the untouched model is
+            always one.
 
     Returns:
         The content of ``comparison.json``: ``datasets`` with ``n``, ``questions`` and the share of
@@ -141,7 +144,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         result = {"datasets": datasets, "rows": rows, "decoder": session.settings.decoder}
         if run.folder:
             names = [row["name"] for row in rows]
-            run.facts["compare"]["only"] = names if len(names) < len(RIVALS) else []
+            run.facts["compare"]["only"] = [] if set(names) == _chosen([]) else names
             run.save()
             run.write(FILE, result)
             write_text(run.folder / CSV_FILE, as_csv(result))
@@ -155,9 +158,9 @@ def _chosen(only: Sequence[str]) -> set[str]:
     Raises:
         NasAlignError: there is no such row.
     """
-    names = [rival.name for rival in RIVALS]
-    check_row_names(only, names)
-    return {UNTOUCHED.name, *(only or names)}
+    check_row_names(only, [rival.name for rival in RIVALS])
+    usual = [rival.name for rival in RIVALS if not rival.asked_for]
+    return {UNTOUCHED.name, *(only or usual)}
 
 
 def _check_settings(job: Job) -> None:

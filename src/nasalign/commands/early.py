@@ -29,6 +29,7 @@ ROWS = (
     "probe",
     "lora-all",
     "lora-qk",
+    "lora-attention",
     "alora",
     "alora-tail",
     "rows",

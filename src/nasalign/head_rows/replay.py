@@ -22,6 +22,7 @@ from nasalign.head_rows.activations import GIB, MIB, ActivationMemory, StoredRow
 from nasalign.head_rows.idle import idle, inputs_seen, runs_from
 from nasalign.inference.batches import HasTokens, halved, in_batches
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing, shares_exactly
+from nasalign.inference.packed import Pack, pack_logits, packed, packs_exactly
 from nasalign.inference.prefix import shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
@@ -32,7 +33,9 @@ from nasalign.nas.recorder import NasRecorder
 class Replay:
     """Runs a fixed list of N prompts from a layer on, whose input is stored.
 
-    ``batch_size`` is used while inputs are computed. Several replays may share one memory.
+    ``batch_size`` is used while inputs are computed. Several replays may share one memory. With
+    ``pack``, passes that record nothing pack their prompts in a row (``packed``), where that is
+    exact.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Replay:
         prompts: Sequence[HasTokens],
         batch_size: int | None,
         memory: ActivationMemory,
+        pack: bool = False,
     ) -> None:
         self.model, self.prompts, self.batch_size = model, prompts, batch_size
         self.memory = memory
         prefix = shared_prefix(prompts)
         self.shares = self._tried(partial(shares_exactly, model, prompts, prefix))
         self.prefix = prefix if self.shares else 0
+        self.packs = pack and self._tried(partial(packs_exactly, model, prompts))
         self.layers = [model.get_submodule(name) for name in HeadGeometry.of(model).blocks]
         self._exact: dict[int, bool] = {0: True}  # by layer
         # By layer: the rows of the shared tokens, then each prompt's.
@@ -75,6 +80,8 @@ class Replay:
         ``answer_logits``. With ``share``, the shared tokens run once; if that is faster, with None.
         """
         batch = [self.prompts[place] for place in places]
+        if self.packs and recorder is None and share is None and (pack := packed(batch)):
+            return self._packed(pack, places, layer, last)
         prefix = self.prefix if share else 0
         if share is None:
             prefix = prefix_worth_sharing(self.model, batch, self.prefix)
@@ -84,6 +91,19 @@ class Replay:
                 passes = iter(self._passes(start, places, prefix))
                 stack.enter_context(idle(self.layers, range(start), lambda: next(passes)))
             return answer_logits(self.model, batch, recorder, prefix, last)
+
+    def _packed(
+        self, pack: Pack, places: Sequence[int], layer: int, last: Sequence[int] | None
+    ) -> Tensor:
+        start = self._nearest(layer)
+        with ExitStack() as stack:
+            if start > 0:
+                (inputs,) = self._passes(start, places, 0)  # [B, T, hidden]
+                row = inputs.new_empty(1, len(pack.token_ids), self.width)
+                for own, path in zip(inputs, pack.paths, strict=True):
+                    row[0, path] = own[: len(path)]
+                stack.enter_context(idle(self.layers, range(start), lambda: row))
+            return pack_logits(self.model, pack, last)
 
     def exact(self, layer: int) -> bool:
         """Whether a pass may begin at a layer; tried out with two prompts the first time."""

@@ -1,7 +1,6 @@
 """One forward pass over a batch of prompts, in which a shared prefix runs once (``prefix``)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -106,17 +105,44 @@ def logits_after(
         last: trailing positions per row to return logits for, as of ``answer_logits``.
         how: ``attention_mask`` and ``position_ids``, for a cache that is padded.
     """
-    device = model.get_input_embeddings().weight.device
-    given = {name: value.to(device) for name, value in how.items()}
     lengths = torch.tensor([len(own) for own in tokens])
-    with quick_kernels(model), _only(model, lengths, last or [1] * len(tokens)):
-        output = model(
-            input_ids=padded_right(tokens).to(device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **given,
-        )
-    return output.logits[:, 0]
+    counts = torch.tensor(last or [1] * len(tokens))
+    rows = torch.arange(len(lengths)).repeat_interleave(counts)
+    before_end = torch.cat([torch.arange(count, 0, -1) for count in counts.tolist()])
+    return logits_at(
+        model,
+        rows,
+        lengths[rows] - before_end,
+        input_ids=padded_right(tokens),
+        past_key_values=cache,
+        use_cache=cache is not None,
+        **how,
+    )
+
+
+def logits_at(model: PreTrainedModel, rows: Tensor, places: Tensor, **how: Any) -> Tensor:
+    """Return the logits [N, vocabulary] at N places of a pass, given by row and column.
+
+    ``how`` is what the model takes. Logits of all places would be the largest tensor of the pass.
+    """
+    device = model.get_input_embeddings().weight.device
+    given = {name: _moved(value, device) for name, value in how.items()}
+
+    def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        hidden = inputs[0]
+        return (hidden[rows.to(hidden.device), places.to(hidden.device)][:, None], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        with quick_kernels(model):
+            logits: Tensor = model(**given).logits
+    finally:
+        hook.remove()
+    return logits[:, 0]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def padded_right(tokens: Sequence[tuple[int, ...]]) -> Tensor:
@@ -154,25 +180,3 @@ def _positions(prompts: Sequence[Any]) -> Positions:
         first_row=torch.tensor([prompt.first_row for prompt in prompts]),
         end_row=torch.tensor([len(prompt.token_ids) for prompt in prompts]),
     )
-
-
-@contextmanager
-def _only(model: PreTrainedModel, lengths: Tensor, last: Sequence[int]) -> Iterator[None]:
-    """Pass only the last ``last[i]`` of ``lengths[i]`` hidden states to the output embedding.
-
-    They are [N, 1, hidden]. Logits of all positions would be the largest tensor of the pass.
-    """
-    counts = torch.tensor(last)
-    rows = torch.arange(len(lengths)).repeat_interleave(counts)  # [N]
-    before_end = torch.cat([torch.arange(count, 0, -1) for count in last])
-    places = lengths[rows] - before_end
-
-    def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        hidden = inputs[0]
-        return (hidden[rows.to(hidden.device), places.to(hidden.device)][:, None], *inputs[1:])
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        hook.remove()

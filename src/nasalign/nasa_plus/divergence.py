@@ -77,7 +77,7 @@ class Divergence:
     ) -> None:
         self.model, self.answers = model, answers
         if passes is None:
-            replay = Replay(model, answers, batch_size, memory)
+            replay = Replay(model, answers, batch_size, memory, pack=True)
             replay.prepare(layer)
             passes = lambda places, last: replay.logits(places, layer, last=last)  # noqa: E731
         self._passes = passes

@@ -118,7 +118,7 @@ class JointTuner:
         gib = settings.replay_gib
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
         self.replays = [
-            Replay(model, _prompts(part), settings.batch_size, self.memory)
+            Replay(model, _prompts(part), settings.batch_size, self.memory, pack=True)
             for part in (self.tuning, self.validation)
         ]
         for replay in self.replays:

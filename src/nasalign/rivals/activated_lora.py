@@ -7,7 +7,6 @@ untouched model to the bit. PEFT's ``alora_invocation_tokens`` has the same rule
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +14,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from nasalign.adapters.adapter_checks import peft_config
-from nasalign.adapters.adapter_file import peft_tensors, write_peft
 from nasalign.errors import ModelError, PromptError
 from nasalign.inference.generation import TokenIds
 from nasalign.inference.prefix import common_beginning, shared_prefix
-from nasalign.models.geometry import HeadGeometry, text_model
-from nasalign.models.names import public_name
-from nasalign.rivals.lora import ALPHA, RANK, LowRankChange, Outputs, all_linear
+from nasalign.models.geometry import text_model
+from nasalign.rivals.lora import LowRankChange, Outputs, attention_linear, write_low_rank
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
 
@@ -97,12 +93,6 @@ def after(ids: Tensor, sequence: Tensor) -> Tensor:
     return places >= torch.where(last < 0, length, last)[:, None]
 
 
-def attention_linear(model: PreTrainedModel) -> Outputs:
-    """Return the linear modules inside of attention: queries, keys, values and output."""
-    inside = tuple(f"{name}." for name in HeadGeometry.of(model).modules.values())
-    return {name: None for name in all_linear(model) if name.startswith(inside)}
-
-
 def invocation_of(material: Material, prompts: Sequence[Any]) -> tuple[int, ...]:
     """Return the tokens that begin all yes/no prompts and no prompt for a free answer.
 
@@ -121,25 +111,20 @@ def invocation_of(material: Material, prompts: Sequence[Any]) -> tuple[int, ...]
     return found
 
 
-def write_activated(folder: Path, change: ActivatedChange, base_model: str) -> None:
-    """Write a change as an adapter of PEFT, which activates it by the same tokens."""
-    pairs = zip(change.down, change.up, strict=True)
-    scaled = [(down.detach().cpu(), up.detach().cpu() * (ALPHA / RANK)) for down, up in pairs]
-    changes = dict(zip(change.outputs, scaled, strict=True))
-    config = peft_config(changes, RANK, public_name(base_model))
-    config["alora_invocation_tokens"] = change.invocation.tolist()
-    write_peft(folder, peft_tensors(changes), config)
-
-
 def activated_fit(
     material: Material, search: RateSearch, fresh: Callable[[], ActivatedChange]
 ) -> Fitted:
     """Return the best change of a search, which a run of its own keeps as an adapter of PEFT."""
-    model, tokenizer = material.model, material.session.tokenizer
+    tokenizer = material.session.tokenizer
 
     def about(trained: ActivatedChange) -> dict[str, str]:
         if material.run.folder:
-            write_activated(material.run.folder / "adapter", trained, model.name_or_path)
+            write_low_rank(
+                material.run.folder / "adapter",
+                trained,
+                material.model.name_or_path,
+                alora_invocation_tokens=trained.invocation.tolist(),
+            )
         return {"activated by": tokenizer.decode(trained.invocation).strip()}
 
     return search.best(fresh, about)
@@ -147,7 +132,7 @@ def activated_fit(
 
 def _fit(material: Material) -> Fitted:
     model, seed = material.model, material.settings.seed
-    search = RateSearch(material, ALORA.name, ALORA.title)
+    search = RateSearch(material, ALORA.name, ALORA.title, holds=False)  # none is touched
     prompts = [prompt for prompt, _ in chain.from_iterable(search.pairs)]
     outputs, invocation = attention_linear(model), invocation_of(material, prompts)
     return activated_fit(

@@ -6,7 +6,7 @@ from nasalign.rivals.calibration import BATCH, CONTEXTUAL, DOMAIN_CONTEXT, PLATT
 from nasalign.rivals.head_edits import JOLA, LOFIT
 from nasalign.rivals.instructions import SHOTS, WORDING_A, WORDING_B
 from nasalign.rivals.linear_probe import PROBE
-from nasalign.rivals.lora import LORA_ALL, LORA_QK
+from nasalign.rivals.lora import LORA_ALL, LORA_ATTENTION, LORA_QK
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.steering import STEERING
 from nasalign.rivals.tail_lora import TAIL
@@ -26,6 +26,7 @@ RIVALS: tuple[Rival, ...] = (
     PROBE,
     LORA_ALL,
     LORA_QK,
+    LORA_ATTENTION,
     ALORA,
     TAIL,
     TUNED_ROWS,

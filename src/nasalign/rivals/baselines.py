@@ -68,6 +68,7 @@ RANDOM = Rival(
     IN_WEIGHTS,
     False,
     partial(_nasa, drawn=True),
+    asked_for=True,
 )
 QUERY_ONLY = Rival(
     "query-only",
@@ -75,6 +76,7 @@ QUERY_ONLY = Rival(
     IN_WEIGHTS,
     False,
     partial(_nasa, changes={"k_scope": "none"}),
+    asked_for=True,
 )
 NASA = Rival("nasa", "NASA (Yu et al., 2025)", IN_WEIGHTS, False, _nasa)
 NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _nasa_plus)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from nasalign.inference.batches import HasTokens
 from nasalign.inference.forward import answer_logits
+from nasalign.inference.packed import packed_logits
 
 
 class Change(nn.Module):
@@ -18,7 +19,12 @@ class Change(nn.Module):
     Hooks rather than wrapped layers: the modules of the model keep their types, which whatever
     reads the architecture relies on, leaving restores the model to the bit, and in bfloat16 only
     the sum with what the model computes is rounded.
+
+    Attributes:
+        packs: whether a training step may pack its prompts in a row (``packed``).
     """
+
+    packs = False
 
     def hooks(self, model: PreTrainedModel) -> Iterator[RemovableHandle]:
         """Put in the hooks that make the change, one after the other."""
@@ -33,7 +39,7 @@ class Change(nn.Module):
 
     def logits(self, model: PreTrainedModel, prompts: Sequence[HasTokens]) -> Tensor:
         """Return the logits [B, vocabulary] after prompts in a training step, within ``on``."""
-        return answer_logits(model, prompts)
+        return (packed_logits if self.packs else answer_logits)(model, prompts)
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:

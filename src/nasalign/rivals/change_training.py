@@ -1,7 +1,7 @@
 """Training a change on pairs of a right and a wrong answer: the same loop for every rival.
 
 The loss is that of the right verdict's first token alone, after the same tokens that the model is
-evaluated with.
+evaluated with, and a term that holds the untouched model's right free answers (``divergence``).
 """
 
 import random
@@ -17,6 +17,7 @@ from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
 from nasalign.inference.batches import check_lengths, halved, shuffled_batches
 from nasalign.models.memory import explained
+from nasalign.nasa_plus.divergence import Divergence
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
 from nasalign.rivals.change import Change
@@ -28,6 +29,8 @@ PAIRS_A_STEP = 4
 WARMUP_STEPS = 10
 BETAS = (0.9, 0.95)
 GRADIENT_NORM = 1.0
+FREE_A_STEP = 4
+"""Free answers that a step holds."""
 
 Sample = tuple[BinaryPrompt, int]
 """A prompt and the first token of its right verdict."""
@@ -75,8 +78,12 @@ def train(
     steps: Sequence[Sequence[SamplePair]],
     rate: float,
     progress: Progress,
+    free: Divergence | None = None,
 ) -> Iterator[float]:
     """Train a change, and yield the mean loss of each step, by the change as it was before it.
+
+    That is the loss of the pairs alone. ``free`` is added to what is trained on, with the weight
+    ``kl_weight``.
 
     AdamW with warm-up and cosine decay from the highest learning rate ``rate`` to 0 at the end of
     the last step. While the caller has the control, the model has no hook of the change, which is
@@ -95,12 +102,16 @@ def train(
         batch = [sample for pair in step for sample in pair]
         change.train()
         change.draw(noise)
+        count = len(free.answers) if free else 0
+        held = torch.randperm(count, generator=noise)[:FREE_A_STEP].tolist()
         losses: list[float] = []
         with explained("training a rival", model), change.on(model):
             work = partial(_backward, model, change, batch, part, losses)
             while halved(work, min(part, len(batch))):
                 part = (min(part, len(batch)) + 1) // 2  # stays so: memory grows no larger
                 work = partial(_backward, model, change, batch, part, losses)
+            if free:
+                (material.settings.kl_weight * free.of(held)).backward()
         nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)
         adam.step()
         schedule.step()

@@ -6,6 +6,8 @@ a module puts out. They are made by hooks, as every change of a rival is (``Chan
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,11 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from nasalign.adapters.adapter_checks import Changes, peft_config
+from nasalign.adapters.adapter_file import peft_tensors, write_peft
 from nasalign.models.geometry import HeadGeometry, text_model
 from nasalign.models.head_layouts import weight_of
+from nasalign.models.names import public_name
 from nasalign.rivals.change import Change, trained_dtype
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
@@ -95,16 +100,44 @@ def queries_and_keys(model: PreTrainedModel) -> Outputs:
     return {name: None if mask.all() else mask for name, mask in changing.items()}
 
 
+def attention_linear(model: PreTrainedModel) -> Outputs:
+    """Return the linear modules inside of attention: queries, keys, values and output."""
+    inside = tuple(f"{name}." for name in HeadGeometry.of(model).modules.values())
+    return {name: None for name in all_linear(model) if name.startswith(inside)}
+
+
+def write_low_rank(folder: Path, change: LowRankChange, base_model: str, **config: Any) -> None:
+    """Write a change as an adapter of PEFT; ``config`` is added to its configuration."""
+    changes: Changes = {}
+    factors = zip(change.outputs.items(), change.down, change.up, strict=True)
+    for (name, changing), down, up in factors:
+        scaled = up.detach().cpu() * (ALPHA / RANK)
+        if changing is not None:
+            scaled = scaled * changing[:, None]
+        changes[name] = down.detach().cpu(), scaled
+    written = peft_config(changes, RANK, public_name(base_model)) | config
+    write_peft(folder, peft_tensors(changes), written)
+
+
 def _lora(name: str, which: str, outputs: Callable[[PreTrainedModel], Outputs]) -> Rival:
     title = f"LoRA on {which} (Hu et al., 2022)"
 
     def fit(material: Material) -> Fitted:
         search, model = RateSearch(material, name, title), material.model
-        changing = outputs(model)
-        return search.best(lambda: LowRankChange(model, changing, material.settings.seed))
+        changing, seed = outputs(model), material.settings.seed
+
+        def about(trained: LowRankChange) -> dict[str, str]:
+            if material.run.folder:
+                write_low_rank(material.run.folder / "adapter", trained, model.name_or_path)
+            return {}
+
+        return search.best(lambda: LowRankChange(model, changing, seed), about)
 
     return Rival(name, title, "an adapter, or merged weights", False, fit)
 
 
 LORA_ALL = _lora("lora-all", "all linear layers", all_linear)
+LORA_ATTENTION = _lora(
+    "lora-attention", "attention: queries, keys, values, output", attention_linear
+)
 LORA_QK = _lora("lora-qk", "queries and keys", queries_and_keys)

@@ -1,13 +1,14 @@
 """One search for every rival that is trained: the same samples, steps, rates and selection.
 
-Every learning rate is trained for the first quarter of all steps, and only the best is trained to
+Every learning rate is trained for the first eighth of all steps, and only the best is trained to
 the end: successive halving (Jamieson and Talwalkar, 2016, "Non-stochastic best arm identification
-and hyperparameter optimization"), which takes half of the steps that all rates to the end would.
-The best is that of least loss in the second half of this quarter. Each step is of pairs that were
-not trained on before, so that this loss is one on new samples (Blum, Kalai and Langford, 1999,
-"Beating the hold-out: bounds for k-fold and progressive cross-validation"); the verdicts of the
-development split do not tell rates apart that early (docs/log.md). They choose the epoch. The test
-split is never looked at.
+and hyperparameter optimization"). The best is that of least loss in the second half of this eighth.
+Each step is of pairs that were not trained on before, so that this loss is one on new samples
+(Blum, Kalai and Langford, 1999, "Beating the hold-out: bounds for k-fold and progressive
+cross-validation"). So early it tells a rate that diverges, and little else: with all rates, a
+quarter of the steps leaves the loss at that of guessing (docs/log.md). So the rates are few and
+near each other. The verdicts of the development split choose the epoch. The test split is never
+looked at.
 """
 
 import math
@@ -28,7 +29,10 @@ from nasalign.data.binary import sample
 from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.evaluation.ranking import auc
-from nasalign.nasa_plus.joint_run import pairs_by_kind
+from nasalign.head_rows.activations import ActivationMemory
+from nasalign.inference.packed import packs_exactly
+from nasalign.nasa_plus.divergence import Answered, Divergence, answered
+from nasalign.nasa_plus.joint_run import pairs_by_kind, right_free_answers
 from nasalign.nasa_plus.kinds import held_back
 from nasalign.progress import Progress
 from nasalign.rivals.change import Change
@@ -40,7 +44,10 @@ from nasalign.rivals.change_training import (
 )
 from nasalign.rivals.rival import Fitted, Material, balanced_accuracy, odds_of
 
-RATES = (5e-4, 2e-3, 5e-3)
+RATES = (1e-3, 2e-3, 5e-3)
+"""Lower ones learn nothing in so few steps (docs/log.md)."""
+FIRST = 8
+"""Every rate is trained for one of so many parts of the steps."""
 MOST_PAIRS = 224
 """Pairs that are trained on at most: 96 are too few (docs/log.md)."""
 JUDGES = 100
@@ -101,6 +108,12 @@ def judges_of(material: Material) -> list[BinaryExample]:
     return [material.development[place] for place in sorted(chosen)]
 
 
+def free_answers_of(material: Material) -> list[Answered]:
+    """Return right free answers of the untouched model, to be held; none with ``kl_weight`` 0."""
+    right = right_free_answers(material.session, material.probing)
+    return answered(material.builder(), right)
+
+
 def check_better(title: str, found: Quality, untouched: Quality) -> None:
     """Raise NothingToFixError if what was found is no better than the untouched model."""
     if found <= untouched:
@@ -127,13 +140,18 @@ class RateSearch:
         material: what it is fitted on; its model is left as it was.
         name: of the row.
         title: of the rival, for messages.
+        holds: whether the loss has a term that holds free answers; a change that cannot touch them
+            needs none.
+
+    Attributes:
+        free: that term, or None.
 
     Raises:
         NasAlignError: the model is quantised, or a prompt does not fit.
         NothingToFixError: there is nothing to train on.
     """
 
-    def __init__(self, material: Material, name: str, title: str) -> None:
+    def __init__(self, material: Material, name: str, title: str, holds: bool = True) -> None:
         self.material, self.name, self.title = material, name, title
         _check_whole(material.model)
         examples = training_pairs(material)
@@ -143,25 +161,36 @@ class RateSearch:
             )
         sides = [training_samples(material, side) for side in zip(*examples, strict=True)]
         self.pairs: list[SamplePair] = list(zip(*sides, strict=True))
+        asked = [prompt for prompt, _ in chain.from_iterable(self.pairs)]
+        self.packs = packs_exactly(material.model, asked)
         self.epochs = epochs_of(self.pairs, material.settings.seed)
         self.steps = list(chain.from_iterable(self.epochs))
-        self.first = max(1, len(self.steps) // 4)
+        self.first = max(1, len(self.steps) // FIRST)
         self.judges = judges_of(material)
+        answers = free_answers_of(material) if holds else []
+        self.free = (
+            Divergence(material.model, answers, 0, None, ActivationMemory()) if answers else None
+        )
 
     def trained_first(self, change: Change, rate: float) -> None:
-        """Train a change for a quarter of all steps at one rate, as a step before the search."""
-        title, stage, steps = f"{self.title}: first step", f"{self.name}/first", self._first_steps
+        """Train a change for half an epoch at one rate, as a step before the search."""
+        title, stage = f"{self.title}: first step", f"{self.name}/first"
+        steps = self.epochs[0][: max(1, len(self.epochs[0]) // 2)]
         with self.material.run.stage(stage, title, _prompts_of(steps)) as done:
-            deque(train(self.material, change, steps, rate, done), maxlen=0)
+            deque(self._losses(change, steps, rate, done), maxlen=0)
 
     def best(
-        self, fresh: Callable[[], Change], about: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+        self,
+        fresh: Callable[[], Change],
+        about: Callable[[Any], Mapping[str, Any]] = lambda _: {},
+        unit: float = 1.0,
     ) -> Fitted:
         """Train fresh changes and return the best; among equals of the smaller rate.
 
         Args:
             fresh: returns an untrained change.
             about: returns what else the row tells of the trained one.
+            unit: what the rates are multiples of, for weights that are no LoRA's.
 
         Raises:
             NothingToFixError: it is no better than the untouched model on the development split.
@@ -171,7 +200,7 @@ class RateSearch:
         total += (1 + len(self.epochs)) * len(self.judges)
         with self.material.run.stage(self.name, self.title, total) as done:
             untouched = self._quality(None, done)
-            trial = self._started(fresh, done)
+            trial = self._started(fresh, unit, done)
             found, epoch, state = Quality(0.0, 0.0), 0, _copied(trial.change)
             trained = self.first
             for number, steps in enumerate(self.epochs, start=1):
@@ -199,18 +228,24 @@ class RateSearch:
     def _first_steps(self) -> list[Sequence[SamplePair]]:
         return self.steps[: self.first]
 
-    def _started(self, fresh: Callable[[], Change], done: Progress) -> _Trial:
+    def _started(self, fresh: Callable[[], Change], unit: float, done: Progress) -> _Trial:
         """Train every rate for the first steps, and return the best, to go on with."""
         best: _Trial | None = None
-        for rate in RATES:
+        for rate in (unit * one for one in RATES):
             change = fresh()
-            losses = train(self.material, change, self.steps, rate, done)
+            losses = self._losses(change, self.steps, rate, done)
             loss = fmean(list(islice(losses, self.first))[self.first // 2 :])
             loss = loss if math.isfinite(loss) else math.inf  # it diverged
             if best is None or loss < best.loss:
                 best = _Trial(rate, change, losses, loss)
         assert best is not None
         return best
+
+    def _losses(
+        self, change: Change, steps: Sequence[Sequence[SamplePair]], rate: float, done: Progress
+    ) -> Iterator[float]:
+        change.packs = self.packs
+        return train(self.material, change, steps, rate, done, self.free)
 
     def _quality(self, change: Change | None, done: Progress) -> Quality:
         with change.on(self.material.model) if change else nullcontext():

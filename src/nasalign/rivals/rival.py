@@ -92,6 +92,7 @@ class Rival:
     serving: str  # what it needs when the model is served, beside the weights
     logits: bool  # whether it needs the probabilities of the answer words
     fit: Callable[[Material], Fitted]  # leaves the model as it was
+    asked_for: bool = False  # whether it is made only where it is named
 
 
 def odds_of(scores: Scores) -> Tensor:

@@ -1,14 +1,12 @@
 """Activated LoRA in the tokens that end every yes/no prompt, by which it is activated.
 
 Training runs these tokens alone (``prompt_ends``), a seventh of a prompt. They end prompts for free
-answers too, where these are worded as Prompt II. So the loss has a term that holds right free
-answers of the untouched model where they are, that of nasa+ (``divergence``).
+answers too, where these are worded as Prompt II, so that these are held as in every rival's loss.
 """
 
 from collections.abc import Sequence
 from itertools import chain
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -16,12 +14,11 @@ from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
 from nasalign.head_rows.activations import ActivationMemory
 from nasalign.inference.batches import HasTokens
-from nasalign.nasa_plus.divergence import Answered, Divergence, answered
-from nasalign.nasa_plus.joint_run import right_free_answers
-from nasalign.rivals.activated_lora import ActivatedChange, activated_fit, attention_linear
-from nasalign.rivals.change_training import PAIRS_A_STEP
+from nasalign.nasa_plus.divergence import Answered, Divergence
+from nasalign.rivals.activated_lora import ActivatedChange, activated_fit
+from nasalign.rivals.lora import attention_linear
 from nasalign.rivals.prompt_ends import PromptEnds, common_end
-from nasalign.rivals.rate_search import RateSearch
+from nasalign.rivals.rate_search import RateSearch, free_answers_of
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 
@@ -33,7 +30,6 @@ class TailChange(ActivatedChange):
         seed: of the first weights.
         end: the tokens by which it is activated.
         ends: runs them, of all prompts that are trained on.
-        free: how far free answers move, and the weight of that in the loss; None leaves them free.
     """
 
     def __init__(
@@ -42,28 +38,13 @@ class TailChange(ActivatedChange):
         seed: int,
         end: Sequence[int],
         ends: PromptEnds,
-        free: tuple[Divergence, float] | None,
     ) -> None:
         super().__init__(model, attention_linear(model), seed, end)
-        self._ends, self._free = ends, free
-        self._drawn: list[int] = []
+        self._ends = ends
 
     def logits(self, model: PreTrainedModel, prompts: Sequence[HasTokens]) -> Tensor:
         """Return the logits [B, vocabulary] after prompts whose beginnings are kept."""
         return self._ends.logits(prompts)
-
-    def draw(self, generator: torch.Generator) -> None:
-        """Draw the free answers of a step."""
-        if self._free:
-            count = len(self._free[0].answers)
-            self._drawn = torch.randperm(count, generator=generator)[:PAIRS_A_STEP].tolist()
-
-    def penalty(self) -> Tensor | None:
-        """Return the weighted divergence from the untouched model in free answers."""
-        if not self._free:
-            return None
-        divergence, weight = self._free
-        return weight * divergence.of(self._drawn)
 
 
 def closing_of(material: Material, prompts: Sequence[HasTokens]) -> tuple[int, ...]:
@@ -85,27 +66,22 @@ def closing_of(material: Material, prompts: Sequence[HasTokens]) -> tuple[int, .
 
 
 def _fit(material: Material) -> Fitted:
-    search = RateSearch(material, TAIL.name, TAIL.title)
+    search = RateSearch(material, TAIL.name, TAIL.title, holds=False)
     asked = [prompt for prompt, _ in chain.from_iterable(search.pairs)]
     end, model, settings = closing_of(material, asked), material.model, material.settings
-    right = right_free_answers(material.session, material.probing)
-    answers = [one for one in answered(material.builder(), right) if _ends_in(one, end)]
+    answers = [one for one in free_answers_of(material) if _ends_in(one, end)]
     prompts: list[HasTokens] = [*asked, *answers]
     sizes = [len(end)] * len(asked) + [len(end) + one.own - 1 for one in answers]
     title = "What comes before the end of prompts"
     with material.run.stage(f"{TAIL.name}/beginnings", title, len(prompts)) as done:
         ends = PromptEnds(model, prompts, sizes, done)
-    free = None
     if answers:
 
         def passes(places: Sequence[int], last: Sequence[int]) -> Tensor:
             return ends.logits([answers[place] for place in places], last)
 
-        memory = ActivationMemory(None)
-        free = Divergence(model, answers, 0, None, memory, passes), settings.kl_weight
-    return activated_fit(
-        material, search, lambda: TailChange(model, settings.seed, end, ends, free)
-    )
+        search.free = Divergence(model, answers, 0, None, ActivationMemory(), passes)
+    return activated_fit(material, search, lambda: TailChange(model, settings.seed, end, ends))
 
 
 def _ends_in(answer: Answered, end: Sequence[int]) -> bool:

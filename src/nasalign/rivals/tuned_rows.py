@@ -19,6 +19,9 @@ from nasalign.rivals.change import Change
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
 
+UNIT = 0.01
+"""Rates of rows are lower than those of LoRA: a step of AdamW moves each weight by the rate."""
+
 
 class RowChange(Change):
     """Other query and key rows of some heads, each a layer and a head."""
@@ -44,7 +47,7 @@ def _fit(material: Material) -> Fitted:
         norms = attribution(model, prompts, material.settings.batch_size, done)
     heads = most_attributed(norms)
     found = {"heads": [list(head) for head in heads]}
-    return search.best(lambda: RowChange(model, heads), lambda _: found)
+    return search.best(lambda: RowChange(model, heads), lambda _: found, UNIT)
 
 
 TUNED_ROWS = Rival(
