@@ -58,7 +58,7 @@ def compare(
         typer.Option(
             metavar="NAME,...",
             help=f"These rows alone, of {', '.join(NAMES)}; untouched always is one. Unless given, "
-            f"all but {' and '.join(ASKED_FOR)}.",
+            f"all but {', '.join(ASKED_FOR)}.",
         ),
     ] = None,
     resume: Resume = False,
@@ -101,8 +101,8 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
 
     Args:
         job: the model, the data, the settings and the run directory.
-        only: names of the rows, all but the ablations of NASA unless given; the untouched model is
-            always one.
+        only: names of the rows, all that need not be asked for unless given; the untouched model
+            is always one.
 
     Returns:
         The content of ``comparison.json``: ``datasets`` with ``n``, ``questions`` and the share of

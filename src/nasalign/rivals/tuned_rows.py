@@ -19,7 +19,7 @@ from nasalign.rivals.change import Change
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
 
-UNIT = 0.01
+UNIT = 0.05
 """Rates of rows are lower than those of LoRA: a step of AdamW moves each weight by the rate."""
 
 
