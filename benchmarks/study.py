@@ -1,14 +1,10 @@
 """The tables of docs/study.md, each by one command; what is there already is not run again.
 
     python benchmarks/study.py main --data-dir DATA
-    python benchmarks/study.py rivals --data-dir DATA
     python benchmarks/study.py ablations --data-dir DATA
-    python benchmarks/study.py trained --data-dir DATA
+    python benchmarks/study.py attention --data-dir DATA --model MODEL --seeds 0 1 2
 
-DATA holds strategyqa_train.json and hotpotqa_dev_simplified.json as they are published. The first
-seed of the main table is in the folder of the rivals, so that none of its rows is measured twice.
-The rows that are trained by one rule are in two folders; `--part 0` and `--part 1` may run at once,
-each on a core.
+DATA holds strategyqa_train.json and hotpotqa_dev_simplified.json as they are published.
 """
 
 import argparse
@@ -19,16 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nasalign.rivals.all import RIVALS
-
 SEEDS = (0, 1, 2)
 FIGURES = ("accuracy", "auc", "yes_rate", "f1", "ece")
-EVERY = tuple(rival.name for rival in RIVALS)
 OURS = ("untouched", "threshold", "nasa", "nasa+")
-TRAINED = {  # by folder
-    "trained-0": ("untouched", "threshold", "platt", "probe", "nasa", "lora-qk", "lora-all"),
-    "trained-1": ("untouched", "alora-tail", "rows", "alora", "lofit", "jola"),
-}
+ATTENTION = ("untouched", "platt", "lora-attention")
 ABLATIONS = {  # name: the settings that differ
     "heads of highest NAS": ["selection=nas"],
     "known pairs alone": ["kinds=known"],
@@ -115,8 +105,8 @@ def _cell(found: list[list[float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=["main", "rivals", "ablations", "trained"])
-    parser.add_argument("--part", type=int, choices=[0, 1], help="of the trained rows")
+    parser.add_argument("table", choices=["main", "ablations", "attention"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--model", default="smollm2-135m")
@@ -127,15 +117,10 @@ def main() -> None:
         lines["as it is"] = compared(arguments, "seed-0", ["nasa+"], ["seed=0"])
         for place, (label, settings) in enumerate(ABLATIONS.items()):
             lines[label] = compared(arguments, f"ablation-{place}", ["nasa+"], settings)
-    elif arguments.table == "trained":
-        for part in (0, 1) if arguments.part is None else (arguments.part,):
-            folder = f"trained-{part}"
-            for row in compared(arguments, folder, TRAINED[folder], ["seed=0"]):
-                lines.setdefault(row["name"], [row])
     else:
-        rows, seeds = (EVERY, SEEDS[:1]) if arguments.table == "rivals" else (OURS, SEEDS)
-        for seed in seeds:
-            for row in compared(arguments, f"seed-{seed}", rows, [f"seed={seed}"]):
+        rows, name = (OURS, "seed") if arguments.table == "main" else (ATTENTION, "attention")
+        for seed in arguments.seeds:
+            for row in compared(arguments, f"{name}-{seed}", rows, [f"seed={seed}"]):
                 lines.setdefault(row["name"], []).append(row)
     show(lines)
 

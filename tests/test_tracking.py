@@ -15,6 +15,7 @@ import jobs
 from cases import DENIES, case
 from fault_tools import invoke
 from nasalign.commands.align import align_job
+from nasalign.commands.compare import compare_job
 from nasalign.commands.early import check_early
 from nasalign.errors import NasAlignError
 from nasalign.io.files import read_jsonl
@@ -166,6 +167,21 @@ def test_align_is_tracked(tracked: Path, tmp_path: Path) -> None:
     if find_spec("altair"):
         assert "charts/heads" in charts
         assert set(charts.values()) == {repr(b"\x89PNG\r\n\x1a\n")}
+
+
+def test_compare_is_tracked(tracked: Path, tmp_path: Path) -> None:
+    model, data = case(tmp_path, DENIES, questions=80)
+    job = jobs.make(model, data, folder=tmp_path / "run", changes=jobs.QUICK, command="compare")
+    result = compare_job(job, ["threshold"], "trackio")
+    logged = [what for kind, what in told(tracked) if kind == "log"]
+    ((name, _),) = result["datasets"].items()
+    for row in result["rows"]:
+        figures = next(one for one in logged if f"{row['name']}/{name}/accuracy" in one)
+        expected = row["datasets"][name]["figures"]["accuracy"][0]
+        assert figures[f"{row['name']}/{name}/accuracy"] == expected
+        assert f"{row['name']}/seconds_to_fit" in figures
+    if find_spec("altair"):
+        assert any("charts/" in title for one in logged for title in one)
 
 
 def ran(code: str, **environment: str) -> str:

@@ -71,10 +71,12 @@ class Tracker:
         }
         self.log(flat)
         if folder:
-            self._charts(folder)
+            self.charts(folder)
 
-    def _charts(self, folder: Path) -> None:
-        """Log each chart as a picture; without the extra ``plots`` there are none."""
+    def charts(self, folder: Path) -> None:
+        """Log each chart of a run's report as a picture; without ``plots`` there are none."""
+        if not self.package:
+            return
         if sentence := lack("plots"):
             self.say(f"Charts are not tracked. {sentence}")
             return

@@ -22,8 +22,9 @@ from nasalign.rivals.activated_lora import (
     ActivatedChange,
     after,
     invocation_of,
+    write_activated,
 )
-from nasalign.rivals.lora import attention_linear, write_low_rank
+from nasalign.rivals.lora import attention_linear
 from nasalign.run import Run
 from rivals.material import (
     CITY_EXAMPLES,
@@ -68,9 +69,7 @@ def test_its_adapter_does_in_peft_what_it_does_here(family: str, tmp_path: Path)
     assert torch.equal(ours[0, 0], before[0, 0])
     assert torch.equal(ours[1, :4], before[1, :4])
     assert (ours[0, 1:] - before[0, 1:]).abs().amax(dim=-1).min() > 0.01
-    write_low_rank(
-        tmp_path / "adapter", change, "org/base", alora_invocation_tokens=list(INVOCATION)
-    )
+    write_activated(tmp_path / "adapter", change, "org/base")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = PeftModel.from_pretrained(model, str(tmp_path / "adapter"))

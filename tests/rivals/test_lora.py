@@ -10,9 +10,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
+from nasalign.adapters.adapter import load_adapter
 from nasalign.models.geometry import HeadGeometry
 from nasalign.rivals.lora import (
     ALPHA,
@@ -23,6 +24,7 @@ from nasalign.rivals.lora import (
     queries_and_keys,
     write_low_rank,
 )
+from nasalign.session import Session
 from rivals.material import logits
 
 
@@ -59,7 +61,9 @@ def test_the_same_factors_do_in_peft_what_they_do_here(family: str, dtype: torch
 
 
 @pytest.mark.parametrize("outputs", [attention_linear, queries_and_keys])
-def test_what_is_written_does_the_same_in_peft(outputs, tmp_path: Path) -> None:
+def test_what_is_written_does_the_same_in_peft_and_as_our_adapter(
+    outputs, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     """Of the fused queries, keys and values of Phi-3, a part may change."""
     model = tiny.build_model("phi3", layers=2)
     change = filled(LowRankChange(model, outputs(model), seed=0))
@@ -67,7 +71,11 @@ def test_what_is_written_does_the_same_in_peft(outputs, tmp_path: Path) -> None:
     with change.on(model):
         ours = logits(model)
     assert (ours - before).abs().max() > 0.05
-    write_low_rank(tmp_path / "adapter", change, "org/base")
+    write_low_rank(tmp_path / "adapter", change, Session.start(model, tokenizer, None, None))
+    adapter = load_adapter(tmp_path / "adapter", model)
+    with adapter.on(model):
+        torch.testing.assert_close(logits(model), ours)
+    assert logits(model).equal(before)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = PeftModel.from_pretrained(model, str(tmp_path / "adapter"))

@@ -18,7 +18,7 @@ from nasalign.adapters.scaling import Calibration
 from nasalign.errors import ModelError, NasAlignError, shortened
 from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
-from nasalign.models.head_layouts import PROJECTIONS, RowSlice, out_features, weight_of
+from nasalign.models.head_layouts import RowSlice, out_features, weight_of
 from nasalign.models.loading import fingerprint
 
 _PLACE = attrgetter("module", "start")
@@ -135,7 +135,7 @@ class Adapter:
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
             changes[module] = torch.cat(parts).cpu(), selector(rows, self.out_features[module])
         dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
-        rows_before = _digest(self.before)
+        rows_before = rows_digest(self.before)
         origin = Origin(self.base_fingerprint, rows_before, dtype, calibration=calibration)
         write_adapter(Path(folder), changes, origin, str(base_model))
 
@@ -186,7 +186,7 @@ def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
             after[where] = (old.float() + delta.to(old.device)).to(old.dtype)
             if not torch.isfinite(after[where]).all():
                 raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
-    if file.origin.rows != _digest(before):
+    if file.origin.rows != rows_digest(before):
         raise ModelError(
             f"The rows that the adapter {folder} changes are not as they were; is it in "
             "the model already?"
@@ -201,15 +201,15 @@ def _modules_with(model: PreTrainedModel, name: str) -> list[str]:
 
 
 def _holds(model: PreTrainedModel, module: str, shape: tuple[int, int]) -> bool:
-    """Whether a module is a projection to queries or keys whose weight has a shape."""
+    """Whether a module is a linear one, but not the output embedding, whose weight has a shape."""
     try:
         found = model.get_submodule(module)
     except AttributeError:
         return False
-    linear = isinstance(found, nn.Linear | Conv1D) and module.rpartition(".")[2] in PROJECTIONS
+    linear = isinstance(found, nn.Linear | Conv1D) and found is not model.get_output_embeddings()
     return linear and tuple(weight_of(model, module).shape) == shape
 
 
-def _digest(rows: dict[RowSlice, Tensor]) -> str:
-    """A SHA-256 over rows, however they are sliced."""
+def rows_digest(rows: dict[RowSlice, Tensor]) -> str:
+    """Return a SHA-256 over rows, however they are sliced."""
     return sha256(rows[where].float().cpu().numpy().tobytes() for where in sorted(rows, key=_PLACE))

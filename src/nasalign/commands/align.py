@@ -1,6 +1,5 @@
 """``nasalign align``: correct a model, with its evaluation before and after."""
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -45,7 +44,7 @@ from nasalign.reporting.console_tables import change_table, print_verdict
 from nasalign.reporting.report import write_report
 from nasalign.reporting.report.story import verdict_of
 from nasalign.session import Session
-from nasalign.tracking import Tracker, TrackerName, tracking
+from nasalign.tracking import TrackerName
 
 
 @grouped
@@ -131,7 +130,7 @@ def align_job(job: Job, track: TrackerName | None = None) -> dict[str, dict[str,
             "Heads are tuned on Prompt I, so align takes scenario=plain; evaluate takes others, "
             "and with --adapter what align has made."
         )
-    with job.locked(), _tracked(job, track) as tracker:
+    with job.locked(), job.tracked(track) as tracker:
         splits, run = job.splits(), job.run
         run.say(splits.sentence)
         more = job.run_data.further(splits, job.further)
@@ -164,13 +163,6 @@ def align_job(job: Job, track: TrackerName | None = None) -> dict[str, dict[str,
         found = _finish(session, metrics, before, after, result) | {"side_effects": effects}
         tracker.results(found["datasets"], run.folder)
         return found
-
-
-def _tracked(job: Job, track: TrackerName | None) -> AbstractContextManager[Tracker]:
-    """Begin to track the run, under the name of its directory."""
-    config = {"command": "align", "model": job.model, "data": job.data.data}
-    config |= {name: value for name, value in job.changes.items() if value is not None}
-    return tracking(track, job.out.out.name if job.out.out else job.model, config, job.run.say)
 
 
 def _save_adapter(job: Job, result: AlignResult, calibration: Calibration | None) -> None:

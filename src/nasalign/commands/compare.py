@@ -1,6 +1,6 @@
 """``nasalign compare``: ways to correct a model in one table: same data, splits and decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from nasalign.commands.options import (
     OutOptions,
     Resume,
     SettingOptions,
+    Track,
     grouped,
     run_folder,
 )
@@ -39,6 +40,7 @@ from nasalign.rivals.baselines import UNTOUCHED
 from nasalign.rivals.material import SHOTS, material_of
 from nasalign.rivals.rival import Rival
 from nasalign.rivals.row import FOLDER, RowMeasurement
+from nasalign.tracking import Tracker, TrackerName
 
 FILE, CSV_FILE = "comparison.json", "comparison.csv"
 NAMES = tuple(rival.name for rival in RIVALS)
@@ -61,6 +63,7 @@ def compare(
             f"all but {', '.join(ASKED_FOR)}.",
         ),
     ] = None,
+    track: Track = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +86,7 @@ def compare(
             resume=resume,
         )
         names = [name.strip() for text in only or [] for name in text.split(",") if name.strip()]
-        result = compare_job(job, names)
+        result = compare_job(job, names, track)
         print_comparison(console, result)
         job.run.say(
             f"The table is {folder / 'comparison.csv'}; the report is {folder / 'report.html'}."
@@ -93,7 +96,9 @@ def compare(
             raise typer.Exit(2)
 
 
-def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
+def compare_job(
+    job: Job, only: Sequence[str] = (), track: TrackerName | None = None
+) -> dict[str, Any]:
     """Compare ways to correct a model; write the run directory.
 
     A row that is done is in ``compare/NAME.json``; when resuming it is not run again, and rows may
@@ -103,6 +108,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         job: the model, the data, the settings and the run directory.
         only: names of the rows, all that need not be asked for unless given; the untouched model
             is always one.
+        track: the package that figures and charts are logged with, if any.
 
     Returns:
         The content of ``comparison.json``: ``datasets`` with ``n``, ``questions`` and the share of
@@ -114,7 +120,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
     """
     wanted = _chosen(only)
     _check_settings(job)
-    with job.locked():
+    with job.locked(), job.tracked(track) as tracker:
         splits, run = job.splits(), job.run
         if splits.part == "development" and splits.same:
             raise NasAlignError(
@@ -139,7 +145,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
         run.facts["compare"] = {name: len(examples) for name, examples in parts.items()}
         run.save()
         asked = FreeQuestions.held_out(session, splits, records)
-        rows = _rows(RowMeasurement(material, sets, asked), wanted)
+        rows = _rows(RowMeasurement(material, sets, asked), wanted, tracker)
         datasets = {name: _about(examples) for name, examples in sets.items()}
         result = {"datasets": datasets, "rows": rows, "decoder": session.settings.decoder}
         if run.folder:
@@ -149,6 +155,7 @@ def compare_job(job: Job, only: Sequence[str] = ()) -> dict[str, Any]:
             run.write(FILE, result)
             write_text(run.folder / CSV_FILE, as_csv(result))
             write_report(run.folder)
+            tracker.charts(run.folder)
         return result
 
 
@@ -180,7 +187,7 @@ def _check_settings(job: Job) -> None:
         raise NasAlignError("Rows are timed in one process; start nasalign without a launcher.")
 
 
-def _rows(measure: RowMeasurement, wanted: set[str]) -> list[dict[str, Any]]:
+def _rows(measure: RowMeasurement, wanted: set[str], tracker: Tracker) -> list[dict[str, Any]]:
     """Measure the rows that are wanted and not there yet; return all, in their order."""
     run = measure.session.run
     done = {}
@@ -196,11 +203,24 @@ def _rows(measure: RowMeasurement, wanted: set[str]) -> list[dict[str, Any]]:
     with run.stage("rows", "Rows", len(todo)) as step:
         for rival in todo:
             done[rival.name] = row = _row(measure, rival)
+            tracker.log(_tracked_figures(row))
             if run.folder and not row["error"]:
                 write_json(run.folder / FOLDER / f"{rival.name}.json", row)
                 seal(run.folder / FOLDER / f"{rival.name}.json")
             step(1)
     return [done[rival.name] for rival in RIVALS if rival.name in done]
+
+
+def _tracked_figures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a row by the names under which they are tracked; none of one with an error."""
+    found = {
+        f"{row['name']}/{data}/{name}": figure[0]
+        for data, part in row.get("datasets", {}).items()
+        for name, figure in part["figures"].items()
+        if figure
+    }
+    costs = row.get("cost", {})
+    return found | {f"{row['name']}/{name}": value for name, value in costs.items()}
 
 
 def _row(measure: RowMeasurement, rival: Rival) -> dict[str, Any]:

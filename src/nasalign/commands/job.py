@@ -1,7 +1,7 @@
 """What a command was given by its option groups, and the session and data that it names."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from nasalign.reporting.report import write_report
 from nasalign.run import Run, check_folder, make_folder, run_of
 from nasalign.run_file import NAME, check_same, read_run
 from nasalign.session import Endpoints, Session
+from nasalign.tracking import Tracker, TrackerName, tracking
 
 PROMPT_SETTINGS = ("vocabulary", "instruction", "template", "system", "chat", "date")
 """Settings by which a model is asked as in another run."""
@@ -245,6 +246,13 @@ class Job:
                 f"so {self.command} cannot resume it; take another --out."
             )
         return facts
+
+    def tracked(self, package: TrackerName | None) -> AbstractContextManager[Tracker]:
+        """Begin to track the command with a package, under the name of the run directory."""
+        config = {"command": self.command, "model": self.model, "data": self.data.data}
+        config |= {name: value for name, value in self.changes.items() if value is not None}
+        name = self.out.out.name if self.out.out else self.model
+        return tracking(package, name, config, self.run.say)
 
 
 def local_sources(given: Sequence[str], names: Sequence[str | None]) -> dict[str, list[Path]]:

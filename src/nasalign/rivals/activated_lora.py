@@ -7,6 +7,7 @@ untouched model to the bit. PEFT's ``alora_invocation_tokens`` has the same rule
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from nasalign.adapters.adapter_checks import peft_config
+from nasalign.adapters.adapter_file import peft_tensors, write_peft
 from nasalign.errors import ModelError, PromptError
 from nasalign.inference.generation import TokenIds
 from nasalign.inference.prefix import common_beginning, shared_prefix
 from nasalign.models.geometry import text_model
-from nasalign.rivals.lora import LowRankChange, Outputs, attention_linear, write_low_rank
+from nasalign.models.names import public_name
+from nasalign.rivals.lora import RANK, LowRankChange, Outputs, attention_linear, low_rank_changes
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
 
@@ -111,6 +115,14 @@ def invocation_of(material: Material, prompts: Sequence[Any]) -> tuple[int, ...]
     return found
 
 
+def write_activated(folder: Path, change: ActivatedChange, base_model: str) -> None:
+    """Write a change as an adapter of PEFT, which activates it by the same tokens."""
+    changes = low_rank_changes(change)
+    config = peft_config(changes, RANK, public_name(base_model))
+    config["alora_invocation_tokens"] = change.invocation.tolist()
+    write_peft(folder, peft_tensors(changes), config)
+
+
 def activated_fit(
     material: Material, search: RateSearch, fresh: Callable[[], ActivatedChange]
 ) -> Fitted:
@@ -119,12 +131,7 @@ def activated_fit(
 
     def about(trained: ActivatedChange) -> dict[str, str]:
         if material.run.folder:
-            write_low_rank(
-                material.run.folder / "adapter",
-                trained,
-                material.model.name_or_path,
-                alora_invocation_tokens=trained.invocation.tolist(),
-            )
+            write_activated(material.run.folder / "adapter", trained, material.model.name_or_path)
         return {"activated by": tokenizer.decode(trained.invocation).strip()}
 
     return search.best(fresh, about)

@@ -7,7 +7,6 @@ a module puts out. They are made by hooks, as every change of a rival is (``Chan
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +15,16 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from nasalign.adapters.adapter_checks import Changes, peft_config
-from nasalign.adapters.adapter_file import peft_tensors, write_peft
+from nasalign.adapters.adapter import rows_digest
+from nasalign.adapters.adapter_checks import Changes
+from nasalign.adapters.adapter_file import Origin, Reduction, write_adapter
+from nasalign.head_rows.rows import joined, read_weight_rows
 from nasalign.models.geometry import HeadGeometry, text_model
-from nasalign.models.head_layouts import weight_of
-from nasalign.models.names import public_name
+from nasalign.models.head_layouts import RowSlice, weight_of
 from nasalign.rivals.change import Change, trained_dtype
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
+from nasalign.session import Session
 
 RANK, ALPHA = 8, 16
 
@@ -106,8 +107,8 @@ def attention_linear(model: PreTrainedModel) -> Outputs:
     return {name: None for name in all_linear(model) if name.startswith(inside)}
 
 
-def write_low_rank(folder: Path, change: LowRankChange, base_model: str, **config: Any) -> None:
-    """Write a change as an adapter of PEFT; ``config`` is added to its configuration."""
+def low_rank_changes(change: LowRankChange) -> Changes:
+    """Return A and B of each module, whose product is what is added to its weight."""
     changes: Changes = {}
     factors = zip(change.outputs.items(), change.down, change.up, strict=True)
     for (name, changing), down, up in factors:
@@ -115,8 +116,25 @@ def write_low_rank(folder: Path, change: LowRankChange, base_model: str, **confi
         if changing is not None:
             scaled = scaled * changing[:, None]
         changes[name] = down.detach().cpu(), scaled
-    written = peft_config(changes, RANK, public_name(base_model)) | config
-    write_peft(folder, peft_tensors(changes), written)
+    return changes
+
+
+def write_low_rank(folder: Path, change: LowRankChange, session: Session) -> None:
+    """Write a change as an adapter, which any PEFT runtime reads, and ``load_adapter``.
+
+    To the latter it is one of reduced rank that lacks nothing.
+    """
+    model, changes = session.model, low_rank_changes(change)
+    rows = {
+        name: list(range(len(b))) if mask is None else mask.nonzero()[:, 0].tolist()
+        for (name, mask), (_, b) in zip(change.outputs.items(), changes.values(), strict=True)
+    }
+    slices = joined(RowSlice(name, row, row + 1) for name, own in rows.items() for row in own)
+    before = rows_digest({where: read_weight_rows(model, where) for where in slices})
+    dtype = str(model.dtype).removeprefix("torch.")
+    whole = Reduction(RANK, 0.0, dict.fromkeys(changes, 0.0), rows)
+    origin = Origin(session.fingerprint, before, dtype, whole)
+    write_adapter(folder, changes, origin, model.name_or_path)
 
 
 def _lora(name: str, which: str, outputs: Callable[[PreTrainedModel], Outputs]) -> Rival:
@@ -128,7 +146,7 @@ def _lora(name: str, which: str, outputs: Callable[[PreTrainedModel], Outputs]) 
 
         def about(trained: LowRankChange) -> dict[str, str]:
             if material.run.folder:
-                write_low_rank(material.run.folder / "adapter", trained, model.name_or_path)
+                write_low_rank(material.run.folder / "adapter", trained, material.session)
             return {}
 
         return search.best(lambda: LowRankChange(model, changing, seed), about)
