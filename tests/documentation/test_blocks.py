@@ -37,6 +37,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": 1,
     "compare.md": 1,
     "exporting.md": 3,
+    "nasa-plus.md": 1,
     "own-data.md": 1,
     "own-model.md": 3,
     "recipes.md": 4,
