@@ -31,7 +31,12 @@ PAIRS = [
 ]
 SCALING = PlattScaling(0.7, -1.3)
 FITTED = Calibration(None, SCALING, 40, "facts", prompt_facts(load_preset()))
-FAMILIES = {"llama": FITTED, "qwen2": None, "gpt_neox": FITTED}
+FAMILIES = {
+    "llama": FITTED,
+    "qwen2": None,
+    "gpt_neox": FITTED,
+    "gemma": None,
+}  # Gemma ties embeddings
 PROGRAM = """
 import json, sys
 from pathlib import Path
