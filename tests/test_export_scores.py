@@ -35,8 +35,8 @@ FAMILIES = {
     "llama": FITTED,
     "qwen2": None,
     "gpt_neox": FITTED,
-    "gemma": None,
-}  # Gemma ties embeddings
+    "gemma": None,  # its embeddings are tied
+}
 PROGRAM = """
 import json, sys
 from pathlib import Path

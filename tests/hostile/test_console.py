@@ -45,7 +45,7 @@ def test_ask(saved: Path) -> None:
     shown = done("ask", saved, HOSTILE, "--answer", "[/x]", "--context", "\0").output
     harmless(shown)
     assert "[red]Is [/]" in shown
-    assert "[/x]?" in shown
+    assert "Is the answer [/x]?" in " ".join(shown.split())  # it may be wrapped
 
 
 @pytest.mark.parametrize("command", ["align", "evaluate", "ask"])

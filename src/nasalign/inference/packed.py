@@ -10,7 +10,6 @@ mixes tokens, and reads no further than its mask; ``packs_exactly`` tries it out
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from transformers import DynamicCache, DynamicLayer, PreTrainedModel
 
 from nasalign.inference.batches import HasTokens
 from nasalign.inference.forward import answer_logits, logits_at
-from nasalign.inference.prefix import agree
+from nasalign.inference.prefix import agree, alike
 
 MOST_TOKENS = 1024
 """Tokens of a row at most: each is compared with all others, where in a batch it is not."""
@@ -51,8 +50,7 @@ def packed(prompts: Sequence[HasTokens]) -> Pack | None:
     # In lexicographic order, a prompt shares the most with the one before it.
     for index in sorted(range(len(prompts)), key=lambda index: prompts[index].token_ids):
         own = prompts[index].token_ids
-        pairs = zip(before, own, strict=False)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        shared = alike(before, own)
         path = path[:shared] + list(range(len(tokens), len(tokens) + len(own) - shared))
         tokens += own[shared:]
         positions += range(shared, len(own))

@@ -45,6 +45,12 @@ def common_beginning(prompts: Sequence[HasTokens]) -> int:
     return next((place for place in range(limit) if first[place] != last[place]), limit)
 
 
+def alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return the number of leading tokens that two sequences share; a whole one may be."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def agree(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
     """Whether two computations give the same tensor but for rounding; False if the other fails."""
     expected = one()
@@ -90,8 +96,7 @@ class Beginnings:
 
     def cache(self, tokens: tuple[int, ...]) -> Cache:
         """Return what tokens leave in the cache, which the next call changes."""
-        pairs = zip(self._tokens, tokens, strict=False)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        shared = alike(self._tokens, tokens)
         cache = self._cache
         if (
             cache is None
