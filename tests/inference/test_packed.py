@@ -92,6 +92,7 @@ def test_too_long_a_row_runs_as_a_batch(
     model = tiny.build_model("llama", dtype=torch.float64)
     monkeypatch.setattr(packed_module, "MOST_TOKENS", 3)
     assert packed(prompts) is None
+    assert not packs_exactly(model, prompts)  # nothing was tried
     with torch.no_grad():
         found = packed_logits(model, prompts)
         torch.testing.assert_close(found, alone(model, prompts), atol=1e-10, rtol=0)

@@ -100,7 +100,8 @@ def packed_logits(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> Tenso
 def packs_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> bool:
     """Whether prompts get the same logits packed in a row as one by one.
 
-    The longest prompt decides, with its neighbour by tokens and the shortest.
+    The longest prompt decides, with its neighbour by tokens and the shortest. False where these
+    are too long for a row, since nothing can be tried then.
     """
     longest = max(len(prompt.token_ids) for prompt in prompts)
     if any(_forgets(layer, longest) for layer in DynamicCache(config=model.config).layers):
@@ -108,9 +109,12 @@ def packs_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> bool:
     order = sorted(prompts, key=lambda prompt: prompt.token_ids)
     place = max(range(len(order)), key=lambda place: len(order[place].token_ids))
     some = [*order[max(0, place - 1) : place + 1], min(order, key=lambda one: len(one.token_ids))]
+    pack = packed(some)
+    if pack is None:
+        return False
     with torch.no_grad():
         whole = partial(answer_logits, model, some, prefix=0)
-        return agree(whole, partial(packed_logits, model, some))
+        return agree(whole, partial(pack_logits, model, pack))
 
 
 def _forgets(layer: object, longest: int) -> bool:
