@@ -71,7 +71,7 @@ class Terminal:
         """Show a bar with the time that passed and the time left."""
         if not self.console.is_terminal:
             self.say(f"{title} ({total})")
-            yield _EveryMinute(self.say, title, total)
+            yield EveryMinute(self.say, title, total)
             return
         wide = self.console.width >= WIDE
         columns = (
@@ -87,7 +87,7 @@ class Terminal:
             yield lambda done: bars.advance(task, done)
 
 
-class _EveryMinute:
+class EveryMinute:
     """Says where a stage is, at most once a minute: for a log, in which bars are no use."""
 
     def __init__(self, say: Callable[[str], None], title: str, total: int) -> None:

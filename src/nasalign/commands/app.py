@@ -113,8 +113,7 @@ def load_command(name: str) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    # peft imports it, and it warns of kernels that it could download.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    _quieten_imports()
     module = import_module(f"nasalign.commands.{name}")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     alone.command(name, cls=PlainCommand)(getattr(module, name))
@@ -215,6 +214,21 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def begin_worker(*given: Any) -> None:
+    """Prepare this process to measure rows for another (``row_workers``)."""
+    _quieten_imports()
+    from nasalign.commands.row_workers import begin
+
+    _quieten_libraries()
+    begin(*given)
+
+
+def _quieten_imports() -> None:
+    """Silence what libraries say when they are imported."""
+    # peft imports it, and it warns of kernels that it could download.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _quieten_libraries() -> None:

@@ -1,7 +1,8 @@
 """``nasalign compare``: ways to correct a model in one table: same data, splits and decoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -23,11 +24,12 @@ from nasalign.commands.options import (
     grouped,
     run_folder,
 )
+from nasalign.commands.row_workers import measured_by, workers_for
 from nasalign.data.records import BinaryExample, load_facts
 from nasalign.errors import DataError, NasAlignError
 from nasalign.evaluation.examples import example_sets, without_evidence
 from nasalign.evaluation.free_answers import FreeQuestions
-from nasalign.io.files import read_json, write_json
+from nasalign.io.files import read_json, write_json, write_jsonl
 from nasalign.io.storage import make_subfolder, seal, write_text
 from nasalign.models import processes
 from nasalign.nasa.knowledge import what_it_knows
@@ -39,7 +41,8 @@ from nasalign.rivals.all import RIVALS
 from nasalign.rivals.baselines import UNTOUCHED
 from nasalign.rivals.material import SHOTS, material_of
 from nasalign.rivals.rival import Rival
-from nasalign.rivals.row import FOLDER, RowMeasurement
+from nasalign.rivals.row import FOLDER, Measured, RowMeasurement, answers_path
+from nasalign.run import Run
 from nasalign.tracking import Tracker, TrackerName
 
 FILE, CSV_FILE = "comparison.json", "comparison.csv"
@@ -64,6 +67,14 @@ def compare(
         ),
     ] = None,
     track: Track = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rows to measure at once, each by a process with a share of the cores; unless "
+            "given, on a CPU as many as there are cores and room in memory, else 1.",
+        ),
+    ] = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +97,7 @@ def compare(
             resume=resume,
         )
         names = [name.strip() for text in only or [] for name in text.split(",") if name.strip()]
-        result = compare_job(job, names, track)
+        result = compare_job(job, names, track, workers)
         print_comparison(console, result)
         job.run.say(
             f"The table is {folder / 'comparison.csv'}; the report is {folder / 'report.html'}."
@@ -97,7 +108,10 @@ def compare(
 
 
 def compare_job(
-    job: Job, only: Sequence[str] = (), track: TrackerName | None = None
+    job: Job,
+    only: Sequence[str] = (),
+    track: TrackerName | None = None,
+    workers: int | None = 1,
 ) -> dict[str, Any]:
     """Compare ways to correct a model; write the run directory.
 
@@ -109,6 +123,7 @@ def compare_job(
         only: names of the rows, all that need not be asked for unless given; the untouched model
             is always one.
         track: the package that figures and charts are logged with, if any.
+        workers: number of processes that measure rows; as many as is best if None.
 
     Returns:
         The content of ``comparison.json``: ``datasets`` with ``n``, ``questions`` and the share of
@@ -145,7 +160,9 @@ def compare_job(
         run.facts["compare"] = {name: len(examples) for name, examples in parts.items()}
         run.save()
         asked = FreeQuestions.held_out(session, splits, records)
-        rows = _rows(RowMeasurement(material, sets, asked), wanted, tracker)
+        measure = RowMeasurement(material, sets, asked)
+        measure.read_untouched()
+        rows = _rows(job, measure, wanted, workers, tracker)
         datasets = {name: _about(examples) for name, examples in sets.items()}
         result = {"datasets": datasets, "rows": rows, "decoder": session.settings.decoder}
         if run.folder:
@@ -187,7 +204,9 @@ def _check_settings(job: Job) -> None:
         raise NasAlignError("Rows are timed in one process; start nasalign without a launcher.")
 
 
-def _rows(measure: RowMeasurement, wanted: set[str], tracker: Tracker) -> list[dict[str, Any]]:
+def _rows(
+    job: Job, measure: RowMeasurement, wanted: set[str], workers: int | None, tracker: Tracker
+) -> list[dict[str, Any]]:
     """Measure the rows that are wanted and not there yet; return all, in their order."""
     run = measure.session.run
     done = {}
@@ -200,15 +219,44 @@ def _rows(measure: RowMeasurement, wanted: set[str], tracker: Tracker) -> list[d
     todo = [one for one in RIVALS if one.name in wanted and one.name not in done]
     if run.folder:
         make_subfolder(run.folder / FOLDER)
+        make_subfolder(run.folder / "eval")
     with run.stage("rows", "Rows", len(todo)) as step:
-        for rival in todo:
-            done[rival.name] = row = _row(measure, rival)
+        for measured in _measured(job, measure, todo, workers):
+            row = measured.row
+            done[row["name"]] = row
+            _tell(run, row)
             tracker.log(_tracked_figures(row))
             if run.folder and not row["error"]:
-                write_json(run.folder / FOLDER / f"{rival.name}.json", row)
-                seal(run.folder / FOLDER / f"{rival.name}.json")
+                _keep(run.folder, measured)
             step(1)
     return [done[rival.name] for rival in RIVALS if rival.name in done]
+
+
+def _measured(
+    job: Job, measure: RowMeasurement, todo: Sequence[Rival], workers: int | None
+) -> Iterator[Measured]:
+    """Measure rows, that of the untouched model first."""
+    alone = [one for one in todo if one is UNTOUCHED]
+    for rival in alone:
+        yield measure.row(rival)
+    rest = todo[len(alone) :]
+    count = workers_for(job, measure, len(rest)) if workers is None else min(workers, len(rest))
+    if count < 2:
+        yield from map(measure.row, rest)
+        return
+    measure.session.run.say(f"{count} rows are measured at once, each by a process of its own.")
+    yield from measured_by(count, job, measure, rest)
+
+
+def _keep(folder: Path, measured: Measured) -> None:
+    """Write a row and its answers."""
+    name = measured.row["name"]
+    for data, answers in measured.answers.items():
+        path = folder / answers_path(data, name)
+        write_jsonl(path, answers)
+        seal(path)
+    write_json(folder / FOLDER / f"{name}.json", measured.row)
+    seal(folder / FOLDER / f"{name}.json")
 
 
 def _tracked_figures(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,25 +271,23 @@ def _tracked_figures(row: Mapping[str, Any]) -> dict[str, Any]:
     return found | {f"{row['name']}/{name}": value for name, value in costs.items()}
 
 
-def _row(measure: RowMeasurement, rival: Rival) -> dict[str, Any]:
-    """Measure a row and say how it went.
+def _tell(run: Run, row: Mapping[str, Any]) -> None:
+    """Say how a row went.
 
     Raises:
         DataError: it is that of the untouched model, and could not be had.
     """
-    row, say = measure.row(rival), measure.session.run.say
     if row["error"]:
-        say(f"{rival.name}: {row['error']}")
-        if rival is UNTOUCHED:
+        run.say(f"{row['name']}: {row['error']}")
+        if row["name"] == UNTOUCHED.name:
             raise DataError(row["error"])
-        return row
+        return
     accuracies = (
         f"{number(part['figures']['accuracy'][0])} on {name}"
         for name, part in row["datasets"].items()
     )
-    seconds = row["cost"]["seconds_to_fit"]
-    say(f"{rival.name}: accuracy {', '.join(accuracies)}; {rounded(seconds, 1)} s to fit.")
-    return row
+    seconds = rounded(row["cost"]["seconds_to_fit"], 1)
+    run.say(f"{row['name']}: accuracy {', '.join(accuracies)}; {seconds} s to fit.")
 
 
 def _about(examples: Sequence[BinaryExample]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """A row of the comparison: fitting a rival, measuring it, and what that took."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from nasalign.evaluation.evaluation import Evaluation, run_evaluation
 from nasalign.evaluation.free_answers import FreeQuestions, effects_of
 from nasalign.evaluation.metrics import METRICS, or_none
 from nasalign.evaluation.side_effects import neutral_texts
-from nasalign.io.files import read_jsonl, write_jsonl
-from nasalign.io.storage import make_subfolder, remove_folder, seal
+from nasalign.io.files import read_jsonl
+from nasalign.io.storage import make_subfolder, remove_folder
 from nasalign.models.memory import explained
 from nasalign.nasa.knowledge import Parametric
 from nasalign.rivals.baselines import UNTOUCHED
@@ -30,36 +30,57 @@ FOLDER = "compare"
 """Of the run directory: what rows leave, and what each writes while it is fitted."""
 
 
+class Measured(NamedTuple):
+    """A row that was measured."""
+
+    row: dict[str, Any]  # of ``comparison.json``; its ``error`` is a sentence if it cannot be had
+    answers: dict[str, list[dict[str, Any]]]  # to each set, as ``eval/SET.NAME.jsonl`` has them
+
+
 @dataclass(frozen=True)
 class RowMeasurement:
-    """Measures the rows of a comparison, one after the other, the untouched model first.
+    """Measures the rows of a comparison, the untouched model first.
 
     Attributes:
         material: what rows are fitted on, with the untouched model and the settings.
         sets: the evaluated examples, by the name of their data.
         asked: what is asked freely.
+        untouched: the untouched model's evaluations, by the name of their data, once it is
+            measured.
+        known: its free answers, where they are known already.
     """
 
     material: Material
     sets: Mapping[str, list[BinaryExample]]
     asked: FreeQuestions
+    untouched: dict[str, Evaluation] = field(default_factory=dict)
+    known: Sequence[Parametric] | None = None
 
-    def row(self, rival: Rival) -> dict[str, Any]:
-        """Fit a rival and measure it; write ``eval/SET.NAME.jsonl``.
+    def read_untouched(self) -> None:
+        """Read the untouched model's evaluations of the run that is resumed, if it has them.
 
-        Returns:
-            The row of ``comparison.json``; its ``error`` is a sentence if it cannot be had.
+        Raises:
+            NasAlignError: that run has evaluated it on other examples.
+        """
+        for name, examples in self.sets.items():
+            path = self.session.run.reusable(answers_path(name, UNTOUCHED.name))
+            if path:
+                with as_written(path.parent):
+                    self.untouched[name] = Evaluation.from_rows(examples, read_jsonl(path), name)
+
+    def row(self, rival: Rival) -> Measured:
+        """Fit a rival and measure it.
 
         Raises:
             RuntimeError: the rival did not leave the model as it was.
-            NasAlignError: an earlier run has evaluated the untouched model on other examples.
+            StorageError: what it leaves in the run directory cannot be written.
         """
         about = {name: getattr(rival, name) for name in ("name", "title", "serving", "logits")}
-        # Both are cached properties: computed here, before anything is fitted.
-        voice, _ = self._voice, self._untouched
+        answers: dict[str, list[dict[str, Any]]] = {}
+        voice = self._voice  # computed here, before anything is fitted
         try:
             with explained(f"measuring the row {rival.name}", self.session.model):
-                found = self._measured(rival)
+                found, answers = self._measured(rival)
         except StorageError:  # the next row could not be written either
             raise
         except NothingToFixError as nothing:
@@ -68,10 +89,10 @@ class RowMeasurement:
             found = {"error": str(error), "nothing_to_fix": False}
         if not torch.equal(voice, self._says()):
             raise RuntimeError(f"the row {rival.name} did not put the model back")
-        return about | found
+        return Measured(about | found, answers)
 
-    def _measured(self, rival: Rival) -> dict[str, Any]:
-        model, run = self.session.model, self.session.run
+    def _measured(self, rival: Rival) -> Measured:
+        model = self.session.model
         own = replace(self.material, session=self.session.with_run(self._run_of(rival)))
         with measuring(model) as fitting:
             fitted = rival.fit(own)
@@ -79,14 +100,9 @@ class RowMeasurement:
             own.run.folder.rmdir()
         with timing(model) as evaluating, fitted.on(model):
             evaluations = {name: self._evaluated(rival, fitted, name) for name in self.sets}
-        if run.folder:
-            make_subfolder(run.folder / "eval")
-            for name, evaluation in evaluations.items():
-                write_jsonl(run.folder / _path(name, rival), evaluation.rows())
-                seal(run.folder / _path(name, rival))
         if rival.name == UNTOUCHED.name:
-            self._untouched.update(evaluations)
-        return {
+            self.untouched.update(evaluations)
+        row = {
             "error": "",
             "datasets": {
                 name: self._figures(name, rival, evaluation)
@@ -99,6 +115,7 @@ class RowMeasurement:
             "shots": len(fitted.shots),
             "side_effects": self._effects(fitted),
         }
+        return Measured(row, {name: one.rows() for name, one in evaluations.items()})
 
     def _run_of(self, rival: Rival) -> Run:
         """A run of the rival's own, in an empty folder: what it takes is all that it takes."""
@@ -113,7 +130,7 @@ class RowMeasurement:
     def _evaluated(self, rival: Rival, fitted: Fitted, name: str) -> Evaluation:
         session, examples = self.session, self.sets[name]
         settings = session.settings.replace(fitted.changes)
-        found = self._untouched.get(name) if self._says_the_same(fitted) else None
+        found = self.untouched.get(name) if self._says_the_same(fitted) else None
         if found is None:
             title = f"Evaluating {rival.name}: {name}"
             with session.run.part(None).stage(name, title, len(examples)) as done:
@@ -149,7 +166,7 @@ class RowMeasurement:
         }
         figures |= {"auc": evaluation.auc(*how), "gap": or_none(evaluation.gap(*how))}
         if rival.name != UNTOUCHED.name:
-            change = self._untouched[name].change_to(evaluation, *how)["accuracy"]
+            change = self.untouched[name].change_to(evaluation, *how)["accuracy"]
             figures["accuracy_change"] = change
         return {"n": metrics["n"], "figures": figures}
 
@@ -176,10 +193,14 @@ class RowMeasurement:
         }
         return texts | {"general_qa": general}
 
+    def free_answers_known(self) -> "RowMeasurement":
+        """Return this measurement with the untouched model's free answers."""
+        return replace(self, known=self._known)
+
     @cached_property
-    def _known(self) -> list[Parametric]:
+    def _known(self) -> Sequence[Parametric]:
         """The untouched model's free answers."""
-        return self.asked.answered(self._quiet, "before")
+        return self.asked.answered(self._quiet, "before") if self.known is None else self.known
 
     @property
     def session(self) -> Session:
@@ -194,18 +215,7 @@ class RowMeasurement:
     @property
     def has_untouched(self) -> bool:
         """Whether the untouched model's answers are there, to measure changes against."""
-        return self._untouched.keys() == self.sets.keys()
-
-    @cached_property
-    def _untouched(self) -> dict[str, Evaluation]:
-        """The untouched model's evaluations, those of an earlier run at first."""
-        found, run = {}, self.session.run
-        for name, examples in self.sets.items():
-            path = run.reusable(_path(name, UNTOUCHED))
-            if path:
-                with as_written(path.parent):
-                    found[name] = Evaluation.from_rows(examples, read_jsonl(path), name)
-        return found
+        return self.untouched.keys() == self.sets.keys()
 
     @cached_property
     def _voice(self) -> Tensor:
@@ -221,8 +231,9 @@ class RowMeasurement:
         return model(input_ids=ids.to(device), use_cache=False).logits[0].cpu()
 
 
-def _path(name: str, rival: Rival) -> str:
-    return f"eval/{name}.{rival.name}.jsonl"
+def answers_path(data: str, row: str) -> str:
+    """Return the path of a row's answers to a data set, in the run directory."""
+    return f"eval/{data}.{row}.jsonl"
 
 
 def _cost(fitting: Cost, evaluating: Cost) -> dict[str, Any]:
@@ -230,4 +241,5 @@ def _cost(fitting: Cost, evaluating: Cost) -> dict[str, Any]:
         "seconds_to_fit": round(fitting.seconds, 3),
         "seconds_to_evaluate": round(evaluating.seconds, 3),
         "memory_to_fit": fitting.memory,
+        "threads": torch.get_num_threads(),
     }
