@@ -18,12 +18,13 @@ from transformers import PreTrainedModel
 
 from common import alternate, finish, machine, parser, relative_difference, require, table
 from nasalign.data.records import load_facts
+from nasalign.head_rows.low_rank import LowRankChange
 from nasalign.inference.forward import answer_logits
 from nasalign.inference.packed import packed, packed_logits, packs_exactly
 from nasalign.models.loading import load
 from nasalign.nasa_plus.kinds import pairs_of
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
-from nasalign.rivals.lora import LowRankChange, queries_and_keys
+from nasalign.rivals.lora import queries_and_keys
 
 PAIRS_A_STEP = 4
 TOLERANCE = 1e-3

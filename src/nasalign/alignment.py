@@ -29,7 +29,7 @@ from nasalign.nasa_plus.joint_run import (
     rendered,
     tune_jointly,
 )
-from nasalign.nasa_plus.joint_tuning import JointRecord
+from nasalign.nasa_plus.joint_tuning import JointRecord, joint_slices
 from nasalign.run import Run
 from nasalign.session import Session
 
@@ -216,9 +216,10 @@ def correct_jointly(
     else:
         heads = choose_heads(session, probing)
     session.run.save()
-    with _rows_restored(session, heads) as before:
-        history = tune_jointly(session, samples, heads, on_record)
-    adapter = Adapter.between(before, session.model, session.fingerprint)
+    slices, _ = joint_slices(session.model, heads, session.settings)
+    with _rows_restored(session, slices) as before:
+        history, factors = tune_jointly(session, samples, heads, on_record)
+    adapter = Adapter.between(before, session.model, session.fingerprint, factors)
     return AlignResult(probing, heads, history, adapter)
 
 
@@ -242,7 +243,9 @@ def tune_rows(
     Returns:
         The history and the adapter.
     """
-    with _rows_restored(session, heads) as before:
+    geometry = HeadGeometry.of(session.model)
+    slices = [head_slices(geometry, *head[:2], session.settings.k_scope) for head in heads]
+    with _rows_restored(session, [where for part in slices for where in part]) as before:
         try:
             history = tune(session, probing, heads, on_record)
         except KeyboardInterrupt:
@@ -254,11 +257,12 @@ def tune_rows(
 
 
 @contextmanager
-def _rows_restored(session: Session, heads: Sequence[Head]) -> Iterator[dict[RowSlice, Tensor]]:
+def _rows_restored(
+    session: Session, slices: Sequence[RowSlice]
+) -> Iterator[dict[RowSlice, Tensor]]:
     """Yield copies of the rows that tuning may move; write them back after an error."""
-    model, geometry = session.model, HeadGeometry.of(session.model)
-    slices = [head_slices(geometry, *head[:2], session.settings.k_scope) for head in heads]
-    before = {where: read_weight_rows(model, where) for part in slices for where in part}
+    model = session.model
+    before = {where: read_weight_rows(model, where) for where in slices}
     try:
         yield before
     except BaseException:  # KeyboardInterrupt too: nobody expects a half-tuned model

@@ -158,11 +158,13 @@ class Settings:
     known_pairs: Count = 300
     """Pairs of a right and a wrong answer to known questions at most; of each other kind there are
     half or a third as many."""
+    joint_outputs: bool = True
+    """Whether nasa+ changes what the outputs of its heads are multiplied with, beside the rows."""
     joint_batch_size: Count = 8
     """Samples a step of nasa+."""
-    joint_learning_rate: Rate = 1e-5
+    joint_learning_rate: Rate = 3e-3
     """Highest rate of AdamW of nasa+."""
-    joint_epochs: Count = 4
+    joint_epochs: Count = 2
     """Epochs of nasa+."""
     centring: Weight = 0.1
     """Weight of the squared mean log-odds, which holds the share of Yes at one half."""

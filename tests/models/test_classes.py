@@ -9,10 +9,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimoda
 
 import tiny
 from nasalign.errors import ModelError
+from nasalign.head_rows.low_rank import LowRankChange
 from nasalign.models.classes import auto_class, empty_model, loading_class
 from nasalign.models.loading import context_length, fingerprint, load
 from nasalign.nas.attention_scores import picked
-from nasalign.rivals.lora import LowRankChange, all_linear
+from nasalign.rivals.lora import all_linear
 from nasalign.rivals.unibias import _directions
 from tiny_types import tiny_config
 

@@ -86,12 +86,15 @@ def test_kinds_and_the_subjects_held_back(llama: Llama) -> None:
         rendered(session, {"known": [Pair("it", one, one)]}, probing)
 
 
+@pytest.mark.parametrize("outputs", [True, False])
 @pytest.mark.parametrize("selection", ["attribution", "nas"])
-def test_only_rows_of_the_chosen_heads_move(llama: Llama, tmp_path: Path, selection: str) -> None:
+def test_only_the_chosen_heads_change(
+    llama: Llama, tmp_path: Path, selection: str, outputs: bool
+) -> None:
     model, tokenizer = llama
     before = tiny.state(model)
     run = Run(folder=tmp_path)
-    settings = SETTINGS.replace({"selection": selection, "k": 6})
+    settings = SETTINGS.replace({"selection": selection, "k": 6, "joint_outputs": outputs})
     result = nasalign.align(model, tokenizer, QUESTIONS, run=run, settings=settings)
     heads = [(row["layer"], row["head"]) for row in read_json(tmp_path / "heads.json")]
     assert result.kept == heads == [head[:2] for head in result.heads]
@@ -100,14 +103,27 @@ def test_only_rows_of_the_chosen_heads_move(llama: Llama, tmp_path: Path, select
     rows = read_jsonl(tmp_path / "joint.jsonl")
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert set(rows[0]["accuracy"]) == {"known", "unknown", "direct", "context", "numbers"}
-    geometry = HeadGeometry.of(model)
+    geometry, size = HeadGeometry.of(model), 16
     slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
-    assert changed(before, model) == {f"{where.module}.weight" for where in slices}
+    columns = {}
+    for layer, head in heads:
+        name = f"model.layers.{layer}.self_attn.o_proj.weight"
+        columns.setdefault(name, set()).update(range(head * size, (head + 1) * size))
+    expected = {f"{where.module}.weight" for where in slices} | (set(columns) if outputs else set())
+    assert changed(before, model) == expected
+    for name, own in columns.items():
+        moved = (before[name] != model.state_dict()[name]).any(dim=0).nonzero().flatten()
+        assert set(moved.tolist()) == (own if outputs else set())
+    state = tiny.state(model)
     result.adapter.revert(model)
     assert not changed(before, model)
     result.adapter.save(tmp_path / "adapter", "base")
+    assert read_json(tmp_path / "adapter" / "adapter_config.json")["r"] == 8
     load_adapter(tmp_path / "adapter", model).apply(model)
-    assert not changed(plain_reader.merged(before, tmp_path / "adapter"), model)
+    assert tiny.same(state, model)
+    merged = plain_reader.merged(before, tmp_path / "adapter")
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(merged[name], tensor, rtol=1e-6, atol=1e-6)
 
 
 def test_the_heads_are_those_of_highest_attribution(llama: Llama, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import tiny
 from nasalign.errors import ModelError
 from nasalign.models.geometry import HeadGeometry
+from nasalign.models.output_projections import attention_outputs
 from nasalign.rivals import rate_search as room
 from nasalign.rivals.head_edits import LOFIT, GatedEdits, HeadOffsets, HeadScales
-from nasalign.rivals.masking import attention_outputs
 from rivals.material import CITY_PAIRS, hooks, learnable, logits, material, same_in_a_batch
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerFast]

@@ -14,16 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
 from nasalign.adapters.adapter import load_adapter
+from nasalign.head_rows.low_rank import ALPHA, RANK, LowRankChange, outputs_of
+from nasalign.head_rows.rows import head_slices
 from nasalign.models.geometry import HeadGeometry
-from nasalign.rivals.lora import (
-    ALPHA,
-    RANK,
-    LowRankChange,
-    all_linear,
-    attention_linear,
-    queries_and_keys,
-    write_low_rank,
-)
+from nasalign.models.output_projections import attention_outputs
+from nasalign.rivals.lora import adapter_of, all_linear, attention_linear, queries_and_keys
 from nasalign.session import Session
 from rivals.material import logits
 
@@ -71,7 +66,8 @@ def test_what_is_written_does_the_same_in_peft_and_as_our_adapter(
     with change.on(model):
         ours = logits(model)
     assert (ours - before).abs().max() > 0.05
-    write_low_rank(tmp_path / "adapter", change, Session.start(model, tokenizer, None, None))
+    session = Session.start(model, tokenizer)
+    adapter_of(change, session).save(tmp_path / "adapter", "base")
     adapter = load_adapter(tmp_path / "adapter", model)
     with adapter.on(model):
         torch.testing.assert_close(logits(model), ours)
@@ -154,3 +150,30 @@ def test_the_seed_decides() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(one.down[0], same.down[0])
     assert not torch.equal(one.down[0], other.down[0])
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "qwen2", "gpt_neox"])
+def test_it_does_what_its_adapter_does_in_the_weights(
+    family: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Rows of some heads and columns of their output projection."""
+    model = tiny.build_model(family, layers=2).requires_grad_(False)
+    geometry, before = HeadGeometry.of(model), logits(model)
+    heads = [(0, 1), (1, 2), (1, 3)]
+    slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
+    name = attention_outputs(model)[1]
+    weight = model.get_submodule(name).weight
+    columns = torch.zeros(weight.shape[1], dtype=torch.bool)
+    columns[5:9] = True
+    outputs = {**outputs_of(model, slices), name: None}
+    change = filled(LowRankChange(model, outputs, 0, {name: columns}))
+    with change.on(model):
+        ours = logits(model)
+    assert torch.equal(logits(model), before)
+    state = tiny.state(model)
+    adapter = adapter_of(change, Session.start(model, tokenizer))
+    with adapter.on(model):
+        torch.testing.assert_close(ours, logits(model), rtol=1e-4, atol=1e-5)
+        moved = (state[f"{name}.weight"] != weight).any(dim=0)
+        assert torch.equal(moved, columns)
+    assert (ours - before).abs().max() > 1e-3

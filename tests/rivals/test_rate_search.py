@@ -19,17 +19,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import tiny
 from nasalign.data.records import BinaryExample, Question, load_facts, split_of
 from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, PromptError
+from nasalign.head_rows import change as change_module
+from nasalign.head_rows.change import Change
+from nasalign.head_rows.low_rank import LowRankChange
 from nasalign.inference.scoring import Scores, score
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
-from nasalign.rivals import change as change_module
 from nasalign.rivals import change_training as training
 from nasalign.rivals import head_edits, linear_probe
 from nasalign.rivals import rate_search as room
-from nasalign.rivals.change import Change
 from nasalign.rivals.change_training import SamplePair, epochs_of, train, training_samples
 from nasalign.rivals.head_edits import JOLA, LOFIT, GatedEdits
 from nasalign.rivals.linear_probe import PROBE
-from nasalign.rivals.lora import LORA_ALL, LORA_ATTENTION, LORA_QK, LowRankChange, all_linear
+from nasalign.rivals.lora import LORA_ALL, LORA_ATTENTION, LORA_QK, all_linear
 from nasalign.rivals.rate_search import (
     Quality,
     RateSearch,

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from nasalign.adapters.adapter_checks import Changes, selector
-from nasalign.adapters.adapter_file import Origin, read_adapter, write_adapter
+from nasalign.adapters.adapter_file import Origin, Reduction, read_adapter, write_adapter
 from nasalign.adapters.scaling import Calibration
 from nasalign.errors import ModelError, NasAlignError, shortened
+from nasalign.head_rows.low_rank import Factors, changed_rows
 from nasalign.head_rows.rows import joined, read_weight_rows, write_rows
 from nasalign.io.digests import sha256
 from nasalign.models.head_layouts import RowSlice, out_features, weight_of
@@ -36,34 +37,45 @@ class Adapter:
         after: the rows that replace them.
         out_features: number of rows of each module that owns some of them.
         base_fingerprint: ``models.loading.fingerprint`` of the untouched model.
+        factors: A and B of each module where B A, of a low rank, is what was added to the rows.
     """
 
     before: dict[RowSlice, Tensor]
     after: dict[RowSlice, Tensor]
     out_features: dict[str, int]
     base_fingerprint: str
+    factors: Factors | None = None
 
     @classmethod
     def between(
-        cls, before: dict[RowSlice, Tensor], model: PreTrainedModel, base_fingerprint: str
+        cls,
+        before: dict[RowSlice, Tensor],
+        model: PreTrainedModel,
+        base_fingerprint: str,
+        factors: Factors | None = None,
     ) -> "Adapter":
         """Compare a model with earlier copies of its rows and keep those that changed.
 
         Rows of a weight that several modules have (the shared layers of Zamba) are named for each,
-        since PEFT changes modules, not weights.
+        since PEFT changes modules, not weights. With ``factors`` all rows are kept if one changed.
         """
+        names = {where.module: _modules_with(model, where.module) for where in before}
         before = {
             replace(where, module=module): rows
             for where, rows in before.items()
-            for module in _modules_with(model, where.module)
+            for module in names[where.module]
         }
         after = {where: read_weight_rows(model, where) for where in before}
         changed = [where for where in before if not torch.equal(before[where], after[where])]
+        if factors is not None:
+            factors = {one: factors[name] for name, every in names.items() for one in every}
+            changed = list(before) if changed else []
         return cls(
             {where: before[where] for where in changed},
             {where: after[where] for where in changed},
             {where.module: out_features(model.get_submodule(where.module)) for where in changed},
             base_fingerprint,
+            factors if changed else None,
         )
 
     def __repr__(self) -> str:
@@ -108,8 +120,9 @@ class Adapter:
     ) -> None:
         """Write a PEFT LoRA adapter whose ``B @ A`` is the change of the rows.
 
-        A holds the row deltas [r, in] and B [out, r] puts each into its row; r is the same for all
-        modules, and alpha is r, so that the scaling is 1.
+        A holds the row deltas [r, in] and B [out, r] puts each into its row, unless there are
+        ``factors``, which are A and B; r is the same for all modules, and alpha is r, so that the
+        scaling is 1.
 
         Args:
             folder: a new folder, or an adapter that is replaced.
@@ -129,14 +142,21 @@ class Adapter:
                     "write; take a lower learning rate."
                 )
         changes: Changes = {}
+        changed: dict[str, list[int]] = {}
         for module, group in groupby(sorted(self.after, key=_PLACE), attrgetter("module")):
             slices = list(group)
             parts = [self.after[where].float() - self.before[where].float() for where in slices]
             rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
+            changed[module] = rows.tolist()
             changes[module] = torch.cat(parts).cpu(), selector(rows, self.out_features[module])
+        reduction = None
+        if self.factors is not None:  # of a low rank, of which nothing is missing
+            changes = {module: (a.float(), b.float()) for module, (a, b) in self.factors.items()}
+            rank = max(len(a) for a, _ in changes.values())
+            reduction = Reduction(rank, 0.0, dict.fromkeys(changes, 0.0), changed)
         dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
         rows_before = rows_digest(self.before)
-        origin = Origin(self.base_fingerprint, rows_before, dtype, calibration=calibration)
+        origin = Origin(self.base_fingerprint, rows_before, dtype, reduction, "", calibration)
         write_adapter(Path(folder), changes, origin, str(base_model))
 
 
@@ -171,27 +191,22 @@ def load_adapter(folder: str | Path, model: PreTrainedModel) -> Adapter:
     if made_for != base and "quantised" not in made_for + base:
         raise another
     before: dict[RowSlice, Tensor] = {}
-    after: dict[RowSlice, Tensor] = {}
-    out_features: dict[str, int] = {}
     for module, (first, second) in file.changes.items():
         if not _holds(model, module, (len(second), first.shape[1])):
             raise another
-        out_features[module], rows = len(second), file.rows[module]
-        # float64: of an exact adapter B only selects, so that the product is A to the bit
-        deltas = (second[rows].double() @ first.double()).float()
-        slices = joined(RowSlice(module, row, row + 1) for row in rows)
-        sizes = [where.stop - where.start for where in slices]
-        for where, delta in zip(slices, deltas.split(sizes), strict=True):
-            old = before[where] = read_weight_rows(model, where)
-            after[where] = (old.float() + delta.to(old.device)).to(old.dtype)
-            if not torch.isfinite(after[where]).all():
-                raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
+        for where in joined(RowSlice(module, row, row + 1) for row in file.rows[module]):
+            before[where] = read_weight_rows(model, where)
+    after = changed_rows(before, file.changes)
+    if not all(rows.isfinite().all() for rows in after.values()):
+        raise ModelError(f"The adapter {folder} holds numbers that are not finite.")
+    out_features = {module: len(second) for module, (_, second) in file.changes.items()}
     if file.origin.rows != rows_digest(before):
         raise ModelError(
             f"The rows that the adapter {folder} changes are not as they were; is it in "
             "the model already?"
         )
-    return Adapter(before, after, out_features, base)
+    factors = file.changes if file.origin.reduction else None
+    return Adapter(before, after, out_features, base, factors)
 
 
 def _modules_with(model: PreTrainedModel, name: str) -> list[str]:

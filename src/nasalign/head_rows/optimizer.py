@@ -1,15 +1,14 @@
-"""AdamW on rows of weights, for any loss."""
+"""AdamW on the weights that change a model, for any loss."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
-from transformers import get_cosine_schedule_with_warmup
+from torch import Tensor, nn
+from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from nasalign.errors import ModelError
-from nasalign.head_rows.rows import TunableRows
 from nasalign.inference.batches import halved
 from nasalign.models import processes
 from nasalign.models.memory import explained
@@ -18,42 +17,48 @@ from nasalign.models.memory import explained
 class RowOptimizer:
     """AdamW without weight decay; the rate warms up linearly, then decays by a cosine to zero.
 
-    With several processes, their gradients are summed, so that all hold the same rows.
+    With several processes, their gradients are summed, so that all hold the same weights.
 
-    ``rates`` are the highest learning rates, one for the rows of each slice. ``losses_of`` yields
+    ``rates`` are the highest learning rates, one for each of the ``weights``. ``losses_of`` yields
     each part's share of the mean loss of a batch, from the parts, each a list of sample indices,
-    and the number of samples of the whole batch. ``part`` samples are in a backward pass, halved
-    where memory runs out; ``longest`` is the tokens of the longest sample.
+    and the number of samples of the whole batch. The rate rises for ``warmup`` of the ``steps``.
+    ``part`` samples are in a backward pass, halved where memory runs out; ``longest`` is the tokens
+    of the longest sample. A gradient of a norm above ``most`` is scaled down to it.
     """
 
     def __init__(
         self,
-        rows: TunableRows,
+        model: PreTrainedModel,
+        weights: Sequence[nn.Parameter],
         losses_of: Callable[[Sequence[list[int]], int], Iterator[Tensor]],
         rates: Sequence[float],
-        warmup_ratio: float,
+        warmup: int,
         steps: int,
         part: int,
         longest: int,
+        betas: tuple[float, float] = (0.9, 0.999),
+        most: float = math.inf,
     ) -> None:
-        self.rows, self.losses_of, self.part, self.longest = rows, losses_of, part, longest
-        parameters = zip(rows.parameters.values(), rates, strict=True)
-        groups = [{"params": [one], "lr": rate} for one, rate in parameters]
-        self.adam = torch.optim.AdamW(groups, weight_decay=0.0)
-        self.schedule = get_cosine_schedule_with_warmup(
-            self.adam, round(warmup_ratio * steps), steps
-        )
+        self.model, self.weights, self.most = model, list(weights), most
+        self.losses_of, self.part, self.longest = losses_of, part, longest
+        groups = [
+            {"params": [one], "lr": rate} for one, rate in zip(self.weights, rates, strict=True)
+        ]
+        self.adam = torch.optim.AdamW(groups, betas=betas, weight_decay=0.0)
+        self.schedule = get_cosine_schedule_with_warmup(self.adam, warmup, steps)
 
     def step(self, places: list[int]) -> float:
         """Take a step on a batch and return its mean loss; no step if that is not finite."""
         losses: list[float] = []
         own = [place for place in places if processes.mine(place)]
         # Each process halves on its own; they synchronise when all have their gradients.
-        with explained("tuning", self.rows.model, self.longest, ["--set replay_gib=0"]):
+        with explained("tuning", self.model, self.longest, ["--set replay_gib=0"]):
             while halved(partial(self._backward, own, len(places), losses), self._size(own)):
                 self.part = (self._size(own) + 1) // 2
             loss = self._over_processes(sum(losses))
             if math.isfinite(loss):
+                if math.isfinite(self.most):
+                    nn.utils.clip_grad_norm_(self.weights, self.most)
                 self.adam.step()
                 self.schedule.step()
         return loss
@@ -66,7 +71,7 @@ class RowOptimizer:
         if processes.shares() == 1:
             return loss
         total = torch.tensor(loss, dtype=torch.float64)
-        for parameter in self.rows.parameters.values():
+        for parameter in self.weights:
             if parameter.grad is None:  # this process has no sample of the batch
                 parameter.grad = torch.zeros_like(parameter)
             processes.add_up(parameter.grad)
@@ -83,8 +88,7 @@ class RowOptimizer:
             shares.append(loss.detach())
             loss.backward()
         losses.extend(float(share) for share in shares)
-        rows = self.rows.parameters.values()
-        if own and math.isfinite(sum(losses)) and any(row.grad is None for row in rows):
+        if own and math.isfinite(sum(losses)) and any(one.grad is None for one in self.weights):
             raise ModelError(
                 "No gradient reaches the rows: the kernels of this model's quantised weights have "
                 "none on this device; take 8bit, or a dtype without quantisation."

@@ -106,10 +106,11 @@ class RowTuner:
         self.exact = self.rows if self.rows.rounds else None
         steps = settings.epochs * -(-len(self.tuning) // settings.tuning_batch_size)
         self.optimizer = RowOptimizer(
-            self.rows,
+            self.model,
+            list(self.rows.parameters.values()),
             self._losses,
             self._rates(),
-            settings.warmup_ratio,
+            round(settings.warmup_ratio * steps),
             steps,
             self.part,
             max(len(prompt.token_ids) for prompt in self.tuning),

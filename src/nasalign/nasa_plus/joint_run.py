@@ -12,6 +12,7 @@ import torch
 from nasalign.data.binary import sample
 from nasalign.data.records import Question, load_facts
 from nasalign.errors import DataError
+from nasalign.head_rows.low_rank import Factors
 from nasalign.io.files import append_jsonl
 from nasalign.models import processes
 from nasalign.nas.heads import Head, places, single_head_nas
@@ -141,7 +142,7 @@ def tune_jointly(
     samples: JointSamples,
     heads: Sequence[Head],
     on_record: Callable[[JointRecord], Any] | None = None,
-) -> list[JointRecord]:
+) -> tuple[list[JointRecord], Factors]:
     """Tune all heads together, which changes the model; write ``joint.jsonl`` as it goes.
 
     With several processes, each of them does all of the work: a batch is small, and its mean log
@@ -150,8 +151,11 @@ def tune_jointly(
     Args:
         session: with the untouched model.
         samples: pairs and free answers.
-        heads: those whose rows move.
+        heads: those that change.
         on_record: called with each record; tuning stops where it returns False.
+
+    Returns:
+        The epochs, and the change of each module.
     """
     settings, run = session.settings, session.run
     if run.folder:  # an interrupted run tunes again from the start: it takes minutes
@@ -172,9 +176,9 @@ def tune_jointly(
                 tuner.take_best()
                 break
     # Sums in another order may have led the processes apart by a bit; the first one decides.
-    processes.as_the_first(*tuner.rows.parameters.values())
-    tuner.rows.write()
-    return history
+    processes.as_the_first(*tuner.change.parameters())
+    tuner.write()
+    return history, tuner.change.factors
 
 
 def _sentence(record: JointRecord) -> str:

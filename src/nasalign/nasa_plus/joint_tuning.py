@@ -1,4 +1,8 @@
-"""Tuning the rows of all chosen heads at once, on answers to affirm and answers to deny (nasa+).
+"""Tuning all chosen heads at once, on answers to affirm and answers to deny (nasa+).
+
+What changes of a head is its query and key rows, and what its output is multiplied with, each by a
+product of two small matrices (LoRA): a step moves whole directions of a weight, which takes a
+quarter of the steps that the weights themselves would need (docs/log.md).
 
 Samples come in pairs: a question with its right answer and with a wrong one. The loss of a batch is
 
@@ -27,11 +31,21 @@ from transformers import PreTrainedModel
 
 from nasalign.config import Settings
 from nasalign.head_rows.activations import GIB, ActivationMemory
+from nasalign.head_rows.low_rank import (
+    BETAS,
+    GRADIENT_NORM,
+    WARMUP_STEPS,
+    LowRankChange,
+    changed_rows,
+    outputs_of,
+)
 from nasalign.head_rows.optimizer import RowOptimizer
 from nasalign.head_rows.replay import Replay, replay_plan
-from nasalign.head_rows.rows import TunableRows, head_slices, joined
+from nasalign.head_rows.rows import head_slices, joined, read_weight_rows, write_rows
 from nasalign.inference.batches import in_batches, shuffled_batches
 from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice
+from nasalign.models.output_projections import attention_outputs
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import answer_log_probabilities
 from nasalign.nasa_plus.divergence import Answered, Divergence
@@ -94,7 +108,7 @@ class JointTuner:
     Args:
         model: the model; its parameters must not require gradients.
         samples: pairs and free answers.
-        heads: those whose rows move.
+        heads: those that change.
         settings: ``joint_*``, ``centring``, ``kl_weight``, ``k_scope``, batch sizes,
             ``replay_gib`` and seed.
         progress: called after each batch that is trained or measured.
@@ -113,8 +127,10 @@ class JointTuner:
         geometry = HeadGeometry.of(model)
         # Below the lowest chosen head nothing changes, so its input is computed once and replayed.
         self.layer = min(geometry.firsts[head.layer] for head in heads)
-        slices = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
-        self.rows = TunableRows(model, joined(where for part in slices for where in part))
+        slices, columns = joint_slices(model, heads, settings)
+        self.before = {where: read_weight_rows(model, where) for where in slices}
+        outputs = outputs_of(model, slices)
+        self.change = LowRankChange(model, outputs, settings.seed, columns)
         gib = settings.replay_gib
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
         self.replays = [
@@ -131,14 +147,18 @@ class JointTuner:
         self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
         self.lengths = [len(pair.right.token_ids) for pair in self.tuning]
         steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
+        weights = list(self.change.parameters())
         self.optimizer = RowOptimizer(
-            self.rows,
+            model,
+            weights,
             self._losses,
-            [settings.joint_learning_rate] * len(self.rows.parameters),
-            settings.warmup_ratio,
+            [settings.joint_learning_rate] * len(weights),
+            min(WARMUP_STEPS, steps // 4),
             steps,
             self.size,
             max(len(prompt.token_ids) for prompt in _prompts(self.tuning)),
+            BETAS,
+            GRADIENT_NORM,
         )
         self.order = random.Random(settings.seed)
         self.epoch, self.least = 0, math.inf
@@ -160,13 +180,22 @@ class JointTuner:
 
     def take_best(self) -> None:
         """Write the rows of the best epoch into the model; of epoch 0 they are the untouched."""
-        for where, rows in self.best.items():
-            self.rows.parameters[where].data.copy_(rows)
-        self.rows.write()
+        self.change.load_state_dict(self.best)
+        self.write()
+
+    def write(self) -> None:
+        """Write the untouched rows with their change into the model."""
+        for where, rows in changed_rows(self.before, self.change.factors).items():
+            write_rows(self.model, where, rows)
+
+    def _write_untouched(self) -> None:
+        for where, rows in self.before.items():
+            write_rows(self.model, where, rows)
 
     def _train_epoch(self) -> float:
         total = 0.0
-        with self.rows:
+        self._write_untouched()  # what is trained is added by hooks
+        with self.change.on(self.model):
             for batch in shuffled_batches(self.lengths, self.size, self.order):
                 loss = self.optimizer.step(batch)
                 if not math.isfinite(loss):
@@ -174,7 +203,7 @@ class JointTuner:
                 total += loss * len(batch)
                 if self.progress:
                     self.progress(2 * len(batch))
-        self.rows.write()
+        self.write()
         self.epoch += 1
         return total / len(self.tuning)
 
@@ -217,12 +246,14 @@ class JointTuner:
             with torch.no_grad():
                 lean = sum(float(_lean(self._said(part))) * len(part) for part in parts) / count
         free = self.divergence
-        tokens = free.tokens([place for part in parts for place in part]) if free else 0
-        for part in parts:
+        # Half as many free answers as pairs hold what is answered freely (docs/log.md).
+        held = [part[::2] for part in parts]
+        tokens = free.tokens([place for part in held for place in part]) if free else 0
+        for part, own in zip(parts, held, strict=True):
             loss = self._loss_of(self._said(part), lean) * (len(part) / count)
             if free:
-                share = free.tokens(part) / tokens
-                loss = loss + self.settings.kl_weight * free.of(part) * share
+                share = free.tokens(own) / tokens
+                loss = loss + self.settings.kl_weight * free.of(own) * share
             yield loss
 
     def _said(self, places: list[int]) -> Tensor:
@@ -244,8 +275,33 @@ class JointTuner:
         square = lean**2 if whole is None else 2 * whole * lean - whole**2
         return surprise.mean() + self.settings.centring * square
 
-    def _copies(self) -> dict[Any, Tensor]:
-        return {where: rows.detach().clone() for where, rows in self.rows.parameters.items()}
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: one.detach().clone() for name, one in self.change.state_dict().items()}
+
+
+def joint_slices(
+    model: PreTrainedModel, heads: Sequence[Head], settings: Settings
+) -> tuple[list[RowSlice], dict[str, Tensor]]:
+    """Return the rows that tuning some heads changes.
+
+    They are those of their queries and, by ``k_scope``, keys, and with ``joint_outputs`` all of the
+    output projections of their layers, in the columns of these heads alone.
+
+    Returns:
+        The rows; and by name of an output projection its columns that may change, bool [in].
+    """
+    geometry = HeadGeometry.of(model)
+    parts = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
+    projections = attention_outputs(model) if settings.joint_outputs else {}
+    columns: dict[str, Tensor] = {}
+    for layer, head, _ in heads:
+        name, own = projections.get(layer), geometry.attention[layer]
+        if name and own:
+            width = model.get_submodule(name).in_features
+            mask = columns.setdefault(name, torch.zeros(width, dtype=torch.bool))
+            mask.view(own.heads, -1)[head] = True
+    whole = [RowSlice(name, 0, model.get_submodule(name).out_features) for name in columns]
+    return joined([*(where for part in parts for where in part), *whole]), columns
 
 
 def _lean(said: Tensor) -> Tensor:

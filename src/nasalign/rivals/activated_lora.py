@@ -18,11 +18,12 @@ from transformers import PreTrainedModel
 from nasalign.adapters.adapter_checks import peft_config
 from nasalign.adapters.adapter_file import peft_tensors, write_peft
 from nasalign.errors import ModelError, PromptError
+from nasalign.head_rows.low_rank import RANK, LowRankChange, Outputs
 from nasalign.inference.generation import TokenIds
 from nasalign.inference.prefix import common_beginning, shared_prefix
 from nasalign.models.geometry import text_model
 from nasalign.models.names import public_name
-from nasalign.rivals.lora import RANK, LowRankChange, Outputs, attention_linear, low_rank_changes
+from nasalign.rivals.lora import attention_linear
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
 
@@ -117,7 +118,7 @@ def invocation_of(material: Material, prompts: Sequence[Any]) -> tuple[int, ...]
 
 def write_activated(folder: Path, change: ActivatedChange, base_model: str) -> None:
     """Write a change as an adapter of PEFT, which activates it by the same tokens."""
-    changes = low_rank_changes(change)
+    changes = {name: (a.float(), b.float()) for name, (a, b) in change.factors.items()}
     config = peft_config(changes, RANK, public_name(base_model))
     config["alora_invocation_tokens"] = change.invocation.tolist()
     write_peft(folder, peft_tensors(changes), config)

@@ -15,21 +15,19 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from nasalign.data.records import BinaryExample
 from nasalign.errors import PromptError
+from nasalign.head_rows.change import Change
+from nasalign.head_rows.low_rank import BETAS, GRADIENT_NORM, WARMUP_STEPS
 from nasalign.inference.batches import check_lengths, halved, shuffled_batches
 from nasalign.models.memory import explained
 from nasalign.nasa_plus.divergence import Divergence
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
-from nasalign.rivals.change import Change
 from nasalign.rivals.rival import Material
 
 EPOCHS = 2
 PAIRS_A_STEP = 4
 """A step is of 8 prompts: small steps learn more than fewer large ones (docs/log.md)."""
-WARMUP_STEPS = 10
-BETAS = (0.9, 0.95)
-GRADIENT_NORM = 1.0
-FREE_A_STEP = 4
+FREE_A_STEP = 2
 """Free answers that a step holds."""
 
 Sample = tuple[BinaryPrompt, int]

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from nasalign.head_rows.change import Change, trained_dtype
 from nasalign.models.geometry import HeadGeometry
-from nasalign.rivals.change import Change, trained_dtype
-from nasalign.rivals.masking import attention_outputs
+from nasalign.rivals.masking import every_attention_output
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
 
@@ -54,7 +54,7 @@ class _HeadChange(Change):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         geometry = HeadGeometry.of(model)
-        self.modules_of = attention_outputs(model)
+        self.modules_of = every_attention_output(model)
         self.heads = {layer: geometry.attention[layer].heads for layer in self.modules_of}  # type: ignore[union-attr]
         self.sizes, self.devices = dict[int, int](), dict[int, torch.device]()
         for layer, name in self.modules_of.items():

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from nasalign.errors import ModelError
 from nasalign.models.geometry import HeadGeometry
+from nasalign.models.output_projections import attention_outputs, plain_linear
 from nasalign.rivals.observed import layer_names
 
 Columns = Mapping[str, Sequence[int]]
@@ -39,21 +40,6 @@ def masked(model: PreTrainedModel, columns: Columns) -> Iterator[None]:
         yield
 
 
-def attention_outputs(model: PreTrainedModel) -> dict[int, str]:
-    """Return the name of the output projection of the attention of each layer that has heads.
-
-    Its input is the outputs of the heads, one block of equal size for each.
-
-    Raises:
-        ModelError: a layer has no such linear module.
-    """
-    linear = _linear(model)
-    return {
-        layer: _one_of(model, linear, (f"{attention}.o_proj", f"{attention}.dense"))
-        for layer, attention in HeadGeometry.of(model).modules.items()
-    }
-
-
 def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
     """Return the names of both output projections, of attention and of feed-forward.
 
@@ -62,28 +48,35 @@ def projections(model: PreTrainedModel) -> list[tuple[str, str]]:
     Raises:
         ModelError: a layer has no such linear modules, as in a mixture of experts.
     """
-    linear, names = _linear(model), layer_names(model)
+    linear, names = plain_linear(model), layer_names(model)
     found = []
-    for layer, out in attention_outputs(model).items():
+    for layer, out in every_attention_output(model).items():
         ends = (f"{names[layer]}.mlp.{one}" for one in ("down_proj", "dense_4h_to_h"))
         found.append((out, _one_of(model, linear, ends)))
     return found
 
 
-def _linear(model: PreTrainedModel) -> set[str]:
-    """Linear modules whose weights can be read: those of a quantised model are packed integers."""
-    return {
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.weight.is_floating_point()
-    }
+def every_attention_output(model: PreTrainedModel) -> dict[int, str]:
+    """Return the output projection of the attention of each layer that has heads.
+
+    Raises:
+        ModelError: a layer has none.
+    """
+    found = attention_outputs(model)
+    if found.keys() != HeadGeometry.of(model).modules.keys():
+        raise _nothing(model)
+    return found
 
 
 def _one_of(model: PreTrainedModel, linear: Set[str], names: Iterable[str]) -> str:
     for name in names:
         if name in linear:
             return name
-    raise ModelError(
+    raise _nothing(model)
+
+
+def _nothing(model: PreTrainedModel) -> ModelError:
+    return ModelError(
         f"Nothing can be masked or edited in {type(model).__name__}: its layers lack a plain "
         "linear output projection of attention or of the feed-forward network."
     )

@@ -30,12 +30,12 @@ from nasalign.data.records import BinaryExample
 from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.evaluation.ranking import auc
 from nasalign.head_rows.activations import ActivationMemory
+from nasalign.head_rows.change import Change
 from nasalign.inference.packed import packs_exactly
 from nasalign.nasa_plus.divergence import Answered, Divergence, answered
 from nasalign.nasa_plus.joint_run import pairs_by_kind, right_free_answers
 from nasalign.nasa_plus.kinds import held_back
 from nasalign.progress import Progress
-from nasalign.rivals.change import Change
 from nasalign.rivals.change_training import (
     SamplePair,
     epochs_of,
@@ -183,14 +183,12 @@ class RateSearch:
         self,
         fresh: Callable[[], Change],
         about: Callable[[Any], Mapping[str, Any]] = lambda _: {},
-        unit: float = 1.0,
     ) -> Fitted:
         """Train fresh changes and return the best; among equals of the smaller rate.
 
         Args:
             fresh: returns an untrained change.
             about: returns what else the row tells of the trained one.
-            unit: what the rates are multiples of, for weights that are no LoRA's.
 
         Raises:
             NothingToFixError: it is no better than the untouched model on the development split.
@@ -200,7 +198,7 @@ class RateSearch:
         total += (1 + len(self.epochs)) * len(self.judges)
         with self.material.run.stage(self.name, self.title, total) as done:
             untouched = self._quality(None, done)
-            trial = self._started(fresh, unit, done)
+            trial = self._started(fresh, done)
             found, epoch, state = Quality(0.0, 0.0), 0, _copied(trial.change)
             trained = self.first
             for number, steps in enumerate(self.epochs, start=1):
@@ -228,10 +226,10 @@ class RateSearch:
     def _first_steps(self) -> list[Sequence[SamplePair]]:
         return self.steps[: self.first]
 
-    def _started(self, fresh: Callable[[], Change], unit: float, done: Progress) -> _Trial:
+    def _started(self, fresh: Callable[[], Change], done: Progress) -> _Trial:
         """Train every rate for the first steps, and return the best, to go on with."""
         best: _Trial | None = None
-        for rate in (unit * one for one in RATES):
+        for rate in RATES:
             change = fresh()
             losses = self._losses(change, self.steps, rate, done)
             loss = fmean(list(islice(losses, self.first))[self.first // 2 :])
