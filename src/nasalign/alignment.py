@@ -131,8 +131,8 @@ def align(
     """Correct a model in memory by NASA or nasa+; changes it.
 
     Args:
-        model: a causal language model; the query and key rows of some heads change, and its
-            parameters no longer require gradients.
+        model: a causal language model; the query and key rows of some heads change, with nasa+
+            their output projections too, and its parameters no longer require gradients.
         tokenizer: its tokenizer.
         questions: short-answer questions, of which those the model answers correctly are the
             probing set; or labelled yes/no examples, which are tuned on as they are.

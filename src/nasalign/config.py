@@ -159,7 +159,7 @@ class Settings:
     """Pairs of a right and a wrong answer to known questions at most; of each other kind there are
     half or a third as many."""
     joint_outputs: bool = True
-    """Whether nasa+ changes what the outputs of its heads are multiplied with, beside the rows."""
+    """Whether nasa+ changes values and output projections of its heads, beside queries and keys."""
     joint_batch_size: Count = 8
     """Samples a step of nasa+."""
     joint_learning_rate: Rate = 3e-3

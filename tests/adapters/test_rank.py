@@ -17,6 +17,7 @@ from nasalign.adapters.rank import reduce_adapter
 from nasalign.errors import ModelError, NasAlignError
 from nasalign.head_rows.rows import head_slices, read_weight_rows, write_rows
 from nasalign.models.geometry import HeadGeometry
+from nasalign.models.head_layouts import RowSlice
 from nasalign.models.loading import fingerprint
 
 FAMILIES = ("llama", "phi3", "gpt_neox")
@@ -129,3 +130,26 @@ def test_a_reduced_adapter_is_not_reduced_again(tmp_path: Path) -> None:
     with pytest.raises(NasAlignError, match="reduced to rank 4 already; reduce the exact one"):
         reduce_adapter(tmp_path / "low", tmp_path / "lower", 2)
     assert not (tmp_path / "lower").exists()
+
+
+def test_what_was_tuned_at_a_low_rank_is_reduced_further_or_left(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = tiny.build_model("llama", layers=1)
+    name = "model.layers.0.self_attn.o_proj"
+    weight = model.get_submodule(name).weight
+    a, b = (torch.randn(*shape, generator=generator) / 10 for shape in ((8, 64), (64, 8)))
+    where = RowSlice(name, 0, 64)
+    before = {where: weight.detach().clone()}
+    after = {where: weight.detach() + b @ a}
+    Adapter(before, after, {name: 64}, "x", {name: (a, b)}).save(tmp_path / "whole", "base")
+    file = read_adapter(tmp_path / "whole")
+    assert (file.rank, file.origin.lacking) == (8, None)
+    for rank, lacks in ((16, False), (8, False), (3, True)):
+        found = reduce_adapter(tmp_path / "whole", tmp_path / str(rank), rank)
+        first, second = read_adapter(tmp_path / str(rank)).changes[name]
+        assert len(first) == found.rank == min(rank, 8)
+        error = float((b @ a - second @ first).norm() / (b @ a).norm())
+        assert found.error == pytest.approx(error, abs=1e-5)
+        assert (error > 0.1) == lacks
+    with pytest.raises(NasAlignError, match="reduced to rank 3 already"):
+        reduce_adapter(tmp_path / "3", tmp_path / "again", 2)

@@ -29,26 +29,27 @@ from nasalign.models.head_layouts import RowSlice, weight_of
 Place = tuple[int, int]
 IDS = torch.arange(5, 17)[None]
 NORM_OVER_HEADS = ("olmo2",)  # its q_norm and k_norm divide by the mean over all heads of the layer
-captured: dict[int, tuple[Tensor, Tensor]] = {}
+captured: dict[int, tuple[Tensor, ...]] = {}
 
 
 def capture(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
 ) -> tuple[Tensor, None]:
-    """Keeps the query and the key, and gives out what depends on neither.
+    """Keeps query, key and value, and gives out what depends on none of them.
 
     So a change in one layer does not reach the next.
     """
-    captured[id(module)] = (query.clone(), key.clone())
+    captured[id(module)] = (query.clone(), key.clone(), value.clone())
     repeats = query.shape[1] // value.shape[1]
-    return value.repeat_interleave(repeats, dim=1).transpose(1, 2).contiguous(), None
+    given = torch.ones_like(value.repeat_interleave(repeats, dim=1))
+    return given.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register("nasalign_test_capture", capture)
 AttentionMaskInterface.register("nasalign_test_capture", eager_mask)
 
-Reaching = dict[int, tuple[Tensor, Tensor]]
-"""By layer, the queries [B, heads, T, D] and the keys [B, groups, T, D] that reach attention."""
+Reaching = dict[int, tuple[Tensor, ...]]
+"""By layer, queries [B, heads, T, D], keys and values [B, groups, T, D] that reach attention."""
 
 
 @torch.no_grad()
@@ -70,7 +71,7 @@ def changed(before: Reaching, after: Reaching, side: int, layers: list[int]) -> 
 
 
 def check_rows(model: PreTrainedModel, over_heads: bool = False) -> None:
-    """The rows of each head change its query and its group's key, and nothing else of its layer.
+    """The rows of each head change its query, or its group's key or value, and nothing else.
 
     Rows that layers share are seen in the first of them, since they change what enters the others.
     With ``over_heads``, a norm over all heads of the layer changes them all.
@@ -81,21 +82,23 @@ def check_rows(model: PreTrainedModel, over_heads: bool = False) -> None:
     for layer, head in geometry.places:
         own = geometry.attention[layer]
         assert own
-        query, key = before[layer]
+        query, key, _ = before[layer]
         assert (query.shape[1], key.shape[1], query.shape[3]) == (
             *(own.heads, own.groups, own.head_size),
         )
         # As transformers repeats the keys: those of group 0 for the first heads, then of group 1.
-        places, first = (head, head // (own.heads // own.groups)), geometry.firsts[layer]
+        group, first = head // (own.heads // own.groups), geometry.firsts[layer]
+        places = head, group, group
         rows = geometry.rows(layer, head)
-        for side, where in enumerate((rows.query, rows.key)):
+        for side, where in enumerate((rows.query, rows.key, rows.value)):
             if where is None:
                 continue
             after = with_noise(model, where, partial(reaching_attention, model, geometry))
-            moved = [changed(before, after, kind, [first]) for kind in (0, 1)]
+            moved = [changed(before, after, kind, [first]) for kind in (0, 1, 2)]
             everyone = {(first, place) for place in range(before[first][side].shape[1])}
-            assert moved.pop(side) == (everyone if over_heads else {(first, places[side])})
-            assert moved == [set()]
+            over = over_heads and side < 2
+            assert moved.pop(side) == (everyone if over else {(first, places[side])})
+            assert moved == [set(), set()]
 
 
 @torch.no_grad()

@@ -93,6 +93,10 @@ def plain_loop(name: str, samples: JointSamples) -> list[float]:
     for head in HEADS:
         for where in head_slices(geometry, *head[:2], "group"):
             rows.setdefault(where.module, set()).update(range(where.start, where.stop))
+    for head in HEADS:
+        value = geometry.rows(*head[:2]).value
+        assert value
+        rows.setdefault(value.module, set()).update(range(value.start, value.stop))
     columns: dict[str, set[int]] = {}
     for layer, head, _ in HEADS:
         output = attention_outputs(model)[layer]
@@ -191,7 +195,7 @@ def test_where_no_epoch_is_better_the_model_is_as_it_was(
     tuning = samples(tokenizer, "known")
     upside_down = [PromptPair(pair.wrong, pair.right, pair.kind) for pair in tuning]
     model = tiny.build_model("llama").requires_grad_(False)
-    long = SETTINGS.replace({"joint_epochs": 40, "joint_learning_rate": 3e-2})
+    long = SETTINGS.replace({"joint_epochs": 40, "joint_learning_rate": 1e-2})
     *_, last = JointTuner(model, JointSamples(tuning, tuning), HEADS, long).tune()
     assert last.accuracy["known"] > 0.7  # it tells them apart
     before = tiny.state(model)

@@ -109,7 +109,10 @@ def test_only_the_chosen_heads_change(
     for layer, head in heads:
         name = f"model.layers.{layer}.self_attn.o_proj.weight"
         columns.setdefault(name, set()).update(range(head * size, (head + 1) * size))
-    expected = {f"{where.module}.weight" for where in slices} | (set(columns) if outputs else set())
+    expected = {f"{where.module}.weight" for where in slices}
+    values = {geometry.rows(*head).value for head in heads}
+    if outputs:
+        expected |= set(columns) | {f"{where.module}.weight" for where in values}
     assert changed(before, model) == expected
     for name, own in columns.items():
         moved = (before[name] != model.state_dict()[name]).any(dim=0).nonzero().flatten()

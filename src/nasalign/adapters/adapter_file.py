@@ -32,7 +32,7 @@ from nasalign.run import adapter_folder
 
 @dataclass(frozen=True)
 class Reduction:
-    """How an adapter of reduced rank differs from the exact one."""
+    """How an adapter of low rank differs from the exact one: not at all if it was tuned so."""
 
     rank: int  # of every module
     error: float  # norm of the missing part over that of the exact change, of all modules together
@@ -50,6 +50,11 @@ class Origin:
     reduction: Reduction | None = None  # None for an exact adapter
     content: str = ""  # SHA-256 of the adapter's tensors
     calibration: Calibration | None = None  # of the untouched and the aligned model
+
+    @property
+    def lacking(self) -> Reduction | None:
+        """The reduction, where it lacks something; nasa+ tunes changes of low rank."""
+        return self.reduction if self.reduction and self.reduction.error else None
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of the safetensors file."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from nasalign.adapters.adapter_checks import Changes
+from nasalign.adapters.adapter_checks import Changes, selector
 from nasalign.adapters.adapter_file import Reduction, read_adapter, write_adapter
 from nasalign.errors import NasAlignError
 
@@ -49,18 +49,23 @@ def reduce_adapter(source: Path, target: Path, rank: int, base_model: str = "") 
     lost = whole = 0.0
     adapter = read_adapter(source)
     origin, exact = adapter.origin, adapter.changes
-    if origin.reduction:
+    if origin.lacking:
         raise NasAlignError(
-            f"The adapter {source} is reduced to rank {origin.reduction.rank} already; reduce "
+            f"The adapter {source} is reduced to rank {origin.lacking.rank} already; reduce "
             "the exact one of the run."
         )
-    rank = min(rank, max(min(deltas.shape) for deltas, _ in exact.values()))
-    for module, (deltas, selector) in exact.items():
-        wide = deltas.double()
+    # Of a change that was tuned at a low rank, which is its rank in any form.
+    most = origin.reduction.rank if origin.reduction else rank
+    sizes = (min(len(adapter.rows[module]), a.shape[1]) for module, (a, _) in exact.items())
+    rank = min(rank, most, max(sizes))
+    for module, (first, second) in exact.items():
+        rows = torch.tensor(adapter.rows[module])
+        chosen = selector(rows, len(second))
+        wide = second[rows].double() @ first.double()
         u, size, v = torch.linalg.svd(wide, full_matrices=False)
         root = size[:rank].sqrt()  # on both sides, so that half precision serves both alike
         left, right = (u[:, :rank] * root).float(), (root[:, None] * v[:rank]).float()
-        changes[module] = right, selector @ left
+        changes[module] = right, chosen @ left
         missing = float((wide - left.double() @ right.double()).square().sum())
         total = float(wide.square().sum())
         errors[module] = (missing / total) ** 0.5

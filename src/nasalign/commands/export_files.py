@@ -77,7 +77,7 @@ def export_adapter(
         write_text(place / FILE, model_card(run, place, "adapter", base))
         made = read_adapter(place)
         files = _files(place, target)
-        return Exported(target, "float32", files, None, made.origin.reduction, rank=made.rank)
+        return Exported(target, "float32", files, None, made.origin.lacking, rank=made.rank)
 
 
 def export_model(
@@ -95,7 +95,7 @@ def export_model(
             "cpu."
         ) from error
     rounding = _merge(model, adapter, dtype)
-    reduction = read_adapter(adapter).origin.reduction
+    reduction = read_adapter(adapter).origin.lacking
     written = str(model.dtype).removeprefix("torch.")
     scored = _scored(session, adapter) if form in SCORED else None
     converter, card = find_converter() if form == "gguf" else None, card_path(target, form)

@@ -28,14 +28,15 @@ from nasalign.models.head_layouts import (
 
 @dataclass(frozen=True)
 class HeadRows:
-    """Where the query rows of a head lie, and the key rows of its group.
+    """Where the query rows of a head lie, and the key and value rows of its group.
 
-    The key is None in a layer that takes the keys of an earlier layer (Gemma 3n, Gemma 4): their
-    rows are those of heads of that layer, and no other head's.
+    Key and value are None in a layer that takes those of an earlier layer (Gemma 3n, Gemma 4):
+    their rows are those of heads of that layer, and no other head's.
     """
 
     query: RowSlice
     key: RowSlice | None
+    value: RowSlice | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class HeadGeometry:
         if own is None or not 0 <= head < own.heads:
             raise IndexError(f"no head ({layer}, {head}) among {self.layers} x {self.heads}")
         group = head // (own.heads // own.groups)
-        return HeadRows(own.query.of(head), own.key.of(group) if own.key else None)
+        key, value = (part.of(group) if part else None for part in (own.key, own.value))
+        return HeadRows(own.query.of(head), key, value)
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "HeadGeometry":

@@ -1,6 +1,6 @@
-"""The query and key rows of the heads of one attention module, by the layout of its projections.
+"""Query, key and value rows of the heads of an attention module, by its projections' layout.
 
-A layout says which linear modules make the queries and the keys, and in which order the heads lie
+A layout says which linear modules make queries, keys and values, and in which order the heads lie
 in them. What it says is checked against the sizes of the weights; ``tests/models`` checks it by
 changing the rows of each head and looking at what reaches the attention function.
 """
@@ -65,6 +65,7 @@ class LayerHeads:
         groups: number of key heads; ``heads // groups`` query heads share one.
         query: rows of each head's query.
         key: rows of each group's key; None where the layer takes the keys of an earlier one.
+        value: rows of each group's value; None where it has none of its own.
     """
 
     module: str
@@ -73,6 +74,7 @@ class LayerHeads:
     groups: int
     query: RowBlocks
     key: RowBlocks | None
+    value: RowBlocks | None = None
 
     @property
     def head_size(self) -> int:
@@ -153,6 +155,11 @@ def _separate(name: str, attention: nn.Module, query: str, key: str | None) -> L
     heads = groups * ratio
     gated = key is not None and queries == 2 * heads * size
     _check([queries, keys], [heads * size * (2 if gated else 1), groups * size])
+    third = "v_proj" if query == "q_proj" else "Wv"
+    value = None
+    if key is not None and _is_linear(attention, third):
+        own, rest = divmod(out_features(getattr(attention, third)), groups)
+        value = None if rest else RowBlocks(f"{name}.{third}", own, own)
     return LayerHeads(
         name,
         "gated" if gated else "separate",
@@ -160,6 +167,7 @@ def _separate(name: str, attention: nn.Module, query: str, key: str | None) -> L
         groups,
         RowBlocks(f"{name}.{query}", size, 2 * size if gated else size),
         None if key is None else RowBlocks(f"{name}.{key}", size, size),
+        value,
     )
 
 
@@ -185,6 +193,7 @@ def _latent(name: str, attention: nn.Module) -> LayerHeads | None:
         heads,
         RowBlocks(f"{name}.{query}", size, size),
         RowBlocks(f"{name}.kv_b_proj", own, own + value),
+        RowBlocks(f"{name}.kv_b_proj", value, own + value, own),
     )
 
 
@@ -196,7 +205,8 @@ def _stacked(name: str, attention: nn.Module, module: str) -> LayerHeads:
     _check([rows], [(heads + 2 * groups) * size])
     path = f"{name}.{module}"
     query, key = RowBlocks(path, size, size), RowBlocks(path, size, size, heads * size)
-    return LayerHeads(name, "stacked", heads, groups, query, key)
+    value = RowBlocks(path, size, size, (heads + groups) * size)
+    return LayerHeads(name, "stacked", heads, groups, query, key, value)
 
 
 def _interleaved(name: str, attention: nn.Module, module: str) -> LayerHeads:
@@ -206,7 +216,8 @@ def _interleaved(name: str, attention: nn.Module, module: str) -> LayerHeads:
     _check([rows, _ratio(attention)], [3 * heads * size, 1])
     path = f"{name}.{module}"
     query, key = RowBlocks(path, size, 3 * size), RowBlocks(path, size, 3 * size, size)
-    return LayerHeads(name, "interleaved", heads, heads, query, key)
+    value = RowBlocks(path, size, 3 * size, 2 * size)
+    return LayerHeads(name, "interleaved", heads, heads, query, key, value)
 
 
 def _is_linear(attention: nn.Module, name: str) -> bool:

@@ -1,8 +1,8 @@
 """Tuning all chosen heads at once, on answers to affirm and answers to deny (nasa+).
 
-What changes of a head is its query and key rows, and what its output is multiplied with, each by a
-product of two small matrices (LoRA): a step moves whole directions of a weight, which takes a
-quarter of the steps that the weights themselves would need (docs/log.md).
+What changes of a head is its query, key and value rows and its columns of the output projection,
+each by a product of two small matrices (LoRA): a step moves whole directions of a weight, which
+takes a quarter of the steps that the weights themselves would need (docs/log.md).
 
 Samples come in pairs: a question with its right answer and with a wrong one. The loss of a batch is
 
@@ -44,7 +44,7 @@ from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import head_slices, joined, read_weight_rows, write_rows
 from nasalign.inference.batches import in_batches, shuffled_batches
 from nasalign.models.geometry import HeadGeometry
-from nasalign.models.head_layouts import RowSlice
+from nasalign.models.head_layouts import RowSlice, weight_of
 from nasalign.models.output_projections import attention_outputs
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import answer_log_probabilities
@@ -284,24 +284,28 @@ def joint_slices(
 ) -> tuple[list[RowSlice], dict[str, Tensor]]:
     """Return the rows that tuning some heads changes.
 
-    They are those of their queries and, by ``k_scope``, keys, and with ``joint_outputs`` all of the
-    output projections of their layers, in the columns of these heads alone.
+    They are those of their queries and, by ``k_scope``, keys, and with ``joint_outputs`` those of
+    their values, and all of the output projections of their layers, in the columns of these heads
+    alone. Quantised weights stay.
 
     Returns:
         The rows; and by name of an output projection its columns that may change, bool [in].
     """
     geometry = HeadGeometry.of(model)
-    parts = [head_slices(geometry, *head[:2], settings.k_scope) for head in heads]
-    projections = attention_outputs(model) if settings.joint_outputs else {}
+    slices = [one for head in heads for one in head_slices(geometry, *head[:2], settings.k_scope)]
     columns: dict[str, Tensor] = {}
-    for layer, head, _ in heads:
-        name, own = projections.get(layer), geometry.attention[layer]
-        if name and own:
-            width = model.get_submodule(name).in_features
-            mask = columns.setdefault(name, torch.zeros(width, dtype=torch.bool))
-            mask.view(own.heads, -1)[head] = True
+    if settings.joint_outputs:
+        projections = attention_outputs(model)
+        for layer, head, _ in heads:
+            value, name = geometry.rows(layer, head).value, projections.get(layer)
+            if value and weight_of(model, value.module).is_floating_point():
+                slices.append(value)
+            if name:
+                width = model.get_submodule(name).in_features
+                mask = columns.setdefault(name, torch.zeros(width, dtype=torch.bool))
+                mask.view(geometry.attention[layer].heads, -1)[head] = True  # type: ignore[union-attr]
     whole = [RowSlice(name, 0, model.get_submodule(name).out_features) for name in columns]
-    return joined([*(where for part in parts for where in part), *whole]), columns
+    return joined([*slices, *whole]), columns
 
 
 def _lean(said: Tensor) -> Tensor:

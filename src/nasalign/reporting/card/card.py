@@ -85,7 +85,7 @@ def model_card(
         title = f"{of.title.rpartition('/')[2]} aligned by nasalign"
         sets = data_sets(files) if files else []
         file = read_adapter(adapter)
-        reduction = file.origin.reduction
+        reduction = file.origin.lacking
         return _template().render(
             front=Markdown(_front_matter(files, of, form, title).to_yaml()),
             title=title,
