@@ -71,6 +71,7 @@ def compare(
         int | None,
         typer.Option(
             min=1,
+            metavar="N",
             help="Rows to measure at once, each by a process with a share of the cores; unless "
             "given, on a CPU as many as there are cores and room in memory, else 1.",
         ),

@@ -79,4 +79,4 @@ QUERY_ONLY = Rival(
     asked_for=True,
 )
 NASA = Rival("nasa", "NASA (Yu et al., 2025)", IN_WEIGHTS, False, _nasa)
-NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _nasa_plus, asked_for=True)
+NASA_PLUS = Rival("nasa+", "nasa+ (ours)", IN_WEIGHTS, False, _nasa_plus)

@@ -4,9 +4,9 @@ They are PEFT's: the same first weights by distribution, and ``scale * up @ down
 a module puts out. They are made by hooks, as every change of a rival is (``Change``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -57,7 +57,9 @@ def adapter_of(change: LowRankChange, session: Session) -> Adapter:
     return Adapter(before, after, sizes, session.fingerprint, factors)
 
 
-def best_low_rank(search: RateSearch, outputs: Outputs) -> Fitted:
+def best_low_rank(
+    search: RateSearch, outputs: Outputs, inputs: Mapping[str, Tensor] | None = None
+) -> Fitted:
     """Search for the best low-rank change of some outputs; leave it as an adapter of the row."""
     material = search.material
 
@@ -68,7 +70,7 @@ def best_low_rank(search: RateSearch, outputs: Outputs) -> Fitted:
         return {}
 
     return search.best(
-        lambda: LowRankChange(material.model, outputs, material.settings.seed), about
+        lambda: LowRankChange(material.model, outputs, material.settings.seed, inputs), about
     )
 
 

@@ -1,4 +1,4 @@
-"""The rows of nasa+ by the rule of the rivals: no other outputs change, and it learns."""
+"""The heads of nasa+ by the rule of the rivals: nothing else changes, and it learns."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from nasalign.head_rows.low_rank import RANK
-from nasalign.head_rows.rows import head_slices
 from nasalign.models.geometry import HeadGeometry
-from nasalign.rivals.tuned_rows import TUNED_ROWS
+from nasalign.nas.heads import Head
+from nasalign.nasa_plus.joint_tuning import joint_slices
+from nasalign.rivals.head_lora import LORA_HEADS
 from rivals.material import CITY_EXAMPLES, learnable
 
 
 def test_it_learns_as_a_row_of_the_comparison(tokenizer: PreTrainedTokenizerFast) -> None:
     given = learnable(tiny.build_model("llama", layers=2), tokenizer)
-    fitted = TUNED_ROWS.fit(given)
+    fitted = LORA_HEADS.fit(given)
     assert len(fitted.chosen["heads"]) == max(1, len(HeadGeometry.of(given.model).places) // 10)
     before = given.scores(CITY_EXAMPLES).p_positive
     with fitted.on(given.model):
         assert (given.scores(CITY_EXAMPLES).p_positive != before).any()
     assert torch.equal(given.scores(CITY_EXAMPLES).p_positive, before)
-    geometry = HeadGeometry.of(given.model)
-    rows = [
-        where for head in fitted.chosen["heads"] for where in head_slices(geometry, *head, "group")
-    ]
-    modules = {where.module: given.model.get_submodule(where.module) for where in rows}
-    sizes = [sum(one.weight.shape) for one in modules.values()]
+    heads = [Head(*place, 0.0) for place in fitted.chosen["heads"]]
+    slices, columns = joint_slices(given.model, heads, given.settings)
+    modules = {where.module for where in slices}
+    assert columns.keys() < modules
+    sizes = [sum(given.model.get_submodule(name).weight.shape) for name in modules]
     assert fitted.parameters == RANK * sum(sizes)
