@@ -138,7 +138,7 @@ class PlainJointTuner(JointTuner):
         said = self.log_probabilities(prompts, self.logits(prompts, [1] * len(prompts)))
         loss = self._loss_of(said.reshape(-1, 2, 2))
         if self.divergence:
-            beside = [place % len(self.divergence.answers) for place in places]
+            beside = [place % len(self.divergence.answers) for place in places[::2]]
             answers = [self.divergence.answers[place] for place in beside]
             after = self.logits(answers, [one.own for one in answers]).float().log_softmax(dim=-1)
             before = self.divergence.before(beside)

@@ -311,7 +311,7 @@ def _together(
         epoch, losses[name] = timed(tuner._train_epoch)
         record |= {f"{name}_prepare": prepare, f"{name}_epoch": epoch}
         record[f"{name}_peak_mib"] = peak_memory(model.device)
-        tuner.rows.restore()
+        tuner.restore()
     require(
         math.isclose(losses["ours"], losses["plain"], rel_tol=TOLERANCE),
         f"The losses of nasa+ are {losses}.",

@@ -93,7 +93,7 @@ def tuned_jointly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
     samples = JointSamples(twins(tokenizer), twins(tokenizer)[:2], free)
     tuner = JointTuner(model, samples, [Head(1, 2, 0.0), Head(2, 0, 0.0)], settings)
     records = list(tuner.tune())
-    return records[-1].loss, records[-1].validation, *tuner.rows.parameters.values()
+    return records[-1].loss, records[-1].validation, *tuner.change.parameters()
 
 
 ALL: list[Work] = [scored, generated, attributed, observed, replayed, tuned, tuned_jointly]

@@ -23,6 +23,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -188,13 +189,14 @@ class JointTuner:
         for where, rows in changed_rows(self.before, self.change.factors).items():
             write_rows(self.model, where, rows)
 
-    def _write_untouched(self) -> None:
+    def restore(self) -> None:
+        """Put the untouched rows back into the model, to the bit."""
         for where, rows in self.before.items():
             write_rows(self.model, where, rows)
 
     def _train_epoch(self) -> float:
         total = 0.0
-        self._write_untouched()  # what is trained is added by hooks
+        self.restore()  # what is trained is added by hooks
         with self.change.on(self.model):
             for batch in shuffled_batches(self.lengths, self.size, self.order):
                 loss = self.optimizer.step(batch)
@@ -246,12 +248,13 @@ class JointTuner:
             with torch.no_grad():
                 lean = sum(float(_lean(self._said(part))) * len(part) for part in parts) / count
         free = self.divergence
-        # Half as many free answers as pairs hold what is answered freely (docs/log.md).
-        held = [part[::2] for part in parts]
+        # Half as many free answers as pairs are held (docs/log.md), however the batch is parted.
+        starts = accumulate(map(len, parts), initial=0)
+        held = [part[start % 2 :: 2] for part, start in zip(parts, starts, strict=False)]
         tokens = free.tokens([place for part in held for place in part]) if free else 0
         for part, own in zip(parts, held, strict=True):
             loss = self._loss_of(self._said(part), lean) * (len(part) / count)
-            if free:
+            if free and own:
                 share = free.tokens(own) / tokens
                 loss = loss + self.settings.kl_weight * free.of(own) * share
             yield loss
