@@ -2,6 +2,7 @@
 
     python benchmarks/study.py main --data-dir DATA
     python benchmarks/study.py ablations --data-dir DATA
+    python benchmarks/study.py plus --data-dir DATA --model MODEL --seeds 0 1 2
     python benchmarks/study.py attention --data-dir DATA --model MODEL --seeds 0 1 2
 
 DATA holds strategyqa_train.json and hotpotqa_dev_simplified.json as they are published.
@@ -17,14 +18,17 @@ from pathlib import Path
 
 SEEDS = (0, 1, 2)
 FIGURES = ("accuracy", "auc", "yes_rate", "f1", "ece")
-OURS = ("untouched", "threshold", "nasa", "nasa+")
-ATTENTION = ("untouched", "platt", "lora-attention")
+ROWS = {
+    "main": ("untouched", "threshold", "nasa", "nasa+"),
+    "plus": ("untouched", "platt", "nasa+"),
+    "attention": ("untouched", "platt", "lora-attention"),
+}
 ABLATIONS = {  # name: the settings that differ
     "heads of highest NAS": ["selection=nas"],
     "known pairs alone": ["kinds=known"],
     "no divergence in the loss": ["kl_weight=0"],
-    "9 heads": ["n=9"],
-    "query rows alone": ["k_scope=none"],
+    "9 heads": ["joint_heads=9"],
+    "queries and keys alone": ["joint_outputs=false"],
 }
 
 
@@ -105,7 +109,7 @@ def _cell(found: list[list[float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=["main", "ablations", "attention"])
+    parser.add_argument("table", choices=[*ROWS, "ablations"])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
@@ -118,9 +122,10 @@ def main() -> None:
         for place, (label, settings) in enumerate(ABLATIONS.items()):
             lines[label] = compared(arguments, f"ablation-{place}", ["nasa+"], settings)
     else:
-        rows, name = (OURS, "seed") if arguments.table == "main" else (ATTENTION, "attention")
+        name = "seed" if arguments.table == "main" else arguments.table
         for seed in arguments.seeds:
-            for row in compared(arguments, f"{name}-{seed}", rows, [f"seed={seed}"]):
+            rows = compared(arguments, f"{name}-{seed}", ROWS[arguments.table], [f"seed={seed}"])
+            for row in rows:
                 lines.setdefault(row["name"], []).append(row)
     show(lines)
 
