@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import warnings
@@ -20,9 +21,11 @@ import tiny
 from nasalign.data.records import BinaryExample, Question, load_facts, split_of
 from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, PromptError
 from nasalign.head_rows import change as change_module
+from nasalign.head_rows.activations import ActivationMemory
 from nasalign.head_rows.change import Change
 from nasalign.head_rows.low_rank import LowRankChange
 from nasalign.inference.scoring import Scores, score
+from nasalign.nasa_plus.divergence import Answered, Divergence
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals import change_training as training
 from nasalign.rivals import head_edits, linear_probe
@@ -68,11 +71,17 @@ def sample_pairs(material: Material) -> list[SamplePair]:
     return list(zip(samples[::2], samples[1::2], strict=True))
 
 
-def trained(material: Material, change: Change, rate: float, epochs: int = 2) -> list[float]:
+def trained(
+    material: Material,
+    change: Change,
+    rate: float,
+    epochs: int = 2,
+    free: Divergence | None = None,
+) -> list[float]:
     """The losses of the steps of training a change."""
     steps = [step for epoch in epochs_of(sample_pairs(material), 0) for step in epoch]
     steps = steps[: len(steps) // 2] * epochs
-    return list(train(material, change, steps, rate, lambda _: None))
+    return list(train(material, change, steps, rate, lambda _: None, free))
 
 
 def loss(material: Material, examples: Sequence[BinaryExample] = CITY_EXAMPLES) -> Tensor:
@@ -131,15 +140,36 @@ def test_a_rival_that_finds_nothing_says_so_in_a_sentence(
     assert state(material.model) == kept
 
 
+FREE = [
+    Answered((5, 6, 7, *more), own) for more, own in (((8, 9), 1), ((9, 10, 11), 3), ((30,), 2))
+]
+
+
+def divergence(before: PreTrainedModel, material: Material, answers: list[Answered]) -> Tensor:
+    """The mean over their tokens of the divergence from the untouched model, answer by answer."""
+    parts = []
+    for one in answers:
+        old, new = (
+            model(input_ids=torch.tensor([one.token_ids])).logits[0, -one.own :].softmax(-1)
+            for model in (before, material.model)
+        )
+        parts.append((old * (old / new).log()).sum(-1))
+    return torch.cat(parts).mean()
+
+
+@pytest.mark.parametrize("held", [False, True])
 def test_the_steps_are_those_of_a_plain_loop(
-    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, held: bool
 ) -> None:
     """Six epochs of one batch: warm-up from 0, then cosine; clipped; prompt by prompt."""
     monkeypatch.setattr(training, "PAIRS_A_STEP", len(CITY_PAIRS))
     monkeypatch.setattr(training, "GRADIENT_NORM", 0.2)  # low enough to matter
-    material = learnable(tiny.build_model("llama", layers=2, dtype=torch.float64), tokenizer)
+    untouched = tiny.build_model("llama", layers=2, dtype=torch.float64)
+    material = learnable(copy.deepcopy(untouched), tokenizer, kl_weight=3.0)
     found, expected = low_rank(material), low_rank(material)
-    told = trained(material, found, 1e-3, 6)
+    free = Divergence(material.model, FREE, 0, None, ActivationMemory()) if held else None
+    told = trained(material, found, 1e-3, 6, free)
+    noise = torch.Generator().manual_seed(material.settings.seed)
     weights = list(expected.parameters())
     adam = torch.optim.AdamW(weights, betas=(0.9, 0.95), weight_decay=0.0)
     losses = []
@@ -147,7 +177,12 @@ def test_the_steps_are_those_of_a_plain_loop(
     for rate in (0.0, *cosine):  # of six steps one warms up
         with expected.on(material.model):
             losses.append(loss(material))
-            slopes = torch.autograd.grad(losses[-1], weights)
+            whole = losses[-1]
+            if held:
+                places = torch.randperm(len(FREE), generator=noise)[:2].tolist()
+                kept = divergence(untouched, material, [FREE[place] for place in places])
+                whole = whole + 3.0 * kept
+            slopes = torch.autograd.grad(whole, weights)
         norm = torch.stack([slope.norm() for slope in slopes]).norm()
         assert norm > 0.2
         for one, slope in zip(weights, slopes, strict=True):
