@@ -56,7 +56,7 @@ from recorder_overhead import plain_pass, recorded_pass
 TOLERANCE = 0.05  # of losses in bfloat16
 EXACT = 1e-5
 QUESTIONS, TUNING, VALIDATION, HEADS = 2000, 1000, 100, 30  # of the paper's run
-PAIRS, EPOCHS_TOGETHER = 680, 4  # of nasa+ with the paper's preset
+PAIRS, EPOCHS_TOGETHER = 680, 2  # of nasa+ with the paper's preset
 EPOCHS = {"likely": 5, "most": 30}  # a head
 EVALUATED = 2 * 1000 * 2  # prompts: a right and a wrong answer a question, before and after
 Record = dict[str, Any]

@@ -143,7 +143,7 @@ def test_what_was_tuned_at_a_low_rank_is_reduced_further_or_left(tmp_path: Path)
     after = {where: weight.detach() + b @ a}
     Adapter(before, after, {name: 64}, "x", {name: (a, b)}).save(tmp_path / "whole", "base")
     file = read_adapter(tmp_path / "whole")
-    assert (file.rank, file.origin.lacking) == (8, None)
+    assert (file.rank, file.origin.lacking, file.changed_weights) == (8, None, 64 * 64)
     for rank, lacks in ((16, False), (8, False), (3, True)):
         found = reduce_adapter(tmp_path / "whole", tmp_path / str(rank), rank)
         first, second = read_adapter(tmp_path / str(rank)).changes[name]

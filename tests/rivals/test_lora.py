@@ -176,4 +176,7 @@ def test_it_does_what_its_adapter_does_in_the_weights(
         torch.testing.assert_close(ours, logits(model), rtol=1e-4, atol=1e-5)
         moved = (state[f"{name}.weight"] != weight).any(dim=0)
         assert torch.equal(moved, columns)
+        differ = (state[one] != now for one, now in model.state_dict().items())
+        assert adapter.parameters == sum(int(one.sum()) for one in differ)
+    assert adapter.trained == change.numbers
     assert (ours - before).abs().max() > 1e-3

@@ -89,8 +89,17 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        """Number of changed weights."""
-        return sum(rows.numel() for rows in self.after.values())
+        """Number of changed weights: of a low-rank change those in its rows and columns."""
+        wide = {name: int(a.any(dim=0).sum()) for name, (a, _) in (self.factors or {}).items()}
+        return sum(
+            len(rows) * wide.get(where.module, rows.shape[1]) for where, rows in self.after.items()
+        )
+
+    @property
+    def trained(self) -> int:
+        """Number of trained weights: those of the factors, or all that changed."""
+        factors = self.factors and self.factors.values()
+        return sum(a.numel() + b.numel() for a, b in factors) if factors else self.parameters
 
     def apply(self, model: PreTrainedModel) -> None:
         """Write the aligned rows into the model; changes it."""

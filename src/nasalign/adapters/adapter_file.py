@@ -93,8 +93,12 @@ class AdapterFile:
 
     @property
     def changed_weights(self) -> int:
-        """Number of weights in the rows that it changes."""
-        return sum(len(rows) * self.changes[name][0].shape[1] for name, rows in self.rows.items())
+        """Number of weights in the rows, and of a low rank in the columns, that it changes."""
+        columns = {
+            name: int(a.any(dim=0).sum()) if self.origin.reduction else a.shape[1]
+            for name, (a, _) in self.changes.items()
+        }
+        return sum(len(rows) * columns[name] for name, rows in self.rows.items())
 
 
 def read_adapter(folder: Path) -> AdapterFile:

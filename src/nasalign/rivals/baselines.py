@@ -51,7 +51,7 @@ def reverted(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]
     """Revert a tuned model, and return its adapter as what fitting returns."""
     adapter.revert(model)
     on = adapter.on if adapter.after else nullcontext  # without a change nothing is measured again
-    return Fitted(on=on, parameters=adapter.parameters, chosen=chosen)
+    return Fitted(on=on, parameters=adapter.trained, chosen=chosen)
 
 
 def _nasa_plus(material: Material) -> Fitted:
