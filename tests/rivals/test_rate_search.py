@@ -386,6 +386,16 @@ def test_the_rate_of_least_loss_goes_on_and_its_best_epoch_is_kept(
     assert {float(one.flatten()[0]) for one in change.parameters()} == {7.0 if epoch == 2 else 4.0}
 
 
+def test_the_untouched_model_is_asked_once_for_all_rows(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = [0.5, 0.6, 0.7, 0.4, 0.5]  # untouched, then two epochs of each row
+    fake_training(monkeypatch, dict.fromkeys(room.RATES, 0.5), looks)
+    assert LORA_ALL.fit(material).chosen["development balanced accuracy"] == 0.7
+    with pytest.raises(NothingToFixError, match="0.500 beside 0.500"):
+        LORA_QK.fit(material)
+
+
 def test_where_every_rate_diverges_nothing_is_found(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,9 +195,11 @@ class RateSearch:
         """
         more = len(RATES) - 1
         total = _prompts_of(self.steps) + more * _prompts_of(self._first_steps)
-        total += (1 + len(self.epochs)) * len(self.judges)
+        total += (len(self.epochs) + ("untouched" not in self.material.found)) * len(self.judges)
         with self.material.run.stage(self.name, self.title, total) as done:
-            untouched = self._quality(None, done)
+            known = self.material.found.get("untouched")
+            untouched = known or self._quality(None, done)
+            self.material.found["untouched"] = untouched
             trial = self._started(fresh, done)
             found, epoch, state = Quality(0.0, 0.0), 0, _copied(trial.change)
             trained = self.first

@@ -35,6 +35,7 @@ class Material:
     pairs: Sequence[BinaryExample]  # the questions of the paper's D, with right and wrong answers
     development: Sequence[BinaryExample]  # right and wrong answers, of the development split
     shots: Sequence[BinaryExample]  # of questions that are held out for it
+    found: dict[str, Any] = field(default_factory=dict)  # by one rival, of use to the next
 
     @property
     def model(self) -> PreTrainedModel:

@@ -96,4 +96,5 @@ TAIL = Rival(
     "an adapter that is activated by the end of the prompt",
     False,
     _fit,
+    asked_for=True,
 )
