@@ -392,7 +392,7 @@ def test_the_untouched_model_is_asked_once_for_all_rows(
     looks = [0.5, 0.6, 0.7, 0.4, 0.5]  # untouched, then two epochs of each row
     fake_training(monkeypatch, dict.fromkeys(room.RATES, 0.5), looks)
     assert LORA_ALL.fit(material).chosen["development balanced accuracy"] == 0.7
-    with pytest.raises(NothingToFixError, match="0.500 beside 0.500"):
+    with pytest.raises(NothingToFixError, match=r"0\.500 beside 0\.500"):
         LORA_QK.fit(material)
 
 
