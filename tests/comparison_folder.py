@@ -80,6 +80,7 @@ def _row(
             "seconds_to_fit": 123.456 * seed,
             "seconds_to_evaluate": 31.2,
             "memory_to_fit": seed * 2**26,
+            "threads": 2,
         },
         "parameters": 700_000 * seed,
         "chosen": chosen,

@@ -66,7 +66,7 @@ def test_what_a_row_takes(page: str) -> None:
     table = page[page.index("What it takes") :]
     line = re.search(r'<th scope="row">lora-all</th>(.*?)</tr>', table, flags=re.S)
     assert line
-    taken = "617.3 31.2 3.5M 320 0.388 0.0123 12.35 an adapter, or merged weights"
+    taken = "617.3 31.2 2 3.5M 320 0.388 0.0123 12.35 an adapter, or merged weights"
     assert text_of(line[1]) == taken
 
 

@@ -93,9 +93,10 @@ class AdapterFile:
 
     @property
     def changed_weights(self) -> int:
-        """Number of weights in the rows, and of a low rank in the columns, that it changes."""
+        """Number of weights that it changes: in its rows, and if tuned so in its columns."""
+        tuned_so = self.origin.reduction and not self.origin.lacking
         columns = {
-            name: int(a.any(dim=0).sum()) if self.origin.reduction else a.shape[1]
+            name: int(a.any(dim=0).sum()) if tuned_so else a.shape[1]
             for name, (a, _) in self.changes.items()
         }
         return sum(len(rows) * columns[name] for name, rows in self.rows.items())
