@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
+import architectures
 import tiny
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
@@ -19,7 +20,13 @@ from nasalign.models.head_layouts import RowSlice
 from nasalign.models.output_projections import attention_outputs
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.joint_tuning import (
+    JointRecord,
+    JointSamples,
+    JointTuner,
+    PromptPair,
+    joint_slices,
+)
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]
@@ -242,6 +249,20 @@ def test_of_a_model_that_says_no_number_the_untouched_state_is_kept(
     model.get_output_embeddings().weight.mul_(math.nan)
     records = list(JointTuner(model, JointSamples(tuning, tuning), HEADS, SETTINGS).tune())
     assert [(record.epoch, record.kept) for record in records] == [(0, True)]
+
+
+def test_layers_that_share_their_weights_have_one_change() -> None:
+    model = architectures.build("zamba2").requires_grad_(False)
+    geometry = HeadGeometry.of(model)
+    shared = [layer for layer in geometry.modules if geometry.firsts[layer] != layer]
+    first = geometry.firsts[shared[0]]
+    heads = [Head(first, 0, 0.0), Head(shared[0], 1, 0.0)]
+    slices, columns = joint_slices(model, heads, SETTINGS)
+    names = {where.module for where in slices}
+    weights = {model.get_submodule(name).weight for name in names}
+    assert len(weights) == len(names) == 4  # queries, keys, values, output
+    (own,) = columns.values()
+    assert int(own.sum()) == 2 * len(own) // geometry.heads
 
 
 def test_slices_are_joined_and_each_row_is_there_once() -> None:

@@ -104,7 +104,7 @@ class JointRecord:
 
 
 class JointTuner:
-    """Tunes the rows of several heads of a model in memory together; changes the model.
+    """Tunes several heads of a model in memory together; changes the model.
 
     Args:
         model: the model; its parameters must not require gradients.
@@ -300,13 +300,14 @@ def joint_slices(
     if settings.joint_outputs:
         projections = attention_outputs(model)
         for layer, head, _ in heads:
-            value, name = geometry.rows(layer, head).value, projections.get(layer)
+            first = geometry.firsts[layer]  # whose weights it has
+            value, name = geometry.rows(layer, head).value, projections.get(first)
             if value and weight_of(model, value.module).is_floating_point():
                 slices.append(value)
             if name:
                 width = model.get_submodule(name).in_features
                 mask = columns.setdefault(name, torch.zeros(width, dtype=torch.bool))
-                mask.view(geometry.attention[layer].heads, -1)[head] = True  # type: ignore[union-attr]
+                mask.view(geometry.attention[first].heads, -1)[head] = True  # type: ignore[union-attr]
     whole = [RowSlice(name, 0, model.get_submodule(name).out_features) for name in columns]
     return joined([*slices, *whole]), columns
 
