@@ -20,12 +20,12 @@ from nasalign.models.head_layouts import RowSlice
 from nasalign.models.output_projections import attention_outputs
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.divergence import Answered
+from nasalign.nasa_plus.head_parts import joint_slices
 from nasalign.nasa_plus.joint_tuning import (
     JointRecord,
     JointSamples,
     JointTuner,
     PromptPair,
-    joint_slices,
 )
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 

@@ -9,7 +9,7 @@ import tiny
 from nasalign.head_rows.low_rank import RANK
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
-from nasalign.nasa_plus.joint_tuning import joint_slices
+from nasalign.nasa_plus.head_parts import joint_slices
 from nasalign.rivals.head_lora import LORA_HEADS
 from rivals.material import CITY_EXAMPLES, learnable
 

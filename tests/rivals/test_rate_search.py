@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
+from nasa_plus.test_joint import FREE, literal_divergence
 from nasalign.data.records import BinaryExample, Question, load_facts, split_of
 from nasalign.errors import NasAlignError, NothingToFixError, OutOfMemoryError, PromptError
 from nasalign.head_rows import change as change_module
@@ -25,7 +26,7 @@ from nasalign.head_rows.activations import ActivationMemory
 from nasalign.head_rows.change import Change
 from nasalign.head_rows.low_rank import LowRankChange
 from nasalign.inference.scoring import Scores, score
-from nasalign.nasa_plus.divergence import Answered, Divergence
+from nasalign.nasa_plus.divergence import Divergence
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals import change_training as training
 from nasalign.rivals import head_edits, linear_probe
@@ -140,23 +141,6 @@ def test_a_rival_that_finds_nothing_says_so_in_a_sentence(
     assert state(material.model) == kept
 
 
-FREE = [
-    Answered((5, 6, 7, *more), own) for more, own in (((8, 9), 1), ((9, 10, 11), 3), ((30,), 2))
-]
-
-
-def divergence(before: PreTrainedModel, material: Material, answers: list[Answered]) -> Tensor:
-    """The mean over their tokens of the divergence from the untouched model, answer by answer."""
-    parts = []
-    for one in answers:
-        old, new = (
-            model(input_ids=torch.tensor([one.token_ids])).logits[0, -one.own :].softmax(-1)
-            for model in (before, material.model)
-        )
-        parts.append((old * (old / new).log()).sum(-1))
-    return torch.cat(parts).mean()
-
-
 @pytest.mark.parametrize("held", [False, True])
 def test_the_steps_are_those_of_a_plain_loop(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, held: bool
@@ -180,7 +164,8 @@ def test_the_steps_are_those_of_a_plain_loop(
             whole = losses[-1]
             if held:
                 places = torch.randperm(len(FREE), generator=noise)[:2].tolist()
-                kept = divergence(untouched, material, [FREE[place] for place in places])
+                answers = [FREE[place] for place in places]
+                kept = literal_divergence(untouched, material.model, answers)
                 whole = whole + 3.0 * kept
             slopes = torch.autograd.grad(whole, weights)
         norm = torch.stack([slope.norm() for slope in slopes]).norm()

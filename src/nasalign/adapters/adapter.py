@@ -150,18 +150,23 @@ class Adapter:
                     f"The tuned rows of {where.module} are not finite, so there is no adapter to "
                     "write; take a lower learning rate."
                 )
+        groups = groupby(sorted(self.after, key=_PLACE), attrgetter("module"))
+        slices = {module: list(group) for module, group in groups}
+        places = {
+            module: torch.cat([torch.arange(where.start, where.stop) for where in own])
+            for module, own in slices.items()
+        }
         changes: Changes = {}
-        changed: dict[str, list[int]] = {}
-        for module, group in groupby(sorted(self.after, key=_PLACE), attrgetter("module")):
-            slices = list(group)
-            parts = [self.after[where].float() - self.before[where].float() for where in slices]
-            rows = torch.cat([torch.arange(where.start, where.stop) for where in slices])
-            changed[module] = rows.tolist()
-            changes[module] = torch.cat(parts).cpu(), selector(rows, self.out_features[module])
         reduction = None
-        if self.factors is not None:  # of a low rank, of which nothing is missing
+        if self.factors is None:
+            for module, own in slices.items():
+                parts = [self.after[where].float() - self.before[where].float() for where in own]
+                chosen = selector(places[module], self.out_features[module])
+                changes[module] = torch.cat(parts).cpu(), chosen
+        else:  # of a low rank, of which nothing is missing
             changes = {module: (a.float(), b.float()) for module, (a, b) in self.factors.items()}
             rank = max(len(a) for a, _ in changes.values())
+            changed = {module: own.tolist() for module, own in places.items()}
             reduction = Reduction(rank, 0.0, dict.fromkeys(changes, 0.0), changed)
         dtype = str(next(iter(self.before.values())).dtype).removeprefix("torch.")
         rows_before = rows_digest(self.before)

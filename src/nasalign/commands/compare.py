@@ -137,35 +137,11 @@ def compare_job(
     wanted = _chosen(only)
     _check_settings(job)
     with job.locked(), job.tracked(track) as tracker:
-        splits, run = job.splits(), job.run
-        if splits.part == "development" and splits.same:
-            raise NasAlignError(
-                "Rows are chosen on the development split, so they cannot be compared on it; take "
-                "split=test."
-            )
-        fitted_on = [*splits.of_development, *load_facts("probing")]
-        splits = job.run_data.holding_out(splits, SHOTS)
-        splits = job.run_data.apart(splits, fitted_on, "rows are fitted or chosen on it")
-        run.say(splits.sentence)
-        more = job.run_data.further(splits, job.further)
-        session = job.session()
-        records, sets = example_sets(session, splits, more)
-        parametric = what_it_knows(session, without_evidence(splits.probing))
-        probing = probing_set(session, parametric)
-        material = material_of(session, splits, probing, parametric)
-        parts = {
-            "pairs": material.pairs,
-            "development": material.development,
-            "shots": material.shots,
-        }
-        run.facts["compare"] = {name: len(examples) for name, examples in parts.items()}
-        run.save()
-        asked = FreeQuestions.held_out(session, splits, records)
-        measure = RowMeasurement(material, sets, asked)
-        measure.read_untouched()
+        measure, run = _measurement(job), job.run
         rows = _rows(job, measure, wanted, workers, tracker)
-        datasets = {name: _about(examples) for name, examples in sets.items()}
-        result = {"datasets": datasets, "rows": rows, "decoder": session.settings.decoder}
+        datasets = {name: _about(examples) for name, examples in measure.sets.items()}
+        decoder = measure.session.settings.decoder
+        result = {"datasets": datasets, "rows": rows, "decoder": decoder}
         if run.folder:
             names = [row["name"] for row in rows]
             run.facts["compare"]["only"] = [] if set(names) == _chosen([]) else names
@@ -175,6 +151,41 @@ def compare_job(
             write_report(run.folder)
             tracker.charts(run.folder)
         return result
+
+
+def _measurement(job: Job) -> RowMeasurement:
+    """Load the model and the data, and return what measures rows.
+
+    Raises:
+        NasAlignError: the model, the data, a setting or the folder does not fit.
+    """
+    splits, run = job.splits(), job.run
+    if splits.part == "development" and splits.same:
+        raise NasAlignError(
+            "Rows are chosen on the development split, so they cannot be compared on it; take "
+            "split=test."
+        )
+    fitted_on = [*splits.of_development, *load_facts("probing")]
+    splits = job.run_data.holding_out(splits, SHOTS)
+    splits = job.run_data.apart(splits, fitted_on, "rows are fitted or chosen on it")
+    run.say(splits.sentence)
+    more = job.run_data.further(splits, job.further)
+    session = job.session()
+    records, sets = example_sets(session, splits, more)
+    parametric = what_it_knows(session, without_evidence(splits.probing))
+    probing = probing_set(session, parametric)
+    material = material_of(session, splits, probing, parametric)
+    parts = {
+        "pairs": material.pairs,
+        "development": material.development,
+        "shots": material.shots,
+    }
+    run.facts["compare"] = {name: len(examples) for name, examples in parts.items()}
+    run.save()
+    asked = FreeQuestions.held_out(session, splits, records)
+    measure = RowMeasurement(material, sets, asked)
+    measure.read_untouched()
+    return measure
 
 
 def _chosen(only: Sequence[str]) -> set[str]:

@@ -49,6 +49,10 @@ class Change(nn.Module):
                 stack.callback(hook.remove)
             yield
 
+    def copies(self) -> dict[str, Tensor]:
+        """Return copies of what is trained, as ``load_state_dict`` takes them."""
+        return {name: one.detach().clone() for name, one in self.state_dict().items()}
+
     @property
     def numbers(self) -> int:
         """Number of trained numbers."""

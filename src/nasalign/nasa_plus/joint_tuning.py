@@ -42,14 +42,13 @@ from nasalign.head_rows.low_rank import (
 )
 from nasalign.head_rows.optimizer import RowOptimizer
 from nasalign.head_rows.replay import Replay, replay_plan
-from nasalign.head_rows.rows import head_slices, joined, read_weight_rows, write_rows
+from nasalign.head_rows.rows import read_weight_rows, write_rows
 from nasalign.inference.batches import in_batches, shuffled_batches
 from nasalign.models.geometry import HeadGeometry
-from nasalign.models.head_layouts import RowSlice, weight_of
-from nasalign.models.output_projections import attention_outputs
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import answer_log_probabilities
 from nasalign.nasa_plus.divergence import Answered, Divergence
+from nasalign.nasa_plus.head_parts import joint_slices
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
 
@@ -163,7 +162,7 @@ class JointTuner:
         )
         self.order = random.Random(settings.seed)
         self.epoch, self.least = 0, math.inf
-        self.best = self._copies()
+        self.best = self.change.copies()
 
     def replay_plan(self) -> str:
         """Return a sentence on whether replay is exact, the memory it needs and where it may be."""
@@ -234,7 +233,7 @@ class JointTuner:
         # Epoch 0 counts even with a NaN loss: without any better epoch the model stays untouched.
         kept = self.epoch == 0 or validation < self.least
         if kept:
-            self.least, self.best = validation, self._copies()
+            self.least, self.best = validation, self.change.copies()
         return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)
 
     def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
@@ -277,39 +276,6 @@ class JointTuner:
         lean = _lean(said)
         square = lean**2 if whole is None else 2 * whole * lean - whole**2
         return surprise.mean() + self.settings.centring * square
-
-    def _copies(self) -> dict[str, Tensor]:
-        return {name: one.detach().clone() for name, one in self.change.state_dict().items()}
-
-
-def joint_slices(
-    model: PreTrainedModel, heads: Sequence[Head], settings: Settings
-) -> tuple[list[RowSlice], dict[str, Tensor]]:
-    """Return the rows that tuning some heads changes.
-
-    They are those of their queries and, by ``k_scope``, keys, and with ``joint_outputs`` those of
-    their values, and all of the output projections of their layers, in the columns of these heads
-    alone. Quantised weights stay.
-
-    Returns:
-        The rows; and by name of an output projection its columns that may change, bool [in].
-    """
-    geometry = HeadGeometry.of(model)
-    slices = [one for head in heads for one in head_slices(geometry, *head[:2], settings.k_scope)]
-    columns: dict[str, Tensor] = {}
-    if settings.joint_outputs:
-        projections = attention_outputs(model)
-        for layer, head, _ in heads:
-            first = geometry.firsts[layer]  # whose weights it has
-            value, name = geometry.rows(layer, head).value, projections.get(first)
-            if value and weight_of(model, value.module).is_floating_point():
-                slices.append(value)
-            if name:
-                width = model.get_submodule(name).in_features
-                mask = columns.setdefault(name, torch.zeros(width, dtype=torch.bool))
-                mask.view(geometry.attention[first].heads, -1)[head] = True  # type: ignore[union-attr]
-    whole = [RowSlice(name, 0, model.get_submodule(name).out_features) for name in columns]
-    return joined([*slices, *whole]), columns
 
 
 def _lean(said: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from nasalign.head_rows.low_rank import outputs_of
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import attribution, most_attributed
-from nasalign.nasa_plus.joint_tuning import joint_slices
+from nasalign.nasa_plus.head_parts import joint_slices
 from nasalign.rivals.lora import best_low_rank
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival

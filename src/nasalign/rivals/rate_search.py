@@ -201,14 +201,14 @@ class RateSearch:
             untouched = known or self._quality(None, done)
             self.material.found["untouched"] = untouched
             trial = self._started(fresh, done)
-            found, epoch, state = Quality(0.0, 0.0), 0, _copied(trial.change)
+            found, epoch, state = Quality(0.0, 0.0), 0, trial.change.copies()
             trained = self.first
             for number, steps in enumerate(self.epochs, start=1):
                 deque(islice(trial.losses, len(steps) - trained), maxlen=0)
                 trained = 0
                 quality = self._quality(trial.change, done)
                 if quality > found:
-                    found, epoch, state = quality, number, _copied(trial.change)
+                    found, epoch, state = quality, number, trial.change.copies()
         check_better(self.title, found, untouched)
         trial.change.load_state_dict(state)
         trial.change.requires_grad_(False)
@@ -256,10 +256,6 @@ class RateSearch:
 
 def _prompts_of(steps: Sequence[Sequence[SamplePair]]) -> int:
     return 2 * sum(map(len, steps))
-
-
-def _copied(change: Change) -> dict[str, Tensor]:
-    return {name: one.detach().clone() for name, one in change.state_dict().items()}
 
 
 def _check_whole(model: PreTrainedModel) -> None:
