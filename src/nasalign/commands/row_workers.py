@@ -101,8 +101,11 @@ def measured_by(
             ) from broken
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            children = multiprocessing.active_children()
+            for process in children:
                 process.terminate()
+            for process in children:  # the pool, which was not waited for, leaves them as zombies
+                process.join()
 
 
 def _without_model(measure: RowMeasurement) -> RowMeasurement:
