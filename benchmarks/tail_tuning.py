@@ -35,9 +35,10 @@ from nasalign.head_rows.activations import ActivationMemory
 from nasalign.inference.forward import answer_logits
 from nasalign.inference.generation import TokenIds, generate
 from nasalign.models.loading import load
+from nasalign.nasa_plus.anchors import anchors
 from nasalign.nasa_plus.attribution import answer_log_odds
 from nasalign.nasa_plus.divergence import Answered, Divergence
-from nasalign.nasa_plus.kinds import Pair, anchors, held_back, pairs_of
+from nasalign.nasa_plus.kinds import Pair, held_back, pairs_of
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.change_training import BETAS, GRADIENT_NORM, PAIRS_A_STEP, WARMUP_STEPS
 

@@ -144,6 +144,27 @@ def make_run(
     return folder
 
 
+def write_joint(folder: Path) -> None:
+    """Makes a run one of nasa+, with two epochs and what each head carries."""
+    (folder / "tuning.jsonl").unlink()
+    rows = [
+        {
+            **{"record": "joint", "epoch": epoch, "loss": "nan" if epoch == 0 else 0.7},
+            **{"validation": 1 - epoch / 4, "kept": True},
+            **{name: {"known": 0.5, "numbers": 0.4} for name in ("accuracy", "auc", "yes_rate")},
+        }
+        for epoch in range(3)
+    ]
+    write_jsonl(folder / "joint.jsonl", rows)
+    chosen = [(1, 2, 0.2), (2, 1, 0.1), (3, 0, -0.05)]
+    effects = [{"layer": layer, "head": own, "effect": effect} for layer, own, effect in chosen]
+    kept = [
+        {"heads": heads, "loss": 1 - heads / 8, "accuracy": accuracy, "auc": accuracy}
+        for heads, accuracy in ((0, 0.5), (1, 0.612), (3, 0.755))
+    ]
+    write_json(folder / "head_effects.json", {"heads": effects, "kept": kept})
+
+
 def begin_run(folder: Path, **facts: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", FACTS | facts)

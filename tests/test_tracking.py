@@ -70,9 +70,10 @@ def test_tracked_figures_records() -> None:
         "epoch/model NAS": 9.0,
         "epoch/share of Yes": 0.25,
     }
-    joint = JointRecord(0, float("nan"), 1.0, {"known": 0.5}, {"known": 0.1}, True)
+    joint = JointRecord(0, float("nan"), 1.0, {"known": 0.5}, {"known": 0.6}, {"known": 0.1}, True)
     found = tracked_figures(joint)
     assert found["joint/accuracy/known"] == 0.5
+    assert found["joint/AUC/known"] == 0.6
     assert found["joint/share of Yes/known"] == 0.1
 
 

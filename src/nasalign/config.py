@@ -157,7 +157,7 @@ class Settings:
     """Heads that nasa+ tunes by attribution; unset, a tenth of all."""
     known_pairs: Count = 300
     """Pairs of a right and a wrong answer to known questions at most; of each other kind there are
-    half or a third as many."""
+    a third or fewer."""
     joint_outputs: bool = True
     """Whether nasa+ changes values and output projections of its heads, beside queries and keys."""
     joint_batch_size: Count = 8
@@ -167,7 +167,7 @@ class Settings:
     joint_epochs: Count = 2
     """Epochs of nasa+."""
     centring: Weight = 0.1
-    """Weight of the squared mean log-odds, which holds the share of Yes at one half."""
+    """Weight of the squared lean of each pair, which holds the share of Yes at one half."""
     kl_weight: Weight = 1.0
     """Weight of the divergence from the untouched model on its own free answers."""
     # Evaluation

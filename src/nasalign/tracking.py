@@ -142,8 +142,12 @@ def tracked_figures(record: EpochRecord | HeadRecord | JointRecord) -> dict[str,
             "joint/loss": record.loss,
             "joint/validation loss": record.validation,
         }
-        found |= {f"joint/accuracy/{kind}": value for kind, value in record.accuracy.items()}
-        return found | {f"joint/share of Yes/{kind}": one for kind, one in record.yes_rate.items()}
+        figures = {"accuracy": record.accuracy, "AUC": record.auc, "share of Yes": record.yes_rate}
+        return found | {
+            f"joint/{name}/{kind}": value
+            for name, by_kind in figures.items()
+            for kind, value in by_kind.items()
+        }
     part = "epoch" if isinstance(record, EpochRecord) else "head"
     return {f"{part}/{_NAMES.get(name, name)}": value for name, value in asdict(record).items()}
 

@@ -12,8 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_cosine_sc
 
 import architectures
 import tiny
-from nasalign.config import Settings
-from nasalign.data.records import BinaryExample
+from joint_samples import HEADS, SETTINGS, literal_chances, samples
 from nasalign.head_rows.rows import head_slices, joined
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.head_layouts import RowSlice
@@ -27,43 +26,10 @@ from nasalign.nasa_plus.joint_tuning import (
     JointTuner,
     PromptPair,
 )
-from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
-
-HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]
-SETTINGS = Settings(
-    centring=0.5,
-    kl_weight=3.0,
-    joint_batch_size=4,
-    joint_epochs=3,
-    joint_learning_rate=1e-2,
-    warmup_ratio=0.0,
-)
 
 FREE = [
     Answered((5, 6, 7, *more), own) for more, own in (((8, 9), 1), ((9, 10, 11), 3), ((30, 12), 2))
 ]
-
-
-def samples(tokenizer: PreTrainedTokenizerFast, kind: str, start: int = 0) -> list[PromptPair]:
-    builder = PromptBuilder(tokenizer)
-    return [
-        PromptPair(
-            *(
-                builder.binary(BinaryExample(f"What is word{number}?{' Say' * (number % 3)}", *one))
-                for one in ((True, "gold"), (False, "the yen"))
-            ),
-            kind,
-        )
-        for number in range(start, start + 5)
-    ]
-
-
-def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[Tensor, ...]:
-    chances = model(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1].softmax(-1)
-    return tuple(
-        torch.stack([chances[token] for token in tokens]).sum()
-        for tokens in (prompt.answers.positive, prompt.answers.negative)
-    )
 
 
 def literal_loss(model: PreTrainedModel, part: list[PromptPair]) -> Tensor:
@@ -74,7 +40,8 @@ def literal_loss(model: PreTrainedModel, part: list[PromptPair]) -> Tensor:
         )
         surprise.append(-(yes.log() + no_wrong.log()) / 2)
         odds += [(yes / no).log(), (yes_wrong / no_wrong).log()]
-    return torch.stack(surprise).mean() + SETTINGS.centring * torch.stack(odds).mean() ** 2
+    leans = torch.stack(odds).reshape(-1, 2).mean(dim=1)
+    return torch.stack(surprise).mean() + SETTINGS.centring * leans.square().mean()
 
 
 def literal_divergence(

@@ -33,6 +33,7 @@ from run_folder import (
     text_of,
     without_scripts,
     write_attention,
+    write_joint,
     write_probing,
     write_side_effects,
 )
@@ -58,6 +59,20 @@ def test_the_page_tells_the_story_in_order(tmp_path: Path) -> None:
 
 SECTIONS = ("verdict", "figures", "gap", "confidence", "heads", "tuning", "shifts", "examples")
 SECTIONS += ("attention", "effects", "origin", "limits")
+
+
+def test_what_each_head_of_nasa_plus_carries_is_shown(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    write_joint(folder)
+    page = without_scripts(report_html(folder))
+    assert 'id="joint"' in page
+    assert 'id="tuning"' not in page
+    assert "0.612" in text_of(page)
+    assert "0.755" in text_of(page)
+    for drawn in ("layer 1, head 2", "layer 3, head 0", "sums"):
+        assert drawn in page
+    (folder / "head_effects.json").unlink()  # as a run of an earlier version
+    assert "Which heads carry it" not in text_of(without_scripts(report_html(folder)))
 
 
 def test_figures_and_changes_are_those_of_the_run(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Where the paper tunes one head after the other towards Yes, on answers the model
 nasa+ tunes the rows of all chosen heads together, on right and wrong answers alike.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,18 +16,31 @@ from nasalign.errors import DataError
 from nasalign.head_rows.low_rank import Factors
 from nasalign.io.files import append_jsonl
 from nasalign.models import processes
+from nasalign.models.loading import context_length
 from nasalign.nas.heads import Head, places, single_head_nas
 from nasalign.nasa.knowledge import Parametric, ask_and_judge
 from nasalign.nasa.probing import ProbingSet
+from nasalign.nasa_plus.anchors import anchors
 from nasalign.nasa_plus.attribution import attribution, most_attributed
 from nasalign.nasa_plus.divergence import answered
+from nasalign.nasa_plus.head_effects import head_effects, sizes_kept
 from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
-from nasalign.nasa_plus.kinds import Pair, anchors, held_back, pairs_of, row_pairs
+from nasalign.nasa_plus.kinds import Pair, held_back, pairs_of, row_pairs
 from nasalign.session import Session
 
 FREE_ANSWERS = 64
 """Right free answers at most in the divergence term; each takes megabytes."""
-ONE_FOR = {"known": 1, "unknown": 3, "direct": 2, "context": 2, "numbers": 3}
+ONE_FOR = {
+    "known": 1,
+    "unknown": 3,
+    "direct": 3,
+    "context": 3,
+    "negated": 5,
+    "compared": 5,
+    "unknowable": 10,
+    "long": 16,
+    "numbers": 5,
+}
 """Number of known pairs for each pair of a kind."""
 OWN_KINDS = ("known", "rows")
 """Kinds whose right answers are known to the model, or given by the user."""
@@ -38,7 +52,7 @@ def pairs_by_kind(
     """Return the pairs that nasa+ may use, by kind: ``known_pairs`` at most, of others a share.
 
     ``known`` and ``unknown`` are questions of the probing data, by whether the model answers them
-    under Prompt II; ``rows`` are labelled rows. The others need no data (``kinds.anchors``), and
+    under Prompt II; ``rows`` are labelled rows. The others need no data (``anchors``), and
     are of Prompt I, so that a template of the user's own leaves them out.
 
     Args:
@@ -56,7 +70,25 @@ def pairs_by_kind(
         own = _pairs_of_questions([one.question for one in asked], probing, sizes, seed)
     if settings.kinds == "known":
         return {kind: pairs for kind, pairs in own.items() if kind in OWN_KINDS}
-    return own if settings.template else own | anchors(sizes, seed)
+    return own if settings.template else own | _that_fit(session, anchors(sizes, seed))
+
+
+def _that_fit(session: Session, kinds: Mapping[str, list[Pair]]) -> dict[str, list[Pair]]:
+    """Those pairs whose prompts, with an answer, the model can read; say how many it cannot."""
+    builder, limit = session.builder(), context_length(session.model) or math.inf
+    found = {}
+    for kind, pairs in kinds.items():
+        found[kind] = [
+            pair
+            for pair in pairs
+            if all(len(builder.binary(one).token_ids) < limit for one in (pair.right, pair.wrong))
+        ]
+        if lacking := len(pairs) - len(found[kind]):
+            session.run.say(
+                f"{lacking} of {len(pairs)} pairs of the kind {kind} exceed the model's context of "
+                f"{limit} tokens and are left out."
+            )
+    return {kind: pairs for kind, pairs in found.items() if pairs}
 
 
 def _pairs_of_questions(
@@ -159,7 +191,8 @@ def tune_jointly(
     """
     settings, run = session.settings, session.run
     if run.folder:  # an interrupted run tunes again from the start: it takes minutes
-        (run.folder / "joint.jsonl").unlink(missing_ok=True)
+        for name in ("joint.jsonl", "head_effects.json"):
+            (run.folder / name).unlink(missing_ok=True)
     history: list[JointRecord] = []
     learnt, measured = 2 * len(samples.tuning), 2 * len(samples.validation)
     total = settings.joint_epochs * (learnt + measured) + measured
@@ -178,7 +211,28 @@ def tune_jointly(
     # Sums in another order may have led the processes apart by a bit; the first one decides.
     processes.as_the_first(*tuner.change.parameters())
     tuner.write()
+    if any(record.kept for record in history[1:]):
+        _explain(session, tuner)
     return history, tuner.change.factors
+
+
+def _explain(session: Session, tuner: JointTuner) -> None:
+    """Measure what each head carries, and write ``head_effects.json``."""
+    run, asked = session.run, 2 * len(tuner.validation)
+    passes = 1 + len(sizes_kept(len(tuner.heads)))
+    with (
+        run.stage("head effects", "What each head carries", passes * asked) as done,
+        processes.alone(),
+    ):
+        tuner.progress = done
+        found = head_effects(tuner)
+    most, few, whole = found.heads[0], found.kept[1], found.kept[-1]
+    run.say(
+        f"The head that carries most is layer {most['layer']}, head {most['head']}. With the "
+        f"changes of {few['heads']} heads alone {few['accuracy']:.0%} of what was held back are "
+        f"answered rightly, with those of all {whole['heads']} {whole['accuracy']:.0%}."
+    )
+    run.write("head_effects.json", found.as_dict())
 
 
 def _sentence(record: JointRecord) -> str:

@@ -6,13 +6,15 @@ takes a quarter of the steps that the weights themselves would need (docs/log.md
 
 Samples come in pairs: a question with its right answer and with a wrong one. The loss of a batch is
 
-    mean(-log P(Yes | right) - log P(No | wrong)) / 2 + centring * mean(log odds of Yes)^2
+    mean of (-log P(Yes | right) - log P(No | wrong)) / 2 + centring * (lean of the pair)^2
         + kl_weight * KL(untouched || changed) of free answers
+
+where the lean of a pair is the mean of its two log odds of Yes.
 
 Unlike the likelihood of "Yes" alone, the first part punishes a Yes to a wrong answer as much as a
 No to a right one, and where the model cannot tell them apart it is least at a probability of one
-half. There, though, it is so flat that a small lean decides every verdict; the second part, the
-square of the lean, is what holds the share of Yes at one half. The third holds what the model says
+half. There, though, it is so flat that a small lean decides every verdict; the second part is what
+holds the share of Yes at one half, for each question by itself. The third holds what the model says
 where nobody asks for yes or no (``divergence``). (A logistic loss of the odds alone lets the
 probability of both words go to nothing, and with it every free answer: docs/log.md.)
 After each epoch the loss is measured on pairs of several kinds about other subjects, kind by kind;
@@ -21,16 +23,18 @@ the epoch of least mean loss is kept, and that may be none.
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from nasalign.config import Settings
+from nasalign.evaluation.ranking import auc
 from nasalign.head_rows.activations import GIB, ActivationMemory
 from nasalign.head_rows.low_rank import (
     BETAS,
@@ -48,7 +52,7 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import answer_log_probabilities
 from nasalign.nasa_plus.divergence import Answered, Divergence
-from nasalign.nasa_plus.head_parts import joint_slices
+from nasalign.nasa_plus.head_parts import head_shares, joint_slices
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
 
@@ -86,6 +90,7 @@ class JointRecord:
         loss: mean training loss of the epoch, NaN before the first.
         validation: mean over kinds of the mean loss of the held-back pairs.
         accuracy: share of their prompts answered rightly, by kind.
+        auc: area under the curve of their log odds, by kind.
         yes_rate: share of their prompts answered positively, by kind.
         kept: whether the validation loss is the least so far.
     """
@@ -94,6 +99,7 @@ class JointRecord:
     loss: float
     validation: float
     accuracy: dict[str, float]
+    auc: dict[str, float]
     yes_rate: dict[str, float]
     kept: bool
 
@@ -123,10 +129,15 @@ class JointTuner:
         progress: Progress | None = None,
     ) -> None:
         self.model, self.settings, self.progress = model, settings, progress
+        self.heads = heads
         self.tuning, self.validation = samples.tuning, samples.validation
+        self.kinds: dict[str, list[int]] = {}  # the held-back pairs of each
+        for place, pair in sorted(enumerate(self.validation), key=lambda one: one[1].kind):
+            self.kinds.setdefault(pair.kind, []).append(place)
         geometry = HeadGeometry.of(model)
         # Below the lowest chosen head nothing changes, so its input is computed once and replayed.
         self.layer = min(geometry.firsts[head.layer] for head in heads)
+        self.shares = head_shares(model, heads, settings)
         slices, columns = joint_slices(model, heads, settings)
         self.before = {where: read_weight_rows(model, where) for where in slices}
         outputs = outputs_of(model, slices)
@@ -210,49 +221,55 @@ class JointTuner:
 
     def _measured(self, loss: float) -> JointRecord:
         """Measure the held-back pairs with the rows as last written."""
-        replay, asked = self.replays[1], _prompts(self.validation)
-        said = torch.zeros(len(asked), 2, dtype=torch.float64)
-
-        @torch.no_grad()
-        def work(indices: list[int]) -> None:
-            prompts = [asked[index] for index in indices]
-            logits = replay.logits(indices, self.layer)
-            said[indices] = answer_log_probabilities(logits, prompts).cpu().double()
-
-        size = self.settings.batch_size
-        in_batches(self.model, asked, size, work, self.progress, doing="measuring held-back pairs")
-        losses, accuracy, yes_rate = {}, {}, {}
-        for kind in sorted({one.kind for one in self.validation}):
-            mine = [place for place, one in enumerate(self.validation) if one.kind == kind]
-            pairs = said.reshape(-1, 2, 2)[mine]
-            yes = pairs[..., 0] > pairs[..., 1]  # [pairs, right and wrong]
-            losses[kind] = float(self._loss_of(pairs))
-            accuracy[kind] = float((yes == torch.tensor([True, False])).double().mean())
-            yes_rate[kind] = float(yes.double().mean())
+        with torch.no_grad():
+            said = self.held_back()
+        losses, accuracy, area, yes_rate = {}, {}, {}, {}
+        for kind, mine in self.kinds.items():
+            losses[kind] = float(self._loss_of(said[mine]))
+            accuracy[kind], area[kind], yes_rate[kind] = verdicts(said[mine])
         validation = sum(losses.values()) / len(losses)
         # Epoch 0 counts even with a NaN loss: without any better epoch the model stays untouched.
         kept = self.epoch == 0 or validation < self.least
         if kept:
             self.least, self.best = validation, self.change.copies()
-        return JointRecord(self.epoch, loss, validation, accuracy, yes_rate, kept)
+        return JointRecord(self.epoch, loss, validation, accuracy, area, yes_rate, kept)
+
+    def held_back(self, back: Callable[[Tensor, list[int]], Any] | None = None) -> Tensor:
+        """Return log probabilities [pairs, right and wrong, Yes and No] of the held-back pairs.
+
+        Args:
+            back: called with those of each batch of prompts, [B, 2], and the places of its prompts
+                among the right and wrong prompts of all pairs, in turn; it may run backwards.
+
+        Returns:
+            Float64 on the CPU, without gradients.
+        """
+        replay, asked = self.replays[1], _prompts(self.validation)
+        said = torch.zeros(len(asked), 2, dtype=torch.float64)
+
+        def work(indices: list[int]) -> None:
+            prompts = [asked[index] for index in indices]
+            found = answer_log_probabilities(replay.logits(indices, self.layer), prompts)
+            if back:
+                back(found, indices)
+            said[indices] = found.detach().cpu().double()
+
+        size = self.settings.batch_size
+        in_batches(self.model, asked, size, work, self.progress, doing="measuring held-back pairs")
+        return said.reshape(-1, 2, 2)
 
     def _losses(self, parts: Sequence[list[int]], count: int) -> Iterator[Tensor]:
         """Yield each part's share of the mean loss of a batch of ``count`` pairs.
 
-        Two terms of it are of the whole batch: the square of its mean lean, and the divergence,
-        which is a mean over tokens. Where there are several parts, the lean is computed first.
+        The divergence is a mean over the tokens of the whole batch.
         """
-        lean = None
-        if len(parts) > 1:
-            with torch.no_grad():
-                lean = sum(float(_lean(self._said(part))) * len(part) for part in parts) / count
         free = self.divergence
         # Half as many free answers as pairs are held (docs/log.md), however the batch is parted.
         starts = accumulate(map(len, parts), initial=0)
         held = [part[start % 2 :: 2] for part, start in zip(parts, starts, strict=False)]
         tokens = free.tokens([place for part in held for place in part]) if free else 0
         for part, own in zip(parts, held, strict=True):
-            loss = self._loss_of(self._said(part), lean) * (len(part) / count)
+            loss = self._loss_of(self._said(part)) * (len(part) / count)
             if free and own:
                 share = free.tokens(own) / tokens
                 loss = loss + self.settings.kl_weight * free.of(own) * share
@@ -266,21 +283,30 @@ class JointTuner:
         said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))
         return said.reshape(-1, 2, 2)
 
-    def _loss_of(self, said: Tensor, whole: float | None = None) -> Tensor:
-        """The mean loss of log probabilities [pairs, right and wrong, Yes and No].
-
-        ``whole`` is the mean lean of the batch where ``said`` is a part of it: the square is then
-        replaced by its tangent there, with the same gradient and, over all parts, the same mean.
-        """
+    def _loss_of(self, said: Tensor) -> Tensor:
+        """The mean loss of log probabilities [pairs, right and wrong, Yes and No]."""
         surprise = -(said[:, 0, 0] + said[:, 1, 1]) / 2
-        lean = _lean(said)
-        square = lean**2 if whole is None else 2 * whole * lean - whole**2
-        return surprise.mean() + self.settings.centring * square
+        lean = (said[..., 0] - said[..., 1]).mean(dim=-1)  # of each pair
+        return (surprise + self.settings.centring * lean**2).mean()
 
 
-def _lean(said: Tensor) -> Tensor:
-    """The mean log odds of log probabilities [pairs, right and wrong, Yes and No]."""
-    return (said[..., 0] - said[..., 1]).mean()
+class Verdicts(NamedTuple):
+    """Figures of some pairs."""
+
+    accuracy: float
+    auc: float  # of their log odds
+    yes_rate: float
+
+
+def verdicts(said: Tensor) -> Verdicts:
+    """Return the figures of log probabilities [pairs, right and wrong, Yes and No]."""
+    odds = said[..., 0] - said[..., 1]
+    labels = torch.tensor([True, False]).expand(odds.shape)
+    flat = labels.flatten().tolist()
+    (area,) = auc(odds.flatten().numpy(), flat, np.ones((1, len(flat))))
+    yes = odds > 0
+    rates = (yes == labels).double().mean(), area, yes.double().mean()
+    return Verdicts(*map(float, rates))
 
 
 def _prompts(pairs: Sequence[PromptPair]) -> list[BinaryPrompt]:

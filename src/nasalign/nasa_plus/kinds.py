@@ -1,4 +1,4 @@
-"""Yes/no samples of several kinds, each with its twin of the other label.
+"""Yes/no samples in pairs, each with its twin of the other label.
 
 The two of a pair differ in the answer that is asked about, so what tells them apart is whether the
 answer is right, and nothing that leans either way. Where the model cannot know, one of the two is
@@ -6,33 +6,14 @@ right all the same: the only way to a small loss is then a probability near one 
 """
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from nasalign.data.binary import sample, to_binary
-from nasalign.data.records import (
-    BinaryExample,
-    Question,
-    load_facts,
-    load_relations,
-    place_of,
-)
+from nasalign.data.binary import to_binary
+from nasalign.data.records import BinaryExample, Question, place_of
 
 HELD_BACK = 0.15
 """Share of the subjects whose pairs choose the epoch and are never trained on."""
-STATEMENTS = 3  # sentences of a context
-PROBLEMS = (  # two numbers, and what becomes of them
-    ("{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?", "+"),
-    ("There are {a} {things} in a box, and {name} takes {b} away. How many are left?", "-"),
-    ("{name} buys {a} packs with {b} {things} in each. How many {things} are there in all?", "*"),
-    ("On Monday {name} counts {a} {things}, on Tuesday {b}. How many are that in total?", "+"),
-    ("A shop had {a} {things} and sold {b} of them to {name}. How many does it still have?", "-"),
-    ("What is {a} plus {b}?", "+"),
-    ("What is {a} minus {b}?", "-"),
-    ("What is {a} times {b}?", "*"),
-)
-NAMES = ("Anna", "Omar", "Mei", "Tom", "Lucia", "Ivan", "Fatima", "Jack")
-THINGS = ("apples", "books", "coins", "tickets", "stamps", "eggs", "pencils", "shells")
 
 
 @dataclass(frozen=True)
@@ -110,86 +91,3 @@ def _twins(
 def held_back(subject: str, seed: int) -> bool:
     """Whether the pairs of a subject choose the epoch; the same for all kinds."""
     return place_of(f"{seed}/{subject}") < HELD_BACK
-
-
-def direct_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Pair]:
-    """Return pairs of embedded facts as yes/no questions: "Is Oslo the capital of Norway?"."""
-    paired = zip(facts, pairs_of(facts, pool, seed), strict=True)  # each fact has a wrong answer
-    return [
-        replace(pair, right=_direct(pair.right, fact), wrong=_direct(pair.wrong, fact))
-        for fact, pair in paired
-    ]
-
-
-def context_pairs(facts: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Pair]:
-    """Return pairs of embedded facts below a context of some statements.
-
-    In turn the context states the right answer alone, the right and the wrong one (as the answer to
-    something else), and neither: so a context may help, but that an answer is named in it, or is
-    not, says little. Every other pair is asked directly, the others by "Is the answer ...?".
-    """
-    rng = random.Random(f"{seed}/context")
-    forms = (pairs_of(facts, pool, seed), direct_pairs(facts, pool, seed))
-    owners = {(one.kind, one.answer): one for one in pool}
-    pairs = []
-    for place, fact in enumerate(facts):
-        owner = owners[fact.kind, str(forms[0][place].wrong.answer)]
-        named = ([fact], [fact, owner], [])[place % 3]
-        others = [one for one in rng.sample(pool, STATEMENTS + 2) if one not in (fact, owner)]
-        stated = (named + others)[:STATEMENTS]
-        rng.shuffle(stated)
-        context = " ".join(map(_statement, stated))
-        pair = forms[place % 2][place]
-        right, wrong = (replace(one, context=context) for one in (pair.right, pair.wrong))
-        pairs.append(Pair(pair.subject, right, wrong))
-    return pairs
-
-
-def number_pairs(count: int, seed: int) -> list[Pair]:
-    """Return pairs of small sums, as they occur in word problems; the wrong result is near."""
-    rng = random.Random(f"{seed}/numbers")
-    pairs = []
-    for place in range(count):
-        text, sign = PROBLEMS[place % len(PROBLEMS)]
-        a, b = rng.randint(12, 90), rng.randint(3, 11)
-        result = {"+": a + b, "-": a - b, "*": a * b}[sign]
-        near = rng.choice(
-            [result + off for off in (-10, -3, -2, -1, 1, 2, 3, 10) if result + off > 0]
-        )
-        asked = text.format(a=a, b=b, name=rng.choice(NAMES), things=rng.choice(THINGS))
-        right, wrong = (
-            BinaryExample(asked, label, str(value))
-            for label, value in ((True, result), (False, near))
-        )
-        pairs.append(Pair(asked.casefold(), right, wrong))
-    return pairs
-
-
-def anchors(sizes: Mapping[str, int], seed: int) -> dict[str, list[Pair]]:
-    """Return pairs that need no data, by kind and size: they keep other domains balanced.
-
-    ``direct`` and ``context`` are embedded facts of the probing split's subjects in other forms
-    than Prompt I; ``numbers`` are small sums.
-    """
-    pool = load_facts("probing")
-    drawn = sample(pool, sizes["direct"] + sizes["context"], seed)
-    random.Random(f"{seed}/anchors").shuffle(drawn)
-    return {
-        "direct": direct_pairs(drawn[: sizes["direct"]], pool, seed),
-        "context": context_pairs(drawn[sizes["direct"] :], pool, seed),
-        "numbers": number_pairs(sizes["numbers"], seed),
-    }
-
-
-def _direct(example: BinaryExample, fact: Question) -> BinaryExample:
-    text = load_relations()[fact.kind].direct.format(subject=fact.subject, object=example.answer)
-    return replace(example, question=_capital(text), answer=None)
-
-
-def _statement(fact: Question) -> str:
-    text = load_relations()[fact.kind].statement.format(subject=fact.subject, object=fact.answer)
-    return _capital(text)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

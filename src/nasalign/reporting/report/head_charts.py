@@ -1,6 +1,7 @@
 """The charts of heads and of their tuning."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import torch
@@ -23,7 +24,12 @@ _KINDS = {  # of the samples that nasa+ holds back
     "unknown": "answers it does not know",
     "direct": "asked directly",
     "context": "with a context",
+    "long": "with a long context",
+    "negated": "negated",
+    "compared": "two compared",
+    "unknowable": "made-up names",
     "numbers": "sums",
+    "rows": "your rows",
 }
 
 
@@ -101,7 +107,24 @@ def joint_charts(files: RunFiles, yes: str) -> dict[str, Chart | None]:
     return {
         "joint-accuracy": _joint(files, "accuracy", "accuracy"),
         "joint-yes": _joint(files, "yes_rate", f"share of {yes}"),
+        "head-effects": _head_effects(files.head_effects) if files.head_effects else None,
     }
+
+
+def _head_effects(found: dict[str, Any]) -> Chart:
+    """What each head carries, a bar a head."""
+    rows = [{**row, "name": f"layer {row['layer']}, head {row['head']}"} for row in found["heads"]]
+    title = "lower loss on held-back samples, in nats"
+    bars = (
+        alt.Chart(values(rows))
+        .mark_bar(color=style.AFTER)
+        .encode(
+            x=alt.X("effect:Q", title=title),
+            y=alt.Y("name:N", title=None, sort=None),
+            tooltip=["name:N", style.tip("effect", title)],
+        )
+    )
+    return style.finished(bars, "What the change of each head carries", alt.Step(14))
 
 
 def _joint(files: RunFiles, name: str, title: str) -> Chart:

@@ -34,6 +34,7 @@ class RunFiles:
         heads: ``heads.json``, of falling single head NAS.
         tuning: rows of ``tuning.jsonl``.
         joint: rows of ``joint.jsonl``, an epoch of nasa+ each.
+        head_effects: ``head_effects.json``, what each head of nasa+ carries, or None.
         nas: single head NAS over the probing set, [L, H], or None.
         samples: number of samples it is the mean of.
         listed: share of the samples in whose list of Eq. 2 each head is, [L, H], or None.
@@ -54,6 +55,7 @@ class RunFiles:
     heads: list[Row]
     tuning: list[Row]
     joint: list[Row]
+    head_effects: dict[str, Any] | None
     nas: Array | None
     samples: int
     listed: Array | None
@@ -83,7 +85,10 @@ class RunFiles:
             )
         nas = _nas(folder / "nas.safetensors")
         metrics = _optional(folder / "metrics.json") or {}
-        names = ("threshold", "diagnosis", "scenarios", "side_effects", "attention", "comparison")
+        names = (
+            *("threshold", "diagnosis", "scenarios", "side_effects", "attention", "comparison"),
+            "head_effects",
+        )
         return cls(
             folder=folder,
             facts=facts,

@@ -61,9 +61,12 @@ def _aligned(files: RunFiles, sets: list[DataSet]) -> Verdict:
     tried = len(files.heads if files.joint else files.decided)
     if not files.kept:
         why = f"of {with_count(tried, 'head')} tried none was kept, so the model is what it was"
+        rate, more = "learning_rate", "--set k=60 --set n=20"
+        if files.joint:
+            rate, more = "joint_learning_rate", "--set joint_heads=60"
         advice = (
-            "Try another learning rate (--set learning_rate=..., within a factor of two), or more "
-            "heads (--set k=60 --set n=20)."
+            f"Try another learning rate (--set {rate}=..., within a factor of two), or more heads "
+            f"({more})."
         )
         return Verdict("Unchanged", "plain", f"{lean}; {why}.", [advice])
     gain = gain_metric(files)
