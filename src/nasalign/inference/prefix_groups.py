@@ -5,7 +5,7 @@ A batch shares what all its prompts begin with (``prefix``). Of prompts from man
 first, and what a group begins with runs once for all its batches; what groups share, once for all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -86,22 +86,30 @@ def score_in_groups(model: PreTrainedModel, prompts: Sequence[BinaryPrompt]) -> 
         PromptError: a prompt exceeds the model's context.
         OutOfMemoryError: a single prompt does not fit in memory.
     """
-    p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
-    verdicts: dict[int, Verdict] = {}
-    unsure = False
     beginnings = Beginnings(model)
     groups = [
         ([prompts[index] for index in members], members, common)
         for members, common in prefix_groups(prompts)
     ]
-    for own, members, common in sorted(groups, key=lambda one: one[0][0].token_ids[: one[2]]):
-        found = _score_group(model, own, common, beginnings)
+    in_order = sorted(groups, key=lambda one: one[0][0].token_ids[: one[2]])
+    found = (
+        (members, _score_group(model, own, common, beginnings)) for own, members, common in in_order
+    )
+    return merged(found, len(prompts))
+
+
+def merged(parts: Iterable[tuple[Sequence[int], Scores]], count: int) -> Scores:
+    """Return the scores of all of ``count`` prompts from those of parts, given by their indices."""
+    p_positive, p_negative, p_unsure = (torch.zeros(count) for _ in range(3))
+    verdicts: dict[int, Verdict] = {}
+    unsure = False
+    for members, found in parts:
         p_positive[members], p_negative[members] = found.p_positive, found.p_negative
         if found.p_unsure is not None:
             p_unsure[members], unsure = found.p_unsure, True
         verdicts |= dict(zip(members, found.verdicts, strict=True))
-    ordered = [verdicts[index] for index in range(len(prompts))]
-    nas = torch.empty(len(prompts), 0, 0)
+    ordered = [verdicts[index] for index in range(count)]
+    nas = torch.empty(count, 0, 0)
     return Scores(p_positive, p_negative, ordered, nas, p_unsure=p_unsure if unsure else None)
 
 

@@ -13,7 +13,8 @@ from nasalign.errors import PromptError
 from nasalign.evaluation.both_models import BothModels
 from nasalign.evaluation.ranking import log_odds
 from nasalign.inference.batches import tokens_of_batch
-from nasalign.inference.prefix_groups import score_in_groups, tokens_to_run
+from nasalign.inference.halves import Halves
+from nasalign.inference.prefix_groups import tokens_to_run
 from nasalign.inference.scoring import Scores
 from nasalign.inference.verdicts import Verdict
 from nasalign.models.loading import context_length
@@ -147,11 +148,11 @@ class ServedModel:
         with explained("answering", model):
             untouched = None
             if adapter is None or self.compare:
-                untouched = _each(score_in_groups(model, prompts))
+                untouched = _each(self._halves.score(prompts))
             own = untouched
             if adapter is not None:
                 with adapter.on(model):
-                    own = _each(score_in_groups(model, prompts))
+                    own = _each(self._halves.score(prompts))
         assert own is not None
         others = untouched if adapter is not None and untouched else [None] * len(prompts)
         return [
@@ -163,6 +164,10 @@ class ServedModel:
         """Return what the API says beyond OpenAI's fields about an answer."""
         found = {**_shown(answer.own, scaling), "calibrated": scaling is not None}
         return found | {"untouched": _shown(answer.untouched) if answer.untouched else None}
+
+    @cached_property
+    def _halves(self) -> Halves:
+        return Halves(self.models.model)
 
     @cached_property
     def _builder(self) -> PromptBuilder:
