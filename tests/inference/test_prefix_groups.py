@@ -12,6 +12,7 @@ from nasalign.inference import prefix_groups as groups_module
 from nasalign.inference.prefix import Beginnings
 from nasalign.inference.prefix_groups import (
     PASS_TOKENS,
+    TokenTree,
     prefix_groups,
     score_in_groups,
     tokens_to_run,
@@ -99,6 +100,22 @@ def test_scores_are_those_of_each_prompt_alone(
         assert torch.allclose(getattr(found, name), expected, rtol=1e-4, atol=1e-9)
     assert found.verdicts == [one.verdicts[0] for one in alone]
     assert len(set(found.p_positive.tolist())) > 10  # they are not all the same anyway
+
+
+def test_a_tree_counts_what_prompts_share_once() -> None:
+    rng = random.Random(0)
+    prompts = [
+        Tokens(tuple(rng.choice((1, 2)) for _ in range(rng.randint(1, 9)))) for _ in range(60)
+    ]
+    tree = TokenTree()
+    for count, one in enumerate(prompts, start=1):
+        tree.add([one])
+        beginnings = {
+            other.token_ids[:end]
+            for other in prompts[:count]
+            for end in range(1, len(other.token_ids) + 1)
+        }
+        assert tree.tokens == len(beginnings)
 
 
 def test_what_groups_begin_with_runs_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

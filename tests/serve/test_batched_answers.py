@@ -123,15 +123,16 @@ def test_what_fails_alone_fails_nobody_else() -> None:
 
 
 def test_a_round_has_an_end_and_places_are_counted_by_prompt() -> None:
-    queue, rounds = AnswerQueue(places=8, tokens=25), []
+    queue, rounds = AnswerQueue(places=8, tokens=11), []
 
     def answer(prompts: Sequence[Any]) -> list[int]:
         rounds.append(numbers(prompts))
         return rounds[-1]
 
     may_end = blocked(queue)
-    futures = [queue.add_prompts(lambda: prompts_of(10), answer) for _ in range(4)]
-    futures.append(queue.add_prompts(lambda: prompts_of(10, 11), answer, places=2))
+    first = [(8,), (10,), (10,), (11,)]
+    futures = [queue.add_prompts(lambda own=own: prompts_of(*own), answer) for own in first]
+    futures.append(queue.add_prompts(lambda: prompts_of(12, 11), answer, places=2))
     with pytest.raises(QueueFullError):
         queue.add_prompts(lambda: prompts_of(10, 11), answer, places=2)
     futures.append(queue.add_prompts(lambda: prompts_of(10), answer))
@@ -140,8 +141,8 @@ def test_a_round_has_an_end_and_places_are_counted_by_prompt() -> None:
     gone = futures.pop(1)
     assert gone.cancel()
     may_end.set()
-    assert [future.result(TIMEOUT) for future in futures] == [[10]] * 3 + [[10, 11], [10]]
-    assert rounds == [[10, 10, 10], [10, 11, 10]]
+    assert [future.result(TIMEOUT) for future in futures] == [[8], [10], [11], [12, 11], [10]]
+    assert rounds == [[8, 10, 11], [12, 11], [10]]  # what they begin with counts once
     queue.add_prompts(lambda: prompts_of(*[10] * 8), answer, places=8).result(TIMEOUT)
     queue.close()
 

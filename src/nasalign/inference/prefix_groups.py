@@ -5,6 +5,7 @@ A batch shares what all its prompts begin with (``prefix``). Of prompts from man
 first, and what a group begins with runs once for all its batches; what groups share, once for all.
 """
 
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 
 from nasalign.inference.batches import CPU_PADDING, HasTokens
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing
-from nasalign.inference.prefix import Beginnings, common_beginning
+from nasalign.inference.prefix import Beginnings, alike, common_beginning
 from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.inference.verdicts import Verdict
 from nasalign.models.memory import explained
@@ -29,6 +30,24 @@ def tokens_to_run(prompts: Sequence[HasTokens]) -> int:
     """Return the tokens of prompts, those that all of them begin with counted once."""
     shared = common_beginning(prompts) if prompts else 0
     return shared + sum(len(prompt.token_ids) - shared for prompt in prompts)
+
+
+class TokenTree:
+    """Counts the tokens of prompts, those that some of them begin with once."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._seen: list[tuple[int, ...]] = []  # in lexicographic order
+
+    def add(self, prompts: Iterable[HasTokens]) -> None:
+        """Count some prompts too."""
+        for prompt in prompts:
+            own = prompt.token_ids
+            place = bisect(self._seen, own)
+            # In that order, a prompt shares the most with one of its neighbours.
+            near = self._seen[max(0, place - 1) : place + 1]
+            self.tokens += len(own) - max((alike(own, one) for one in near), default=0)
+            self._seen.insert(place, own)
 
 
 def prefix_groups(prompts: Sequence[HasTokens]) -> list[tuple[list[int], int]]:

@@ -8,7 +8,7 @@ from threading import Condition, Thread
 from typing import Any, TypeVar
 
 from nasalign.inference.batches import CPU_TOKENS
-from nasalign.inference.prefix_groups import tokens_to_run
+from nasalign.inference.prefix_groups import TokenTree
 from nasalign.prompts.builder import BinaryPrompt
 
 PLACES = 1024
@@ -39,7 +39,8 @@ class AnswerQueue:
 
     Args:
         places: places that tasks may have at once, while they wait or run.
-        tokens: tokens of a round; one task is taken even if it has more.
+        tokens: tokens of a round, what prompts share counted once; one task is taken even if it
+            has more.
     """
 
     def __init__(self, places: int = PLACES, tokens: int = ROUND_BATCHES * CPU_TOKENS) -> None:
@@ -123,7 +124,7 @@ class AnswerQueue:
 
     def _round(self, first: _Task) -> list[tuple[_Task, list[BinaryPrompt]]]:
         """Return a task that has begun and others that wait, with their prompts."""
-        found, tokens = [], 0
+        found, tree = [], TokenTree()
         task: _Task | None = first
         while task is not None:
             try:
@@ -132,8 +133,8 @@ class AnswerQueue:
                 task.future.set_exception(error)
             else:
                 found.append((task, prompts))
-                tokens += tokens_to_run(prompts)
-            task = self._alike(first) if tokens < self._tokens else None
+                tree.add(prompts)
+            task = self._alike(first) if tree.tokens < self._tokens else None
         return found
 
     def _alike(self, first: _Task) -> _Task | None:
