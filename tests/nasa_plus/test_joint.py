@@ -25,6 +25,7 @@ from nasalign.nasa_plus.joint_tuning import (
     JointSamples,
     JointTuner,
     PromptPair,
+    verdicts,
 )
 
 FREE = [
@@ -236,3 +237,17 @@ def test_slices_are_joined_and_each_row_is_there_once() -> None:
     parts = [RowSlice("a", 4, 8), RowSlice("b", 0, 2), RowSlice("a", 0, 4), RowSlice("a", 4, 8)]
     parts += [RowSlice("a", 10, 12)]
     assert joined(parts) == [RowSlice("a", 0, 8), RowSlice("a", 10, 12), RowSlice("b", 0, 2)]
+
+
+def test_the_area_under_the_curve_is_that_of_sklearn() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    odds = torch.randint(-3, 4, (20, 2), generator=torch.Generator().manual_seed(0)).double()
+    found = verdicts(torch.stack([odds, torch.zeros_like(odds)], dim=-1))
+    labels = [True, False] * 20
+    assert found.auc == pytest.approx(roc_auc_score(labels, odds.flatten()))
+    said = (odds > 0).flatten().tolist()
+    assert found.accuracy == pytest.approx(
+        sum(one == label for one, label in zip(said, labels, strict=True)) / 40
+    )
+    assert found.yes_rate == pytest.approx(sum(said) / 40)

@@ -28,13 +28,11 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from nasalign.config import Settings
-from nasalign.evaluation.ranking import auc
 from nasalign.head_rows.activations import GIB, ActivationMemory
 from nasalign.head_rows.low_rank import (
     BETAS,
@@ -300,13 +298,11 @@ class Verdicts(NamedTuple):
 
 def verdicts(said: Tensor) -> Verdicts:
     """Return the figures of log probabilities [pairs, right and wrong, Yes and No]."""
-    odds = said[..., 0] - said[..., 1]
-    labels = torch.tensor([True, False]).expand(odds.shape)
-    flat = labels.flatten().tolist()
-    (area,) = auc(odds.flatten().numpy(), flat, np.ones((1, len(flat))))
-    yes = odds > 0
-    rates = (yes == labels).double().mean(), area, yes.double().mean()
-    return Verdicts(*map(float, rates))
+    right, wrong = (said[..., 0] - said[..., 1]).unbind(dim=1)  # log odds, [pairs]
+    above = (right[:, None] > wrong).double() + (right[:, None] == wrong) / 2
+    accuracy = torch.cat([right > 0, wrong <= 0]).double().mean()
+    yes_rate = torch.cat([right, wrong]).gt(0).double().mean()
+    return Verdicts(float(accuracy), float(above.mean()), float(yes_rate))
 
 
 def _prompts(pairs: Sequence[PromptPair]) -> list[BinaryPrompt]:
