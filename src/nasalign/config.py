@@ -157,7 +157,7 @@ class Settings:
     """Heads that nasa+ tunes by attribution; unset, a tenth of all."""
     known_pairs: Count = 300
     """Pairs of a right and a wrong answer to known questions at most; of each other kind there are
-    a third or fewer."""
+    a half or fewer."""
     joint_outputs: bool = True
     """Whether nasa+ changes values and output projections of its heads, beside queries and keys."""
     joint_batch_size: Count = 8

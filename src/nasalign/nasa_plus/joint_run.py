@@ -33,13 +33,13 @@ FREE_ANSWERS = 64
 ONE_FOR = {
     "known": 1,
     "unknown": 3,
-    "direct": 3,
-    "context": 3,
-    "negated": 5,
-    "compared": 5,
-    "unknowable": 10,
-    "long": 16,
-    "numbers": 5,
+    "direct": 2,
+    "context": 2,
+    "negated": 4,
+    "compared": 4,
+    "unknowable": 8,
+    "long": 8,
+    "numbers": 4,
 }
 """Number of known pairs for each pair of a kind."""
 OWN_KINDS = ("known", "rows")
