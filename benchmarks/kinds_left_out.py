@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _measure(arguments: Namespace, names: Sequence[str]) -> None:
-    changes = {"seed": arguments.seed} | parse_assignments(arguments.set)
+    changes = {"seed": arguments.seed, "kinds": "all"} | parse_assignments(arguments.set)
     settings = load_preset("fast").replace(changes)
     model, tokenizer = load(arguments.model)
     session = Session.start(model, tokenizer, settings)

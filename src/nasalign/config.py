@@ -19,7 +19,7 @@ ContextMode = Literal["fit", "all", "supporting", "none"]
 SplitChoice = Literal["auto", "test", "development", "all"]
 Method = Literal["nasa", "nasa+"]
 Selection = Literal["nas", "attribution"]
-Kinds = Literal["all", "known"]
+Kinds = Literal["usual", "all", "known"]
 Direction = Literal["auto", "negative", "positive"]
 Halting = Literal["tau", "balance"]
 Cancellation = Literal["head or model", "model"]
@@ -151,8 +151,8 @@ class Settings:
     """The paper's; "nasa+" tunes all heads together on right and wrong answers of several kinds."""
     selection: Selection = "attribution"
     """Of nasa+: heads by what their rows do to the answer; "nas": by Eq. 2-4."""
-    kinds: Kinds = "all"
-    """Of samples of nasa+; "known" leaves out those that keep other domains balanced."""
+    kinds: Kinds = "usual"
+    """Of samples of nasa+: five kinds; "all": nine; "known": known or your own alone."""
     joint_heads: Count | None = None
     """Heads that nasa+ tunes by attribution; unset, a tenth of all."""
     known_pairs: Count = 300

@@ -39,9 +39,11 @@ ONE_FOR = {
     "compared": 4,
     "unknowable": 8,
     "long": 8,
-    "numbers": 4,
+    "numbers": 3,
 }
 """Number of known pairs for each pair of a kind."""
+USUAL = ("known", "unknown", "direct", "context", "numbers")
+"""Kinds that are taken unless all are asked for (docs/study.md)."""
 OWN_KINDS = ("known", "rows")
 """Kinds whose right answers are known to the model, or given by the user."""
 
@@ -61,7 +63,11 @@ def pairs_by_kind(
         probing: what the model knows of it.
     """
     settings, seed = session.settings, session.settings.seed
-    sizes = {kind: -(-settings.known_pairs // part) for kind, part in ONE_FOR.items()}
+    sizes = {
+        kind: -(-settings.known_pairs // part)
+        for kind, part in ONE_FOR.items()
+        if settings.kinds == "all" or kind in USUAL
+    }
     rows = [one.example for one in asked if one.example]
     if rows:
         drawn = sample(row_pairs(rows, seed), settings.known_pairs, seed)
