@@ -12,7 +12,7 @@ import tiny
 from nasalign.adapters.adapter import load_adapter
 from nasalign.config import Settings
 from nasalign.data.records import Question, load_facts
-from nasalign.errors import DataError
+from nasalign.errors import DataError, OutOfMemoryError
 from nasalign.head_rows.rows import head_slices
 from nasalign.io.files import read_json, read_jsonl
 from nasalign.models.geometry import HeadGeometry
@@ -20,6 +20,7 @@ from nasalign.nasa.knowledge import what_it_knows
 from nasalign.nasa.probing import ProbingSet, probing_set
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.joint_run import USUAL, pairs_by_kind, rendered
+from nasalign.nasa_plus.joint_tuning import JointTuner
 from nasalign.nasa_plus.kinds import Pair, held_back
 from nasalign.progress import Quiet
 from nasalign.run import Run
@@ -105,6 +106,20 @@ def test_pairs_that_are_too_long_for_the_model_are_left_out_and_said(llama: Llam
     assert len(pairs_by_kind(session, asked, probing_set(session, asked))["long"]) == 5
 
 
+def test_what_was_tuned_is_not_lost_where_memory_does_not_suffice_to_explain_it(
+    llama: Llama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(tuner: JointTuner) -> None:
+        raise OutOfMemoryError("There is no memory.")
+
+    monkeypatch.setattr("nasalign.nasa_plus.joint_run.head_effects", fails)
+    model, tokenizer = llama
+    run = Run(folder=tmp_path)
+    result = nasalign.align(model, tokenizer, QUESTIONS, run=run, settings=SETTINGS)
+    assert result.kept
+    assert not (tmp_path / "head_effects.json").exists()
+
+
 @pytest.mark.parametrize("outputs", [True, False])
 @pytest.mark.parametrize("selection", ["attribution", "nas"])
 def test_only_the_chosen_heads_change(
@@ -122,6 +137,9 @@ def test_only_the_chosen_heads_change(
     rows = read_jsonl(tmp_path / "joint.jsonl")
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert set(rows[0]["accuracy"]) == set(USUAL)
+    carried = read_json(tmp_path / "head_effects.json")
+    assert sorted((row["layer"], row["head"]) for row in carried["heads"]) == sorted(heads)
+    assert carried["kept"][-1]["heads"] == len(heads)
     geometry, size = HeadGeometry.of(model), 16
     slices = [where for head in heads for where in head_slices(geometry, *head, "group")]
     columns = {}

@@ -12,7 +12,7 @@ import torch
 
 from nasalign.data.binary import sample
 from nasalign.data.records import Question, load_facts
-from nasalign.errors import DataError
+from nasalign.errors import DataError, OutOfMemoryError
 from nasalign.head_rows.low_rank import Factors
 from nasalign.io.files import append_jsonl
 from nasalign.models import processes
@@ -223,7 +223,10 @@ def tune_jointly(
 
 
 def _explain(session: Session, tuner: JointTuner) -> None:
-    """Measure what each head carries, and write ``head_effects.json``."""
+    """Measure what each head carries, and write ``head_effects.json``.
+
+    The tuned heads are not lost if memory does not suffice for that.
+    """
     run, asked = session.run, 2 * len(tuner.validation)
     passes = 1 + len(sizes_kept(len(tuner.heads)))
     with (
@@ -231,7 +234,11 @@ def _explain(session: Session, tuner: JointTuner) -> None:
         processes.alone(),
     ):
         tuner.progress = done
-        found = head_effects(tuner)
+        try:
+            found = head_effects(tuner)
+        except OutOfMemoryError as error:
+            run.say(f"What each head carries was not measured. {error}")
+            return
     most, few, whole = found.heads[0], found.kept[1], found.kept[-1]
     run.say(
         f"The head that carries most is layer {most['layer']}, head {most['head']}. With the "

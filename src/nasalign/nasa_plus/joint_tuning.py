@@ -252,7 +252,8 @@ class JointTuner:
                 back(found, indices)
             said[indices] = found.detach().cpu().double()
 
-        size = self.settings.batch_size
+        # A backward pass keeps what each layer computes: no more prompts than in a step.
+        size = self.settings.joint_batch_size if back else self.settings.batch_size
         in_batches(self.model, asked, size, work, self.progress, doing="measuring held-back pairs")
         return said.reshape(-1, 2, 2)
 
