@@ -41,3 +41,15 @@ def literal_chances(model: PreTrainedModel, prompt: BinaryPrompt) -> tuple[Tenso
         torch.stack([chances[token] for token in tokens]).sum()
         for tokens in (prompt.answers.positive, prompt.answers.negative)
     )
+
+
+def literal_loss(model: PreTrainedModel, part: list[PromptPair]) -> Tensor:
+    surprise, odds = [], []
+    for pair in part:
+        (yes, no), (yes_wrong, no_wrong) = (
+            literal_chances(model, prompt) for prompt in (pair.right, pair.wrong)
+        )
+        surprise.append(-(yes.log() + no_wrong.log()) / 2)
+        odds += [(yes / no).log(), (yes_wrong / no_wrong).log()]
+    leans = torch.stack(odds).reshape(-1, 2).mean(dim=1)
+    return torch.stack(surprise).mean() + SETTINGS.centring * leans.square().mean()

@@ -5,12 +5,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from joint_samples import HEADS, SETTINGS, literal_chances, samples
+from joint_samples import HEADS, SETTINGS, literal_chances, literal_loss, samples
 from nasalign.config import Settings
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.head_effects import head_effects, sizes_kept
 from nasalign.nasa_plus.head_parts import head_shares, joint_slices
-from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
 
 
 def loss_of(model: PreTrainedModel, pairs: list[PromptPair]) -> float:
@@ -24,13 +24,16 @@ def loss_of(model: PreTrainedModel, pairs: list[PromptPair]) -> float:
     return sum(means) / len(means)
 
 
-def tuned(name: str, tokenizer: PreTrainedTokenizerFast) -> tuple[JointTuner, list[PromptPair]]:
+def tuned(
+    name: str, tokenizer: PreTrainedTokenizerFast
+) -> tuple[JointTuner, list[PromptPair], list[JointRecord]]:
     model = tiny.build_model(name).double().requires_grad_(False)
     held = samples(tokenizer, "a", 10) + samples(tokenizer, "b", 30)[:2]
     learnt = JointSamples(samples(tokenizer, "a") + samples(tokenizer, "b", 5), held)
     tuner = JointTuner(model, learnt, HEADS, SETTINGS)
-    assert any(record.kept and record.epoch for record in tuner.tune())
-    return tuner, held
+    history = list(tuner.tune())
+    assert any(record.kept and record.epoch for record in history)
+    return tuner, held, history
 
 
 def write_gated(tuner: JointTuner, gates: dict[Head, float]) -> None:
@@ -56,8 +59,8 @@ def write_gated(tuner: JointTuner, gates: dict[Head, float]) -> None:
 def test_effects_are_slopes_of_the_loss_half_way(
     name: str, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    tuner, held = tuned(name, tokenizer)
-    found = head_effects(tuner)
+    tuner, held, history = tuned(name, tokenizer)
+    found = head_effects(tuner, history)
     step = 3e-3  # eager attention takes its softmax in float32
     for row in found.heads:
         ends = []
@@ -75,16 +78,22 @@ def test_effects_are_slopes_of_the_loss_half_way(
 def test_what_is_taken_back_is_gone_and_the_model_is_left_as_tuned(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    tuner, held = tuned("llama", tokenizer)
+    tuner, held, history = tuned("llama", tokenizer)
     after = tiny.state(tuner.model)
-    found = head_effects(tuner)
+    found = head_effects(tuner, history)
     assert tiny.same(after, tuner.model)
-    assert [row["heads"] for row in found.kept] == sizes_kept(len(HEADS)) == [0, 1, 2, 4]
+    assert sizes_kept(len(HEADS)) == [1, 2]
+    assert [row["heads"] for row in found.kept] == [0, 1, 2, 4]
+    ends = []
     for row in found.kept:
         stay = [(one["layer"], one["head"]) for one in found.heads[: int(row["heads"])]]
         write_gated(tuner, {head: float(head[:2] in stay) for head in HEADS})
-        assert row["loss"] == pytest.approx(loss_of(tuner.model, held), rel=1e-9)
-    total = found.kept[0]["loss"] - found.kept[-1]["loss"]
+        with torch.no_grad():
+            parts = [[pair for pair in held if pair.kind == kind] for kind in ("a", "b")]
+            losses = [float(literal_loss(tuner.model, part)) for part in parts]
+        assert row["loss"] == pytest.approx(sum(losses) / 2, rel=1e-7)
+        ends.append(loss_of(tuner.model, held))
+    total = ends[0] - ends[-1]
     assert sum(one["effect"] for one in found.heads) == pytest.approx(total, rel=0.2)
 
 

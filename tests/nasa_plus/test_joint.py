@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_cosine_sc
 
 import architectures
 import tiny
-from joint_samples import HEADS, SETTINGS, literal_chances, samples
+from joint_samples import HEADS, SETTINGS, literal_loss, samples
 from nasalign.head_rows.rows import head_slices, joined
 from nasalign.models.geometry import HeadGeometry
 from nasalign.models.head_layouts import RowSlice
@@ -31,18 +31,6 @@ from nasalign.nasa_plus.joint_tuning import (
 FREE = [
     Answered((5, 6, 7, *more), own) for more, own in (((8, 9), 1), ((9, 10, 11), 3), ((30, 12), 2))
 ]
-
-
-def literal_loss(model: PreTrainedModel, part: list[PromptPair]) -> Tensor:
-    surprise, odds = [], []
-    for pair in part:
-        (yes, no), (yes_wrong, no_wrong) = (
-            literal_chances(model, prompt) for prompt in (pair.right, pair.wrong)
-        )
-        surprise.append(-(yes.log() + no_wrong.log()) / 2)
-        odds += [(yes / no).log(), (yes_wrong / no_wrong).log()]
-    leans = torch.stack(odds).reshape(-1, 2).mean(dim=1)
-    return torch.stack(surprise).mean() + SETTINGS.centring * leans.square().mean()
 
 
 def literal_divergence(

@@ -20,7 +20,6 @@ from nasalign.nasa.knowledge import what_it_knows
 from nasalign.nasa.probing import ProbingSet, probing_set
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.joint_run import USUAL, pairs_by_kind, rendered
-from nasalign.nasa_plus.joint_tuning import JointTuner
 from nasalign.nasa_plus.kinds import Pair, held_back
 from nasalign.progress import Quiet
 from nasalign.run import Run
@@ -109,7 +108,7 @@ def test_pairs_that_are_too_long_for_the_model_are_left_out_and_said(llama: Llam
 def test_what_was_tuned_is_not_lost_where_memory_does_not_suffice_to_explain_it(
     llama: Llama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(tuner: JointTuner) -> None:
+    def fails(*_: object) -> None:
         raise OutOfMemoryError("There is no memory.")
 
     monkeypatch.setattr("nasalign.nasa_plus.joint_run.head_effects", fails)

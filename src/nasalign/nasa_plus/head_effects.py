@@ -9,6 +9,7 @@ That is an estimate; so the changes of all but the heads of highest effect are t
 the held-back pairs asked.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasalign.nasa_plus.joint_tuning import JointTuner, verdicts
+from nasalign.nasa_plus.joint_tuning import JointRecord, JointTuner
 
 PARTS = (9, 3)
 """The changes of a ninth of the heads stay, then those of a third."""
@@ -45,18 +46,20 @@ class HeadEffects:
 
 
 def sizes_kept(count: int) -> list[int]:
-    """Return of how many of N heads the changes stay, from none to all."""
-    return sorted({0, *(-(-count // part) for part in PARTS), count})
+    """Return of how many of N heads the changes stay where some are taken back."""
+    return sorted({-(-count // part) for part in PARTS} - {count})
 
 
-def head_effects(tuner: JointTuner) -> HeadEffects:
+def head_effects(tuner: JointTuner, history: Sequence[JointRecord]) -> HeadEffects:
     """Measure what the tuned heads carry.
 
     Args:
         tuner: after ``tune``; its model is as tuned afterwards.
+        history: what ``tune`` yielded, of which an epoch was kept.
 
     Returns:
-        All figures are means over kinds of held-back pairs; the loss is -log P(right word).
+        All figures are means over kinds of held-back pairs. The loss that effects are of is
+        -log P(right word); the others are those of ``joint.jsonl``.
     """
     count = len(tuner.heads)
     gates = torch.full((count,), 0.5, dtype=torch.float64, requires_grad=True)
@@ -77,22 +80,12 @@ def head_effects(tuner: JointTuner) -> HeadEffects:
         with _gated(tuner, gates):
             tuner.held_back(back)
         order = effects.argsort(descending=True).tolist()
-        kept = []
+        kept = {0: history[0], count: [one for one in history if one.kept][-1]}
         for size in sizes_kept(count):
             some = torch.zeros(count, dtype=torch.float64)
             some[order[:size]] = 1
-            with torch.no_grad(), _gated(tuner, some):
-                said = tuner.held_back()
-            surprise = -torch.stack([said[:, 0, 0], said[:, 1, 1]], dim=1)
-            found = [verdicts(said[mine]) for mine in kinds]
-            kept.append(
-                {
-                    "heads": size,
-                    "loss": float((weights * surprise).sum()),
-                    "accuracy": fmean(one.accuracy for one in found),
-                    "auc": fmean(one.auc for one in found),
-                }
-            )
+            with _gated(tuner, some):
+                kept[size] = tuner.record_of(0, math.nan)
     finally:
         tuner.write()
     rows = [
@@ -100,7 +93,16 @@ def head_effects(tuner: JointTuner) -> HeadEffects:
         | {"effect": float(effects[place])}
         for place in order
     ]
-    return HeadEffects(rows, kept)
+    return HeadEffects(rows, [_figures(size, kept[size]) for size in sorted(kept)])
+
+
+def _figures(size: int, record: JointRecord) -> dict[str, float]:
+    return {
+        "heads": size,
+        "loss": record.validation,
+        "accuracy": fmean(record.accuracy.values()),
+        "auc": fmean(record.auc.values()),
+    }
 
 
 @contextmanager

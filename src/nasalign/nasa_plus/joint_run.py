@@ -218,11 +218,11 @@ def tune_jointly(
     processes.as_the_first(*tuner.change.parameters())
     tuner.write()
     if any(record.kept for record in history[1:]):
-        _explain(session, tuner)
+        _explain(session, tuner, history)
     return history, tuner.change.factors
 
 
-def _explain(session: Session, tuner: JointTuner) -> None:
+def _explain(session: Session, tuner: JointTuner, history: Sequence[JointRecord]) -> None:
     """Measure what each head carries, and write ``head_effects.json``.
 
     The tuned heads are not lost if memory does not suffice for that.
@@ -235,7 +235,7 @@ def _explain(session: Session, tuner: JointTuner) -> None:
     ):
         tuner.progress = done
         try:
-            found = head_effects(tuner)
+            found = head_effects(tuner, history)
         except OutOfMemoryError as error:
             run.say(f"What each head carries was not measured. {error}")
             return

@@ -24,7 +24,7 @@ the epoch of least mean loss is kept, and that may be none.
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -219,18 +219,28 @@ class JointTuner:
 
     def _measured(self, loss: float) -> JointRecord:
         """Measure the held-back pairs with the rows as last written."""
-        with torch.no_grad():
-            said = self.held_back()
-        losses, accuracy, area, yes_rate = {}, {}, {}, {}
-        for kind, mine in self.kinds.items():
-            losses[kind] = float(self._loss_of(said[mine]))
-            accuracy[kind], area[kind], yes_rate[kind] = verdicts(said[mine])
-        validation = sum(losses.values()) / len(losses)
+        found = self.record_of(self.epoch, loss)
         # Epoch 0 counts even with a NaN loss: without any better epoch the model stays untouched.
-        kept = self.epoch == 0 or validation < self.least
-        if kept:
-            self.least, self.best = validation, self.change.copies()
-        return JointRecord(self.epoch, loss, validation, accuracy, area, yes_rate, kept)
+        if self.epoch == 0 or found.validation < self.least:
+            self.least, self.best = found.validation, self.change.copies()
+            found = replace(found, kept=True)
+        return found
+
+    @torch.no_grad()
+    def record_of(self, epoch: int, loss: float) -> JointRecord:
+        """Measure the held-back pairs as the model is now; the record is not marked as kept."""
+        said = self.held_back()
+        found = {kind: verdicts(said[mine]) for kind, mine in self.kinds.items()}
+        losses = [float(self._loss_of(said[mine])) for mine in self.kinds.values()]
+        return JointRecord(
+            epoch,
+            loss,
+            validation=sum(losses) / len(losses),
+            accuracy={kind: one.accuracy for kind, one in found.items()},
+            auc={kind: one.auc for kind, one in found.items()},
+            yes_rate={kind: one.yes_rate for kind, one in found.items()},
+            kept=False,
+        )
 
     def held_back(self, back: Callable[[Tensor, list[int]], Any] | None = None) -> Tensor:
         """Return log probabilities [pairs, right and wrong, Yes and No] of the held-back pairs.
