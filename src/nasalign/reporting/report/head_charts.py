@@ -133,14 +133,15 @@ def _joint(files: RunFiles, name: str, title: str) -> Chart:
         for row in files.joint
         for kind, value in row[name].items()
     ]
+    legend = alt.Legend(columns=2)  # in one row it would be cut off
     lines = (
         alt.Chart(values(rows))
         .mark_line(point=alt.OverlayMarkDef(size=40), strokeWidth=2)
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows, "epoch")),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("kind:N", title=None),
-            strokeDash=alt.StrokeDash("kind:N", title=None),
+            color=alt.Color("kind:N", title=None, legend=legend),
+            strokeDash=alt.StrokeDash("kind:N", title=None, legend=legend),
             tooltip=["kind:N", "epoch:Q", style.tip("value", title)],
         )
     )
