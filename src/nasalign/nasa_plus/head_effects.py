@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasalign.nasa_plus.head_parts import Shares, head_shares
 from nasalign.nasa_plus.joint_tuning import JointRecord, JointTuner
 
 PARTS = (9, 3)
@@ -62,6 +63,7 @@ def head_effects(tuner: JointTuner, history: Sequence[JointRecord]) -> HeadEffec
         -log P(right word); the others are those of ``joint.jsonl``.
     """
     count = len(tuner.heads)
+    shares = head_shares(tuner.model, tuner.heads, tuner.settings)
     gates = torch.full((count,), 0.5, dtype=torch.float64, requires_grad=True)
     effects = torch.zeros(count, dtype=torch.float64)
     kinds = tuner.kinds.values()
@@ -77,14 +79,14 @@ def head_effects(tuner: JointTuner, history: Sequence[JointRecord]) -> HeadEffec
 
     tuner.restore()
     try:
-        with _gated(tuner, gates):
+        with _gated(tuner, shares, gates):
             tuner.held_back(back)
         order = effects.argsort(descending=True).tolist()
         kept = {0: history[0], count: [one for one in history if one.kept][-1]}
         for size in sizes_kept(count):
             some = torch.zeros(count, dtype=torch.float64)
             some[order[:size]] = 1
-            with _gated(tuner, some):
+            with _gated(tuner, shares, some):
                 kept[size] = tuner.record_of(0, math.nan)
     finally:
         tuner.write()
@@ -106,13 +108,11 @@ def _figures(size: int, record: JointRecord) -> dict[str, float]:
 
 
 @contextmanager
-def _gated(tuner: JointTuner, gates: Tensor) -> Iterator[None]:
+def _gated(tuner: JointTuner, shares: tuple[Shares, Shares], gates: Tensor) -> Iterator[None]:
     """The change with the part of each head scaled by its gate, [N]."""
     change = tuner.change
     whole, dtype = (change.outputs, change.inputs), next(change.parameters()).dtype
-    scaled = (
-        {name: (part @ gates).to(dtype) for name, part in one.items()} for one in tuner.shares
-    )
+    scaled = ({name: (part @ gates).to(dtype) for name, part in one.items()} for one in shares)
     outputs, change.inputs = scaled
     change.outputs = {**change.outputs, **outputs}
     try:

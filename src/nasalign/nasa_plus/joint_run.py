@@ -217,7 +217,7 @@ def tune_jointly(
     # Sums in another order may have led the processes apart by a bit; the first one decides.
     processes.as_the_first(*tuner.change.parameters())
     tuner.write()
-    if any(record.kept for record in history[1:]):
+    if run.folder and any(record.kept for record in history[1:]):  # it is for the report
         _explain(session, tuner, history)
     return history, tuner.change.factors
 

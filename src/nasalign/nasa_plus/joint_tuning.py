@@ -50,7 +50,7 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import answer_log_probabilities
 from nasalign.nasa_plus.divergence import Answered, Divergence
-from nasalign.nasa_plus.head_parts import head_shares, joint_slices
+from nasalign.nasa_plus.head_parts import joint_slices
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
 
@@ -135,7 +135,6 @@ class JointTuner:
         geometry = HeadGeometry.of(model)
         # Below the lowest chosen head nothing changes, so its input is computed once and replayed.
         self.layer = min(geometry.firsts[head.layer] for head in heads)
-        self.shares = head_shares(model, heads, settings)
         slices, columns = joint_slices(model, heads, settings)
         self.before = {where: read_weight_rows(model, where) for where in slices}
         outputs = outputs_of(model, slices)
