@@ -62,6 +62,12 @@ def test_one_model_does_all_where_there_is_one_core(
     assert len(halves.score(prompts).verdicts) == len(prompts)
 
 
+def test_a_single_prompt_has_no_halves_however_long_it_is(prompts: list[BinaryPrompt]) -> None:
+    model = tiny.build_model("llama")
+    found, expected = Halves(model).score(prompts[:1]), score_in_groups(model, prompts[:1])
+    assert torch.equal(found.p_positive, expected.p_positive)
+
+
 def test_what_fails_in_a_half_is_raised(
     monkeypatch: pytest.MonkeyPatch, prompts: list[BinaryPrompt]
 ) -> None:

@@ -40,11 +40,12 @@ class Halves:
 
     def score(self, prompts: Sequence[BinaryPrompt]) -> Scores:
         """Score prompts as ``score_in_groups`` does, in two halves where that is faster."""
-        order = sorted(range(len(prompts)), key=lambda index: prompts[index].token_ids)
-        tokens = tokens_to_run(prompts)
         # What all begin with would run in both halves.
-        if len(self.models) == 1 or tokens < LEAST_TOKENS + 2 * common_beginning(prompts):
+        if min(len(self.models), len(prompts)) < 2 or (
+            tokens_to_run(prompts) < LEAST_TOKENS + 2 * common_beginning(prompts)
+        ):
             return score_in_groups(self.models[0], prompts)
+        order = sorted(range(len(prompts)), key=lambda index: prompts[index].token_ids)
         middle = _middle([len(prompts[index].token_ids) for index in order])
         parts = [order[:middle], order[middle:]]
         running = [
