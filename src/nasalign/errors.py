@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 # Control, bidirectional and surrogate characters, which would change what a terminal shows.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -68,8 +69,19 @@ def shortened(text: str, longest: int = 200) -> str:
     return repr(text)
 
 
-def foreign_adapter(weights: Path, base_model: str) -> ModelError:
-    """Return the error for an adapter of a base model that another tool has written."""
+def foreign_adapter(weights: Path, config: Mapping[str, Any]) -> ModelError:
+    """Return the error for an adapter that is not one of nasalign's own form.
+
+    Args:
+        weights: its file.
+        config: of the adapter; without its base model it is a KeyError.
+    """
+    base_model = str(config["base_model_name_or_path"])
+    if config.get("alora_invocation_tokens"):
+        return ModelError(
+            f"{weights} is activated by tokens of the prompt, for PEFT, llama.cpp and vLLM; "
+            "nasalign takes the adapter of a run of align."
+        )
     return ModelError(
         f"{weights} was not written by nasalign. If another tool made it as a LoRA of "
         f"{shortened(base_model)}, give the folder as MODEL: it is merged into that on loading."

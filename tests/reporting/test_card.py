@@ -20,7 +20,7 @@ from nasalign.prompts.wordings import INSTRUCTIONS
 from nasalign.reporting.card import FILE, Form, model_card
 from nasalign.reporting.card.base import Base
 from nasalign.reporting.formats import number
-from run_folder import FACTS, write_side_effects
+from run_folder import FACTS, write_joint, write_side_effects
 
 ROWS = {"q": 16, "k": 5}  # those that the adapter changes
 EVIL = "a|b *c* [x](http://e) <script>alert(1)</script> `code`\n---\nlicense: mit\n```\n# big"
@@ -156,6 +156,17 @@ def test_the_text_says_what_was_changed_and_how_it_is_loaded(tmp_path: Path) -> 
     assert "peft" not in merged.lower()
     for card in (text, merged):
         assert "/home" not in card
+
+
+def test_the_card_of_nasa_plus_names_the_heads(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    write_joint(run)
+    heads = [{"layer": 1, "head": 2, "nas": 0.5}, {"layer": 3, "head": 0, "nas": 0.25}]
+    (run / "heads.json").write_text(json.dumps(heads))
+    text = " ".join(card_of(run).text.split())
+    named = "; ".join(f"layer {one['layer']}, head {one['head']}" for one in heads)
+    assert f"{len(heads)} heads were tuned together: {named}." in text
+    assert "all others are the base model's to the bit." in text
 
 
 def test_side_effects_are_told_if_they_were_measured(tmp_path: Path) -> None:

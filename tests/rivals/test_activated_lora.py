@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +12,20 @@ import torch
 from peft import PeftModel
 
 import tiny
+from nasalign.adapters.activated import invocation_of, write_activated
 from nasalign.data.records import BinaryExample
 from nasalign.errors import ModelError
 from nasalign.inference.generation import TokenIds, generate
 from nasalign.models.classes import auto_class
 from nasalign.models.geometry import HeadGeometry
-from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.activated_lora import (
     ALORA,
     ActivatedChange,
     after,
-    invocation_of,
-    write_activated,
 )
 from nasalign.rivals.lora import attention_linear
+from nasalign.rivals.rival import Material
 from nasalign.run import Run
 from rivals.material import (
     CITY_EXAMPLES,
@@ -52,6 +53,10 @@ def activated(model, invocation=INVOCATION) -> ActivatedChange:
     return filled(ActivatedChange(model, attention_linear(model), 0, invocation))
 
 
+def invocation(given: Material, prompts: Sequence[BinaryPrompt]) -> tuple[int, ...]:
+    return invocation_of(given.builder(), prompts, given.asked[0].question)
+
+
 def test_where_it_acts() -> None:
     acting = after(ROWS, torch.tensor(INVOCATION)).int().tolist()
     assert acting == [[0, 1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1], [0] * 8]
@@ -69,7 +74,7 @@ def test_its_adapter_does_in_peft_what_it_does_here(family: str, tmp_path: Path)
     assert torch.equal(ours[0, 0], before[0, 0])
     assert torch.equal(ours[1, :4], before[1, :4])
     assert (ours[0, 1:] - before[0, 1:]).abs().amax(dim=-1).min() > 0.01
-    write_activated(tmp_path / "adapter", change, "org/base")
+    write_activated(tmp_path / "adapter", change.factors, INVOCATION, "org/base")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = PeftModel.from_pretrained(model, str(tmp_path / "adapter"))
@@ -96,7 +101,7 @@ def test_a_shared_prefix_changes_nothing(family: str, tokenizer) -> None:
         model = auto_class(config).from_config(config, dtype=torch.float32).eval()
     given = material(model, tokenizer)
     prompts = [given.builder().binary(one) for one in given.development]
-    change = activated(given.model, invocation_of(given, prompts))
+    change = activated(given.model, invocation(given, prompts))
     with change.on(given.model):
         same_in_a_batch(given)
 
@@ -106,7 +111,7 @@ def test_free_answers_are_those_of_the_untouched_model(tokenizer) -> None:
     builder = given.builder()
     asked = [TokenIds(builder.parametric(one)) for one in facts("development", 5)]
     verdicts = [TokenIds(builder.binary(one).token_ids) for one in given.development[:5]]
-    change = activated(given.model, invocation_of(given, [builder.binary(x) for x in given.pairs]))
+    change = activated(given.model, invocation(given, [builder.binary(x) for x in given.pairs]))
     free, said = (generate(given.model, tokenizer, x, 6, until=None) for x in (asked, verdicts))
     with change.on(given.model):
         again = generate(given.model, tokenizer, asked, 6, until=None)
@@ -124,17 +129,16 @@ def test_it_is_activated_by_the_instruction(tokenizer) -> None:
     builder = given.builder()
     examples = [*given.pairs, BinaryExample("Is Oslo in Norway?", True, context="Oslo is there.")]
     prompts = [builder.binary(one) for one in examples]
-    invocation = invocation_of(given, prompts)
-    text = tokenizer.decode(invocation)
+    tokens = invocation(given, prompts)
+    text = tokenizer.decode(tokens)
     assert "MUST answer Yes or No." in text
     assert "Question" not in text
     assert isinstance(builder, PromptBuilder)
     for prompt in prompts:
-        assert after(torch.tensor([prompt.token_ids]), torch.tensor(invocation))[
-            0, prompt.first_row
-        ]
+        acting = after(torch.tensor([prompt.token_ids]), torch.tensor(tokens))
+        assert acting[0, prompt.first_row]
     for fact in facts("development", 3):
-        assert not after(torch.tensor([builder.parametric(fact)]), torch.tensor(invocation)).any()
+        assert not after(torch.tensor([builder.parametric(fact)]), torch.tensor(tokens)).any()
 
 
 def test_it_learns_as_a_row_of_the_comparison(tokenizer, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def read_adapter(folder: Path) -> AdapterFile:
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ModelError(f"{config} is broken; make the adapter again.") from error
     if origin is None:
-        raise foreign_adapter(path, base_model)
+        raise foreign_adapter(path, given)
     changes, fault = changes_of(tensors)
     if origin.content not in ("", tensor_digest(tensors)):
         fault = "its tensors were changed"
@@ -168,25 +168,22 @@ def write_adapter(folder: Path, changes: Changes, origin: Origin, base_model: st
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).exists():
         raise NasAlignError(f"The folder {folder} holds no adapter to replace; choose another.")
-    rank = max(len(a) for a, _ in changes.values())
-    tensors = peft_tensors(
-        {
-            module: (pad(a, (0, 0, 0, rank - len(a))), pad(b, (0, rank - len(a))))
-            for module, (a, b) in changes.items()
-        }
-    )
+    tensors, config = peft_form(changes, base_model)
     made_from = replace(origin, content=tensor_digest(tensors))
-    config = peft_config(changes, rank, public_name(base_model))
     write_peft(folder, tensors, config, made_from.metadata())
 
 
-def peft_tensors(changes: Changes) -> dict[str, Tensor]:
-    """Return A and B of each module under PEFT's names."""
-    return {
-        f"{PREFIX}{module}{part}": factor.contiguous()
-        for module, both in changes.items()
-        for part, factor in zip((A, B), both, strict=True)
-    }
+def peft_form(changes: Changes, base_model: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return A and B of each module under PEFT's names, and the configuration.
+
+    Those of a lower rank than the largest are padded with zeros.
+    """
+    rank = max(len(a) for a, _ in changes.values())
+    tensors = {}
+    for module, (a, b) in changes.items():
+        tensors[f"{PREFIX}{module}{A}"] = pad(a, (0, 0, 0, rank - len(a))).contiguous()
+        tensors[f"{PREFIX}{module}{B}"] = pad(b, (0, rank - len(a))).contiguous()
+    return tensors, peft_config(changes, rank, public_name(base_model))
 
 
 def write_peft(

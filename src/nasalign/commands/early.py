@@ -155,8 +155,7 @@ def _check_adapter(path: Path) -> None:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(min(size, _READ_EARLY)))
     if "nasalign" not in header.get("__metadata__", {}):
-        base = str(json.loads(config.read_bytes())["base_model_name_or_path"])
-        raise foreign_adapter(weights, base)
+        raise foreign_adapter(weights, json.loads(config.read_bytes()))
 
 
 def _check_files(given: Sequence[tuple[str, str]]) -> None:

@@ -10,14 +10,9 @@ import typer
 from nasalign.adapters.adapter_file import AdapterFile, read_adapter
 from nasalign.adapters.rank import vllm_text
 from nasalign.commands.app import command
-from nasalign.commands.export_files import (
-    Exported,
-    card_path,
-    export_adapter,
-    export_model,
-    find_converter,
-    no_converter,
-)
+from nasalign.commands.converter import find_converter, no_converter
+from nasalign.commands.export_adapter import export_adapter
+from nasalign.commands.export_files import Exported, card_path, export_model
 from nasalign.commands.job import Job
 from nasalign.commands.options import AsJson, LoadOptions, grouped
 from nasalign.commands.push import check_push, upload
@@ -25,7 +20,7 @@ from nasalign.errors import NasAlignError, shortened
 from nasalign.models.aliases import EMBEDDED_MODELS
 from nasalign.models.loading import choose_dtype
 from nasalign.models.names import hub_id
-from nasalign.reporting.card import SCORED, Form, score_texts
+from nasalign.reporting.card import ADAPTERS, GGUF, SCORED, Form, score_texts
 from nasalign.reporting.console_tables import (
     columns_table,
     copied_texts,
@@ -61,8 +56,8 @@ def export(
         Form,
         typer.Option(
             "--format",
-            help="A whole checkpoint, the PEFT adapter alone, or a GGUF file by llama.cpp's "
-            "convert_hf_to_gguf.py, from the checkout that LLAMA_CPP names or from the PATH; for "
+            help="A whole checkpoint, the PEFT adapter alone, or a GGUF file of either by "
+            "llama.cpp's own scripts, from the checkout that LLAMA_CPP names or from the PATH; for "
             "servers that score texts, a cross-encoder of sentence-transformers or a classifier.",
         ),
     ] = "merged",
@@ -75,6 +70,15 @@ def export(
             "it, as vLLM does at 512; exact unless given.",
         ),
     ] = None,
+    activated: Annotated[
+        bool,
+        typer.Option(
+            "--activated",
+            help="Let an adapter act from the prompt's own instruction on alone (activated LoRA), "
+            "so that every other prompt is answered by the untouched model; for PEFT, llama.cpp "
+            "and vLLM.",
+        ),
+    ] = False,
     push: Annotated[
         str | None,
         typer.Option(
@@ -98,14 +102,16 @@ def export(
         if push is not None:
             check_push(push)
         job = Job.of(console, "export", model, load=replace(written, dtype=None))
-        done = export_job(job, run_folder, target, form, written.dtype, rank)
+        done = export_job(job, run_folder, target, form, written.dtype, rank, activated)
         console.print(f"Written to {done.target}.", highlight=False, soft_wrap=True)
         for text in copied_texts(done.copied):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
         if done.scores:
             for text in score_texts(done.scores, form):
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
-        if done.rank:
+        if done.activation:
+            console.print(done.activation.sentence, markup=False, highlight=False, soft_wrap=True)
+        if done.rank and form == "adapter":
             console.print(vllm_text(done.rank), highlight=False, soft_wrap=True)
         if done.reduction:
             header = ("module", "changed rows", "relative error")
@@ -126,6 +132,7 @@ def export(
                 "rank": done.rank,
                 "reduction": asdict(done.reduction) if done.reduction else None,
                 "scores": asdict(done.scores) if done.scores else None,
+                "activation": asdict(done.activation) if done.activation else None,
                 "copied": done.copied.names,
                 "not_copied": done.copied.left_out,
                 "pushed": pushed,
@@ -140,6 +147,7 @@ def export_job(
     form: Form,
     dtype: str | None = None,
     rank: int | None = None,
+    activated: bool = False,
 ) -> Exported:
     """Write a run's result with its card: all of it, or nothing.
 
@@ -148,15 +156,17 @@ def export_job(
         folder: the run directory, or an adapter's folder.
         target: a path that does not exist yet: a folder, or a GGUF file, whose ``.gguf`` may be
             left out.
-        form: ``"merged"``, ``"adapter"``, ``"gguf"``, ``"cross-encoder"`` or ``"classifier"``.
+        form: ``"merged"``, ``"adapter"``, ``"gguf"``, ``"gguf-adapter"``, ``"cross-encoder"`` or
+            ``"classifier"``.
         dtype: of a checkpoint's weights; that in which it was tuned unless given.
         rank: of an adapter's modules at most; it is exact unless given.
+        activated: whether an adapter is to act from the instruction of the prompt on alone.
 
     Raises:
         NasAlignError: the run, its adapter, its model or the converter is not there, the target is,
             the options do not fit each other, or it cannot be written.
     """
-    if form == "gguf" and target.suffix != ".gguf":
+    if form in GGUF and target.suffix != ".gguf":
         target = target.with_name(f"{target.name}.gguf")
     for path in (target, card_path(target, form)):
         if path.exists() or path.is_symlink():
@@ -164,50 +174,58 @@ def export_job(
     adapter = adapter_folder(folder)
     if not adapter.is_dir():
         raise NasAlignError(f"There is no adapter in {folder}.")
-    _check(job, form, dtype, rank)
+    _check(job, form, dtype, rank, activated)
     file = read_adapter(adapter)
     tuned = file.origin.dtype
-    if form == "gguf" and not find_converter():
-        raise no_converter(job, folder, target, dtype, tuned)
+    if form in GGUF and not find_converter(form):
+        options = {"--dtype": dtype, "--rank": rank, "--activated": activated}
+        raise no_converter(job, folder, target, form, dtype or tuned, options)
     run = run_of(folder)
     load = replace(job.load, dtype=tuned or None)
-    job = replace(job, model=job.model or _base(run, file, form), load=load)
-    if form in SCORED:  # the prompt is that of the run
+    alone = form == "adapter" and not activated  # no model is loaded
+    job = replace(job, model=job.model or _base(run, file, alone), load=load)
+    if form in SCORED or activated:  # the prompt is that of the run
         job = replace(job, adapter=adapter)
-    if form == "adapter":
-        return export_adapter(job.model, run, adapter, target, rank)
+    if form in ADAPTERS:
+        return export_adapter(job, run, adapter, target, form, rank, activated)
     return export_model(job, run, adapter, target, form, dtype)
 
 
-def _check(job: Job, form: Form, dtype: str | None, rank: int | None) -> None:
+def _check(job: Job, form: Form, dtype: str | None, rank: int | None, activated: bool) -> None:
     """Refuse options that do not fit each other, before anything is loaded."""
     if job.load.trust_remote_code and not job.model:
         raise NasAlignError(
             "--trust-remote-code runs code of the base model, so say which that is with --model; "
             "the one that a run names may be a stranger's."
         )
-    if rank and form != "adapter":
-        raise NasAlignError("--rank is for --format adapter; a checkpoint holds the whole change.")
-    if form in ("gguf", *SCORED) and job.load.quantize:
-        what = {"gguf": "A GGUF file", "cross-encoder": "A cross-encoder"}.get(form, "A classifier")
+    if rank and form not in ADAPTERS:
+        raise NasAlignError("--rank is for an adapter; a checkpoint holds the whole change.")
+    if activated and form not in ADAPTERS:
+        raise NasAlignError("--activated is for an adapter; a checkpoint's change acts everywhere.")
+    if form in (*GGUF, *SCORED) and job.load.quantize:
+        scored = {"cross-encoder": "A cross-encoder", "classifier": "A classifier"}
+        what = scored.get(form, "A GGUF file")
         raise NasAlignError(f"{what} is made from whole weights; leave out --quantize.")
     if dtype is None:
         return
     choose_dtype(dtype, torch.device("cpu"))
-    if form == "adapter":
+    if form in ADAPTERS:
         raise NasAlignError("--dtype is for a checkpoint; an adapter keeps its change in float32.")
     if job.load.quantize:
         raise NasAlignError("Quantised weights have a dtype of their own; leave out --dtype.")
 
 
-def _base(run: Path | None, file: AdapterFile, form: Form) -> str:
-    """Return the name of the base model that the run, or else the adapter, gives."""
+def _base(run: Path | None, file: AdapterFile, alone: bool) -> str:
+    """Return the name of the base model that the run, or else the adapter, gives.
+
+    ``alone``: it is not to be loaded.
+    """
     if run:
         with as_written(run):
             return str(read_run(run)["model"]["source"])
     # An adapter holds the last part of a path alone, and the embedded model is no hub's to load.
     embedded = file.base_model in [one.hub for one in EMBEDDED_MODELS.values()]
-    if form != "adapter" and (embedded or not hub_id(file.base_model)):
+    if not alone and (embedded or not hub_id(file.base_model)):
         raise NasAlignError(
             f"The adapter alone does not say where its base model {shortened(file.base_model)} is; "
             f"give --model, a folder, a hub id or an alias ({', '.join(EMBEDDED_MODELS)}), or the "

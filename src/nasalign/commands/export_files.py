@@ -1,10 +1,5 @@
 """The files of an export: all of them are written, or none."""
 
-import os
-import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +8,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from nasalign.adapters.activated import Activation
 from nasalign.adapters.adapter import load_adapter
-from nasalign.adapters.adapter_file import Reduction, read_adapter, read_calibration, write_adapter
-from nasalign.adapters.rank import reduce_adapter
+from nasalign.adapters.adapter_file import Reduction, read_adapter, read_calibration
 from nasalign.adapters.rounding import Rounding
+from nasalign.commands.converter import TYPES, convert, find_converter
 from nasalign.commands.export_classifier import write_classifier
 from nasalign.commands.export_cross_encoder import write_cross_encoder
 from nasalign.commands.job import Job
@@ -27,14 +23,15 @@ from nasalign.io.storage import beside, write_text
 from nasalign.models.companions import Copied, copy_companions
 from nasalign.models.loading import DTYPES
 from nasalign.models.memory import explained
-from nasalign.reporting.card import FILE, SCORED, Form, ScoreFacts, model_card
+from nasalign.reporting.card import (
+    FILE,
+    GGUF,
+    SCORED,
+    Form,
+    ScoreFacts,
+    model_card,
+)
 from nasalign.session import Session
-
-CHECKOUT = "LLAMA_CPP"
-"""The environment variable that names a checkout of llama.cpp."""
-_SCRIPT = "convert_hf_to_gguf.py"
-_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_LINES = 6  # of the output of a converter that failed
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,7 @@ class Exported:
         copied: what was copied into a checkpoint of what stands beside the base model's weights.
         rank: of an adapter's modules; None for a checkpoint.
         scores: what a form that scores texts computes.
+        activation: by what an adapter is activated, if it is.
     """
 
     target: Path
@@ -61,23 +59,7 @@ class Exported:
     copied: Copied = field(default_factory=Copied)
     rank: int | None = None
     scores: ScoreFacts | None = None
-
-
-def export_adapter(
-    base: str, run: Path | None, adapter: Path, target: Path, rank: int | None
-) -> Exported:
-    """Write an adapter anew from what was read and checked, or reduces it to a rank."""
-    with _all_or_nothing(target) as workplace:
-        place = workplace / target.name
-        if rank:
-            reduce_adapter(adapter, place, rank, base)
-        else:
-            file = read_adapter(adapter)
-            write_adapter(place, file.changes, file.origin, base)
-        write_text(place / FILE, model_card(run, place, "adapter", base))
-        made = read_adapter(place)
-        files = _files(place, target)
-        return Exported(target, "float32", files, None, made.origin.lacking, rank=made.rank)
+    activation: Activation | None = None
 
 
 def export_model(
@@ -98,8 +80,8 @@ def export_model(
     reduction = read_adapter(adapter).origin.lacking
     written = str(model.dtype).removeprefix("torch.")
     scored = _scored(session, adapter) if form in SCORED else None
-    converter, card = find_converter() if form == "gguf" else None, card_path(target, form)
-    with _all_or_nothing(target, *[card] * bool(converter)) as workplace:
+    converter, card = find_converter(form), card_path(target, form)
+    with all_or_nothing(target, *[card] * bool(converter)) as workplace:
         place = workplace / target.name
         checkpoint = workplace / "checkpoint" if converter else place
         scores = None
@@ -113,10 +95,10 @@ def export_model(
         copied = copy_companions(job.model, checkpoint, code=job.load.trust_remote_code)
         if converter:
             job.run.say(f"Converting it by {converter}.")
-            _convert(converter, checkpoint, place, written)
+            convert(converter, checkpoint, place, TYPES[written])
         text = model_card(run, adapter, form, job.model, rounding, target.name, scores)
         write_text(card_path(place, form), text)
-        files = {target.name: target, FILE: card} if converter else _files(place, target)
+        files = {target.name: target, FILE: card} if converter else files_in(place, target)
     if converter:  # which has read what it needs of them
         copied = Copied()
     return Exported(target, written, files, rounding, reduction, copied, scores=scores)
@@ -153,17 +135,17 @@ def _merge(model: PreTrainedModel, folder: Path, dtype: str | None) -> Rounding 
 
 def card_path(target: Path, form: Form) -> Path:
     """The card: in the folder, or beside the GGUF file."""
-    return target.with_suffix(".md") if form == "gguf" else target / FILE
+    return target.with_suffix(".md") if form in GGUF else target / FILE
 
 
-def _files(place: Path, target: Path) -> dict[str, Path]:
+def files_in(place: Path, target: Path) -> dict[str, Path]:
     """The files of a folder that is going to be moved to the target, by their names."""
     names = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
     return {name: target / name for name in names}
 
 
 @contextmanager
-def _all_or_nothing(*targets: Path) -> Iterator[Path]:
+def all_or_nothing(*targets: Path) -> Iterator[Path]:
     """Yield a folder in which to make the targets, each by its name; they are moved at the end."""
     try:
         with beside(*targets) as workplace:
@@ -178,59 +160,3 @@ def _all_or_nothing(*targets: Path) -> Iterator[Path]:
         raise NasAlignError(
             f"The export cannot be written to {targets[0]}: {reason}; nothing was left there."
         ) from error
-
-
-def find_converter() -> Path | None:
-    """Return the converter in the checkout that LLAMA_CPP names, or on the PATH, or None."""
-    checkout = os.environ.get(CHECKOUT)
-    if checkout and (script := Path(checkout).expanduser() / _SCRIPT).is_file():
-        return script
-    found = shutil.which(_SCRIPT)
-    return Path(found) if found else None
-
-
-def no_converter(job: Job, run: Path, target: Path, dtype: str | None, tuned: str) -> NasAlignError:
-    """Return an error that gives the two commands to type instead.
-
-    ``dtype`` is the one asked for; ``tuned`` that of the run, empty if it is not known.
-    """
-    checkpoint = target.with_suffix("")
-    export = ["nasalign", "export", str(run), str(checkpoint), "--format", "merged"]
-    for option, value in (
-        ("--model", job.model),
-        ("--device", job.load.device),
-        ("--dtype", dtype),
-    ):
-        export += [option, value] if value else []
-    export += ["--trust-remote-code"] * job.load.trust_remote_code
-    convert = ["python", f"llama.cpp/{_SCRIPT}", str(checkpoint), "--outfile", str(target)]
-    convert += ["--outtype", _TYPES.get(dtype or tuned, "auto")]
-    return NasAlignError(
-        f"The converter {_SCRIPT} of llama.cpp is not here; set {CHECKOUT} to a checkout of "
-        f"llama.cpp, or type these two commands, the second with the path of yours:\n"
-        f"{shlex.join(export)}\n{shlex.join(convert)}"
-    )
-
-
-def _convert(converter: Path, checkpoint: Path, target: Path, dtype: str) -> None:
-    """Convert a checkpoint to a GGUF file of the same dtype."""
-    # Without -P: a script that is started by its path imports from its own folder, as this one
-    # needs, and not from the current one.
-    command = [sys.executable, str(converter), str(checkpoint), "--outfile", str(target)]
-    command += ["--outtype", _TYPES[dtype]]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode or not target.is_file():
-        lines = [line for line in done.stdout.splitlines() if line.strip()][-_LINES:]
-        raise NasAlignError(
-            f"The converter {converter} made no file (exit code {done.returncode}), and nothing "
-            "was left; its last lines:\n" + "\n".join(lines)
-        )

@@ -1,13 +1,11 @@
 """Activated LoRA: low-rank changes that act from a sequence of tokens on, and nowhere before.
 
-K. Greenewald et al., "Activated LoRA: Fine-tuned LLMs for Intrinsics", 2025. The sequence is here
-the instruction of Prompt I: a prompt without it, such as one for a free answer, is answered by the
-untouched model to the bit. PEFT's ``alora_invocation_tokens`` has the same rule.
+Its adapter is an activated one (``adapters.activated``); the sequence is here the instruction of
+Prompt I.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +13,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from nasalign.adapters.adapter_checks import peft_config
-from nasalign.adapters.adapter_file import peft_tensors, write_peft
-from nasalign.errors import ModelError, PromptError
-from nasalign.head_rows.low_rank import RANK, LowRankChange, Outputs
-from nasalign.inference.generation import TokenIds
-from nasalign.inference.prefix import common_beginning, shared_prefix
+from nasalign.adapters.activated import invocation_of, write_activated
+from nasalign.errors import ModelError
+from nasalign.head_rows.low_rank import LowRankChange, Outputs
 from nasalign.models.geometry import text_model
-from nasalign.models.names import public_name
 from nasalign.rivals.lora import attention_linear
 from nasalign.rivals.rate_search import RateSearch
 from nasalign.rivals.rival import Fitted, Material, Rival
@@ -98,32 +92,6 @@ def after(ids: Tensor, sequence: Tensor) -> Tensor:
     return places >= torch.where(last < 0, length, last)[:, None]
 
 
-def invocation_of(material: Material, prompts: Sequence[Any]) -> tuple[int, ...]:
-    """Return the tokens that begin all yes/no prompts and no prompt for a free answer.
-
-    Raises:
-        PromptError: there are none.
-    """
-    builder, question = material.builder(), material.asked[0].question
-    own = prompts[0].token_ids
-    free = common_beginning([TokenIds(builder.parametric(question)), TokenIds(own)])
-    found = own[free : shared_prefix(prompts)]
-    if not found:
-        raise PromptError(
-            "The yes/no prompts begin with no tokens of their own, by which a LoRA could be "
-            "activated; name both answers in front of the question."
-        )
-    return found
-
-
-def write_activated(folder: Path, change: ActivatedChange, base_model: str) -> None:
-    """Write a change as an adapter of PEFT, which activates it by the same tokens."""
-    changes = {name: (a.float(), b.float()) for name, (a, b) in change.factors.items()}
-    config = peft_config(changes, RANK, public_name(base_model))
-    config["alora_invocation_tokens"] = change.invocation.tolist()
-    write_peft(folder, peft_tensors(changes), config)
-
-
 def activated_fit(
     material: Material, search: RateSearch, fresh: Callable[[], ActivatedChange]
 ) -> Fitted:
@@ -131,8 +99,10 @@ def activated_fit(
     tokenizer = material.session.tokenizer
 
     def about(trained: ActivatedChange) -> dict[str, str]:
-        if material.run.folder:
-            write_activated(material.run.folder / "adapter", trained, material.model.name_or_path)
+        if folder := material.run.folder:
+            changes = {name: (a.float(), b.float()) for name, (a, b) in trained.factors.items()}
+            sequence, base = trained.invocation.tolist(), material.model.name_or_path
+            write_activated(folder / "adapter", changes, sequence, base)
         return {"activated by": tokenizer.decode(trained.invocation).strip()}
 
     return search.best(fresh, about)
@@ -142,7 +112,8 @@ def _fit(material: Material) -> Fitted:
     model, seed = material.model, material.settings.seed
     search = RateSearch(material, ALORA.name, ALORA.title, holds=False)  # none is touched
     prompts = [prompt for prompt, _ in chain.from_iterable(search.pairs)]
-    outputs, invocation = attention_linear(model), invocation_of(material, prompts)
+    outputs = attention_linear(model)
+    invocation = invocation_of(material.builder(), prompts, material.asked[0].question)
     return activated_fit(
         material, search, lambda: ActivatedChange(model, outputs, seed, invocation)
     )

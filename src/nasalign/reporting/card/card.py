@@ -9,6 +9,7 @@ from typing import Any, Literal
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from nasalign.adapters.activated import Activation
 from nasalign.adapters.adapter_file import read_adapter
 from nasalign.adapters.rank import vllm_text
 from nasalign.adapters.rounding import Rounding
@@ -41,11 +42,16 @@ from nasalign.reporting.report.tables import calibration_rows, effect_rows
 from nasalign.run_file import as_written
 
 FILE = "README.md"
-Form = Literal["merged", "adapter", "gguf", "cross-encoder", "classifier"]
+Form = Literal["merged", "adapter", "gguf", "gguf-adapter", "cross-encoder", "classifier"]
 SCORED: tuple[Form, ...] = ("cross-encoder", "classifier")
 """The forms that score texts: a probability comes out, not a text."""
+ADAPTERS: tuple[Form, ...] = ("adapter", "gguf-adapter")
+"""The forms that hold the change alone."""
+GGUF: tuple[Form, ...] = ("gguf", "gguf-adapter")
+"""The forms that are one file, with the card beside it."""
 _CAUSAL = "AutoModelForCausalLM"
-_TAGS = {"adapter": ("lora",), "gguf": ("gguf",), "cross-encoder": ("cross-encoder", "reranker")}
+_TAGS: dict[str, tuple[str, ...]] = {"adapter": ("lora",), "gguf": ("gguf",)}
+_TAGS |= {"gguf-adapter": ("gguf", "lora"), "cross-encoder": ("cross-encoder", "reranker")}
 _LIBRARIES = {"adapter": "peft", "merged": "transformers", "classifier": "transformers"}
 _LIBRARIES["cross-encoder"] = "sentence-transformers"
 _TASKS = {"cross-encoder": "text-ranking", "classifier": "text-classification"}
@@ -64,17 +70,20 @@ def model_card(
     rounding: Rounding | None = None,
     name: str = "",
     scores: ScoreFacts | None = None,
+    activation: Activation | None = None,
 ) -> str:
     """Return the card of an exported model.
 
     Args:
         run: the run directory, or None where there is only an adapter.
         adapter: the folder of the adapter.
-        form: a whole checkpoint, the adapter alone, a GGUF file, or a form that scores texts.
+        form: a whole checkpoint, the adapter alone, a GGUF file of either, or a form that scores
+            texts.
         base: the name by which the base model is loaded.
         rounding: what is left of the change, where the checkpoint was rounded to another dtype.
         name: name of the GGUF file.
         scores: what a form that scores texts computes.
+        activation: by what an adapter is activated, if it is.
 
     Raises:
         NasAlignError: a file of the run is broken, or nasalign did not write the adapter.
@@ -107,6 +116,7 @@ def model_card(
             command=Markdown(_command(files)) if files else None,
             limits=limits(files, sets) if files else [],
             scores=scores,
+            activation=activation,
             said=list(score_texts(scores, form)) if scores else [],
             calibration=file.origin.calibration,
             errors=calibration_rows(files) if files else [],
@@ -136,7 +146,7 @@ def _front_matter(files: RunFiles | None, base: Base, form: Form, title: str) ->
     bias = "positive-bias" if files and files.to_no else "negative-bias"
     return ModelCardData(
         base_model=base.hub or (base.into.hub if base.into else None),
-        base_model_relation="adapter" if form == "adapter" else "finetune",
+        base_model_relation="adapter" if form in ADAPTERS else "finetune",
         library_name=_LIBRARIES.get(form),
         pipeline_tag=_TASKS.get(form, "text-generation"),
         datasets=[probed] if probed else None,
