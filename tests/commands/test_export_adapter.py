@@ -172,9 +172,9 @@ def test_the_converter_gets_the_adapter_and_the_models_configuration(
     assert given["base"]["architectures"] == ["LlamaForCausalLM"]
     assert given["base"]["hidden_size"]
     assert given["config"]["r"] == found["rank"] == 8
-    tokens = (found["activation"] or {}).get("tokens")
-    assert given["config"].get("alora_invocation_tokens") == tokens
-    assert (tokens is not None) == activated
+    told = given["config"].get("alora_invocation_tokens")
+    # llama.cpp's server lets an adapter act from the token before these on.
+    assert told == (found["activation"]["tokens"][1:] if activated else None)
     card = ModelCard.load(out / "mine.md")
     assert {"gguf", "lora"} <= set(card.data.tags)
     assert card.data.base_model_relation == "adapter"

@@ -145,10 +145,19 @@ def activated_logits(
         return answer_logits(model, prompts, prefix=start, shared=cache)
 
 
-def activate(folder: Path, activation: Activation) -> None:
-    """Write an adapter of nasalign anew, so that it is activated; nasalign reads it no more."""
+def activate(folder: Path, activation: Activation, *, for_llama_cpp: bool = False) -> None:
+    """Write an adapter of nasalign anew, so that it is activated; nasalign reads it no more.
+
+    Args:
+        folder: of the adapter.
+        activation: by what.
+        for_llama_cpp: leave out the first token. llama.cpp's server lets an adapter act from the
+            token before the sequence on, and takes what that token left in its cache for the next
+            prompt, also for one that activates nothing (``benchmarks/llama_cpp_server.py``).
+    """
     file = read_adapter(folder)
-    write_activated(folder, file.changes, activation.tokens, file.base_model)
+    tokens = activation.tokens[for_llama_cpp and len(activation.tokens) > 1 :]
+    write_activated(folder, file.changes, tokens, file.base_model)
 
 
 def _start(builder: PromptBuilder, prompts: Sequence[BinaryPrompt], question: Question) -> int:

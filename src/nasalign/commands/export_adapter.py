@@ -47,7 +47,7 @@ def export_adapter(
         activation = activation_in(session, folder) if session and activated else None
         text = model_card(run, folder, form, job.model, name=target.name, activation=activation)
         if activation:
-            activate(folder, activation)
+            activate(folder, activation, for_llama_cpp=bool(converter))
         write_text(card_path(place, form), text)
         if converter and session:
             base = workplace / "base"
