@@ -13,7 +13,7 @@ import pytest
 
 import nasalign
 from nasalign import commands as cli
-from nasalign.commands.export_files import _convert
+from nasalign.commands.converter import convert
 from nasalign.errors import ModelError
 from nasalign.models.embedded import embedded_folder
 
@@ -93,7 +93,7 @@ def test_processes_are_started_in_four_places() -> None:
     assert places == {
         "prompts/template.py",
         "models/embedded.py",
-        "commands/export_files.py",
+        "commands/converter.py",
         "commands/row_workers.py",
     }
 
@@ -151,6 +151,6 @@ def test_the_converter_imports_from_its_own_folder(
         "import sys, json, logging, conversion\n"
         "open(sys.argv[sys.argv.index('--outfile') + 1], 'w').write(conversion.__file__)\n"
     )
-    _convert(script, hostile, tmp_path / "out.gguf", "float32")
+    convert(script, hostile, tmp_path / "out.gguf", "f32")
     assert (tmp_path / "out.gguf").read_text() == str(checkout / "conversion.py")
     assert unrun(hostile)
