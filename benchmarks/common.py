@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from nasalign.data.binary import positive_example
-from nasalign.data.records import load_facts
+from nasalign.data.records import Question, load_facts
 from nasalign.prompts.builder import AnswerTokens, BinaryPrompt, PromptBuilder
 
 MIB = 2**20
@@ -142,12 +142,17 @@ def peak_memory(device: torch.device | str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
 
-def fact_prompts(tokenizer: PreTrainedTokenizerBase, count: int) -> list[BinaryPrompt]:
-    """Returns Prompt I of real facts, whose answers are right, in an order shuffled once."""
+def shuffled_facts() -> list[Question]:
+    """Returns all facts, in an order shuffled once."""
     facts = load_facts()
     random.Random(0).shuffle(facts)
+    return facts
+
+
+def fact_prompts(tokenizer: PreTrainedTokenizerBase, count: int) -> list[BinaryPrompt]:
+    """Returns Prompt I of real facts, whose answers are right, in an order shuffled once."""
     builder = PromptBuilder(tokenizer)
-    return [builder.binary(positive_example(fact)) for fact in facts[:count]]
+    return [builder.binary(positive_example(fact)) for fact in shuffled_facts()[:count]]
 
 
 def random_prompts(

@@ -14,6 +14,7 @@ the same adapter in the form of the first versions, in which each module had a r
 ``rank_pattern``: llama.cpp reads no patterns and scales the keys by alpha of the queries.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -111,11 +112,22 @@ def theirs(gguf: Path, lora: Path | None, prompts: Sequence[BinaryPrompt]) -> Te
     return torch.stack(odds)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
+def gaps(found: Tensor, expected: Tensor) -> tuple[float, float, int]:
+    """Mean and largest gap of log odds [N], and how many verdicts are others."""
+    gap = (found - expected).abs()
+    return float(gap.mean()), float(gap.max()), int(((found > 0) != (expected > 0)).sum())
+
+
+def given_options(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line: an adapter, and how many facts are asked."""
+    options = parser(description)
     options.add_argument("--run", type=Path, help="a run of align of the embedded model")
     options.add_argument("--prompts", type=int, default=30, help="facts that are asked")
-    given = options.parse_args(arguments)
+    return options.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = given_options(__doc__, arguments)
     model, tokenizer = nasalign.load(MODEL, device="cpu", dtype="float32")
     prompts = fact_prompts(tokenizer, given.prompts)
     with tempfile.TemporaryDirectory() as temporary:
@@ -139,9 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ("adapter with rank_pattern", place / "patterns.gguf", aligned),
         ):
             found = theirs(place / "base.gguf", lora, prompts)
-            gap = (found - expected).abs()
-            other = int(((found > 0) != (expected > 0)).sum())
-            rows.append((name, f"{gap.mean():.5f}", f"{gap.max():.5f}", other))
+            mean, most, other = gaps(found, expected)
+            rows.append((name, f"{mean:.5f}", f"{most:.5f}", other))
     moved = (aligned - untouched).abs()
     result = {
         "prompts": len(prompts),

@@ -14,7 +14,6 @@ without one.
 """
 
 import os
-import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,22 +22,22 @@ from typing import Any
 import httpx
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 import nasalign
-from common import finish, machine, parser, require, table
-from llama_cpp_adapter import MODEL, convert, make_adapter
-from nasalign.adapters.activated import activated_logits
+from common import finish, machine, require, shuffled_facts, table
+from llama_cpp_adapter import MODEL, convert, gaps, given_options, make_adapter, ours
+from nasalign.adapters.activated import activated_logits, invocation_start
 from nasalign.commands.export import export_job
 from nasalign.commands.job import Job
 from nasalign.data.binary import positive_example
-from nasalign.data.records import load_facts
 from nasalign.models.embedded import embedded_folder
 from nasalign.nasa_plus.attribution import answer_log_probabilities
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.prompts.prompt_one import prompt_1
 from nasalign.prompts.wordings import PARAMETRIC_INSTRUCTION
 from nasalign.run import adapter_folder
-from serve_load import server
+from serve_load import on_free_port
 
 LIKELIEST = 2000
 """Tokens whose probabilities the server is asked for."""
@@ -49,20 +48,9 @@ def llama_server(base: Path, lora: Path | None) -> Any:
     """Starts the server of a base with an adapter on a free port."""
     program = Path(os.environ.get("LLAMA_CPP", "llama.cpp")) / "build" / "bin" / "llama-server"
     require(program.is_file(), f"{program} is not there; build llama-server in LLAMA_CPP.")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [str(program), "-m", str(base), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--ctx-size", "1024", "--threads", str(torch.get_num_threads())]
-    command += ["--lora", str(lora)] if lora else []
-
-    def ready(_: str) -> str | None:
-        try:
-            found = httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False)
-        except httpx.HTTPError:
-            return None
-        return f"http://127.0.0.1:{port}/v1" if found.status_code == 200 else None
-
-    return server(command, ready, 120)
+    command = [str(program), "-m", str(base), "--ctx-size", "1024"]
+    command += ["--threads", str(torch.get_num_threads())]
+    return on_free_port([*command, *(["--lora", str(lora)] if lora else [])])
 
 
 def asked(address: str, content: str, **more: Any) -> dict[str, Any]:
@@ -92,41 +80,33 @@ def free_answer(address: str, question: str) -> str:
 
 
 @torch.no_grad()
-def ours(folder: Path, prompts: Sequence[BinaryPrompt], start: int) -> dict[str, Tensor]:
+def expected_odds(
+    model: PreTrainedModel, folder: Path, prompts: Sequence[BinaryPrompt], start: int
+) -> dict[str, Tensor]:
     """Log odds by nasalign, [N] each: untouched, with the adapter, and with it from a token on."""
-    model, _ = nasalign.load(MODEL, device="cpu", dtype="float32")
     adapter = nasalign.load_adapter(folder, model)
-    places = {"untouched": len(prompts[0].token_ids) - 1, "adapter": 0, "activated": start}
-    found = {}
-    for name, place in places.items():
-        if name == "untouched":
-            logits = torch.cat(
-                [model(torch.tensor([one.token_ids])).logits[:, -1] for one in prompts]
-            )
-        else:
-            logits = activated_logits(model, adapter, prompts, place)
-        said = answer_log_probabilities(logits, prompts).double()
-        found[name] = said[:, 0] - said[:, 1]
-    return found
+    return {
+        "untouched": ours(model, prompts),
+        **{
+            name: log_odds_of(activated_logits(model, adapter, prompts, place), prompts)
+            for name, place in (("adapter", 0), ("activated", start))
+        },
+    }
 
 
-def compared(found: Tensor, expected: Tensor) -> tuple[float, float, int]:
-    """Mean and largest gap of log odds, and how many verdicts are others."""
-    gap = (found - expected).abs()
-    return float(gap.mean()), float(gap.max()), int(((found > 0) != (expected > 0)).sum())
+def log_odds_of(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:
+    """Log odds of Yes and No [N] by the logits after prompts."""
+    said = answer_log_probabilities(logits, prompts).double()
+    return said[:, 0] - said[:, 1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--run", type=Path, help="a run of align of the embedded model")
-    options.add_argument("--prompts", type=int, default=30, help="facts that are asked")
-    given = options.parse_args(arguments)
+    given = given_options(__doc__, arguments)
     model, tokenizer = nasalign.load(MODEL, device="cpu", dtype="float32")
-    builder, facts = PromptBuilder(tokenizer), load_facts()
-    examples = [positive_example(fact) for fact in facts[:: len(facts) // given.prompts]]
-    examples = examples[: given.prompts]
+    builder, facts = PromptBuilder(tokenizer), shuffled_facts()[: given.prompts]
+    examples = [positive_example(fact) for fact in facts]
     prompts = [builder.binary(one) for one in examples]
-    gaps: dict[str, tuple[float, float, int]] = {}
+    found_gaps: dict[str, tuple[float, float, int]] = {}
     free: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -143,15 +123,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         export_job(job, source, place / "plain.gguf", "gguf-adapter")
         done = export_job(job, source, place / "activated.gguf", "gguf-adapter", activated=True)
         assert done.activation
-        start = prompts[0].token_ids.index(done.activation.tokens[0])
-        expected = ours(adapter, prompts, start)
+        start = invocation_start(builder, prompts, facts[0])
+        expected = expected_odds(model, adapter, prompts, start)
         for name, lora in loras.items():
             with llama_server(place / "base.gguf", lora) as (_, address):
                 found, free[name] = [], []
                 for one, prompt in zip(examples, prompts, strict=True):
                     found.append(log_odds(address, prompt_1(one), prompt))
                     free[name].append(free_answer(address, one.question))
-            gaps[name] = compared(torch.tensor(found, dtype=torch.float64), expected[name])
+            found_gaps[name] = gaps(torch.tensor(found, dtype=torch.float64), expected[name])
     same = {
         name: sum(one == other for one, other in zip(free[name], free["untouched"], strict=True))
         for name in free
@@ -163,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "prompts": len(prompts),
         "activated_by": done.activation.text,
         "moved": moved,
-        "gaps": gaps,
+        "gaps": found_gaps,
         "free_as_untouched": same,
         "machine": machine("cpu"),
     }
@@ -176,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             other,
             f"{same[name]} of {len(prompts)}",
         )
-        for name, (mean, most, other) in gaps.items()
+        for name, (mean, most, other) in found_gaps.items()
     ]
     header = ("served", "moves log odds by", "mean gap", "largest gap", "other verdicts")
     lines = [

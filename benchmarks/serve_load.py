@@ -85,21 +85,26 @@ def nasalign_server(options: argparse.Namespace) -> Any:
     return server(command, ready, 300)
 
 
-def transformers_server(folder: Path) -> Any:
-    """`transformers serve` of a model's folder."""
+def on_free_port(command: Sequence[str]) -> Any:
+    """Starts a server of OpenAI's API that takes ``--host`` and ``--port``."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    script = Path(sys.executable).with_name("transformers")
-    command = [str(script), "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    address = f"http://127.0.0.1:{port}/v1"
 
     def ready(_: str) -> str | None:
         try:
-            httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5, trust_env=False)
-        except httpx.HTTPError:
+            httpx.get(f"{address}/models", timeout=5, trust_env=False).raise_for_status()
+        except httpx.HTTPError:  # also while it loads the model
             return None
-        return f"http://127.0.0.1:{port}/v1"
+        return address
 
-    return server(command, ready, 300)
+    return server([*command, "--host", "127.0.0.1", "--port", str(port)], ready, 300)
+
+
+def transformers_server(folder: Path) -> Any:
+    """`transformers serve` of a model's folder."""
+    script = Path(sys.executable).with_name("transformers")
+    return on_free_port([str(script), "serve", str(folder)])
 
 
 def run(ask: Callable[[int], Any], requests: int, at_once: int) -> tuple[float, list[Any]]:

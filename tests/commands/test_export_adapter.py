@@ -17,7 +17,7 @@ from nasalign.data.records import BinaryExample, Question, load_facts
 from nasalign.inference.forward import answer_logits
 from nasalign.inference.generation import TokenIds
 from nasalign.models.loading import load
-from nasalign.prompts.builder import PromptBuilder
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 # Takes llama.cpp's arguments, and writes down what it was given.
 CONVERTER = """#!/usr/bin/env python3
@@ -65,6 +65,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return aligned(tmp_path)
 
 
+def start_of(prompt: BinaryPrompt, tokens: list[int]) -> int:
+    """Where the tokens stand in a prompt."""
+    return next(at for at in range(99) if [*prompt.token_ids[at : at + len(tokens)]] == tokens)
+
+
 def with_converter(folder: Path, script: str = CONVERTER) -> None:
     folder.mkdir()
     path = folder / "convert_lora_to_gguf.py"
@@ -81,10 +86,7 @@ def test_an_activated_adapter_says_elsewhere_what_it_says_here(family: str, tmp_
     builder = PromptBuilder(tokenizer)
     prompts = [builder.binary(one) for one in ASKED]
     free = TokenIds(builder.parametric(Question("What is the capital of France?", ("Paris",))))
-    starts = [
-        next(at for at in range(99) if [*one.token_ids[at : at + len(tokens)]] == tokens)
-        for one in prompts
-    ]
+    starts = [start_of(one, tokens) for one in prompts]
     assert len(set(starts)) == 1
     assert starts[0] > 0
     adapter = load_adapter(run / "adapter", model)
@@ -129,7 +131,7 @@ def test_what_is_said_of_the_activation(tmp_path: Path) -> None:
     shares = []
     with adapter.on(model):
         whole = answer_logits(model, prompts, prefix=0)
-    start = list(prompts[0].token_ids).index(told["tokens"][0])
+    start = start_of(prompts[0], told["tokens"])
     for logits in (whole, activated_logits(model, adapter, prompts, start)):
         said_of = logits.double().log_softmax(-1)
         answers = prompts[0].answers

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from nasalign.adapters.adapter import Adapter, load_adapter
 from nasalign.adapters.adapter_checks import Changes
-from nasalign.adapters.adapter_file import peft_form, read_adapter, write_peft
+from nasalign.adapters.adapter_file import peft_form, write_peft
+from nasalign.adapters.scaling import SAME
 from nasalign.data.records import Question
 from nasalign.errors import PromptError
 from nasalign.inference.batches import HasTokens
@@ -25,9 +26,6 @@ from nasalign.inference.generation import TokenIds
 from nasalign.inference.prefix import common_beginning, prefix_cache, shared_prefix
 from nasalign.nasa_plus.attribution import answer_log_probabilities
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
-
-SAME = 1e-4
-"""Largest difference of a probability that counts as none."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,20 @@ class Activation:
         )
 
 
+def invocation_start(
+    builder: PromptBuilder, prompts: Sequence[BinaryPrompt], question: Question
+) -> int:
+    """Return the position of the first token that a prompt for a free answer does not begin with.
+
+    Args:
+        builder: of the prompts.
+        prompts: yes/no prompts; all begin with the tokens before that position.
+        question: what a free answer is asked for.
+    """
+    free = TokenIds(builder.parametric(question))
+    return common_beginning([free, TokenIds(prompts[0].token_ids)])
+
+
 def invocation_of(
     builder: PromptBuilder, prompts: Sequence[BinaryPrompt], question: Question
 ) -> tuple[int, ...]:
@@ -76,7 +88,7 @@ def invocation_of(
     Raises:
         PromptError: there are none.
     """
-    start = _start(builder, prompts, question)
+    start = invocation_start(builder, prompts, question)
     found = prompts[0].token_ids[start : shared_prefix(prompts)]
     if not found:
         raise PromptError(
@@ -116,7 +128,7 @@ def activation_of(
         PromptError: nothing can activate it.
     """
     tokens = invocation_of(builder, prompts, question)
-    adapter, start = load_adapter(folder, model), _start(builder, prompts, question)
+    adapter, start = load_adapter(folder, model), invocation_start(builder, prompts, question)
     activated = _odds(activated_logits(model, adapter, prompts, start), prompts)
     with adapter.on(model):
         everywhere = _odds(answer_logits(model, prompts), prompts)
@@ -143,27 +155,6 @@ def activated_logits(
     cache = prefix_cache(model, prompts[:1], start) if start else None
     with adapter.on(model):
         return answer_logits(model, prompts, prefix=start, shared=cache)
-
-
-def activate(folder: Path, activation: Activation, *, for_llama_cpp: bool = False) -> None:
-    """Write an adapter of nasalign anew, so that it is activated; nasalign reads it no more.
-
-    Args:
-        folder: of the adapter.
-        activation: by what.
-        for_llama_cpp: leave out the first token. llama.cpp's server lets an adapter act from the
-            token before the sequence on, and takes what that token left in its cache for the next
-            prompt, also for one that activates nothing (``benchmarks/llama_cpp_server.py``).
-    """
-    file = read_adapter(folder)
-    tokens = activation.tokens[for_llama_cpp and len(activation.tokens) > 1 :]
-    write_activated(folder, file.changes, tokens, file.base_model)
-
-
-def _start(builder: PromptBuilder, prompts: Sequence[BinaryPrompt], question: Question) -> int:
-    """The position of the first token that no prompt for a free answer has in its place."""
-    free = TokenIds(builder.parametric(question))
-    return common_beginning([free, TokenIds(prompts[0].token_ids)])
 
 
 def _odds(logits: Tensor, prompts: Sequence[BinaryPrompt]) -> Tensor:

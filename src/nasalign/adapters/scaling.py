@@ -9,6 +9,8 @@ from nasalign.config import Settings
 
 _PROMPT = ("vocabulary", "instruction", "template", "system", "chat")
 """Settings of the prompt; log odds of another prompt are on another scale."""
+SAME = 1e-4
+"""Largest difference of a probability that counts as none."""
 
 
 @dataclass(frozen=True)

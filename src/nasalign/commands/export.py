@@ -6,6 +6,7 @@ from typing import Annotated
 
 import torch
 import typer
+from rich.console import Console
 
 from nasalign.adapters.adapter_file import AdapterFile, read_adapter
 from nasalign.adapters.rank import vllm_text
@@ -103,22 +104,7 @@ def export(
             check_push(push)
         job = Job.of(console, "export", model, load=replace(written, dtype=None))
         done = export_job(job, run_folder, target, form, written.dtype, rank, activated)
-        console.print(f"Written to {done.target}.", highlight=False, soft_wrap=True)
-        for text in copied_texts(done.copied):
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-        if done.scores:
-            for text in score_texts(done.scores, form):
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
-        if done.activation:
-            console.print(done.activation.sentence, markup=False, highlight=False, soft_wrap=True)
-        if done.rank and form == "adapter":
-            console.print(vllm_text(done.rank), highlight=False, soft_wrap=True)
-        if done.reduction:
-            header = ("module", "changed rows", "relative error")
-            console.print(columns_table("", reduction_rows(done.reduction), header))
-            console.print(reduction_text(done.reduction), highlight=False)
-        if done.rounding:
-            console.print(rounding_text(done.rounding), highlight=False)
+        _show(console, done, form)
         pushed = upload(done.target, done.files, push, private) if push else None
         if pushed:
             console.print(f"Uploaded to {pushed}.", highlight=False, soft_wrap=True)
@@ -138,6 +124,23 @@ def export(
                 "pushed": pushed,
             }
         )
+
+
+def _show(console: Console, done: Exported, form: Form) -> None:
+    """Print what was written, and how near it is to the aligned model."""
+    console.print(f"Written to {done.target}.", highlight=False, soft_wrap=True)
+    said = copied_texts(done.copied)
+    said += score_texts(done.scores, form) if done.scores else []
+    said += [done.activation.sentence] if done.activation else []
+    said += [vllm_text(done.rank)] if done.rank and form == "adapter" else []
+    for text in said:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if done.reduction:
+        header = ("module", "changed rows", "relative error")
+        console.print(columns_table("", reduction_rows(done.reduction), header))
+        console.print(reduction_text(done.reduction), highlight=False)
+    if done.rounding:
+        console.print(rounding_text(done.rounding), highlight=False)
 
 
 def export_job(
@@ -199,7 +202,9 @@ def _check(job: Job, form: Form, dtype: str | None, rank: int | None, activated:
             "the one that a run names may be a stranger's."
         )
     if rank and form not in ADAPTERS:
-        raise NasAlignError("--rank is for an adapter; a checkpoint holds the whole change.")
+        raise NasAlignError(
+            "--rank is for --format adapter or gguf-adapter; a checkpoint holds the whole change."
+        )
     if activated and form not in ADAPTERS:
         raise NasAlignError("--activated is for an adapter; a checkpoint's change acts everywhere.")
     if form in (*GGUF, *SCORED) and job.load.quantize:

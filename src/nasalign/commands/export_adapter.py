@@ -4,14 +4,13 @@ from pathlib import Path
 
 from transformers.utils import CONFIG_NAME
 
-from nasalign.adapters.activated import Activation, activate, activation_of
+from nasalign.adapters.activated import Activation, activation_of, write_activated
 from nasalign.adapters.adapter_file import read_adapter, write_adapter
 from nasalign.adapters.rank import reduce_adapter
 from nasalign.commands.converter import convert, find_converter
 from nasalign.commands.export_files import Exported, all_or_nothing, card_path, files_in
 from nasalign.commands.job import Job
-from nasalign.commands.pairs import TRIED
-from nasalign.data.records import load_facts
+from nasalign.commands.pairs import tried_facts
 from nasalign.evaluation.both_models import BothModels
 from nasalign.io.files import write_json
 from nasalign.io.storage import write_text
@@ -47,7 +46,10 @@ def export_adapter(
         activation = activation_in(session, folder) if session and activated else None
         text = model_card(run, folder, form, job.model, name=target.name, activation=activation)
         if activation:
-            activate(folder, activation, for_llama_cpp=bool(converter))
+            # llama.cpp's server lets an adapter act from the token before the sequence on, and
+            # takes what that token left in its cache for the next prompt, whatever it is.
+            first = 1 if converter and len(activation.tokens) > 1 else 0
+            write_activated(folder, made.changes, activation.tokens[first:], made.base_model)
         write_text(card_path(place, form), text)
         if converter and session:
             base = workplace / "base"
@@ -63,8 +65,7 @@ def export_adapter(
 
 def activation_in(session: Session, folder: Path) -> Activation:
     """Return how an adapter is activated by the prompt of a session, tried on embedded facts."""
-    asked, builder, facts = BothModels(session, None), session.builder(), load_facts()
-    tried = facts[:: max(1, len(facts) // TRIED)][:TRIED]
+    asked, builder, tried = BothModels(session, None), session.builder(), tried_facts()
     filled = [dict(zip(asked.columns, (one.question, one.answer), strict=False)) for one in tried]
     for place, one in enumerate(filled):  # a context, or a further placeholder: not in all
         further = asked.columns[2:]

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from nasalign.data.records import BinaryExample, load_facts
+from nasalign.data.records import BinaryExample, Question, load_facts
 from nasalign.errors import NasAlignError, PromptError
 from nasalign.evaluation.both_models import BothModels
 from nasalign.prompts.builder import BinaryPrompt
@@ -78,9 +78,7 @@ class PairPrompt:
     @cached_property
     def tried(self) -> list[tuple[str, str]]:
         """Pairs of facts: questions, each with its answer, evenly over the embedded ones."""
-        facts = load_facts()
-        chosen = facts[:: max(1, len(facts) // TRIED)][:TRIED]
-        return [(one.question, one.answer) for one in chosen]
+        return [(one.question, one.answer) for one in tried_facts()]
 
     @cached_property
     def prompts(self) -> list[BinaryPrompt]:
@@ -132,6 +130,12 @@ class PairPrompt:
     def _example(self, query: str, document: str) -> BinaryExample:
         values = dict(zip(self.columns, (query, document), strict=True))
         return BothModels(self.session, None).example(values)
+
+
+def tried_facts() -> list[Question]:
+    """Return embedded facts by which an export is checked, evenly over all."""
+    facts = load_facts()
+    return facts[:: max(1, len(facts) // TRIED)][:TRIED]
 
 
 def _literal(text: str) -> str:

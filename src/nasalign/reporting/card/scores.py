@@ -4,10 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nasalign.adapters.scaling import SAME
 from nasalign.reporting.formats import rounded
-
-SAME = 1e-4
-"""Largest difference of a probability that counts as none."""
 
 
 @dataclass(frozen=True)
