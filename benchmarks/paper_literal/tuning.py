@@ -30,7 +30,8 @@ def replay(
     Args:
         rows: of ``tuning.jsonl``: the epochs of each head, and then its outcome.
         start: single head NAS of V by head, and its sum, both before tuning.
-        limits: ``T``, ``rho``, ``tau``; ``share``, which halts where tau is minus infinity.
+        limits: ``T``, ``rho``, ``tau``; ``share``, which halts where tau is minus infinity;
+            ``by_model``, whether model NAS above its start ends and cancels a head, and alone does.
 
     Returns:
         The decision on each head, and what the record does that Algorithm 1 does not.
@@ -55,12 +56,15 @@ def replay(
         stopped = limits["T"]
         for number, one in enumerate(epochs, start=1):  # lines 6 to 13
             enough = limits["tau"] == -math.inf and one["yes_share"] > limits["share"]
-            if one["alpha"] > alpha or one["alpha"] < limits["rho"] or one["beta"] > beta or enough:
+            above = limits["by_model"] and one["beta"] > beta_initial
+            ended = one["alpha"] > alpha or one["alpha"] < limits["rho"] or one["beta"] > beta
+            if ended or enough or above:
                 stopped = number
                 break
             alpha, beta = one["alpha"], one["beta"]
         last = epochs[-1]
-        cancel = last["alpha"] > alpha_initial or last["beta"] > beta_initial  # line 14
+        cancel = last["beta"] > beta_initial  # line 14
+        cancel |= last["alpha"] > alpha_initial and not limits["by_model"]
         beta_now = beta_initial if cancel else last["beta"]  # line 15
         enough = limits["tau"] == -math.inf and last["yes_share"] > limits["share"] and not cancel
         halted = last["beta"] < limits["tau"] or enough  # line 16

@@ -120,6 +120,7 @@ def _algorithm(made: Produced, form: str, findings: Findings) -> None:
     settings = made.settings
     limits = {"T": settings["epochs"], "rho": settings["rho"], "tau": tau(made)}
     limits["share"] = settings["halting_share"]
+    limits["by_model"] = settings["cancellation"] == "model"
     start = single, math.fsum(single.values())
     decided, wrong = tuning.replay(rows, start, limits)
     outcomes = [row for row in rows if row["record"] == "head"]

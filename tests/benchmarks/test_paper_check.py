@@ -143,12 +143,27 @@ def test_replay_of_algorithm_1(
     epochs: list[tuple[float, float]], tau: float, expected: tuning.Decision
 ) -> None:
     rows = [*(epoch(*one) for one in epochs), outcome(expected.kept)]
-    limits = {"T": 3, "rho": 0.5, "tau": tau, "share": 0.5}
+    limits = {"T": 3, "rho": 0.5, "tau": tau, "share": 0.5, "by_model": False}
     decided, wrong = tuning.replay(rows, ({(0, 0): 10.0}, 10.0), limits)
     assert decided == {(0, 0): expected}
     assert not wrong
     rows.insert(len(epochs), epoch(0.6, 0.6))  # after the epochs have ended
     assert tuning.replay(rows, ({(0, 0): 10.0}, 10.0), limits)[1]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        ([(11, 9), (10.5, 8), (10.4, 7)], tuning.Decision(3, True, False)),  # alpha has no say
+        ([(9, 11)], tuning.Decision(1, False, False)),  # beta is above its start
+    ],
+)
+def test_replay_where_model_nas_alone_cancels(
+    epochs: list[tuple[float, float]], expected: tuning.Decision
+) -> None:
+    rows = [*(epoch(*one) for one in epochs), outcome(expected.kept)]
+    limits = {"T": 3, "rho": 0.5, "tau": 0.0, "share": 0.5, "by_model": True}
+    assert tuning.replay(rows, ({(0, 0): 10.0}, 10.0), limits) == ({(0, 0): expected}, [])
 
 
 def test_nas_and_probabilities_of_a_tiny_model_are_those_of_the_product(saved: Path) -> None:
