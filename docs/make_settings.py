@@ -78,7 +78,6 @@ REASONS = {  # why a preset takes another value than the paper's defaults
     "cancellation": "a head that raises the model's NAS seldom comes back below its start",
     "halting": "V holds known answers, which are affirmed more readily than others",
     "line_search": "an epoch that goes too far is shortened",
-    "joint_learning_rate": "many small steps learn more than few large ones (docs/study.md)",
     "side_effect_questions": "half a minute",
     "budget_minutes": "15 minutes on a CPU, where the whole may take hours",
 }

@@ -162,8 +162,9 @@ class Settings:
     """Whether nasa+ changes values and output projections of its heads, beside queries and keys."""
     joint_batch_size: Count = 8
     """Samples a step of nasa+."""
-    joint_learning_rate: Rate = 3e-3
-    """Highest rate of AdamW of nasa+."""
+    joint_learning_rate: Rate | Literal["auto"] = "auto"
+    """Highest rate of AdamW of nasa+; "auto" tries 0.003 and lower ones for an eighth of the
+    steps."""
     joint_epochs: Count = 2
     """Epochs of nasa+."""
     centring: Weight = 0.1
@@ -242,7 +243,7 @@ def _refusal(error: ValidationError, kind: type[Settings]) -> NasAlignError:
         near = did_you_mean(name, names) or f" The settings are {', '.join(names)}."
         return NasAlignError(f"There is no setting {shortened(name)}.{near}")
     rule, near = first["msg"].replace("Input should", "must"), ""
-    if name == "learning_rate":
+    if name in ("learning_rate", "joint_learning_rate"):
         rule += ' or "auto"'
     if first["type"] == "literal_error":
         rule = f"must be one of {first['ctx']['expected']}"

@@ -183,6 +183,48 @@ def test_a_record_has_each_kind_and_the_best_is_marked(tokenizer: PreTrainedToke
     assert isinstance(records[0], JointRecord)
 
 
+def test_the_rate_that_is_found_gives_what_it_gives_when_given(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    learnt = JointSamples(samples(tokenizer, "known") * 4, samples(tokenizer, "known", 10), FREE)
+
+    def tuned(rate: float | str) -> tuple[JointTuner, list[JointRecord], dict]:
+        model = tiny.build_model("llama").requires_grad_(False)
+        tuner = JointTuner(
+            model, learnt, HEADS, SETTINGS.replace({"joint_learning_rate": rate, "joint_epochs": 4})
+        )
+        return tuner, list(tuner.tune()), tiny.state(model)
+
+    tuner, records, state = tuned("auto")
+    assert list(tuner.tried) == pytest.approx([3e-3, 1e-3])  # a tiny model learns at the first
+    assert tuner.tried[3e-3] < min(list(tuner.tried.values())[1:])
+    assert tuner.rate == records[-1].learning_rate == 3e-3
+    _, expected, same = tuned(3e-3)
+    assert [one.loss for one in records[1:]] == [one.loss for one in expected[1:]]
+    assert all(torch.equal(state[name], same[name]) for name in state)
+
+
+@pytest.mark.parametrize("too_high", [math.inf, 1.0])
+def test_lower_rates_are_tried_as_long_as_they_are_better(
+    too_high: float, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = samples(tokenizer, "known")
+    model = tiny.build_model("llama").requires_grad_(False)
+    settings = SETTINGS.replace({"joint_learning_rate": "auto"})
+    tuner = JointTuner(model, JointSamples(pairs, pairs), HEADS, settings)
+    train = tuner._train
+
+    def judged(batches: list[list[int]], shown: bool = True) -> list[float]:
+        """The first two rates are too high, and the fourth is too low."""
+        losses, order = train(batches, shown), [too_high, too_high / 2, 0.1, 0.2]
+        return [order[len(tuner.tried)]] * len(losses) if len(tuner.tried) < 4 else losses
+
+    monkeypatch.setattr(tuner, "_train", judged)
+    records = list(tuner.tune())
+    assert list(tuner.tried) == pytest.approx([3e-3, 1e-3, 3e-3 / 9, 3e-3 / 27])
+    assert records[-1].learning_rate == pytest.approx(3e-3 / 9)
+
+
 def test_a_loss_that_is_not_finite_ends_the_tuning(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
 from nasalign.nasa.direction import FIRST
 from nasalign.nasa.parts import VALIDATION_ONE_OF
+from nasalign.nasa_plus.joint_tuning import TRIED
 from nasalign.progress import in_words
 from nasalign.run import Run
 from nasalign.session import Session
@@ -103,7 +104,10 @@ class Workload:
         """The work of tuning, in prompts scored by the whole model."""
         if settings.method == "nasa+":  # kinds are 2.7 times the known pairs, of two prompts each
             pairs = min(settings.known_pairs, known) * 2.7
-            return 2 * pairs * (settings.joint_epochs * (_BACKWARD + 1.5) + _BACKWARD)
+            trained = settings.joint_epochs * _BACKWARD
+            if settings.joint_learning_rate == "auto":
+                trained += trained / TRIED
+            return 2 * pairs * (trained + 1.5 * settings.joint_epochs + _BACKWARD)
         heads = head_counts(ALIGNMENT, settings.k, settings.n, self.heads).n
         epoch = _BACKWARD * min(settings.tuning_samples, known)
         epoch += min(settings.validation_samples, known / VALIDATION_ONE_OF)

@@ -24,7 +24,14 @@ from nasalign.nasa_plus.anchors import anchors
 from nasalign.nasa_plus.attribution import attribution, most_attributed
 from nasalign.nasa_plus.divergence import answered
 from nasalign.nasa_plus.head_effects import head_effects, sizes_kept
-from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.joint_tuning import (
+    JointRecord,
+    JointSamples,
+    JointTuner,
+    PromptPair,
+    pairs_a_step,
+    steps_of,
+)
 from nasalign.nasa_plus.kinds import Pair, held_back, pairs_of, row_pairs
 from nasalign.session import Session
 
@@ -202,11 +209,16 @@ def tune_jointly(
     history: list[JointRecord] = []
     learnt, measured = 2 * len(samples.tuning), 2 * len(samples.validation)
     total = settings.joint_epochs * (learnt + measured) + measured
+    if settings.joint_learning_rate == "auto":  # a second one is tried
+        _, tried = steps_of(settings, len(samples.tuning))
+        total += 2 * pairs_a_step(settings) * tried
     title = f"Tuning {len(heads)} heads together"
     with run.stage("joint", title, total) as done, processes.alone():
         tuner = JointTuner(session.model, samples, heads, settings, done)
         run.say(tuner.replay_plan())
         for record in tuner.tune():
+            if record.epoch == 1 and tuner.tried:
+                run.say(_found_rate(tuner))
             history.append(record)
             if run.folder:
                 append_jsonl(run.folder / "joint.jsonl", record.as_row())
@@ -246,6 +258,11 @@ def _explain(session: Session, tuner: JointTuner, history: Sequence[JointRecord]
         f"answered rightly, with those of all {whole['heads']} {whole['accuracy']:.0%}."
     )
     run.write("head_effects.json", found.as_dict())
+
+
+def _found_rate(tuner: JointTuner) -> str:
+    tried = ", ".join(f"{loss:.3f} at {rate:.0e}" for rate, loss in tuner.tried.items())
+    return f"The learning rate is {tuner.rate:.0e}: the loss in the first steps was {tried}."
 
 
 def _sentence(record: JointRecord) -> str:

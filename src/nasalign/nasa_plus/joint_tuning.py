@@ -19,12 +19,18 @@ where nobody asks for yes or no (``divergence``). (A logistic loss of the odds a
 probability of both words go to nothing, and with it every free answer: docs/log.md.)
 After each epoch the loss is measured on pairs of several kinds about other subjects, kind by kind;
 the epoch of least mean loss is kept, and that may be none.
+
+What is the right learning rate differs between models. Unless one is given, the first eighth of all
+steps is trained at a high rate and then, from the start again, at a third of it, and so on as long
+as that lowers the loss; the change of the best rate is trained on. The loss is that of the second
+half of these steps: each is of pairs that were not trained on before.
 """
 
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -53,6 +59,11 @@ from nasalign.nasa_plus.divergence import Answered, Divergence
 from nasalign.nasa_plus.head_parts import joint_slices
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
+
+HIGHEST_RATE, LOWEST_RATE = 3e-3, 3e-5
+"""Learning rates that are tried, each a third of the one before."""
+TRIED = 8
+"""A rate is tried for one of so many parts of all steps."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,7 @@ class JointRecord:
     Attributes:
         epoch: number of epochs so far.
         loss: mean training loss of the epoch, NaN before the first.
+        learning_rate: the highest of the schedule, NaN before the first epoch.
         validation: mean over kinds of the mean loss of the held-back pairs.
         accuracy: share of their prompts answered rightly, by kind.
         auc: area under the curve of their log odds, by kind.
@@ -95,6 +107,7 @@ class JointRecord:
 
     epoch: int
     loss: float
+    learning_rate: float
     validation: float
     accuracy: dict[str, float]
     auc: dict[str, float]
@@ -104,6 +117,34 @@ class JointRecord:
     def as_row(self) -> dict[str, Any]:
         """Return a plain row of ``joint.jsonl``."""
         return {"record": "joint", **asdict(self)}
+
+
+def pairs_a_step(settings: Settings) -> int:
+    """Return the number of pairs of a step."""
+    return max(1, settings.joint_batch_size // 2)
+
+
+def steps_of(settings: Settings, pairs: int) -> tuple[int, int]:
+    """Return the number of steps of training on so many pairs, and for how many a rate is tried."""
+    epoch = -(-pairs // pairs_a_step(settings))
+    steps = settings.joint_epochs * epoch
+    return steps, min(epoch, max(1, steps // TRIED))
+
+
+class _Attempt(NamedTuple):
+    """A change that was trained for some steps at one learning rate, to be trained on."""
+
+    rate: float
+    change: LowRankChange
+    optimizer: RowOptimizer
+    losses: list[float]  # of each step
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the second half of the steps; infinity if one was not finite."""
+        late = self.losses[len(self.losses) // 2 :]
+        loss = sum(late) / len(late)
+        return loss if math.isfinite(loss) else math.inf
 
 
 class JointTuner:
@@ -116,6 +157,9 @@ class JointTuner:
         settings: ``joint_*``, ``centring``, ``kl_weight``, ``k_scope``, batch sizes,
             ``replay_gib`` and seed.
         progress: called after each batch that is trained or measured.
+
+    Attributes:
+        tried: the loss by which a learning rate was chosen, by rate; empty where one was given.
     """
 
     def __init__(
@@ -138,7 +182,7 @@ class JointTuner:
         slices, columns = joint_slices(model, heads, settings)
         self.before = {where: read_weight_rows(model, where) for where in slices}
         outputs = outputs_of(model, slices)
-        self.change = LowRankChange(model, outputs, settings.seed, columns)
+        self.fresh = partial(LowRankChange, model, outputs, settings.seed, columns)
         gib = settings.replay_gib
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
         self.replays = [
@@ -152,25 +196,33 @@ class JointTuner:
             self.divergence = Divergence(
                 model, samples.free, self.layer, settings.batch_size, self.memory
             )
-        self.size = max(1, settings.joint_batch_size // 2)  # pairs a batch
+        self.size = pairs_a_step(settings)
         self.lengths = [len(pair.right.token_ids) for pair in self.tuning]
-        steps = settings.joint_epochs * -(-len(self.tuning) // self.size)
+        self.steps, self.tried_steps = steps_of(settings, len(self.tuning))
+        rate = settings.joint_learning_rate
+        self.given_rate = None if rate == "auto" else rate
+        self.begin(self.given_rate or HIGHEST_RATE)
+        self.tried: dict[float, float] = {}
+        self.order = random.Random(settings.seed)
+        self.epoch, self.least = 0, math.inf
+        self.best = self.change.copies()
+
+    def begin(self, rate: float) -> None:
+        """Start with an untrained change, to be trained at a rate."""
+        self.rate, self.change = rate, self.fresh()
         weights = list(self.change.parameters())
         self.optimizer = RowOptimizer(
-            model,
+            self.model,
             weights,
             self._losses,
-            [settings.joint_learning_rate] * len(weights),
-            min(WARMUP_STEPS, steps // 4),
-            steps,
+            [rate] * len(weights),
+            min(WARMUP_STEPS, self.steps // 4),
+            self.steps,
             self.size,
             max(len(prompt.token_ids) for prompt in _prompts(self.tuning)),
             BETAS,
             GRADIENT_NORM,
         )
-        self.order = random.Random(settings.seed)
-        self.epoch, self.least = 0, math.inf
-        self.best = self.change.copies()
 
     def replay_plan(self) -> str:
         """Return a sentence on whether replay is exact, the memory it needs and where it may be."""
@@ -180,10 +232,17 @@ class JointTuner:
         """Train and measure epoch after epoch, and leave the best in the model."""
         yield self._measured(math.nan)
         for _ in range(self.settings.joint_epochs):
-            loss = self._train_epoch()
-            if not math.isfinite(loss):
+            batches = shuffled_batches(self.lengths, self.size, self.order)
+            losses: list[float] = []
+            if not (self.epoch or self.given_rate):
+                losses += self._at_best_rate(batches[: self.tried_steps])
+            losses += self._train(batches[len(losses) :])
+            if not math.isfinite(sum(losses)):
                 break
-            yield self._measured(loss)
+            self.write()
+            self.epoch += 1
+            total = sum(one * len(batch) for one, batch in zip(losses, batches, strict=True))
+            yield self._measured(total / len(self.tuning))
         self.take_best()
 
     def take_best(self) -> None:
@@ -201,20 +260,36 @@ class JointTuner:
         for where, rows in self.before.items():
             write_rows(self.model, where, rows)
 
-    def _train_epoch(self) -> float:
-        total = 0.0
+    def _at_best_rate(self, batches: Sequence[list[int]]) -> list[float]:
+        """Train at falling rates until one is no better; go on with the best; return its losses."""
+        best: _Attempt | None = None
+        rate = HIGHEST_RATE
+        while rate > LOWEST_RATE * 0.99:  # dividing rounds
+            self.begin(rate)
+            # The progress knows of two rates; few models need more.
+            losses = self._train(batches, shown=len(self.tried) < 2)
+            attempt = _Attempt(rate, self.change, self.optimizer, losses)
+            self.tried[rate] = attempt.loss
+            if best and best.loss <= attempt.loss < math.inf:
+                break
+            best = attempt
+            rate /= 3
+        assert best
+        self.rate, self.change, self.optimizer, losses = best
+        return losses
+
+    def _train(self, batches: Sequence[list[int]], shown: bool = True) -> list[float]:
+        """Take a step on each batch; return the losses. The first that is not finite is the last."""
+        losses: list[float] = []
         self.restore()  # what is trained is added by hooks
         with self.change.on(self.model):
-            for batch in shuffled_batches(self.lengths, self.size, self.order):
-                loss = self.optimizer.step(batch)
-                if not math.isfinite(loss):
-                    return loss
-                total += loss * len(batch)
-                if self.progress:
+            for batch in batches:
+                losses.append(self.optimizer.step(batch))
+                if not math.isfinite(losses[-1]):
+                    break
+                if self.progress and shown:
                     self.progress(2 * len(batch))
-        self.write()
-        self.epoch += 1
-        return total / len(self.tuning)
+        return losses
 
     def _measured(self, loss: float) -> JointRecord:
         """Measure the held-back pairs with the rows as last written."""
@@ -234,6 +309,7 @@ class JointTuner:
         return JointRecord(
             epoch,
             loss,
+            self.rate if epoch else math.nan,
             validation=sum(losses) / len(losses),
             accuracy={kind: one.accuracy for kind, one in found.items()},
             auc={kind: one.auc for kind, one in found.items()},

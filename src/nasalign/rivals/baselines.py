@@ -15,6 +15,7 @@ from nasalign.nas.heads import Head, places, single_head_nas
 from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
+from nasalign.nasa_plus.joint_tuning import JointRecord
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 IN_WEIGHTS = "nothing"
@@ -56,8 +57,9 @@ def reverted(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]
 
 def _nasa_plus(material: Material) -> Fitted:
     result = correct_jointly(material.session, material.asked, material.probing)
-    epochs = [one.epoch for one in result.history if one.kept]  # type: ignore[union-attr]
-    chosen = {"heads": len(result.heads), "epoch": epochs[-1]}
+    kept = [one for one in result.history if isinstance(one, JointRecord) and one.kept]
+    rate = {"learning rate": kept[-1].learning_rate} if kept[-1].epoch else {}
+    chosen = {**rate, "heads": len(result.heads), "epoch": kept[-1].epoch}
     return reverted(result.adapter, material.model, chosen)
 
 
