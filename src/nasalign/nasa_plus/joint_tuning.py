@@ -279,7 +279,7 @@ class JointTuner:
         return losses
 
     def _train(self, batches: Sequence[list[int]], shown: bool = True) -> list[float]:
-        """Take a step on each batch; return the losses. The first that is not finite is the last."""
+        """Take a step on each batch; return the losses. One that is not finite is the last."""
         losses: list[float] = []
         self.restore()  # what is trained is added by hooks
         with self.change.on(self.model):
