@@ -196,7 +196,7 @@ def test_the_rate_that_is_found_gives_what_it_gives_when_given(
         return tuner, list(tuner.tune()), tiny.state(model)
 
     tuner, records, state = tuned("auto")
-    assert list(tuner.tried) == pytest.approx([3e-3, 1e-3])  # a tiny model learns at the first
+    assert list(tuner.tried) == [3e-3, 1e-3]  # a tiny model learns at the first
     assert tuner.tried[3e-3] < min(list(tuner.tried.values())[1:])
     assert tuner.rate == records[-1].learning_rate == 3e-3
     _, expected, same = tuned(3e-3)
@@ -221,8 +221,8 @@ def test_lower_rates_are_tried_as_long_as_they_are_better(
 
     monkeypatch.setattr(tuner, "_train", judged)
     records = list(tuner.tune())
-    assert list(tuner.tried) == pytest.approx([3e-3, 1e-3, 3e-3 / 9, 3e-3 / 27])
-    assert records[-1].learning_rate == pytest.approx(3e-3 / 9)
+    assert list(tuner.tried) == [3e-3, 1e-3, 3e-4, 1e-4]
+    assert records[-1].learning_rate == 3e-4
 
 
 def test_a_loss_that_is_not_finite_ends_the_tuning(

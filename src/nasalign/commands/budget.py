@@ -18,12 +18,12 @@ from nasalign.evaluation.examples import example_sets
 from nasalign.evaluation.held_back import held_back_pairs
 from nasalign.evaluation.run_data import Further
 from nasalign.evaluation.side_effects import neutral_texts
+from nasalign.head_rows.rates import PART
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import ALIGNMENT, head_counts
 from nasalign.nasa.direction import FIRST
 from nasalign.nasa.parts import VALIDATION_ONE_OF
-from nasalign.nasa_plus.joint_tuning import TRIED
 from nasalign.progress import in_words
 from nasalign.run import Run
 from nasalign.session import Session
@@ -106,7 +106,7 @@ class Workload:
             pairs = min(settings.known_pairs, known) * 2.7
             trained = settings.joint_epochs * _BACKWARD
             if settings.joint_learning_rate == "auto":
-                trained += trained / TRIED
+                trained += trained / PART
             return 2 * pairs * (trained + 1.5 * settings.joint_epochs + _BACKWARD)
         heads = head_counts(ALIGNMENT, settings.k, settings.n, self.heads).n
         epoch = _BACKWARD * min(settings.tuning_samples, known)

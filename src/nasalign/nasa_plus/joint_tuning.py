@@ -20,10 +20,7 @@ probability of both words go to nothing, and with it every free answer: docs/log
 After each epoch the loss is measured on pairs of several kinds about other subjects, kind by kind;
 the epoch of least mean loss is kept, and that may be none.
 
-What is the right learning rate differs between models. Unless one is given, the first eighth of all
-steps is trained at a high rate and then, from the start again, at a third of it, and so on as long
-as that lowers the loss; the change of the best rate is trained on. The loss is that of the second
-half of these steps: each is of pairs that were not trained on before.
+Unless a learning rate is given, it is found by the loss of the first steps (``head_rows.rates``).
 """
 
 import math
@@ -49,6 +46,7 @@ from nasalign.head_rows.low_rank import (
     outputs_of,
 )
 from nasalign.head_rows.optimizer import RowOptimizer
+from nasalign.head_rows.rates import PART, best_attempt, late_loss
 from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import read_weight_rows, write_rows
 from nasalign.inference.batches import in_batches, shuffled_batches
@@ -60,10 +58,8 @@ from nasalign.nasa_plus.head_parts import joint_slices
 from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
 
-HIGHEST_RATE, LOWEST_RATE = 3e-3, 3e-5
-"""Learning rates that are tried, each a third of the one before."""
-TRIED = 8
-"""A rate is tried for one of so many parts of all steps."""
+RATES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+"""Learning rates that are tried; most models need two of them."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ def steps_of(settings: Settings, pairs: int) -> tuple[int, int]:
     """Return the number of steps of training on so many pairs, and for how many a rate is tried."""
     epoch = -(-pairs // pairs_a_step(settings))
     steps = settings.joint_epochs * epoch
-    return steps, min(epoch, max(1, steps // TRIED))
+    return steps, min(epoch, max(1, steps // PART))
 
 
 class _Attempt(NamedTuple):
@@ -141,10 +137,7 @@ class _Attempt(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """Mean loss of the second half of the steps; infinity if one was not finite."""
-        late = self.losses[len(self.losses) // 2 :]
-        loss = sum(late) / len(late)
-        return loss if math.isfinite(loss) else math.inf
+        return late_loss(self.losses)
 
 
 class JointTuner:
@@ -201,7 +194,7 @@ class JointTuner:
         self.steps, self.tried_steps = steps_of(settings, len(self.tuning))
         rate = settings.joint_learning_rate
         self.given_rate = None if rate == "auto" else rate
-        self.begin(self.given_rate or HIGHEST_RATE)
+        self.begin(self.given_rate or RATES[0])
         self.tried: dict[float, float] = {}
         self.order = random.Random(settings.seed)
         self.epoch, self.least = 0, math.inf
@@ -262,20 +255,16 @@ class JointTuner:
 
     def _at_best_rate(self, batches: Sequence[list[int]]) -> list[float]:
         """Train at falling rates until one is no better; go on with the best; return its losses."""
-        best: _Attempt | None = None
-        rate = HIGHEST_RATE
-        while rate > LOWEST_RATE * 0.99:  # dividing rounds
+
+        def attempt(rate: float) -> _Attempt:
             self.begin(rate)
-            # The progress knows of two rates; few models need more.
+            # The progress knows of two rates.
             losses = self._train(batches, shown=len(self.tried) < 2)
-            attempt = _Attempt(rate, self.change, self.optimizer, losses)
-            self.tried[rate] = attempt.loss
-            if best and best.loss <= attempt.loss < math.inf:
-                break
-            best = attempt
-            rate /= 3
-        assert best
-        self.rate, self.change, self.optimizer, losses = best
+            found = _Attempt(rate, self.change, self.optimizer, losses)
+            self.tried[rate] = found.loss
+            return found
+
+        self.rate, self.change, self.optimizer, losses = best_attempt(RATES, attempt)
         return losses
 
     def _train(self, batches: Sequence[list[int]], shown: bool = True) -> list[float]:

@@ -1,24 +1,17 @@
 """One search for every rival that is trained: the same samples, steps, rates and selection.
 
-Every learning rate is trained for the first eighth of all steps, and only the best is trained to
-the end: successive halving (Jamieson and Talwalkar, 2016, "Non-stochastic best arm identification
-and hyperparameter optimization"). The best is that of least loss in the second half of this eighth.
-Each step is of pairs that were not trained on before, so that this loss is one on new samples
-(Blum, Kalai and Langford, 1999, "Beating the hold-out: bounds for k-fold and progressive
-cross-validation"). So early it tells a rate that diverges, and little else: with all rates, a
-quarter of the steps leaves the loss at that of guessing (docs/log.md). So the rates are few and
-near each other. The verdicts of the development split choose the epoch. The test split is never
-looked at.
+The learning rate is found as that of nasa+ is (``head_rows.rates``), by the loss in an eighth of
+the steps. So early it tells a rate that diverges, and little else: with all rates, a quarter of the
+steps leaves the loss at that of guessing (docs/log.md). So the rates are near each other. The
+verdicts of the development split choose the epoch. The test split is never looked at.
 """
 
-import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +24,7 @@ from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.evaluation.ranking import auc
 from nasalign.head_rows.activations import ActivationMemory
 from nasalign.head_rows.change import Change
+from nasalign.head_rows.rates import PART, best_attempt, late_loss
 from nasalign.inference.packed import packs_exactly
 from nasalign.nasa_plus.divergence import Answered, Divergence, answered
 from nasalign.nasa_plus.joint_run import pairs_by_kind, right_free_answers
@@ -44,10 +38,8 @@ from nasalign.rivals.change_training import (
 )
 from nasalign.rivals.rival import Fitted, Material, balanced_accuracy, odds_of
 
-RATES = (2e-3, 5e-3)
-"""Lower ones learn little in so few steps (docs/log.md)."""
-FIRST = 8
-"""Every rate is trained for one of so many parts of the steps."""
+RATES = (5e-3, 2e-3, 8e-4, 3e-4, 1e-4)
+"""Falling; most models need two of them."""
 MOST_PAIRS = 224
 """Pairs that are trained on at most: 96 are too few (docs/log.md)."""
 JUDGES = 100
@@ -165,7 +157,7 @@ class RateSearch:
         self.packs = packs_exactly(material.model, asked)
         self.epochs = epochs_of(self.pairs, material.settings.seed)
         self.steps = list(chain.from_iterable(self.epochs))
-        self.first = max(1, len(self.steps) // FIRST)
+        self.first = max(1, len(self.steps) // PART)
         self.judges = judges_of(material)
         answers = free_answers_of(material) if holds else []
         self.free = (
@@ -193,14 +185,13 @@ class RateSearch:
         Raises:
             NothingToFixError: it is no better than the untouched model on the development split.
         """
-        more = len(RATES) - 1
-        total = _prompts_of(self.steps) + more * _prompts_of(self._first_steps)
+        total = _prompts_of(self.steps) + _prompts_of(self.steps[: self.first])  # of two rates
         total += (len(self.epochs) + ("untouched" not in self.material.found)) * len(self.judges)
         with self.material.run.stage(self.name, self.title, total) as done:
             known = self.material.found.get("untouched")
             untouched = known or self._quality(None, done)
             self.material.found["untouched"] = untouched
-            trial = self._started(fresh, done)
+            trial, tried = self._started(fresh, done)
             found, epoch, state = Quality(0.0, 0.0), 0, trial.change.copies()
             trained = self.first
             for number, steps in enumerate(self.epochs, start=1):
@@ -216,7 +207,7 @@ class RateSearch:
             "learning rate": trial.rate,
             "epochs": epoch,
             "pairs": len(self.pairs),
-            "steps": len(self.steps) + more * self.first,
+            "steps": len(self.steps) + (tried - 1) * self.first,
         }
         return Fitted(
             on=trial.change.on,
@@ -224,22 +215,26 @@ class RateSearch:
             chosen=chosen | found.as_chosen() | dict(about(trial.change)),
         )
 
-    @property
-    def _first_steps(self) -> list[Sequence[SamplePair]]:
-        return self.steps[: self.first]
+    def _started(self, fresh: Callable[[], Change], done: Progress) -> tuple[_Trial, int]:
+        """Train at falling rates for the first steps; return the best trial, and how many were."""
+        tried, trying = 0, True
 
-    def _started(self, fresh: Callable[[], Change], done: Progress) -> _Trial:
-        """Train every rate for the first steps, and return the best, to go on with."""
-        best: _Trial | None = None
-        for rate in RATES:
+        def attempt(rate: float) -> _Trial:
+            nonlocal tried
+            tried += 1
+            number = tried
+
+            def shown(count: int) -> None:
+                if number <= 2 or not trying:  # the progress knows of two rates
+                    done(count)
+
             change = fresh()
-            losses = self._losses(change, self.steps, rate, done)
-            loss = fmean(list(islice(losses, self.first))[self.first // 2 :])
-            loss = loss if math.isfinite(loss) else math.inf  # it diverged
-            if best is None or loss < best.loss:
-                best = _Trial(rate, change, losses, loss)
-        assert best is not None
-        return best
+            losses = self._losses(change, self.steps, rate, shown)
+            return _Trial(rate, change, losses, late_loss(list(islice(losses, self.first))))
+
+        best = best_attempt(RATES, attempt)
+        trying = False
+        return best, tried
 
     def _losses(
         self, change: Change, steps: Sequence[Sequence[SamplePair]], rate: float, done: Progress
