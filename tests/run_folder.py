@@ -150,6 +150,7 @@ def write_joint(folder: Path) -> None:
     rows = [
         {
             **{"record": "joint", "epoch": epoch, "loss": "nan" if epoch == 0 else 0.7},
+            **{"learning_rate": "nan" if epoch == 0 else 0.003},
             **{"validation": 1 - epoch / 4, "kept": True},
             **{name: {"known": 0.5, "numbers": 0.4} for name in ("accuracy", "auc", "yes_rate")},
         }

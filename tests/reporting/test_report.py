@@ -69,10 +69,15 @@ def test_what_each_head_of_nasa_plus_carries_is_shown(tmp_path: Path) -> None:
     assert 'id="tuning"' not in page
     assert "0.612" in text_of(page)
     assert "0.755" in text_of(page)
+    assert "The learning rate was 0.003." in text_of(page)
     for drawn in ("layer 1, head 2", "layer 3, head 0", "sums"):
         assert drawn in page
     (folder / "head_effects.json").unlink()  # as a run of an earlier version
-    assert "Which heads carry it" not in text_of(without_scripts(report_html(folder)))
+    rows = [row for row in read_jsonl(folder / "joint.jsonl") if row.pop("learning_rate")]
+    write_jsonl(folder / "joint.jsonl", rows)
+    earlier = text_of(without_scripts(report_html(folder)))
+    assert "Which heads carry it" not in earlier
+    assert "learning rate" not in earlier
 
 
 def test_figures_and_changes_are_those_of_the_run(tmp_path: Path) -> None:

@@ -261,8 +261,8 @@ def _explain(session: Session, tuner: JointTuner, history: Sequence[JointRecord]
 
 
 def _found_rate(tuner: JointTuner) -> str:
-    tried = ", ".join(f"{loss:.3f} at {rate:.0e}" for rate, loss in tuner.tried.items())
-    return f"The learning rate is {tuner.rate:.0e}: the loss in the first steps was {tried}."
+    tried = ", ".join(f"{loss:.3f} at {rate:g}" for rate, loss in tuner.tried.items())
+    return f"The learning rate is {tuner.rate:g}: the loss in the first steps was {tried}."
 
 
 def _sentence(record: JointRecord) -> str:
