@@ -199,6 +199,8 @@ def correct_jointly(
     asked: Sequence[Parametric],
     probing: ProbingSet,
     on_record: OnRecord | None = None,
+    *,
+    explain: bool = True,
 ) -> AlignResult:
     """Correct a model by nasa+, which changes it; after an error it is as it was.
 
@@ -207,6 +209,7 @@ def correct_jointly(
         asked: what was probed.
         probing: what the model knows of it.
         on_record: as for ``align``.
+        explain: whether to measure what each head carries, if there is a run directory.
 
     Raises:
         DataError: there are too few questions.
@@ -219,7 +222,7 @@ def correct_jointly(
     session.run.save()
     slices, _ = joint_slices(session.model, heads, session.settings)
     with _rows_restored(session, slices) as before:
-        history, factors = tune_jointly(session, samples, heads, on_record)
+        history, factors = tune_jointly(session, samples, heads, on_record, explain=explain)
     adapter = Adapter.between(before, session.model, session.fingerprint, factors)
     return AlignResult(probing, heads, history, adapter)
 

@@ -187,6 +187,8 @@ def tune_jointly(
     samples: JointSamples,
     heads: Sequence[Head],
     on_record: Callable[[JointRecord], Any] | None = None,
+    *,
+    explain: bool = True,
 ) -> tuple[list[JointRecord], Factors]:
     """Tune all heads together, which changes the model; write ``joint.jsonl`` as it goes.
 
@@ -198,6 +200,7 @@ def tune_jointly(
         samples: pairs and free answers.
         heads: those that change.
         on_record: called with each record; tuning stops where it returns False.
+        explain: whether to measure what each head carries, if there is a run directory.
 
     Returns:
         The epochs, and the change of each module.
@@ -229,7 +232,7 @@ def tune_jointly(
     # Sums in another order may have led the processes apart by a bit; the first one decides.
     processes.as_the_first(*tuner.change.parameters())
     tuner.write()
-    if run.folder and any(record.kept for record in history[1:]):  # it is for the report
+    if explain and run.folder and any(record.kept for record in history[1:]):  # for the report
         _explain(session, tuner, history)
     return history, tuner.change.factors
 

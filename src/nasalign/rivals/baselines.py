@@ -56,7 +56,8 @@ def reverted(adapter: Adapter, model: PreTrainedModel, chosen: Mapping[str, Any]
 
 
 def _nasa_plus(material: Material) -> Fitted:
-    result = correct_jointly(material.session, material.asked, material.probing)
+    # What each head carries is for the report of an alignment.
+    result = correct_jointly(material.session, material.asked, material.probing, explain=False)
     kept = [one for one in result.history if isinstance(one, JointRecord) and one.kept]
     rate = {"learning rate": kept[-1].learning_rate} if kept[-1].epoch else {}
     chosen = {**rate, "heads": len(result.heads), "epoch": kept[-1].epoch}
