@@ -86,17 +86,17 @@ def nasalign_server(options: argparse.Namespace) -> Any:
 
 
 def on_free_port(command: Sequence[str]) -> Any:
-    """Starts a server of OpenAI's API that takes ``--host`` and ``--port``."""
+    """Starts a server of OpenAI's API that takes ``--host`` and ``--port``, and has /health."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/v1"
+    root = f"http://127.0.0.1:{port}"
 
     def ready(_: str) -> str | None:
         try:
-            httpx.get(f"{address}/models", timeout=5, trust_env=False).raise_for_status()
+            httpx.get(f"{root}/health", timeout=5, trust_env=False).raise_for_status()
         except httpx.HTTPError:  # also while it loads the model
             return None
-        return address
+        return f"{root}/v1"
 
     return server([*command, "--host", "127.0.0.1", "--port", str(port)], ready, 300)
 
