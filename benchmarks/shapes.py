@@ -307,8 +307,8 @@ def _together(
     for name, kind in (("ours", JointTuner), ("plain", PlainJointTuner)):
         reset_peak(model.device)
         prepare, tuner = timed(partial(kind, model, samples, heads, settings))
-        tuner._train_epoch()  # warms up
-        epoch, losses[name] = timed(tuner._train_epoch)
+        tuner.train_epoch()  # warms up
+        epoch, losses[name] = timed(tuner.train_epoch)
         record |= {f"{name}_prepare": prepare, f"{name}_epoch": epoch}
         record[f"{name}_peak_mib"] = peak_memory(model.device)
         tuner.restore()

@@ -70,7 +70,8 @@ def test_tracked_figures_records() -> None:
         "epoch/model NAS": 9.0,
         "epoch/share of Yes": 0.25,
     }
-    joint = JointRecord(0, float("nan"), 1.0, {"known": 0.5}, {"known": 0.6}, {"known": 0.1}, True)
+    shares = [{"known": share} for share in (0.5, 0.6, 0.1)]
+    joint = JointRecord(0, float("nan"), 3e-3, 1.0, *shares, kept=True)
     found = tracked_figures(joint)
     assert found["joint/accuracy/known"] == 0.5
     assert found["joint/AUC/known"] == 0.6

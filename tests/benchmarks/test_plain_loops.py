@@ -27,7 +27,7 @@ def test_the_plain_loop_of_nasa_plus_runs_every_layer_to_the_same_loss(
         passes = []
         first = model.model.layers[0].self_attn
         first.register_forward_hook(lambda module, inputs, output, seen=passes: seen.append(1))
-        losses.append([tuner._train_epoch() for _ in range(2)])
+        losses.append([tuner.train_epoch() for _ in range(2)])
         lowest.append(len(passes))
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)  # the plain one rounds to float32
     assert losses[1][0] != losses[1][1]

@@ -225,18 +225,28 @@ class JointTuner:
         """Train and measure epoch after epoch, and leave the best in the model."""
         yield self._measured(math.nan)
         for _ in range(self.settings.joint_epochs):
-            batches = shuffled_batches(self.lengths, self.size, self.order)
-            losses: list[float] = []
-            if not (self.epoch or self.given_rate):
-                losses += self._at_best_rate(batches[: self.tried_steps])
-            losses += self._train(batches[len(losses) :])
-            if not math.isfinite(sum(losses)):
+            loss = self.train_epoch()
+            if not math.isfinite(loss):
                 break
-            self.write()
-            self.epoch += 1
-            total = sum(one * len(batch) for one, batch in zip(losses, batches, strict=True))
-            yield self._measured(total / len(self.tuning))
+            yield self._measured(loss)
         self.take_best()
+
+    def train_epoch(self) -> float:
+        """Train an epoch, write its rows into the model and return the mean loss.
+
+        The rows are not written where a loss is not finite. The first epoch finds the rate.
+        """
+        batches = shuffled_batches(self.lengths, self.size, self.order)
+        losses: list[float] = []
+        if not (self.epoch or self.given_rate):
+            losses += self._at_best_rate(batches[: self.tried_steps])
+        losses += self._train(batches[len(losses) :])
+        if not math.isfinite(sum(losses)):
+            return math.nan
+        self.write()
+        self.epoch += 1
+        total = sum(one * len(batch) for one, batch in zip(losses, batches, strict=True))
+        return total / len(self.tuning)
 
     def take_best(self) -> None:
         """Write the rows of the best epoch into the model; of epoch 0 they are the untouched."""
