@@ -29,6 +29,11 @@ class Attempt(Protocol):
 A = TypeVar("A", bound=Attempt)
 
 
+def steps_tried(steps: int) -> int:
+    """Return for how many of all steps a rate is tried."""
+    return max(1, steps // PART)
+
+
 def late_loss(losses: Sequence[float]) -> float:
     """Return the mean of the second half of the losses of steps; infinity if it is not finite."""
     loss = fmean(losses[len(losses) // 2 :])

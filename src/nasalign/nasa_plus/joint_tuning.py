@@ -46,7 +46,7 @@ from nasalign.head_rows.low_rank import (
     outputs_of,
 )
 from nasalign.head_rows.optimizer import RowOptimizer
-from nasalign.head_rows.rates import PART, best_attempt, late_loss
+from nasalign.head_rows.rates import best_attempt, late_loss, steps_tried
 from nasalign.head_rows.replay import Replay, replay_plan
 from nasalign.head_rows.rows import read_weight_rows, write_rows
 from nasalign.inference.batches import in_batches, shuffled_batches
@@ -124,7 +124,7 @@ def steps_of(settings: Settings, pairs: int) -> tuple[int, int]:
     """Return the number of steps of training on so many pairs, and for how many a rate is tried."""
     epoch = -(-pairs // pairs_a_step(settings))
     steps = settings.joint_epochs * epoch
-    return steps, min(epoch, max(1, steps // PART))
+    return steps, min(epoch, steps_tried(steps))
 
 
 class _Attempt(NamedTuple):
@@ -193,8 +193,7 @@ class JointTuner:
         self.lengths = [len(pair.right.token_ids) for pair in self.tuning]
         self.steps, self.tried_steps = steps_of(settings, len(self.tuning))
         rate = settings.joint_learning_rate
-        self.given_rate = None if rate == "auto" else rate
-        self.begin(self.given_rate or RATES[0])
+        self.begin(RATES[0] if rate == "auto" else rate)
         self.tried: dict[float, float] = {}
         self.order = random.Random(settings.seed)
         self.epoch, self.least = 0, math.inf
@@ -238,9 +237,10 @@ class JointTuner:
         """
         batches = shuffled_batches(self.lengths, self.size, self.order)
         losses: list[float] = []
-        if not (self.epoch or self.given_rate):
+        if self.epoch == 0 and self.settings.joint_learning_rate == "auto":
             losses += self._at_best_rate(batches[: self.tried_steps])
-        losses += self._train(batches[len(losses) :])
+        if math.isfinite(sum(losses)):  # else every rate diverged
+            losses += self._train(batches[len(losses) :])
         if not math.isfinite(sum(losses)):
             return math.nan
         self.write()

@@ -24,7 +24,7 @@ from nasalign.errors import NasAlignError, NothingToFixError
 from nasalign.evaluation.ranking import auc
 from nasalign.head_rows.activations import ActivationMemory
 from nasalign.head_rows.change import Change
-from nasalign.head_rows.rates import PART, best_attempt, late_loss
+from nasalign.head_rows.rates import best_attempt, late_loss, steps_tried
 from nasalign.inference.packed import packs_exactly
 from nasalign.nasa_plus.divergence import Answered, Divergence, answered
 from nasalign.nasa_plus.joint_run import pairs_by_kind, right_free_answers
@@ -157,7 +157,7 @@ class RateSearch:
         self.packs = packs_exactly(material.model, asked)
         self.epochs = epochs_of(self.pairs, material.settings.seed)
         self.steps = list(chain.from_iterable(self.epochs))
-        self.first = max(1, len(self.steps) // PART)
+        self.first = steps_tried(len(self.steps))
         self.judges = judges_of(material)
         answers = free_answers_of(material) if holds else []
         self.free = (
@@ -176,7 +176,7 @@ class RateSearch:
         fresh: Callable[[], Change],
         about: Callable[[Any], Mapping[str, Any]] = lambda _: {},
     ) -> Fitted:
-        """Train fresh changes and return the best; among equals of the smaller rate.
+        """Train fresh changes and return the best; among equals of the higher rate.
 
         Args:
             fresh: returns an untrained change.
