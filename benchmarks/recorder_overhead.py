@@ -34,7 +34,8 @@ from common import (
     table,
 )
 from nasalign.models.loading import load
-from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.nas.positions import Positions
+from nasalign.nas.recorder import NasRecorder
 
 TOKENS = 4096  # of a batch, unless --batch is given
 CHECKED_LENGTH = 64

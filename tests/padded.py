@@ -3,7 +3,8 @@
 import torch
 from transformers import PreTrainedModel
 
-from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.nas.positions import Positions
+from nasalign.nas.recorder import NasRecorder
 
 LENGTHS = (26, 17, 21)
 POSITIVE, NEGATIVE, FIRST_ROW = (3, 4, 2), (6, 5, 7), (9, 8, 10)

@@ -27,7 +27,8 @@ from nasalign.inference.generation import generate
 from nasalign.inference.scoring import score_prompts
 from nasalign.models.memory import explained, is_out_of_memory
 from nasalign.nas.heads import Head
-from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.nas.positions import Positions
+from nasalign.nas.recorder import NasRecorder
 from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered

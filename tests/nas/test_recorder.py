@@ -15,7 +15,8 @@ import tiny
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas import attention_scores as module
 from nasalign.nas.heads import model_nas
-from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.nas.positions import Positions
+from nasalign.nas.recorder import NasRecorder
 from padded import FIRST_ROW, NEGATIVE, POSITIVE, batch, record
 
 

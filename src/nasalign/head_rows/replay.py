@@ -103,7 +103,7 @@ class Replay:
                 for own, path in zip(inputs, pack.paths, strict=True):
                     row[0, path] = own[: len(path)]
                 stack.enter_context(idle(self.layers, range(start), lambda: row))
-            return pack_logits(self.model, pack, last)
+            return pack_logits(self.model, [pack], last)
 
     def exact(self, layer: int) -> bool:
         """Whether a pass may begin at a layer; tried out with two prompts the first time."""

@@ -18,7 +18,8 @@ from nasalign.inference.prefix import (
     repeated,
     shared_prefix,
 )
-from nasalign.nas.recorder import NasRecorder, Positions
+from nasalign.nas.positions import Positions
+from nasalign.nas.recorder import NasRecorder
 
 TOKENS_WORTH_A_PASS = 2048
 """Tokens that sharing must save on an accelerator to outweigh its kernel launches."""

@@ -3,8 +3,11 @@
 The two prompts of a pair differ in the answer that they ask about, so they share the question too,
 and not the instruction alone, which is all that a batch shares (``prefix``). Here the tokens of all
 prompts form a tree: each token sees the tokens of its own prompt before it, at their positions
-there. There is no padding, and one pass in place of two. This is exact where attention is all that
-mixes tokens, and reads no further than its mask; ``packs_exactly`` tries it out.
+there. This is exact where attention is all that mixes tokens, and reads no further than its mask;
+``packs_exactly`` tries it out.
+
+A training step is one row, without padding, and one pass in place of two. Many prompts are scored
+in batches of rows after a prefix that all of them share (``packed_batches``).
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, DynamicLayer, PreTrainedModel
+from transformers import Cache, DynamicCache, DynamicLayer, PreTrainedModel
 
 from nasalign.inference.batches import HasTokens
 from nasalign.inference.forward import answer_logits, logits_at
@@ -34,7 +37,7 @@ class Pack:
         paths: of each prompt, the places of its tokens.
     """
 
-    token_ids: list[int]
+    token_ids: tuple[int, ...]
     positions: Tensor
     sees: Tensor
     paths: list[Tensor]
@@ -42,6 +45,12 @@ class Pack:
 
 def packed(prompts: Sequence[HasTokens]) -> Pack | None:
     """Pack prompts in one row; return None if it would have more than ``MOST_TOKENS``."""
+    pack = in_a_row(prompts)
+    return None if len(pack.token_ids) > MOST_TOKENS else pack
+
+
+def in_a_row(prompts: Sequence[HasTokens]) -> Pack:
+    """Pack prompts in one row, however long it is."""
     tokens: list[int] = []
     positions: list[int] = []
     paths: dict[int, list[int]] = {}
@@ -55,36 +64,53 @@ def packed(prompts: Sequence[HasTokens]) -> Pack | None:
         tokens += own[shared:]
         positions += range(shared, len(own))
         paths[index], before = path, own
-    if len(tokens) > MOST_TOKENS:
-        return None
     sees = torch.zeros(len(tokens), len(tokens), dtype=torch.bool)
     places = [torch.tensor(paths[index]) for index in range(len(prompts))]
     for one in places:
         sees[one[:, None], one] |= torch.ones(len(one), len(one), dtype=torch.bool).tril()
-    return Pack(tokens, torch.tensor(positions), sees, places)
+    return Pack(tuple(tokens), torch.tensor(positions), sees, places)
 
 
-def pack_logits(model: PreTrainedModel, pack: Pack, last: Sequence[int] | None = None) -> Tensor:
-    """Return the logits [B, vocabulary] after the last token of each prompt of a pack.
+def pack_logits(
+    model: PreTrainedModel,
+    packs: Sequence[Pack],
+    last: Sequence[int] | None = None,
+    cache: Cache | None = None,
+    prefix: int = 0,
+) -> Tensor:
+    """Return the logits [N, vocabulary] after the last token of each prompt of some packs.
 
     Args:
         model: differentiable where its parameters are.
-        pack: B prompts.
+        packs: B rows with N prompts.
         last: trailing positions per prompt to return logits for, as of ``answer_logits``.
+        cache: what the first tokens of the packs left, which all of them share.
+        prefix: number P of these tokens.
     """
-    counts = last or [1] * len(pack.paths)
-    ends = [path[-count:] for path, count in zip(pack.paths, counts, strict=True)]
-    mask = torch.zeros(pack.sees.shape, dtype=model.dtype)
-    mask.masked_fill_(~pack.sees, torch.finfo(model.dtype).min)
-    places = torch.cat(ends)
+    paths = [path for pack in packs for path in pack.paths]
+    counts = last or [1] * len(paths)
+    rows = torch.tensor([row for row, pack in enumerate(packs) for _ in pack.paths])
+    ends = [path[-count:] for path, count in zip(paths, counts, strict=True)]
+    width = max(len(pack.token_ids) for pack in packs)
+    ids, positions = (torch.zeros(len(packs), width, dtype=torch.long) for _ in range(2))
+    # Padding sees itself: with nothing that it sees, attention in half precision would be NaN.
+    sees = torch.eye(width, dtype=torch.bool).repeat(len(packs), 1, 1)
+    for row, pack in enumerate(packs):
+        size = len(pack.token_ids)
+        ids[row, :size] = torch.tensor(pack.token_ids)
+        positions[row, :size] = pack.positions
+        sees[row, :size, :size] = pack.sees
+    mask = torch.zeros(len(packs), 1, width - prefix, width, dtype=model.dtype)
+    mask.masked_fill_(~sees[:, None, prefix:], torch.finfo(model.dtype).min)
     return logits_at(
         model,
-        torch.zeros_like(places),
-        places,
-        input_ids=torch.tensor([pack.token_ids]),
-        attention_mask=mask[None, None],
-        position_ids=pack.positions[None],
-        use_cache=False,
+        rows.repeat_interleave(torch.tensor(counts)),
+        torch.cat(ends) - prefix,
+        input_ids=ids[:, prefix:],
+        attention_mask=mask,
+        position_ids=positions[:, prefix:],
+        past_key_values=cache,
+        use_cache=cache is not None,
     )
 
 
@@ -94,7 +120,7 @@ def packed_logits(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> Tenso
     They run in a row, or as ``answer_logits`` runs them where it would be too long.
     """
     pack = packed(prompts)
-    return answer_logits(model, prompts) if pack is None else pack_logits(model, pack)
+    return answer_logits(model, prompts) if pack is None else pack_logits(model, [pack])
 
 
 def packs_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> bool:
@@ -114,7 +140,7 @@ def packs_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> bool:
         return False
     with torch.no_grad():
         whole = partial(answer_logits, model, some, prefix=0)
-        return agree(whole, partial(pack_logits, model, pack))
+        return agree(whole, partial(pack_logits, model, [pack]))
 
 
 def _forgets(layer: object, longest: int) -> bool:

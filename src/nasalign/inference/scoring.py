@@ -19,6 +19,7 @@ from nasalign.inference.batches import check_lengths, in_batches
 from nasalign.inference.forward import answer_logits, over_tokens
 from nasalign.inference.generation import generate
 from nasalign.inference.kept_results import reusing
+from nasalign.inference.packed_batches import PADDING, packed_batches
 from nasalign.inference.verdicts import Verdict, final_line, likeliest, parse_final, parse_verdict
 from nasalign.models import processes
 from nasalign.nas.heads import model_nas
@@ -268,31 +269,68 @@ def _score_prompts(
     logits_of: Callable[[list[int], NasRecorder | None], Tensor] | None,
     padding: int | None,
 ) -> Scores:
-    p_positive, p_negative, p_unsure = (torch.zeros(len(prompts)) for _ in range(3))
-    nas = torch.empty(len(prompts), 0, 0)
+    packs = None
+    if batch_size is None and logits_of is None:
+        packs = packed_batches(model, prompts, record)
     with NasRecorder(model) if record else nullcontext() as recorder:
-        if recorder is not None:
-            nas = torch.zeros(len(prompts), *recorder.blank.shape, dtype=recorder.blank.dtype)
+        found = _Found(prompts, recorder)
 
         def work(indices: list[int]) -> None:
             if logits_of:
                 logits = logits_of(indices, recorder)
             else:
                 logits = answer_logits(model, [prompts[index] for index in indices], recorder)
-            probabilities = logits.float().softmax(dim=-1)
-            answers = [prompts[index].answers for index in indices]
-            # Summed on the device: [B, vocabulary] is large to copy.
-            of = partial(over_tokens, probabilities, reduce=partial(torch.sum, dim=-1))
-            p_positive[indices] = of([one.positive for one in answers]).cpu()
-            p_negative[indices] = of([one.negative for one in answers]).cpu()
-            if any(one.unsure for one in answers):
-                p_unsure[indices] = of([one.unsure for one in answers]).cpu()
-            if recorder is not None:
-                nas[indices] = recorder.nas.cpu()
+            found.keep(indices, logits)
 
-        in_batches(model, prompts, batch_size, work, progress, doing="scoring", padding=padding)
-    processes.add_up(p_positive, p_negative, p_unsure, nas)
-    said = zip(p_positive.tolist(), p_negative.tolist(), p_unsure.tolist(), strict=True)
-    verdicts = [likeliest(*probabilities) for probabilities in said]
-    unsure = any(prompt.answers.unsure for prompt in prompts)
-    return Scores(p_positive, p_negative, verdicts, nas, p_unsure=p_unsure if unsure else None)
+        def work_on_rows(places: list[int]) -> None:
+            assert packs
+            rows = [packs.rows[place] for place in places]
+            members = [index for row in rows for index in row.members]
+            found.keep(members, packs.logits(rows, recorder))
+            if progress:
+                progress(len(members) * processes.shares())
+
+        if packs:
+            in_batches(model, packs.rows, None, work_on_rows, doing="scoring", padding=PADDING)
+        else:
+            in_batches(model, prompts, batch_size, work, progress, doing="scoring", padding=padding)
+    return found.scores()
+
+
+class _Found:
+    """What is found about N prompts, batch by batch.
+
+    Args:
+        prompts: all of them.
+        recorder: an entered one, which has the NAS of a batch after its pass; None for no NAS.
+    """
+
+    def __init__(self, prompts: Sequence[BinaryPrompt], recorder: NasRecorder | None) -> None:
+        self.prompts, self.recorder = prompts, recorder
+        self.p_positive, self.p_negative, self.p_unsure = torch.zeros(3, len(prompts))
+        self.nas = torch.empty(len(prompts), 0, 0)
+        if recorder is not None:
+            blank = recorder.blank
+            self.nas = torch.zeros(len(prompts), *blank.shape, dtype=blank.dtype)
+
+    def keep(self, indices: list[int], logits: Tensor) -> None:
+        """Keep what the logits [B, vocabulary] say of the prompts at some indices."""
+        probabilities = logits.float().softmax(dim=-1)
+        answers = [self.prompts[index].answers for index in indices]
+        # Summed on the device: [B, vocabulary] is large to copy.
+        of = partial(over_tokens, probabilities, reduce=partial(torch.sum, dim=-1))
+        self.p_positive[indices] = of([one.positive for one in answers]).cpu()
+        self.p_negative[indices] = of([one.negative for one in answers]).cpu()
+        if any(one.unsure for one in answers):
+            self.p_unsure[indices] = of([one.unsure for one in answers]).cpu()
+        if self.recorder is not None:
+            self.nas[indices] = self.recorder.nas.cpu()
+
+    def scores(self) -> Scores:
+        """Return the scores of all prompts, also of those that other processes have kept."""
+        every = (self.p_positive, self.p_negative, self.p_unsure)
+        processes.add_up(*every, self.nas)
+        said = zip(*(one.tolist() for one in every), strict=True)
+        verdicts = [likeliest(*probabilities) for probabilities in said]
+        unsure = any(prompt.answers.unsure for prompt in self.prompts)
+        return Scores(*every[:2], verdicts, self.nas, p_unsure=self.p_unsure if unsure else None)

@@ -10,7 +10,6 @@ with eager attention it is computed here over blocks of keys. No T x T matrix is
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,29 +30,7 @@ from nasalign.nas.attention_scores import (
     with_bias,
 )
 from nasalign.nas.implementations import Attention, attention_of, has_eager, register
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Where the sum of Eq. 1 runs in a padded batch; each is int64 of shape [B], on any device.
-
-    Attributes:
-        positive: column of the positive word, t_yes.
-        negative: column of the negative word, t_no.
-        first_row: first row of the sum, L_I.
-        end_row: one past its last row, L_x; padding after it is left out.
-    """
-
-    positive: Tensor
-    negative: Tensor
-    first_row: Tensor
-    end_row: Tensor
-
-    def to(self, device: torch.device) -> "Positions":
-        """Return the same on a device."""
-        fields = (self.positive, self.negative, self.first_row, self.end_row)
-        return Positions(*(field.to(device) for field in fields))
-
+from nasalign.nas.positions import PackedPositions, Positions
 
 Watch = Callable[[int, Tensor], None]
 """Gets a layer and its attention: [B, H, R, 2] to the two words, 0 where they are masked, in the
@@ -94,7 +71,7 @@ class NasRecorder:
         self.model, self.watch, self.watch_last = model, watch, watch_last
         self.geometry = HeadGeometry.of(model)
         self.nas = torch.empty(0)
-        self._positions: Positions | None = None
+        self._positions: Positions | PackedPositions | None = None
         self._rows = (0, 0)
         self._previous = ""
         self.entered = False
@@ -137,11 +114,12 @@ class NasRecorder:
         """Whether the next forward pass is recorded."""
         return self._positions is not None
 
-    def expect(self, positions: Positions | None) -> None:
+    def expect(self, positions: Positions | PackedPositions | None) -> None:
         """Set the positions of the next forward pass and clear ``nas``, [B, L, H], to zeros.
 
         ``nas`` is float32, or float64 for a float64 model, beside the input embeddings; NaN where
-        there is no head. With None, the next pass is not recorded and ``nas`` stays.
+        there is no head. With None, the next pass is not recorded and ``nas`` stays. Where a row
+        holds several prompts, ``nas`` has one for each of them.
         """
         self._positions = None
         if positions is None:
@@ -149,8 +127,8 @@ class NasRecorder:
         device = self.model.get_input_embeddings().weight.device
         self._positions = positions.to(device)
         # Read on the CPU: reading from a device would wait for its queue.
-        self._rows = (int(positions.first_row.min()), int(positions.end_row.max()))
-        self.nas = self.blank.to(device).repeat(len(positions.positive), 1, 1)
+        self._rows = positions.span()
+        self.nas = self.blank.to(device).repeat(len(positions), 1, 1)
 
     @torch.no_grad()
     def observe(
@@ -203,17 +181,15 @@ class NasRecorder:
         else:
             total = logsumexp[:, :, first:end].to(dtype)
 
-        first_row, end_row = here.first_row.to(device), here.end_row.to(device)
-        inside = (rows >= first_row[:, None]) & (rows < end_row[:, None])  # [B, R]
         attention = (pair - total[..., None]).exp()  # [B, H, R, 2]
         if self.watch:
             self.watch(layer, torch.where(seen, attention, 0))
         if self.watch_last:
             self.watch_last(layer, scores.last(key[:, :, :keys], part, rows, total))
         log_ratio = pair[..., 1] - pair[..., 0]
-        terms = nas_terms(attention, log_ratio, seen.all(dim=-1) & inside[:, None])
+        terms = nas_terms(attention, log_ratio, seen.all(dim=-1))
         # Infinite, not NaN, where it cannot be computed: NaN says that there is no head.
-        nas = terms.sum(dim=-1).nan_to_num(*(torch.inf,) * 3)
+        nas = here.to(device).total(terms, rows).nan_to_num(*(torch.inf,) * 3)
         self.nas[:, layer, : nas.shape[1]] = nas.to(self.nas.device)
 
 

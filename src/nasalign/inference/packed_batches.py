@@ -1,0 +1,177 @@
+"""Many prompts scored in batches of packed rows, after a prefix that all of them share.
+
+A row holds prompts that share more than the prefix, such as the question with a right and with a
+wrong answer. The rows of Eq. 1 that lie in the prefix, such as those of examples, run once too:
+all prompts have the same NAS there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nasalign.inference.batches import sorted_batches
+from nasalign.inference.forward import prefix_worth_sharing
+from nasalign.inference.packed import MOST_TOKENS, Pack, in_a_row, pack_logits, packs_exactly
+from nasalign.inference.prefix import alike, common_beginning, prefix_cache, shared_prefix
+from nasalign.nas.positions import PackedPositions, Positions
+from nasalign.nas.recorder import NasRecorder
+from nasalign.prompts.builder import BinaryPrompt
+
+ROW_TOKENS = 192
+"""Tokens of a row after the prefix: more are compared with each other in vain."""
+PADDING = 256
+"""Padding of a batch of rows at most, in tokens."""
+LEAST_SHARE = 0.1
+"""Share of the tokens that packing must save, beside what trying it out costs."""
+TRIED_OUT = 8
+"""Prompts that run while it is tried out, at most."""
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """Prompts that are scored in one row.
+
+    Attributes:
+        members: their indices.
+        token_ids: the tokens of the row.
+    """
+
+    members: list[int]
+    token_ids: tuple[int, ...]
+
+
+class PackedBatches:
+    """Scores prompts in rows.
+
+    Args:
+        model: the model.
+        prompts: which share what Eq. 1 reads first, if they are to be recorded.
+        prefix: number P of leading tokens that all of them share, and that run once a batch.
+
+    Attributes:
+        rows: each prompt is in one of them.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[BinaryPrompt], prefix: int
+    ) -> None:
+        self.model, self.prompts, self.prefix = model, prompts, prefix
+        self.rows = prompt_rows(prompts, prefix)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that run, but for the prefix."""
+        return sum(len(row.token_ids) - self.prefix for row in self.rows)
+
+    def logits(self, rows: Sequence[PromptRow], recorder: NasRecorder | None = None) -> Tensor:
+        """Return the logits [N, vocabulary] after the prompts of some rows, row by row.
+
+        An entered recorder records the NAS of these prompts.
+        """
+        first = [self.prompts[row.members[0]] for row in rows]
+        packs = [in_a_row([self.prompts[index] for index in row.members]) for row in rows]
+        before = torch.zeros(())
+        try:
+            if recorder is not None and first[0].first_row < self.prefix:
+                recorder.expect(_in_prefix(first[0], self.prefix))
+            cache = prefix_cache(self.model, first, self.prefix) if self.prefix else None
+            if recorder is not None:
+                if recorder.expecting:
+                    before = recorder.nas
+                recorder.expect(self._positions(rows, packs))
+            logits = pack_logits(self.model, packs, None, cache, self.prefix)
+            if recorder is not None:
+                recorder.nas = recorder.nas + before
+            return logits
+        finally:  # if memory runs out, the next pass is of other prompts
+            if recorder is not None:
+                recorder.expect(None)
+
+    def _positions(self, rows: Sequence[PromptRow], packs: Sequence[Pack]) -> PackedPositions:
+        """Where Eq. 1 reads the prompts of some rows, after the prefix."""
+        first = [self.prompts[row.members[0]] for row in rows]
+        members = [self.prompts[index] for row in rows for index in row.members]
+        paths = [path for pack in packs for path in pack.paths]
+        width = max(len(pack.token_ids) for pack in packs)
+        inside = torch.zeros(len(paths), width, dtype=torch.bool)
+        for number, (prompt, path) in enumerate(zip(members, paths, strict=True)):
+            inside[number, path[max(self.prefix, prompt.first_row) :]] = True
+        return PackedPositions(
+            positive=torch.tensor([prompt.positive_position for prompt in first]),
+            negative=torch.tensor([prompt.negative_position for prompt in first]),
+            row=torch.tensor([place for place, row in enumerate(rows) for _ in row.members]),
+            inside=inside,
+        )
+
+
+def packed_batches(
+    model: PreTrainedModel, prompts: Sequence[BinaryPrompt], record: bool
+) -> PackedBatches | None:
+    """Return what scores prompts in rows, where that is faster than one by one, and as exact.
+
+    On an accelerator it is not measured, so not done.
+    """
+    if model.device.type != "cpu" or len(prompts) < 2:
+        return None
+    common = common_beginning(prompts)
+    if record and not _alike_to_eq_1(prompts, common):
+        return None
+    prefix = prefix_worth_sharing(model, prompts, common)
+    batches = PackedBatches(model, prompts, prefix)
+    tried_out = TRIED_OUT * max(len(prompt.token_ids) for prompt in prompts)
+    if batches.tokens + tried_out > (1 - LEAST_SHARE) * _tokens_one_by_one(prompts):
+        return None
+    return batches if packs_exactly(model, prompts) else None
+
+
+def prompt_rows(prompts: Sequence[BinaryPrompt], prefix: int) -> list[PromptRow]:
+    """Put prompts in rows, in which what they share after a prefix runs once.
+
+    A prompt joins the row of the one before it in lexicographic order, with which it shares the
+    most, while the row has room. One that saves more tokens than it adds joins a longer row too.
+    """
+    rows: list[PromptRow] = []
+    before: tuple[int, ...] = ()
+    for index in sorted(range(len(prompts)), key=lambda index: prompts[index].token_ids):
+        own = prompts[index].token_ids
+        shared = alike(before, own)
+        size = len(own) - shared + (len(rows[-1].token_ids) if rows else 0)
+        saves = shared - prefix > len(own) - shared
+        if rows and size <= (MOST_TOKENS if saves else ROW_TOKENS + prefix):
+            rows[-1] = PromptRow([*rows[-1].members, index], rows[-1].token_ids + own[shared:])
+        else:
+            rows.append(PromptRow([index], own))
+        before = own
+    return rows
+
+
+def _alike_to_eq_1(prompts: Sequence[BinaryPrompt], common: int) -> bool:
+    """Whether all prompts have the words in what they share, and the first row of the sum."""
+    first = prompts[0]
+    places = (first.positive_position, first.negative_position, first.first_row)
+    return max(places[:2]) < common and all(
+        (one.positive_position, one.negative_position, one.first_row) == places for one in prompts
+    )
+
+
+def _tokens_one_by_one(prompts: Sequence[BinaryPrompt]) -> int:
+    """Number of tokens that batches of whole prompts run, but for what each batch shares."""
+    total = 0
+    for batch in sorted_batches(prompts, None):
+        own = [prompts[index] for index in batch]
+        longest = max(len(one.token_ids) for one in own)
+        total += len(own) * (longest - shared_prefix(own))
+    return total
+
+
+def _in_prefix(prompt: BinaryPrompt, prefix: int) -> Positions:
+    """The rows of Eq. 1 in the prefix."""
+    return Positions(
+        positive=torch.tensor([prompt.positive_position]),
+        negative=torch.tensor([prompt.negative_position]),
+        first_row=torch.tensor([prompt.first_row]),
+        end_row=torch.tensor([prefix]),
+    )
