@@ -14,6 +14,7 @@ from nasalign.inference.prefix import common_beginning
 from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.prompts.user_template import PromptTemplate
+from nasalign.rivals.observed import last_inputs
 
 QUESTIONS = ["What is one?", "Who is the author of six seven eight?", "Who is the man?"]
 ANSWERS = ["two", "three four", "three five six"]
@@ -144,6 +145,28 @@ def test_the_progress_counts_prompts(
     assert sum(counts) == len(prompts)
 
 
+def test_rows_that_do_not_fit_in_memory_are_split(
+    prompts: list[BinaryPrompt], used: list[PackedBatches]
+) -> None:
+    model = tiny.build_model("llama", dtype=torch.float64)
+    packed_batches(model, prompts, record=True)  # tries it out
+    longest = max(len(prompt.token_ids) for prompt in prompts) - common_beginning(prompts)
+    counts: list[int] = []
+
+    def no_more_than_one(module: object, inputs: tuple[torch.Tensor]) -> None:
+        if inputs[0].shape[1] > longest and len(used) > 0 and not prefix_alone(inputs[0]):
+            raise torch.OutOfMemoryError("out of memory")
+
+    def prefix_alone(hidden: torch.Tensor) -> bool:
+        return hidden.shape[1] == common_beginning(prompts)
+
+    with model.model.layers[1].register_forward_pre_hook(no_more_than_one):
+        found = score_prompts(model, prompts, progress=counts.append)
+    assert len(used) > len(prompts)
+    assert sum(counts) == len(prompts)
+    assert_equal(found, score_prompts(model, prompts, batch_size=1))
+
+
 def test_few_prompts_or_a_size_given_are_scored_as_they_are(
     prompts: list[BinaryPrompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,5 +206,14 @@ def test_a_change_that_acts_by_place_is_not_packed(
     with model.model.layers[1].mlp.register_forward_hook(odd_places):
         score_prompts(model, prompts)
     assert not used
-    score_prompts(model, prompts)
+
+
+def test_inner_states_are_those_of_the_last_tokens(
+    prompts: list[BinaryPrompt], used: list[PackedBatches]
+) -> None:
+    model = tiny.build_model("llama", dtype=torch.float64)
+    names = ["model.layers.1", "model.layers.2.mlp.down_proj"]
+    found = last_inputs(model, prompts, names)
     assert used
+    for one, other in zip(found, last_inputs(model, prompts, names, batch_size=1), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)

@@ -5,19 +5,23 @@ wrong answer. The rows of Eq. 1 that lie in the prefix, such as those of example
 all prompts have the same NAS there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nasalign.inference.batches import sorted_batches
+from nasalign.inference.batches import halved, halves, in_batches, sorted_batches
 from nasalign.inference.forward import prefix_worth_sharing
 from nasalign.inference.packed import MOST_TOKENS, Pack, in_a_row, pack_logits, packs_exactly
 from nasalign.inference.prefix import alike, common_beginning, prefix_cache, shared_prefix
+from nasalign.models import processes
+from nasalign.models.memory import explained
 from nasalign.nas.positions import PackedPositions, Positions
 from nasalign.nas.recorder import NasRecorder
+from nasalign.progress import Progress
 from nasalign.prompts.builder import BinaryPrompt
 
 ROW_TOKENS = 192
@@ -66,13 +70,44 @@ class PackedBatches:
         """Number of tokens that run, but for the prefix."""
         return sum(len(row.token_ids) - self.prefix for row in self.rows)
 
+    def run(
+        self,
+        work: Callable[[list[PromptRow], list[int]], None],
+        progress: Progress | None = None,
+        *,
+        doing: str,
+    ) -> None:
+        """Call ``work`` with the rows of each batch, and the indices of their prompts.
+
+        A batch that does not fit in memory is halved, and a row that does not fit too. The progress
+        counts prompts.
+        """
+
+        def work_on(rows: list[PromptRow]) -> None:
+            members = [index for row in rows for index in row.members]
+            if len(rows) > 1:  # whose halves are of fewer rows
+                work(rows, members)
+                return
+            with explained(doing, self.model, len(rows[0].token_ids)):
+                again = halved(partial(work, rows, members), len(members))
+            for half in halves(members) if again else ():
+                work_on([self._row(half)])
+
+        def work_at(places: list[int]) -> None:
+            rows = [self.rows[place] for place in places]
+            work_on(rows)
+            if progress:
+                progress(sum(len(row.members) for row in rows) * processes.shares())
+
+        in_batches(self.model, self.rows, None, work_at, doing=doing, padding=PADDING)
+
     def logits(self, rows: Sequence[PromptRow], recorder: NasRecorder | None = None) -> Tensor:
         """Return the logits [N, vocabulary] after the prompts of some rows, row by row.
 
         An entered recorder records the NAS of these prompts.
         """
         first = [self.prompts[row.members[0]] for row in rows]
-        packs = [in_a_row([self.prompts[index] for index in row.members]) for row in rows]
+        packs = self._packs(rows)
         before = torch.zeros(())
         try:
             if recorder is not None and first[0].first_row < self.prefix:
@@ -89,6 +124,22 @@ class PackedBatches:
         finally:  # if memory runs out, the next pass is of other prompts
             if recorder is not None:
                 recorder.expect(None)
+
+    def ends(self, rows: Sequence[PromptRow]) -> tuple[Tensor, Tensor]:
+        """Return where the last tokens of the prompts of some rows are in their pass.
+
+        Both are int64 [N]: the row, and the place in it after the prefix.
+        """
+        packs = self._packs(rows)
+        row = torch.tensor([place for place, pack in enumerate(packs) for _ in pack.paths])
+        return row, torch.stack([path[-1] for pack in packs for path in pack.paths]) - self.prefix
+
+    def _row(self, members: list[int]) -> PromptRow:
+        pack = in_a_row([self.prompts[index] for index in members])
+        return PromptRow(members, pack.token_ids)
+
+    def _packs(self, rows: Sequence[PromptRow]) -> list[Pack]:
+        return [in_a_row([self.prompts[index] for index in row.members]) for row in rows]
 
     def _positions(self, rows: Sequence[PromptRow], packs: Sequence[Pack]) -> PackedPositions:
         """Where Eq. 1 reads the prompts of some rows, after the prefix."""
@@ -119,12 +170,18 @@ def packed_batches(
     common = common_beginning(prompts)
     if record and not _alike_to_eq_1(prompts, common):
         return None
-    prefix = prefix_worth_sharing(model, prompts, common)
-    batches = PackedBatches(model, prompts, prefix)
+    batches = PackedBatches(model, prompts, common)
     tried_out = TRIED_OUT * max(len(prompt.token_ids) for prompt in prompts)
     if batches.tokens + tried_out > (1 - LEAST_SHARE) * _tokens_one_by_one(prompts):
         return None
-    return batches if packs_exactly(model, prompts) else None
+    exact: list[bool] = []
+
+    def try_out() -> None:
+        shares = prefix_worth_sharing(model, prompts, common) == common
+        exact.append(shares and packs_exactly(model, prompts))
+
+    again = halved(try_out, len(prompts))  # memory ran out: prompt by prompt it may not
+    return batches if not again and exact[0] else None
 
 
 def prompt_rows(prompts: Sequence[BinaryPrompt], prefix: int) -> list[PromptRow]:

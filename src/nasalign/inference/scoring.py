@@ -19,7 +19,7 @@ from nasalign.inference.batches import check_lengths, in_batches
 from nasalign.inference.forward import answer_logits, over_tokens
 from nasalign.inference.generation import generate
 from nasalign.inference.kept_results import reusing
-from nasalign.inference.packed_batches import PADDING, packed_batches
+from nasalign.inference.packed_batches import packed_batches
 from nasalign.inference.verdicts import Verdict, final_line, likeliest, parse_final, parse_verdict
 from nasalign.models import processes
 from nasalign.nas.heads import model_nas
@@ -282,16 +282,12 @@ def _score_prompts(
                 logits = answer_logits(model, [prompts[index] for index in indices], recorder)
             found.keep(indices, logits)
 
-        def work_on_rows(places: list[int]) -> None:
-            assert packs
-            rows = [packs.rows[place] for place in places]
-            members = [index for row in rows for index in row.members]
-            found.keep(members, packs.logits(rows, recorder))
-            if progress:
-                progress(len(members) * processes.shares())
-
         if packs:
-            in_batches(model, packs.rows, None, work_on_rows, doing="scoring", padding=PADDING)
+            packs.run(
+                lambda rows, members: found.keep(members, packs.logits(rows, recorder)),
+                progress,
+                doing="scoring",
+            )
         else:
             in_batches(model, prompts, batch_size, work, progress, doing="scoring", padding=padding)
     return found.scores()

@@ -13,6 +13,7 @@ from nasalign.data.records import BinaryExample
 from nasalign.errors import ModelError
 from nasalign.inference.batches import in_batches
 from nasalign.inference.forward import answer_logits, prefix_worth_sharing
+from nasalign.inference.packed_batches import PromptRow, packed_batches
 from nasalign.inference.prefix import shared_prefix
 from nasalign.models import processes
 from nasalign.models.geometry import HeadGeometry
@@ -72,6 +73,7 @@ def last_inputs(
     widths = [getattr(model.get_submodule(name), "in_features", hidden_size) for name in modules]
     states = [torch.zeros(len(prompts), width, dtype=dtype) for width in widths]
     seen: dict[str, Tensor] = {}
+    doing = "reading inner states"
 
     def see(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -84,15 +86,27 @@ def last_inputs(
         batch = [prompts[index] for index in indices]
         prefix = prefix_worth_sharing(model, batch, shared_prefix(batch))
         answer_logits(model, batch, prefix=prefix)
-        last = [len(prompt.token_ids) - prefix - 1 for prompt in batch]
-        for name, rows in zip(modules, states, strict=True):
-            rows[indices] = seen[name][range(len(batch)), last].cpu().to(dtype)
+        keep(indices, range(len(batch)), [len(one.token_ids) - prefix - 1 for one in batch])
 
+    def work_on_rows(rows: list[PromptRow], members: list[int]) -> None:
+        assert packs
+        seen.clear()
+        packs.logits(rows)
+        keep(members, *packs.ends(rows))
+
+    def keep(indices: list[int], rows: Any, places: Any) -> None:
+        for name, found in zip(modules, states, strict=True):
+            found[indices] = seen[name][rows, places].cpu().to(dtype)
+
+    packs = packed_batches(model, prompts, record=False) if batch_size is None else None
     with ExitStack() as hooks:
         for name in modules:
             hook = model.get_submodule(name).register_forward_pre_hook(see(name))
             hooks.callback(hook.remove)
-        in_batches(model, prompts, batch_size, work, doing="reading inner states")
+        if packs:
+            packs.run(work_on_rows, doing=doing)
+        else:
+            in_batches(model, prompts, batch_size, work, doing=doing)
     processes.add_up(*states)
     return states
 
