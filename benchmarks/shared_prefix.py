@@ -1,21 +1,23 @@
-"""Scoring a probing set with NAS against plain forward passes over the whole prompts.
+"""Scoring questions with a right and a wrong answer, with NAS, against plain forward passes.
 
-Ours is score_prompts: what the prompts of a batch share runs once, and the NAS is recorded. The
-plain one runs every prompt from its first token on, in batches sorted by length too, and records
-nothing. Times are medians of alternating runs. Checked: the probabilities are the same.
+Plain: every prompt from its first token on, in batches sorted by length, without NAS. Batches: what
+the prompts of a batch share before the first row of Eq. 1 runs once. Packed, which score_prompts
+does by itself where it is exact: all that prompts share runs once. With ``--shots``, examples stand
+before each question. Times are medians of alternating runs. Checked: the probabilities are the
+same, and the NAS of the last two.
 
     python benchmarks/shared_prefix.py --samples 256
+    python benchmarks/shared_prefix.py --samples 128 --shots 4
 """
 
 from functools import partial
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import (
     alternate,
-    fact_prompts,
     finish,
     machine,
     parser,
@@ -23,12 +25,14 @@ from common import (
     require,
     table,
 )
+from nasalign.data.records import BinaryExample, load_facts
 from nasalign.inference.forward import answer_logits
+from nasalign.inference.packed_batches import packed_batches
 from nasalign.inference.prefix import shared_prefix
 from nasalign.inference.scoring import Scores, score_prompts
 from nasalign.models.loading import load
 from nasalign.nas.recorder import NasRecorder
-from nasalign.prompts.builder import BinaryPrompt
+from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 TOLERANCE = 1e-3
 
@@ -37,19 +41,27 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--model", default="smollm2-135m")
     options.add_argument("--samples", type=int, default=256)
+    options.add_argument("--shots", type=int, default=0)
     arguments = options.parse_args()
     model, tokenizer = load(arguments.model)
-    prompts = fact_prompts(tokenizer, arguments.samples)
+    prompts = paired_prompts(tokenizer, arguments.samples, arguments.shots)
+    require(
+        packed_batches(model, prompts, record=True) is not None, "These prompts are not packed."
+    )
     results = alternate(
         {
             "plain": partial(_plain, model, prompts),
-            "shared": partial(score_prompts, model, prompts),
+            "batches": partial(_batches, model, prompts),
+            "packed": partial(score_prompts, model, prompts),
         },
         arguments.repeats,
     )
-    plain, shared = results["plain"], results["shared"]
-    difference = relative_difference(plain.value.p_negative, shared.value.p_negative)
-    require(difference < TOLERANCE, f"The probabilities differ by {difference:.1e}.")
+    plain, batches, packed = (results[name] for name in ("plain", "batches", "packed"))
+    for one in (batches, packed):
+        difference = relative_difference(plain.value.p_negative, one.value.p_negative)
+        require(difference < TOLERANCE, f"The probabilities differ by {difference:.1e}.")
+    difference = relative_difference(batches.value.nas, packed.value.nas)
+    require(difference < TOLERANCE, f"The NAS differs by {difference:.1e}.")
     tokens = [len(prompt.token_ids) for prompt in prompts]
     result: dict[str, Any] = {
         "benchmark": "shared_prefix",
@@ -59,14 +71,46 @@ def main() -> None:
         "repeats": arguments.repeats,
         "samples": len(prompts),
         "mean_tokens": sum(tokens) / len(tokens),
+        "shots": arguments.shots,
         "shared_tokens": shared_prefix(prompts),
         "seconds": {name: timing.median for name, timing in results.items()},
-        "ratio": shared.median / plain.median,
+        "ratio": {
+            "batches": batches.median / plain.median,
+            "packed": packed.median / plain.median,
+            "packed to batches": packed.median / batches.median,
+        },
     }
     cells = [f"{result['mean_tokens']:.1f}", result["shared_tokens"]]
-    cells += [f"{plain.median:.2f}", f"{shared.median:.2f}", f"{result['ratio']:.2f}"]
-    header = ["samples", "tokens", "of these shared", "plain, s", "shared, with NAS, s", "ratio"]
+    cells += [f"{one.median:.2f}" for one in (plain, batches, packed)]
+    cells.append(f"{result['ratio']['packed to batches']:.2f}")
+    header = ["samples", "tokens", "of these shared by all", "plain, s", "batches, with NAS, s"]
+    header += ["packed, with NAS, s", "packed to batches"]
     finish(result, table(header, [[len(prompts), *cells]]), arguments.json)
+
+
+def paired_prompts(
+    tokenizer: PreTrainedTokenizerBase, count: int, shots: int
+) -> list[BinaryPrompt]:
+    """The prompts of probing questions, each with its right answer and with that of the next."""
+    questions = load_facts("probing")
+    asked, shown = questions[: count // 2], questions[count // 2 :]
+    wrong = [*asked[1:], asked[0]]
+    builder = PromptBuilder(
+        tokenizer,
+        shots=[BinaryExample(one.question, True, one.answer) for one in shown[:shots]],
+    )
+    return [
+        builder.binary(BinaryExample(one.question, source is one, source.answer))
+        for one, other in zip(asked, wrong, strict=True)
+        for source in (one, other)
+    ]
+
+
+def _batches(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> Scores:
+    def logits(places: list[int], recorder: NasRecorder | None) -> torch.Tensor:
+        return answer_logits(model, [prompts[place] for place in places], recorder)
+
+    return score_prompts(model, prompts, logits_of=logits)
 
 
 def _plain(model: PreTrainedModel, prompts: list[BinaryPrompt]) -> Scores:

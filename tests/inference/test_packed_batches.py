@@ -132,7 +132,7 @@ def test_a_row_ends_where_it_has_no_room(
     rows = prompt_rows(prompts, common_beginning(prompts))
     assert 1 < len(rows) < len(prompts)  # one that saves more than it adds joins all the same
     assert sorted(index for row in rows for index in row.members) == list(range(len(prompts)))
-    monkeypatch.setattr(packed_module, "MOST_TOKENS", 1)
+    monkeypatch.setattr(packed_module, "CPU_TOKENS", 1)
     assert len(prompt_rows(prompts, common_beginning(prompts))) == len(prompts)
 
 

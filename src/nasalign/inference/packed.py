@@ -123,11 +123,13 @@ def packed_logits(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> Tenso
     return answer_logits(model, prompts) if pack is None else pack_logits(model, [pack])
 
 
-def packs_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> bool:
+def packs_exactly(
+    model: PreTrainedModel, prompts: Sequence[HasTokens], most: int | None = None
+) -> bool:
     """Whether prompts get the same logits packed in a row as one by one.
 
-    The longest prompt decides, with its neighbour by tokens and the shortest. False where these
-    are too long for a row, since nothing can be tried then.
+    The longest prompt decides, with its neighbours by tokens and the shortest. False where these
+    have more than ``most`` tokens in a row (``MOST_TOKENS`` unless given): nothing is tried then.
     """
     longest = max(len(prompt.token_ids) for prompt in prompts)
     if any(_forgets(layer, longest) for layer in DynamicCache(config=model.config).layers):
@@ -135,8 +137,8 @@ def packs_exactly(model: PreTrainedModel, prompts: Sequence[HasTokens]) -> bool:
     order = sorted(prompts, key=lambda prompt: prompt.token_ids)
     place = max(range(len(order)), key=lambda place: len(order[place].token_ids))
     some = [*order[max(0, place - 1) : place + 1], min(order, key=lambda one: len(one.token_ids))]
-    pack = packed(some)
-    if pack is None:
+    pack = in_a_row(some)
+    if len(pack.token_ids) > (most or MOST_TOKENS):
         return False
     with torch.no_grad():
         whole = partial(answer_logits, model, some, prefix=0)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nasalign.inference.batches import halved, halves, in_batches, sorted_batches
+from nasalign.inference.batches import CPU_TOKENS, halved, halves, in_batches, sorted_batches
 from nasalign.inference.forward import prefix_worth_sharing
-from nasalign.inference.packed import MOST_TOKENS, Pack, in_a_row, pack_logits, packs_exactly
+from nasalign.inference.packed import Pack, in_a_row, pack_logits, packs_exactly
 from nasalign.inference.prefix import alike, common_beginning, prefix_cache, shared_prefix
 from nasalign.models import processes
 from nasalign.models.memory import explained
@@ -178,7 +178,7 @@ def packed_batches(
 
     def try_out() -> None:
         shares = prefix_worth_sharing(model, prompts, common) == common
-        exact.append(shares and packs_exactly(model, prompts))
+        exact.append(shares and packs_exactly(model, prompts, CPU_TOKENS))
 
     again = halved(try_out, len(prompts))  # memory ran out: prompt by prompt it may not
     return batches if not again and exact[0] else None
@@ -197,7 +197,7 @@ def prompt_rows(prompts: Sequence[BinaryPrompt], prefix: int) -> list[PromptRow]
         shared = alike(before, own)
         size = len(own) - shared + (len(rows[-1].token_ids) if rows else 0)
         saves = shared - prefix > len(own) - shared
-        if rows and size <= (MOST_TOKENS if saves else ROW_TOKENS + prefix):
+        if rows and size <= (CPU_TOKENS if saves else ROW_TOKENS + prefix):
             rows[-1] = PromptRow([*rows[-1].members, index], rows[-1].token_ids + own[shared:])
         else:
             rows.append(PromptRow([index], own))
