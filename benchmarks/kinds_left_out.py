@@ -29,6 +29,7 @@ from nasalign.nasa.knowledge import ask_and_judge, what_it_knows
 from nasalign.nasa.probing import probing_set
 from nasalign.nasa_plus.anchors import anchors
 from nasalign.nasa_plus.head_parts import joint_slices
+from nasalign.nasa_plus.joint_pairs import verdicts
 from nasalign.nasa_plus.joint_run import (
     ONE_FOR,
     choose_by_attribution,
@@ -36,7 +37,6 @@ from nasalign.nasa_plus.joint_run import (
     rendered,
     tune_jointly,
 )
-from nasalign.nasa_plus.joint_tuning import verdicts
 from nasalign.nasa_plus.kinds import Pair, pairs_of
 from nasalign.session import Session
 

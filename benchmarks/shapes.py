@@ -48,7 +48,8 @@ from nasalign.nas.recorder import NasRecorder
 from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.joint_pairs import JointSamples, PromptPair
+from nasalign.nasa_plus.joint_tuning import JointTuner
 from nasalign.prompts.builder import BinaryPrompt
 from plain_loops import PlainJointTuner, PlainTuner
 from recorder_overhead import plain_pass, recorded_pass

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from nasalign.config import Settings
 from nasalign.data.records import BinaryExample
 from nasalign.nas.heads import Head
-from nasalign.nasa_plus.joint_tuning import PromptPair
+from nasalign.nasa_plus.joint_pairs import PromptPair
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
 HEADS = [Head(1, 2, 0.0), Head(2, 0, 0.0), Head(1, 3, 0.0), Head(2, 3, 0.0)]

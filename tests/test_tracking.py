@@ -20,7 +20,7 @@ from nasalign.commands.early import check_early
 from nasalign.errors import NasAlignError
 from nasalign.io.files import read_jsonl
 from nasalign.nasa.decisions import EpochRecord
-from nasalign.nasa_plus.joint_tuning import JointRecord
+from nasalign.nasa_plus.joint_pairs import JointRecord
 from nasalign.tracking import Tracker, tracked_figures, tracking
 
 FAKE = """

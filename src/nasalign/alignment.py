@@ -24,13 +24,13 @@ from nasalign.nasa.head_tuning import OnRecord, Record, choose_heads, tune
 from nasalign.nasa.knowledge import Parametric, what_it_knows
 from nasalign.nasa.probing import ProbingSet, check_probing_set, probing_set
 from nasalign.nasa_plus.head_parts import joint_slices
+from nasalign.nasa_plus.joint_pairs import JointRecord
 from nasalign.nasa_plus.joint_run import (
     choose_by_attribution,
     pairs_by_kind,
     rendered,
     tune_jointly,
 )
-from nasalign.nasa_plus.joint_tuning import JointRecord
 from nasalign.run import Run
 from nasalign.session import Session
 

@@ -18,7 +18,7 @@ from nasalign.extras import check_tracker, lack
 from nasalign.models import processes
 from nasalign.nasa.decisions import EpochRecord, HeadRecord
 from nasalign.nasa.head_tuning import OnRecord
-from nasalign.nasa_plus.joint_tuning import JointRecord
+from nasalign.nasa_plus.joint_pairs import JointRecord
 
 TrackerName = Literal["trackio", "wandb"]
 PROJECT = "nasalign"

@@ -8,7 +8,8 @@ from common import random_prompts
 from nasalign.config import Settings
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.joint_pairs import JointSamples, PromptPair
+from nasalign.nasa_plus.joint_tuning import JointTuner
 from plain_loops import PlainJointTuner
 
 SETTINGS = Settings(joint_batch_size=4, joint_learning_rate=1e-3, warmup_ratio=0.0)

@@ -32,7 +32,8 @@ from nasalign.nas.recorder import NasRecorder
 from nasalign.nasa.training import RowTuner
 from nasalign.nasa_plus.attribution import attribution
 from nasalign.nasa_plus.divergence import Answered
-from nasalign.nasa_plus.joint_tuning import JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.joint_pairs import JointSamples, PromptPair
+from nasalign.nasa_plus.joint_tuning import JointTuner
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.rivals.observed import last_inputs
 

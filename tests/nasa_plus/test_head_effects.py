@@ -10,7 +10,8 @@ from nasalign.config import Settings
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.head_effects import head_effects, sizes_kept
 from nasalign.nasa_plus.head_parts import head_shares, joint_slices
-from nasalign.nasa_plus.joint_tuning import JointRecord, JointSamples, JointTuner, PromptPair
+from nasalign.nasa_plus.joint_pairs import JointRecord, JointSamples, PromptPair
+from nasalign.nasa_plus.joint_tuning import JointTuner
 
 
 def loss_of(model: PreTrainedModel, pairs: list[PromptPair]) -> float:

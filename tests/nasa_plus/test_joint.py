@@ -20,13 +20,8 @@ from nasalign.models.output_projections import attention_outputs
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.divergence import Answered
 from nasalign.nasa_plus.head_parts import joint_slices
-from nasalign.nasa_plus.joint_tuning import (
-    JointRecord,
-    JointSamples,
-    JointTuner,
-    PromptPair,
-    verdicts,
-)
+from nasalign.nasa_plus.joint_pairs import JointRecord, JointSamples, PromptPair, verdicts
+from nasalign.nasa_plus.joint_tuning import JointTuner
 
 FREE = [
     Answered((5, 6, 7, *more), own) for more, own in (((8, 9), 1), ((9, 10, 11), 3), ((30, 12), 2))

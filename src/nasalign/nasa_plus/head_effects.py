@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from nasalign.nasa_plus.head_parts import Shares, head_shares
-from nasalign.nasa_plus.joint_tuning import JointRecord, JointTuner
+from nasalign.nasa_plus.joint_pairs import JointRecord
+from nasalign.nasa_plus.joint_tuning import JointTuner
 
 PARTS = (9, 3)
 """The changes of a ninth of the heads stay, then those of a third."""

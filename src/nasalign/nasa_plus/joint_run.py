@@ -24,14 +24,8 @@ from nasalign.nasa_plus.anchors import anchors
 from nasalign.nasa_plus.attribution import attribution, most_attributed
 from nasalign.nasa_plus.divergence import answered
 from nasalign.nasa_plus.head_effects import head_effects, sizes_kept
-from nasalign.nasa_plus.joint_tuning import (
-    JointRecord,
-    JointSamples,
-    JointTuner,
-    PromptPair,
-    pairs_a_step,
-    steps_of,
-)
+from nasalign.nasa_plus.joint_pairs import JointRecord, JointSamples, PromptPair
+from nasalign.nasa_plus.joint_tuning import JointTuner, pairs_a_step, steps_of
 from nasalign.nasa_plus.kinds import Pair, held_back, pairs_of, row_pairs
 from nasalign.session import Session
 

@@ -26,7 +26,7 @@ Unless a learning rate is given, it is found by the loss of the first steps (``h
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -53,66 +53,18 @@ from nasalign.inference.batches import in_batches, shuffled_batches
 from nasalign.models.geometry import HeadGeometry
 from nasalign.nas.heads import Head
 from nasalign.nasa_plus.attribution import answer_log_probabilities
-from nasalign.nasa_plus.divergence import Answered, Divergence
+from nasalign.nasa_plus.divergence import Divergence
 from nasalign.nasa_plus.head_parts import joint_slices
+from nasalign.nasa_plus.joint_pairs import (
+    JointRecord,
+    JointSamples,
+    prompts_of,
+    verdicts,
+)
 from nasalign.progress import Progress
-from nasalign.prompts.builder import BinaryPrompt
 
 RATES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 """Learning rates that are tried; most models need two of them."""
-
-
-@dataclass(frozen=True)
-class PromptPair:
-    """A question with its right and with a wrong answer, and the kind of the pair."""
-
-    right: BinaryPrompt
-    wrong: BinaryPrompt
-    kind: str
-
-
-@dataclass(frozen=True)
-class JointSamples:
-    """The training data of nasa+.
-
-    Attributes:
-        tuning: pairs to train on.
-        validation: held-back pairs of other subjects, which choose the epoch.
-        free: answers of the untouched model, for the divergence term.
-    """
-
-    tuning: Sequence[PromptPair]
-    validation: Sequence[PromptPair]
-    free: Sequence[Answered] = ()
-
-
-@dataclass(frozen=True)
-class JointRecord:
-    """The state after an epoch; epoch 0 is the untouched model.
-
-    Attributes:
-        epoch: number of epochs so far.
-        loss: mean training loss of the epoch, NaN before the first.
-        learning_rate: the highest of the schedule, NaN before the first epoch.
-        validation: mean over kinds of the mean loss of the held-back pairs.
-        accuracy: share of their prompts answered rightly, by kind.
-        auc: area under the curve of their log odds, by kind.
-        yes_rate: share of their prompts answered positively, by kind.
-        kept: whether the validation loss is the least so far.
-    """
-
-    epoch: int
-    loss: float
-    learning_rate: float
-    validation: float
-    accuracy: dict[str, float]
-    auc: dict[str, float]
-    yes_rate: dict[str, float]
-    kept: bool
-
-    def as_row(self) -> dict[str, Any]:
-        """Return a plain row of ``joint.jsonl``."""
-        return {"record": "joint", **asdict(self)}
 
 
 def pairs_a_step(settings: Settings) -> int:
@@ -179,7 +131,7 @@ class JointTuner:
         gib = settings.replay_gib
         self.memory = ActivationMemory(None if gib is None else int(gib * GIB))
         self.replays = [
-            Replay(model, _prompts(part), settings.batch_size, self.memory, pack=True)
+            Replay(model, prompts_of(part), settings.batch_size, self.memory, pack=True)
             for part in (self.tuning, self.validation)
         ]
         for replay in self.replays:
@@ -211,7 +163,7 @@ class JointTuner:
             min(WARMUP_STEPS, self.steps // 4),
             self.steps,
             self.size,
-            max(len(prompt.token_ids) for prompt in _prompts(self.tuning)),
+            max(len(prompt.token_ids) for prompt in prompts_of(self.tuning)),
             BETAS,
             GRADIENT_NORM,
         )
@@ -326,7 +278,7 @@ class JointTuner:
         Returns:
             Float64 on the CPU, without gradients.
         """
-        replay, asked = self.replays[1], _prompts(self.validation)
+        replay, asked = self.replays[1], prompts_of(self.validation)
         said = torch.zeros(len(asked), 2, dtype=torch.float64)
 
         def work(indices: list[int]) -> None:
@@ -360,10 +312,10 @@ class JointTuner:
 
     def _said(self, places: list[int]) -> Tensor:
         """Log probabilities [pairs, right and wrong, Yes and No] of some pairs to learn from."""
-        # The prompts of pair i are 2 i (right answer) and 2 i + 1 (wrong one), as in ``_prompts``.
+        # As in ``prompts_of``: those of pair i are 2 i (right answer) and 2 i + 1 (wrong one).
         own = [2 * place + side for place in places for side in (0, 1)]
-        logits = self.replays[0].logits(own, self.layer)
-        said = answer_log_probabilities(logits, _prompts([self.tuning[place] for place in places]))
+        prompts = prompts_of([self.tuning[place] for place in places])
+        said = answer_log_probabilities(self.replays[0].logits(own, self.layer), prompts)
         return said.reshape(-1, 2, 2)
 
     def _loss_of(self, said: Tensor) -> Tensor:
@@ -371,25 +323,3 @@ class JointTuner:
         surprise = -(said[:, 0, 0] + said[:, 1, 1]) / 2
         lean = (said[..., 0] - said[..., 1]).mean(dim=-1)  # of each pair
         return (surprise + self.settings.centring * lean**2).mean()
-
-
-class Verdicts(NamedTuple):
-    """Figures of some pairs."""
-
-    accuracy: float
-    auc: float  # of their log odds
-    yes_rate: float
-
-
-def verdicts(said: Tensor) -> Verdicts:
-    """Return the figures of log probabilities [pairs, right and wrong, Yes and No]."""
-    right, wrong = (said[..., 0] - said[..., 1]).unbind(dim=1)  # log odds, [pairs]
-    above = (right[:, None] > wrong).double() + (right[:, None] == wrong) / 2
-    accuracy = torch.cat([right > 0, wrong <= 0]).double().mean()
-    yes_rate = torch.cat([right, wrong]).gt(0).double().mean()
-    return Verdicts(float(accuracy), float(above.mean()), float(yes_rate))
-
-
-def _prompts(pairs: Sequence[PromptPair]) -> list[BinaryPrompt]:
-    """The prompts of pairs, each right one followed by its wrong twin."""
-    return [prompt for pair in pairs for prompt in (pair.right, pair.wrong)]

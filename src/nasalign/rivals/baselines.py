@@ -15,7 +15,7 @@ from nasalign.nas.heads import Head, places, single_head_nas
 from nasalign.nasa.decisions import HeadRecord
 from nasalign.nasa.head_tuning import choose_heads
 from nasalign.nasa.probing import ProbingSet, check_probing_set
-from nasalign.nasa_plus.joint_tuning import JointRecord
+from nasalign.nasa_plus.joint_pairs import JointRecord
 from nasalign.rivals.rival import Fitted, Material, Rival
 
 IN_WEIGHTS = "nothing"
