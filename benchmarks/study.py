@@ -4,8 +4,10 @@
     python benchmarks/study.py ablations --data-dir DATA
     python benchmarks/study.py plus --data-dir DATA --model MODEL --seeds 0 1 2
     python benchmarks/study.py attention --data-dir DATA --model MODEL --seeds 0 1 2
+    python benchmarks/study.py rows --out runs/smollm2-135m-compare
 
-DATA holds strategyqa_train.json and hotpotqa_dev_simplified.json as they are published.
+The last prints all rows of a comparison that was run, by the first of its data sets. DATA holds
+strategyqa_train.json and hotpotqa_dev_simplified.json as they are published.
 """
 
 import argparse
@@ -95,6 +97,34 @@ def show(lines: dict[str, list[dict]]) -> None:
         )
 
 
+def show_rows(folder: Path) -> None:
+    """Prints all rows of a comparison, with their figures on its first data set."""
+    rows = _rows(folder)
+    data = next(iter(rows[0]["about"]))
+    titles = ["accuracy", "AUC", "share of Yes", "calibration error", "rate, epochs"]
+    _head([*titles, "seconds to fit", "free answers, their change", "KL"])
+    for row in rows:
+        figures, cost, effects = (
+            row["datasets"][data]["figures"],
+            row["cost"],
+            row["side_effects"],
+        )
+        yes, error = (f"{figures[name][0]:.3f}" for name in ("yes_rate", "ece"))
+        chosen, answers = row["chosen"], effects["general_qa"]
+        rate = f"{chosen['learning rate']:.0e}" if "learning rate" in chosen else ""
+        rate = f"{rate.replace('e-0', 'e-')}, {_epochs(chosen)}" if rate else ""
+        low, high = answers["change_interval"]
+        change = f" ({low:+.2f} to {high:+.2f})" if low or high else ""
+        cells = [_cell([figures["accuracy"]]), _cell([figures["auc"]]), yes, error, rate]
+        cells += [f"{cost['seconds_to_fit']:.0f}", f"{answers['after']:.2f}{change}"]
+        print(f"| {row['name']} | {' | '.join(cells)} | {effects['kl']['mean']:.3f} |")
+
+
+def _epochs(chosen: dict) -> int:
+    """The epochs of a row's change; nasa+ has the number of the epoch that was kept."""
+    return int(chosen.get("epochs", chosen.get("epoch", 0)))
+
+
 def _head(columns: list[str]) -> None:
     print(f"| | {' | '.join(columns)} |")
     print("|---" * (len(columns) + 1) + "|")
@@ -109,13 +139,18 @@ def _cell(found: list[list[float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=[*ROWS, "ablations"])
+    parser.add_argument("table", choices=[*ROWS, "ablations", "rows"])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path, help="not for the table rows")
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--limit", type=int, default=120, help="questions of a data set at most")
     arguments = parser.parse_args()
+    if arguments.table == "rows":
+        show_rows(arguments.out)
+        return
+    if arguments.data_dir is None:
+        parser.error("--data-dir is missing")
     lines: dict[str, list[dict]] = {}
     if arguments.table == "ablations":
         lines["as it is"] = compared(arguments, "seed-0", ["nasa+"], ["seed=0"])
