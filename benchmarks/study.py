@@ -113,11 +113,19 @@ def show_rows(folder: Path) -> None:
         chosen, answers = row["chosen"], effects["general_qa"]
         rate = f"{chosen['learning rate']:.0e}" if "learning rate" in chosen else ""
         rate = f"{rate.replace('e-0', 'e-')}, {_epochs(chosen)}" if rate else ""
-        low, high = answers["change_interval"]
+        low, high = answers["change_interval"] if answers else (0.0, 0.0)
         touched = effects["kl"]["mean"]  # else the interval is that of no change in so many answers
         change = f" ({low:+.2f} to {high:+.2f})" if touched else ""
-        cells = [_cell([figures["accuracy"]]), _cell([figures["auc"]]), yes, error, rate]
-        cells += [f"{cost['seconds_to_fit']:.0f}", f"{answers['after']:.2f}{change}"]
+        cells = [
+            *(_cell([figures[name]]) if figures[name] else "" for name in ("accuracy", "auc")),
+            yes,
+            error,
+            rate,
+        ]
+        cells += [
+            f"{cost['seconds_to_fit']:.0f}",
+            f"{answers['after']:.2f}{change}" if answers else "",
+        ]
         print(f"| {row['name']} | {' | '.join(cells)} | {effects['kl']['mean']:.3f} |")
 
 
