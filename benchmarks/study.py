@@ -104,11 +104,7 @@ def show_rows(folder: Path) -> None:
     titles = ["accuracy", "AUC", "share of Yes", "calibration error", "rate, epochs"]
     _head([*titles, "seconds to fit", "free answers, their change", "KL"])
     for row in rows:
-        figures, cost, effects = (
-            row["datasets"][data]["figures"],
-            row["cost"],
-            row["side_effects"],
-        )
+        figures, effects = row["datasets"][data]["figures"], row["side_effects"]
         yes, error = (f"{figures[name][0]:.3f}" for name in ("yes_rate", "ece"))
         chosen, answers = row["chosen"], effects["general_qa"]
         rate = f"{chosen['learning rate']:.0e}" if "learning rate" in chosen else ""
@@ -116,14 +112,10 @@ def show_rows(folder: Path) -> None:
         low, high = answers["change_interval"] if answers else (0.0, 0.0)
         touched = effects["kl"]["mean"]  # else the interval is that of no change in so many answers
         change = f" ({low:+.2f} to {high:+.2f})" if touched else ""
-        cells = [
-            *(_cell([figures[name]]) if figures[name] else "" for name in ("accuracy", "auc")),
-            yes,
-            error,
-            rate,
-        ]
+        shown = (figures[name] for name in ("accuracy", "auc"))
+        cells = [*(_cell([one]) if one else "" for one in shown), yes, error, rate]
         cells += [
-            f"{cost['seconds_to_fit']:.0f}",
+            f"{row['cost']['seconds_to_fit']:.0f}",
             f"{answers['after']:.2f}{change}" if answers else "",
         ]
         print(f"| {row['name']} | {' | '.join(cells)} | {effects['kl']['mean']:.3f} |")

@@ -136,6 +136,13 @@ def test_a_row_ends_where_it_has_no_room(
     assert len(prompt_rows(prompts, common_beginning(prompts))) == len(prompts)
 
 
+def test_the_same_prompt_many_times_is_not_one_row(prompts: list[BinaryPrompt]) -> None:
+    """Each has logits of its own, which would fill the memory."""
+    rows = prompt_rows(prompts[:1] * 200, len(prompts[0].token_ids) - 1)
+    assert [len(row.members) for row in rows] == [64, 64, 64, 8]
+    assert {row.token_ids for row in rows} == {prompts[0].token_ids}
+
+
 def test_the_progress_counts_prompts(
     prompts: list[BinaryPrompt], used: list[PackedBatches]
 ) -> None:

@@ -26,6 +26,8 @@ from nasalign.prompts.builder import BinaryPrompt
 
 ROW_TOKENS = 192
 """Tokens of a row after the prefix: more are compared with each other in vain."""
+ROW_PROMPTS = 64
+"""Prompts of a row at most: each has logits of the size of the vocabulary."""
 PADDING = 256
 """Padding of a batch of rows at most, in tokens."""
 LEAST_SHARE = 0.1
@@ -197,7 +199,8 @@ def prompt_rows(prompts: Sequence[BinaryPrompt], prefix: int) -> list[PromptRow]
         shared = alike(before, own)
         size = len(own) - shared + (len(rows[-1].token_ids) if rows else 0)
         saves = shared - prefix > len(own) - shared
-        if rows and size <= (CPU_TOKENS if saves else ROW_TOKENS + prefix):
+        room = CPU_TOKENS if saves else ROW_TOKENS + prefix
+        if rows and size <= room and len(rows[-1].members) < ROW_PROMPTS:
             rows[-1] = PromptRow([*rows[-1].members, index], rows[-1].token_ids + own[shared:])
         else:
             rows.append(PromptRow([index], own))
