@@ -101,15 +101,18 @@ def test_eager_attention_is_recorded_too(
         assert_equal(found, score_prompts(model, prompts, batch_size=1), 1e-10)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_padded_rows_are_finite_in_half_precision(
     dtype: torch.dtype,
+    attention: str,
     prompts: list[BinaryPrompt],
     used: list[PackedBatches],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packed_module, "ROW_TOKENS", 1)
     model = tiny.build_model("llama", dtype=dtype)
+    model.set_attn_implementation(attention)
     found = score_prompts(model, prompts)
     assert len({len(row.token_ids) for row in used[0].rows}) > 1
     assert found.finite

@@ -93,7 +93,7 @@ def pack_logits(
     ends = [path[-count:] for path, count in zip(paths, counts, strict=True)]
     width = max(len(pack.token_ids) for pack in packs)
     ids, positions = (torch.zeros(len(packs), width, dtype=torch.long) for _ in range(2))
-    # Padding sees itself: with nothing that it sees, attention in half precision would be NaN.
+    # Padding sees itself: with nothing that it sees, attention may be NaN in half precision.
     sees = torch.eye(width, dtype=torch.bool).repeat(len(packs), 1, 1)
     for row, pack in enumerate(packs):
         size = len(pack.token_ids)
