@@ -100,6 +100,8 @@ def show(lines: dict[str, list[dict]]) -> None:
 def show_rows(folder: Path) -> None:
     """Prints all rows of a comparison, with their figures on its first data set."""
     rows = _rows(folder)
+    if not rows:
+        sys.exit(f"There is no comparison in {folder}; name its folder by --out.")
     data = next(iter(rows[0]["about"]))
     titles = ["accuracy", "AUC", "share of Yes", "calibration error", "rate, epochs"]
     _head([*titles, "seconds to fit", "free answers, their change", "KL"])

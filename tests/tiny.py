@@ -38,6 +38,8 @@ GROUPED = SHAPE | {"num_key_value_heads": 2}
 WIDE_HEADS = GROUPED | {"hidden_size": 48, "head_dim": 16}  # 4 * 16 is not 48
 MIXED_LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
 WINDOWED = WIDE_HEADS | {"sliding_window": 8, "layer_types": MIXED_LAYERS}
+SHORT_WINDOWS = {"mistral", "gemma2", "gemma3", "gpt_oss", "cohere2", "olmo3"}
+"""Families whose windows are shorter than a prompt."""
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # class and values of the configuration

@@ -14,9 +14,6 @@ from nasalign.inference.forward import answer_logits
 from nasalign.inference.packed import packed, packed_logits, packs_exactly
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 
-WINDOWED = {"mistral", "gemma2", "gemma3", "gpt_oss", "cohere2", "olmo3"}
-"""Families whose windows are shorter than a prompt."""
-
 
 @pytest.fixture
 def prompts(tokenizer: PreTrainedTokenizerFast) -> list[BinaryPrompt]:
@@ -49,7 +46,7 @@ def test_what_prompts_begin_with_stands_once(prompts: list[BinaryPrompt]) -> Non
 def test_logits_equal_each_prompt_alone(family: str, prompts: list[BinaryPrompt]) -> None:
     model = tiny.build_model(family, dtype=torch.float64)
     exact = packs_exactly(model, prompts)
-    assert exact == (family not in WINDOWED)
+    assert exact == (family not in tiny.SHORT_WINDOWS)
     if exact:
         with torch.no_grad():
             found, expected = packed_logits(model, prompts), alone(model, prompts)
@@ -103,7 +100,7 @@ def test_too_long_a_row_runs_as_a_batch(
 def test_replay_of_packed_prompts(name: str, layer: int, prompts: list[BinaryPrompt]) -> None:
     model = tiny.build_model(name, dtype=torch.float64)
     replay = Replay(model, prompts, 4, ActivationMemory(), pack=True)
-    assert replay.packs == (name not in WINDOWED)
+    assert replay.packs == (name not in tiny.SHORT_WINDOWS)
     replay.prepare(layer)
     places, last = [4, 0, 1], [1, 3, 2]
     with torch.no_grad():

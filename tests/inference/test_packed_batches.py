@@ -12,6 +12,7 @@ from nasalign.inference import packed_batches as packed_module
 from nasalign.inference.packed_batches import PackedBatches, packed_batches, prompt_rows
 from nasalign.inference.prefix import common_beginning
 from nasalign.inference.scoring import Scores, score_prompts
+from nasalign.models import processes
 from nasalign.prompts.builder import BinaryPrompt, PromptBuilder
 from nasalign.prompts.user_template import PromptTemplate
 from nasalign.rivals.observed import last_inputs
@@ -20,8 +21,6 @@ QUESTIONS = ["What is one?", "Who is the author of six seven eight?", "Who is th
 ANSWERS = ["two", "three four", "three five six"]
 EXAMPLES = [BinaryExample(question, True, one) for question in QUESTIONS for one in ANSWERS]
 SHOTS = [BinaryExample("Is the sea red?", False), BinaryExample("What is two?", True, "two")]
-WINDOWED = {"mistral", "gemma2", "gemma3", "gpt_oss", "cohere2", "olmo3"}
-"""Families whose windows are shorter than a prompt."""
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def test_nas_equals_the_literal_sum_in_every_family(
     with torch.no_grad(), reference.as_precise(model):
         found = score_prompts(model, prompts)
         alone = score_prompts(model, prompts, batch_size=1)
-    assert bool(used) == (family not in WINDOWED)
+    assert bool(used) == (family not in tiny.SHORT_WINDOWS)
     assert_equal(found, alone)
     for prompt, nas in zip(prompts, found.nas, strict=True):
         places = (prompt.positive_position, prompt.negative_position, prompt.first_row)
@@ -144,6 +143,19 @@ def test_the_same_prompt_many_times_is_not_one_row(prompts: list[BinaryPrompt]) 
     rows = prompt_rows(prompts[:1] * 200, len(prompts[0].token_ids) - 1)
     assert [len(row.members) for row in rows] == [64, 64, 64, 8]
     assert {row.token_ids for row in rows} == {prompts[0].token_ids}
+
+
+def test_processes_that_share_the_prompts_decide_alike(
+    prompts: list[BinaryPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else some would score rows and others prompts, and a prompt is in none or in two shares."""
+    model = tiny.build_model("llama")
+    monkeypatch.setattr(packed_module, "TRIED_OUT", 0)
+    monkeypatch.setattr(processes, "shares", lambda: 1 if processes._ALONE.get() else 9)
+    monkeypatch.setattr(processes, "mine", lambda place: place % processes.shares() == 0)
+    assert packed_batches(model, prompts, record=True) is not None
+    monkeypatch.setattr(processes, "agreed", lambda own: not own)  # what the first has found
+    assert packed_batches(model, prompts, record=True) is None
 
 
 def test_the_progress_counts_prompts(

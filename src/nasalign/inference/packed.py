@@ -33,14 +33,21 @@ class Pack:
     Attributes:
         token_ids: its tokens.
         positions: of each token in its prompts, [K].
-        sees: whether the token of a row sees that of a column, bool [K, K].
         paths: of each prompt, the places of its tokens.
     """
 
     token_ids: tuple[int, ...]
     positions: Tensor
-    sees: Tensor
     paths: list[Tensor]
+
+    @property
+    def sees(self) -> Tensor:
+        """Whether the token of a row sees that of a column, bool [K, K]."""
+        size = len(self.token_ids)
+        sees = torch.zeros(size, size, dtype=torch.bool)
+        for path in self.paths:
+            sees[path[:, None], path] |= torch.ones(len(path), len(path), dtype=torch.bool).tril()
+        return sees
 
 
 def packed(prompts: Sequence[HasTokens]) -> Pack | None:
@@ -64,11 +71,13 @@ def in_a_row(prompts: Sequence[HasTokens]) -> Pack:
         tokens += own[shared:]
         positions += range(shared, len(own))
         paths[index], before = path, own
-    sees = torch.zeros(len(tokens), len(tokens), dtype=torch.bool)
     places = [torch.tensor(paths[index]) for index in range(len(prompts))]
-    for one in places:
-        sees[one[:, None], one] |= torch.ones(len(one), len(one), dtype=torch.bool).tril()
-    return Pack(tuple(tokens), torch.tensor(positions), sees, places)
+    return Pack(tuple(tokens), torch.tensor(positions), places)
+
+
+def rows_of(packs: Sequence[Pack]) -> Tensor:
+    """Return the row of each prompt where each pack is a row of a batch, int64 [N]."""
+    return torch.tensor([row for row, pack in enumerate(packs) for _ in pack.paths])
 
 
 def pack_logits(
@@ -89,7 +98,6 @@ def pack_logits(
     """
     paths = [path for pack in packs for path in pack.paths]
     counts = last or [1] * len(paths)
-    rows = torch.tensor([row for row, pack in enumerate(packs) for _ in pack.paths])
     ends = [path[-count:] for path, count in zip(paths, counts, strict=True)]
     width = max(len(pack.token_ids) for pack in packs)
     ids, positions = (torch.zeros(len(packs), width, dtype=torch.long) for _ in range(2))
@@ -104,7 +112,7 @@ def pack_logits(
     mask.masked_fill_(~sees[:, None, prefix:], torch.finfo(model.dtype).min)
     return logits_at(
         model,
-        rows.repeat_interleave(torch.tensor(counts)),
+        rows_of(packs).repeat_interleave(torch.tensor(counts)),
         torch.cat(ends) - prefix,
         input_ids=ids[:, prefix:],
         attention_mask=mask,

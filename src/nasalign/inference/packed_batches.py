@@ -6,7 +6,6 @@ all prompts have the same NAS there.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel
 
 from nasalign.inference.batches import CPU_TOKENS, halved, halves, in_batches, sorted_batches
 from nasalign.inference.forward import prefix_worth_sharing
-from nasalign.inference.packed import Pack, in_a_row, pack_logits, packs_exactly
+from nasalign.inference.packed import in_a_row, pack_logits, packs_exactly, rows_of
 from nasalign.inference.prefix import alike, common_beginning, prefix_cache, shared_prefix
 from nasalign.models import processes
 from nasalign.models.memory import explained
@@ -36,17 +35,24 @@ TRIED_OUT = 8
 """Prompts that run while it is tried out, at most."""
 
 
-@dataclass(frozen=True)
 class PromptRow:
     """Prompts that are scored in one row.
 
+    Args:
+        prompts: all prompts.
+        members: the indices of those in the row.
+
     Attributes:
-        members: their indices.
-        token_ids: the tokens of the row.
+        pack: their tokens.
     """
 
-    members: list[int]
-    token_ids: tuple[int, ...]
+    def __init__(self, prompts: Sequence[BinaryPrompt], members: list[int]) -> None:
+        self.members, self.pack = members, in_a_row([prompts[index] for index in members])
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The tokens of the row."""
+        return self.pack.token_ids
 
 
 class PackedBatches:
@@ -93,7 +99,7 @@ class PackedBatches:
             with explained(doing, self.model, len(rows[0].token_ids)):
                 again = halved(partial(work, rows, members), len(members))
             for half in halves(members) if again else ():
-                work_on([self._row(half)])
+                work_on([PromptRow(self.prompts, half)])
 
         def work_at(places: list[int]) -> None:
             rows = [self.rows[place] for place in places]
@@ -109,7 +115,6 @@ class PackedBatches:
         An entered recorder records the NAS of these prompts.
         """
         first = [self.prompts[row.members[0]] for row in rows]
-        packs = self._packs(rows)
         before = torch.zeros(())
         try:
             if recorder is not None and first[0].first_row < self.prefix:
@@ -118,7 +123,8 @@ class PackedBatches:
             if recorder is not None:
                 if recorder.expecting:
                     before = recorder.nas
-                recorder.expect(self._positions(rows, packs))
+                recorder.expect(self._positions(rows))
+            packs = [row.pack for row in rows]
             logits = pack_logits(self.model, packs, None, cache, self.prefix)
             if recorder is not None:
                 recorder.nas = recorder.nas + before
@@ -132,21 +138,15 @@ class PackedBatches:
 
         Both are int64 [N]: the row, and the place in it after the prefix.
         """
-        packs = self._packs(rows)
-        row = torch.tensor([place for place, pack in enumerate(packs) for _ in pack.paths])
-        return row, torch.stack([path[-1] for pack in packs for path in pack.paths]) - self.prefix
+        packs = [row.pack for row in rows]
+        last = torch.stack([path[-1] for pack in packs for path in pack.paths])
+        return rows_of(packs), last - self.prefix
 
-    def _row(self, members: list[int]) -> PromptRow:
-        pack = in_a_row([self.prompts[index] for index in members])
-        return PromptRow(members, pack.token_ids)
-
-    def _packs(self, rows: Sequence[PromptRow]) -> list[Pack]:
-        return [in_a_row([self.prompts[index] for index in row.members]) for row in rows]
-
-    def _positions(self, rows: Sequence[PromptRow], packs: Sequence[Pack]) -> PackedPositions:
+    def _positions(self, rows: Sequence[PromptRow]) -> PackedPositions:
         """Where Eq. 1 reads the prompts of some rows, after the prefix."""
         first = [self.prompts[row.members[0]] for row in rows]
         members = [self.prompts[index] for row in rows for index in row.members]
+        packs = [row.pack for row in rows]
         paths = [path for pack in packs for path in pack.paths]
         width = max(len(pack.token_ids) for pack in packs)
         inside = torch.zeros(len(paths), width, dtype=torch.bool)
@@ -155,7 +155,7 @@ class PackedBatches:
         return PackedPositions(
             positive=torch.tensor([prompt.positive_position for prompt in first]),
             negative=torch.tensor([prompt.negative_position for prompt in first]),
-            row=torch.tensor([place for place, row in enumerate(rows) for _ in row.members]),
+            row=rows_of(packs),
             inside=inside,
         )
 
@@ -165,7 +165,7 @@ def packed_batches(
 ) -> PackedBatches | None:
     """Return what scores prompts in rows, where that is faster than one by one, and as exact.
 
-    On an accelerator it is not measured, so not done.
+    On an accelerator it is not measured, so not done. All processes do the same.
     """
     if model.device.type != "cpu" or len(prompts) < 2:
         return None
@@ -174,16 +174,22 @@ def packed_batches(
         return None
     batches = PackedBatches(model, prompts, common)
     tried_out = TRIED_OUT * max(len(prompt.token_ids) for prompt in prompts)
-    if batches.tokens + tried_out > (1 - LEAST_SHARE) * _tokens_one_by_one(prompts):
+    with processes.alone():  # all prompts count, also those of other processes
+        one_by_one = _tokens_one_by_one(prompts)
+    if batches.tokens + tried_out > (1 - LEAST_SHARE) * one_by_one:
         return None
-    exact: list[bool] = []
+    return batches if processes.agreed(_exact(model, prompts, common)) else None
+
+
+def _exact(model: PreTrainedModel, prompts: Sequence[BinaryPrompt], prefix: int) -> bool:
+    """Whether rows after a prefix give what whole prompts give; False if memory runs out."""
+    found: list[bool] = []
 
     def try_out() -> None:
-        shares = prefix_worth_sharing(model, prompts, common) == common
-        exact.append(shares and packs_exactly(model, prompts, CPU_TOKENS))
+        shares = prefix_worth_sharing(model, prompts, prefix) == prefix
+        found.append(shares and packs_exactly(model, prompts, CPU_TOKENS))
 
-    again = halved(try_out, len(prompts))  # memory ran out: prompt by prompt it may not
-    return batches if not again and exact[0] else None
+    return not halved(try_out, len(prompts)) and found[0]
 
 
 def prompt_rows(prompts: Sequence[BinaryPrompt], prefix: int) -> list[PromptRow]:
@@ -192,20 +198,22 @@ def prompt_rows(prompts: Sequence[BinaryPrompt], prefix: int) -> list[PromptRow]
     A prompt joins the row of the one before it in lexicographic order, with which it shares the
     most, while the row has room. One that saves more tokens than it adds joins a longer row too.
     """
-    rows: list[PromptRow] = []
+    rows: list[list[int]] = []
     before: tuple[int, ...] = ()
+    size = 0  # of the last row, in tokens
     for index in sorted(range(len(prompts)), key=lambda index: prompts[index].token_ids):
         own = prompts[index].token_ids
         shared = alike(before, own)
-        size = len(own) - shared + (len(rows[-1].token_ids) if rows else 0)
-        saves = shared - prefix > len(own) - shared
-        room = CPU_TOKENS if saves else ROW_TOKENS + prefix
-        if rows and size <= room and len(rows[-1].members) < ROW_PROMPTS:
-            rows[-1] = PromptRow([*rows[-1].members, index], rows[-1].token_ids + own[shared:])
+        new = len(own) - shared
+        room = CPU_TOKENS if shared - prefix > new else ROW_TOKENS + prefix
+        if rows and size + new <= room and len(rows[-1]) < ROW_PROMPTS:
+            rows[-1].append(index)
+            size += new
         else:
-            rows.append(PromptRow([index], own))
+            rows.append([index])
+            size = len(own)
         before = own
-    return rows
+    return [PromptRow(prompts, members) for members in rows]
 
 
 def _alike_to_eq_1(prompts: Sequence[BinaryPrompt], common: int) -> bool:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class _OnDevice:
+class _Columns:
+    positive: Tensor
+    negative: Tensor
+
     def to(self, device: torch.device) -> Self:
         """Return the same on a device."""
         moved = {one.name: getattr(self, one.name).to(device) for one in fields(self)}
@@ -19,7 +22,7 @@ class _OnDevice:
 
 
 @dataclass(frozen=True)
-class Positions(_OnDevice):
+class Positions(_Columns):
     """Where the sum of Eq. 1 runs in a padded batch; each is int64 of shape [B], on any device.
 
     Attributes:
@@ -29,8 +32,6 @@ class Positions(_OnDevice):
         end_row: one past its last row, L_x; padding after it is left out.
     """
 
-    positive: Tensor
-    negative: Tensor
     first_row: Tensor
     end_row: Tensor
 
@@ -49,7 +50,7 @@ class Positions(_OnDevice):
 
 
 @dataclass(frozen=True)
-class PackedPositions(_OnDevice):
+class PackedPositions(_Columns):
     """Where the sums of N prompts run in a batch of B rows that hold several of them (``packed``).
 
     Attributes:
@@ -59,8 +60,6 @@ class PackedPositions(_OnDevice):
         inside: which places of its row are in the sum of a prompt, bool [N, T].
     """
 
-    positive: Tensor
-    negative: Tensor
     row: Tensor
     inside: Tensor
 

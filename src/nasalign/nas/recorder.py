@@ -155,7 +155,8 @@ class NasRecorder:
         """
         assert self._positions is not None, "nothing is expected"
         layer = self._layers[module]
-        here, device, dtype = self._positions, query.device, self.nas.dtype
+        device, dtype = query.device, self.nas.dtype
+        here = self._positions.to(device)
         offset = key.shape[2] - query.shape[2]
         first, end = max(self._rows[0] - offset, 0), self._rows[1] - offset
         keys = self._rows[1]  # no row of the sum attends to a later key
@@ -166,7 +167,7 @@ class NasRecorder:
             softcap=options.get("softcap"),
         )
         rows = torch.arange(first + offset, end + offset, device=device)
-        columns = torch.stack([here.positive, here.negative], dim=-1).to(device)  # [B, 2]
+        columns = torch.stack([here.positive, here.negative], dim=-1)  # [B, 2]
         bias = options.get("position_bias")
         part = None if mask is None else mask[:, :, first:end, :keys]
         if bias is not None:
@@ -189,7 +190,7 @@ class NasRecorder:
         log_ratio = pair[..., 1] - pair[..., 0]
         terms = nas_terms(attention, log_ratio, seen.all(dim=-1))
         # Infinite, not NaN, where it cannot be computed: NaN says that there is no head.
-        nas = here.to(device).total(terms, rows).nan_to_num(*(torch.inf,) * 3)
+        nas = here.total(terms, rows).nan_to_num(*(torch.inf,) * 3)
         self.nas[:, layer, : nas.shape[1]] = nas.to(self.nas.device)
 
 
